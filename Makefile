@@ -1,0 +1,45 @@
+# The commands of a developer and of CI: `make demo`, `make test`, `make lint`.
+PYTHON ?= python3
+VENV := .venv
+EDGE := .venv-edge
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-edge lint format install clean
+
+demo: install
+	rm -rf demo-output
+	$(BIN)/kneeedge demo --out demo-output
+
+test: install lint
+	$(BIN)/python -m pytest
+	$(MAKE) test-edge
+
+# The wheel with [cpu] alone, in an environment without torch: what a device runs.
+test-edge: install
+	rm -rf dist && $(BIN)/python -m build --quiet --wheel
+	test -x $(EDGE)/bin/python || $(PYTHON) -m venv $(EDGE)
+	$(EDGE)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(EDGE)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[cpu]" pytest
+	$(EDGE)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	$(BIN)/python -m tests.make_edge_model .cache/edge
+	cd tests/edge && KNEEEDGE_EDGE_FILES=$(CURDIR)/.cache/edge $(CURDIR)/$(EDGE)/bin/python -P -m pytest -c pytest.ini .
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,cpu]" --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(EDGE) dist build demo-output .cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,119 @@
+"""What can go wrong, one class for each thing; every message ends in what to do.
+
+KneeEdgeError
+├── ImageError (ValueError)               a file that gives no pixels
+├── DataError (ValueError)                a data folder that cannot be used as asked
+├── ConfigError (ValueError)              options that contradict each other
+├── SpecError (ValueError)                a spec that is missing, damaged or of another version
+├── ModelFileError (ValueError)           a model file that ONNX Runtime cannot load or that breaks the contract
+├── NotFoundError (FileNotFoundError)     a path, a run or a model that is not there
+├── OutputExistsError (FileExistsError)   a result that would be overwritten
+├── CheckpointError (ValueError)          weights that do not fit the model
+├── DivergedError (ArithmeticError)       a training loss that is no longer finite
+├── MissingExtraError (ImportError)       a command whose extra is not installed
+├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
+├── ProviderError (RuntimeError)          the provider asked for cannot run the model
+└── WorkerError (RuntimeError)            a benchmark process that ended without a result
+"""
+
+from pathlib import Path
+
+
+class KneeEdgeError(Exception):
+    """Anything kneeedge refuses to do, as one line that ends in the remedy."""
+
+
+class ImageError(KneeEdgeError, ValueError):
+    """A file that gives no pixels."""
+
+    def __init__(self, path: Path | str, reason: str, remedy: str = "replace the file or take it out") -> None:
+        self.path, self.reason = str(path), reason
+        super().__init__(f"{path}: {reason}; {remedy}")
+
+
+class DataError(KneeEdgeError, ValueError):
+    """A data folder that cannot be used as asked."""
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+
+
+class ConfigError(KneeEdgeError, ValueError):
+    """Options that are out of range or contradict each other."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+
+
+class SpecError(KneeEdgeError, ValueError):
+    """A spec that is missing, damaged or of another version."""
+
+    def __init__(self, where: Path | str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}; export the model again with `kneeedge export`")
+
+
+class ModelFileError(KneeEdgeError, ValueError):
+    """A model file that ONNX Runtime cannot load or that breaks the contract."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; export the model again with `kneeedge export`")
+
+
+class NotFoundError(KneeEdgeError, FileNotFoundError):
+    """A path, a run or a model that is not there."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+
+
+class OutputExistsError(KneeEdgeError, FileExistsError):
+    """A result that would be overwritten."""
+
+    def __init__(self, path: Path | str, remedy: str) -> None:
+        super().__init__(f"{path} is there already; {remedy}")
+
+
+class CheckpointError(KneeEdgeError, ValueError):
+    """Weights or a checkpoint that do not fit the model."""
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+
+
+class DivergedError(KneeEdgeError, ArithmeticError):
+    """A training loss that is no longer finite."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the training loss of epoch {epoch} is not finite; lower --lr and --head-lr")
+
+
+class MissingExtraError(KneeEdgeError, ImportError):
+    """A command whose extra is not installed."""
+
+    def __init__(self, what: str, module: str, install: str) -> None:
+        super().__init__(f"{what} needs {module}, which is not installed; run: {install}")
+
+
+class RuntimeConflictError(KneeEdgeError, ImportError):
+    """Two ONNX Runtime wheels that overwrite each other's files."""
+
+    def __init__(self, wheels: list[str]) -> None:
+        found = " and ".join(wheels)
+        super().__init__(
+            f"{found} are both installed and overwrite each other; run: "
+            f"pip uninstall -y {' '.join(wheels)} && pip install 'kneeedge[cpu]' (or 'kneeedge[cuda]')"
+        )
+
+
+class ProviderError(KneeEdgeError, RuntimeError):
+    """The provider asked for cannot run the model; kneeedge never falls back in silence."""
+
+    def __init__(self, provider: str, reason: str, remedy: str) -> None:
+        super().__init__(f"provider {provider} cannot run this model: {reason}; {remedy}")
+
+
+class WorkerError(KneeEdgeError, RuntimeError):
+    """A benchmark process that ended without a result."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} ended without a result: {reason}; run the command again with --debug")
