@@ -1,0 +1,41 @@
+"""The one pixel path: a grey radiograph of any size to the network's square input.
+
+Training, validation, calibration, verification, inference and benchmarks all call it; there is no other resize.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kneeedge.images import read_grey
+from kneeedge.spec import PixelPath
+
+
+def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
+    """The network's input (S, S) uint8 for an image file; raises ImageError for a file that gives no pixels."""
+    return to_input(read_grey(path, pixel_path.size), pixel_path)
+
+
+def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:
+    """The network's input (S, S) uint8 for grey pixels (H, W) uint8.
+
+    Resized with Pillow's BILINEAR: a triangle filter, widened where it shrinks (antialiased). "stretch" brings
+    both sides to S; "pad" keeps the aspect, longer side S, centred on black. S × S pixels come back as they are.
+    """
+    side = pixel_path.size
+    height, width = (side, side) if pixel_path.fit == "stretch" else _fitted(grey.shape, side)
+    resized = np.array(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+    if resized.shape == (side, side):
+        return resized
+    square = np.zeros((side, side), dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = resized
+    return square
+
+
+def _fitted(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Height and width with the aspect kept and the longer one at `side`."""
+    longer = max(shape)
+    return max(1, round(shape[0] * side / longer)), max(1, round(shape[1] * side / longer))
