@@ -1,0 +1,134 @@
+"""TrainConfig: every choice of a training run, with its default, as it is recorded in `config.json`."""
+
+from dataclasses import dataclass, replace
+
+from kneeedge.errors import ConfigError
+from kneeedge.spec import FITS, HEADS, VGG19_CHANNELS
+
+AUTO = "auto"
+RECIPES = ("default", "paper")
+N_BLOCKS = len(VGG19_CHANNELS)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What `kneeedge train` was asked to do."""
+
+    data: str
+    "the data folder: {train,val,test}/<Class>/… or <Class>/…"
+    recipe: str = "default"
+    "default or paper; sets the fields below where no option does"
+    seed: int = 0
+
+    positive: str | None = None
+    "the class called positive; by default the one that is not a name for health"
+    group_regex: str | None = None
+    "what a file's path must match; its first group (or the whole match) names the patient"
+    val_fraction: float = 0.15
+    "share of the patients, where the data has no split folders"
+    test_fraction: float = 0.2
+
+    size: int = 224
+    "side of the network's input, pixels"
+    fit: str = "stretch"
+    weights: str = "imagenet"
+    "imagenet, none, or a safetensors / state-dict file"
+    head: str = "gap"
+    width: float = 1.0
+    "factor on VGG19's channel counts; below 1 only with --weights none"
+    batch_norm: bool = False
+    freeze_blocks: int | None = None
+    "lower blocks that keep their weights; None: 4 with pretrained weights and no GPU, else 0"
+
+    epochs: int = 24
+    "passes over the training images; each pass sees one view of each"
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    "adamw or adam"
+    head_lr: float = 1e-3
+    lr: float = 1e-4
+    "learning rate of the highest block"
+    lr_decay: float = 0.5
+    "factor on the learning rate for each block further down"
+    weight_decay: float = 0.01
+    schedule: str = "cosine"
+    "cosine (with warm-up) or constant"
+    warmup: float = 0.1
+    "share of the steps over which the learning rate rises"
+    label_smoothing: float = 0.05
+    dropout: float = 0.3
+    patience: int = 8
+    "epochs without a better validation AUROC before training stops; 0: never stops"
+
+    rotation: float = 10.0
+    "largest rotation of an augmented view, degrees"
+    flip: bool = True
+    views: int = 8
+    "fixed augmented views an image where the lower blocks are frozen; each epoch sees the next one"
+    cache_gb: float = 8.0
+    "disk that the frozen blocks' activations may take while training runs"
+    precision: str = AUTO
+    "auto, 32 or bf16"
+    workers: int = 0
+    "image reading processes; 0: the training process reads"
+
+    def __post_init__(self) -> None:
+        _one_of("recipe", self.recipe, RECIPES)
+        _one_of("fit", self.fit, FITS)
+        _one_of("head", self.head, HEADS)
+        _one_of("optimizer", self.optimizer, ("adamw", "adam"))
+        _one_of("schedule", self.schedule, ("cosine", "constant"))
+        _one_of("precision", self.precision, (AUTO, "32", "bf16"))
+        for name in ("epochs", "batch_size", "views"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("lr", "head_lr", "width"):
+            _above_zero(name, getattr(self, name))
+        for name in ("seed", "patience", "workers", "rotation", "weight_decay", "cache_gb"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("dropout", "label_smoothing", "warmup", "val_fraction", "test_fraction"):
+            _share(name, getattr(self, name))
+        if self.val_fraction + self.test_fraction >= 1.0:
+            raise ConfigError("--val-fraction and --test-fraction leave nothing to train on", "lower one of them")
+        if self.freeze_blocks is not None and not 0 <= self.freeze_blocks <= N_BLOCKS:
+            raise ConfigError(f"--freeze-blocks {self.freeze_blocks} is not one of 0 to {N_BLOCKS}", "choose one")
+        if self.weights == "imagenet" and (self.width != 1.0 or self.batch_norm):
+            raise ConfigError(
+                "ImageNet weights fit only the full width without batch norm",
+                "add --weights none or drop the option",
+            )
+
+    @property
+    def channels(self) -> tuple[tuple[int, ...], ...]:
+        """VGG19's channel counts times `width`, in multiples of 8."""
+        return tuple(tuple(max(8, round(count * self.width / 8) * 8) for count in block) for block in VGG19_CHANNELS)
+
+
+def paper_recipe(config: TrainConfig) -> TrainConfig:
+    """The reference paper's protocol: rotation and flip, 224², 200 epochs, VGG19's own classifier.
+
+    The paper names neither optimiser nor learning rate; Adam at a constant 1e-4 is our reading of common practice.
+    """
+    return replace(
+        config, recipe="paper", head="classifier", epochs=200, optimizer="adam", schedule="constant", lr=1e-4,
+        head_lr=1e-4, lr_decay=1.0, weight_decay=0.0, label_smoothing=0.0, dropout=0.5, patience=0,
+    )  # fmt: skip
+
+
+def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ConfigError(f"--{name.replace('_', '-')} {value} is unknown", f"choose one of {', '.join(options)}")
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise ConfigError(f"--{name.replace('_', '-')} {value} is too small", f"give {low} or more")
+
+
+def _above_zero(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"--{name.replace('_', '-')} {value} is too small", "give a number above 0")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0.0 <= value < 1.0:
+        raise ConfigError(f"--{name.replace('_', '-')} {value} is out of range", "give 0 or more and less than 1")

@@ -1,0 +1,239 @@
+"""Batches for training: straight from the files, or from the frozen blocks' activations kept on disk."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from kneeedge.dataset import Sample
+from kneeedge.progress import Progress
+from kneeedge.spec import PixelPath
+from kneeedge.training.config import TrainConfig
+from kneeedge.training.model import KneeVGG
+from kneeedge.training.views import View, load_view, view_of
+
+Batch = tuple[Tensor, Tensor]
+EVAL_BATCH = 32
+
+
+class Batches(Protocol):
+    """What the loop trains on."""
+
+    @property
+    def n_steps(self) -> int:
+        """Batches an epoch."""
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG.forward` and labels (B,) int64."""
+
+    def val(self) -> Iterator[Batch]:
+        """The validation images once, in order."""
+
+
+def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Index batches of one epoch. A last batch of one image joins the one before: batch norm needs two."""
+    order = np.random.default_rng([config.seed, epoch, 1]).permutation(n)
+    batches = [order[i : i + config.batch_size] for i in range(0, n, config.batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
+
+
+@dataclass(frozen=True)
+class _Views(torch.utils.data.Dataset[tuple[NDArray[np.uint8], int]]):
+    """Reads one view of each sample of one epoch."""
+
+    samples: Sequence[Sample]
+    config: TrainConfig
+    pixel_path: PixelPath
+    epoch: int | None
+    "None: the images themselves"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], int]:
+        view = View() if self.epoch is None else view_of(self.config, i, self.epoch)
+        return load_view(self.samples[i], view, self.pixel_path)[None], self.samples[i].label
+
+
+def _collate(items: list[tuple[NDArray[np.uint8], int]]) -> Batch:
+    images, labels = zip(*items, strict=True)
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels)
+
+
+@dataclass(frozen=True)
+class FileBatches:
+    """Every epoch reads the files anew and sees a new view of each."""
+
+    train_samples: Sequence[Sample]
+    val_samples: Sequence[Sample]
+    config: TrainConfig
+    pixel_path: PixelPath
+
+    @property
+    def n_steps(self) -> int:
+        return len(shuffled(self.config, len(self.train_samples), 0))
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        order = shuffled(self.config, len(self.train_samples), epoch)
+        views = _Views(self.train_samples, self.config, self.pixel_path, epoch)
+        yield from DataLoader(views, batch_sampler=order, collate_fn=_collate, num_workers=self.config.workers)  # type: ignore[arg-type]
+
+    def val(self) -> Iterator[Batch]:
+        views = _Views(self.val_samples, self.config, self.pixel_path, None)
+        yield from DataLoader(views, EVAL_BATCH, collate_fn=_collate, num_workers=self.config.workers)
+
+
+@dataclass(frozen=True)
+class CachedBatches:
+    """The frozen blocks' activations of a fixed set of views, memory-mapped from disk."""
+
+    train_activations: NDArray[np.int16]
+    "(images, views, H, W, C): bfloat16 bits, or float32"
+    val_activations: NDArray[np.int16]
+    "(images, 1, H, W, C)"
+    train_labels: NDArray[np.int64]
+    val_labels: NDArray[np.int64]
+    config: TrainConfig
+
+    @property
+    def n_steps(self) -> int:
+        return len(shuffled(self.config, len(self.train_labels), 0))
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        n_images, n_views = self.train_activations.shape[:2]
+        first: NDArray[np.int64] = np.random.default_rng([self.config.seed, 2]).integers(0, n_views, size=n_images)
+        for batch in shuffled(self.config, n_images, epoch):
+            views = (first[batch] + epoch) % n_views
+            yield (
+                as_activations(self.train_activations[batch, views]),
+                torch.from_numpy(self.train_labels[batch]),
+            )
+
+    def val(self) -> Iterator[Batch]:
+        for i in range(0, len(self.val_labels), EVAL_BATCH):
+            part = self.val_activations[i : i + EVAL_BATCH, 0]
+            yield as_activations(part), torch.from_numpy(self.val_labels[i : i + EVAL_BATCH])
+
+
+def as_activations(stored: NDArray[np.generic]) -> Tensor:
+    """(N, C, H, W) channels-last activations from stored (N, H, W, C): bfloat16 where they are 16-bit, else fp32."""
+    tensor = torch.from_numpy(np.array(stored))  # a copy: the file is mapped read-only
+    return (tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """How many views fit the disk budget, and what they take."""
+
+    n_views: int
+    gigabytes: float
+    bytes_a_view: int
+
+
+def plan_cache(model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, bf16: bool) -> CachePlan:
+    """The largest number of views, up to `config.views`, whose activations fit `config.cache_gb`; 0 where none does."""
+    with torch.inference_mode():
+        probe = model.lower(torch.zeros(1, 1, config.size, config.size, dtype=torch.uint8))
+    bytes_a_view = math.prod(probe.shape) * (2 if bf16 else 4)
+    fitting = int((config.cache_gb * 1e9 / bytes_a_view - n_val) // n_train)
+    n_views = max(0, min(config.views, fitting))
+    return CachePlan(n_views, (n_train * n_views + n_val) * bytes_a_view / 1e9, bytes_a_view)
+
+
+def cache_activations(
+    model: KneeVGG, splits: tuple[Sequence[Sample], Sequence[Sample]], n_views: int, config: TrainConfig,
+    folder: Path, bf16: bool, progress: Progress,
+) -> CachedBatches:  # fmt: skip
+    """Compute (or take up again) the activations of `n_views` views of the train split and of the val split as it is.
+
+    They stand in `folder` until `drop_cache`; a cache that was not finished, or was made with other settings, is
+    made again.
+    """
+    train, val = splits
+    key = json.dumps(
+        [config.seed, config.rotation, config.flip, config.size, config.fit, config.weights, n_views, bf16]
+    )
+    done = folder / "complete.json"
+    if not done.is_file() or done.read_text() != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        pixel_path = PixelPath(config.size, config.fit)
+        jobs = [(i, k, sample, view_of(config, i, k)) for k in range(n_views) for i, sample in enumerate(train)]
+        _compute(model, jobs, (len(train), n_views), folder / "train.npy", pixel_path, bf16, progress)
+        jobs = [(i, 0, sample, View()) for i, sample in enumerate(val)]
+        _compute(model, jobs, (len(val), 1), folder / "val.npy", pixel_path, bf16, progress)
+        done.write_text(key)
+    return CachedBatches(
+        np.load(folder / "train.npy", mmap_mode="r"),
+        np.load(folder / "val.npy", mmap_mode="r"),
+        np.array([sample.label for sample in train]),
+        np.array([sample.label for sample in val]),
+        config,
+    )
+
+
+def drop_cache(folder: Path) -> None:
+    """Give the disk back."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+Job = tuple[int, int, Sample, View]
+
+
+def _compute(
+    model: KneeVGG, jobs: list[Job], shape: tuple[int, int], path: Path, pixel_path: PixelPath, bf16: bool,
+    progress: Progress,
+) -> None:  # fmt: skip
+    stored = None
+    with progress.stage(f"frozen blocks, {path.stem} views", len(jobs)) as stage:
+        for i in range(0, len(jobs), EVAL_BATCH):
+            part = jobs[i : i + EVAL_BATCH]
+            images = np.stack([load_view(sample, view, pixel_path) for _, _, sample, view in part])[:, None]
+            activations = _bits(lower_activations(model, torch.from_numpy(images), bf16))
+            if stored is None:
+                full = (*shape, *activations.shape[1:])
+                stored = np.lib.format.open_memmap(path, mode="w+", dtype=activations.dtype, shape=full)
+            stored[[job[0] for job in part], [job[1] for job in part]] = activations
+            stage.advance(len(part))
+    if stored is not None:
+        stored.flush()
+
+
+def lower_activations(model: KneeVGG, images: Tensor, bf16: bool) -> Tensor:
+    """The frozen blocks' output (N, C, H, W) for images (N, 1, S, S) uint8."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        return model.lower(images)
+
+
+def _bits(activations: Tensor) -> NDArray[np.generic]:
+    rows = activations.permute(0, 2, 3, 1).contiguous()
+    return rows.view(torch.int16).numpy() if rows.dtype == torch.bfloat16 else rows.numpy()
+
+
+def bf16_speedup(model: KneeVGG, size: int) -> float:
+    """How many times faster this CPU runs the network's convolutions in bf16 than in fp32, measured on four images."""
+    images = torch.zeros(4, 1, size, size, dtype=torch.uint8)
+
+    def seconds(bf16: bool) -> float:
+        samples = []
+        for _ in range(4):
+            start = time.perf_counter()
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                model(images)
+            samples.append(time.perf_counter() - start)
+        return min(samples)
+
+    return seconds(False) / seconds(True)

@@ -1,0 +1,210 @@
+"""The training loop: plain PyTorch on Lightning Fabric, one optimiser step a batch, best weights kept."""
+
+import csv
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from kneeedge.errors import DivergedError
+from kneeedge.metrics import auroc
+from kneeedge.progress import Progress, duration
+from kneeedge.records import from_json, to_json
+from kneeedge.spec import softmax
+from kneeedge.training.checkpoint import Run, load_last, save_last, save_weights
+from kneeedge.training.config import TrainConfig
+from kneeedge.training.data import Batches
+from kneeedge.training.model import KneeVGG
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of `history.csv`."""
+
+    epoch: int
+    "counted from 1"
+    loss: float
+    "mean training loss, label smoothing included"
+    accuracy: float
+    "on the augmented training views, as they were seen"
+    val_loss: float
+    "cross-entropy without smoothing"
+    val_accuracy: float
+    "at argmax"
+    val_auroc: float
+    "of the positive class; with more than two classes the mean over one-versus-rest"
+    lr: float
+    "of the highest block, at the epoch's end"
+    seconds: float
+
+
+@dataclass(frozen=True)
+class State:
+    """What a stopped run needs besides the tensors."""
+
+    history: tuple[Epoch, ...] = ()
+    best_epoch: int = 0
+
+    def best(self) -> Epoch | None:
+        return self.history[self.best_epoch - 1] if self.best_epoch else None
+
+
+def fit(
+    model: KneeVGG,
+    batches: Batches,
+    config: TrainConfig,
+    run: Run,
+    fabric: Fabric,
+    progress: Progress,
+) -> State:
+    """Train until `config.epochs` or until validation stops getting better; `run.model` holds the best epoch.
+
+    Goes on from `run.last` where that is there. Everything random in an
+    epoch is drawn from (seed, epoch), so a resumed run equals an unbroken one.
+    """
+    optimizer = build_optimizer(model, config)
+    state = from_json(State, load_last(model, optimizer, run.last)) if run.last.is_file() else State()
+    # Fabric moves the model in place, so `model` stays the plain module with the same weights.
+    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    for epoch in range(len(state.history), config.epochs):
+        if state.history and is_stale(state, config.patience):
+            progress(f"no better validation AUROC for {config.patience} epochs: stopped")
+            break
+        start = time.monotonic()
+        torch.manual_seed(config.seed * 1_000_003 + epoch)
+        trained = train_epoch(wrapped, wrapped_optimizer, batches, config, fabric, epoch, progress)
+        validated = validate(wrapped, batches, fabric)
+        row = Epoch(epoch + 1, *trained, *validated, _top_lr(optimizer), round(time.monotonic() - start, 2))
+        improved = is_better(row, state.best())
+        state = State((*state.history, row), row.epoch if improved else state.best_epoch)
+        if improved:
+            save_weights(model, run.model)
+        write_history(state, run)
+        save_last(model, optimizer, to_json(state, indent=None), run.last)
+        progress(describe(row, config.epochs, improved))
+    return state
+
+
+def train_epoch(
+    model: Any, optimizer: Any, batches: Batches, config: TrainConfig, fabric: Fabric, epoch: int, progress: Progress,
+) -> tuple[float, float]:  # fmt: skip
+    """Mean loss and accuracy of one pass; raises DivergedError on a loss that is not finite."""
+    model.train()
+    n_steps = batches.n_steps
+    total, right, seen = 0.0, 0, 0
+    with progress.stage(f"epoch {epoch + 1}/{config.epochs}", n_steps) as stage:
+        for step, (x, y) in enumerate(_on_device(batches.train(epoch), fabric), start=epoch * n_steps):
+            set_learning_rate(optimizer, config, step, n_steps * config.epochs)
+            logits = model(x).float()
+            loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            total += loss.item() * len(y)
+            right += int((logits.detach().argmax(1) == y).sum())
+            seen += len(y)
+            stage.advance(note=f"loss {total / seen:.4f}")
+    if not math.isfinite(total):
+        raise DivergedError(epoch + 1)
+    return total / seen, right / seen
+
+
+def validate(model: Any, batches: Batches, fabric: Fabric) -> tuple[float, float, float]:
+    """Cross-entropy, accuracy and AUROC on the validation split."""
+    model.eval()
+    with torch.inference_mode():
+        parts = [(model(x).float().cpu(), y.cpu()) for x, y in _on_device(batches.val(), fabric)]
+    logits, labels = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    loss = F.cross_entropy(logits, labels).item()
+    return (
+        loss,
+        (logits.argmax(1) == labels).float().mean().item(),
+        mean_auroc(logits.numpy(), labels.numpy()),
+    )
+
+
+def mean_auroc(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """AUROC for two classes; for more, the mean of one-versus-rest over the classes that occur."""
+    probabilities = softmax(logits)
+    columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    values = [auroc(labels == k, probabilities[:, k]) for k in columns]
+    return float(np.mean([value for value in values if value is not None]))
+
+
+def is_better(row: Epoch, best: Epoch | None) -> bool:
+    """By validation AUROC; between equals by the lower validation loss."""
+    return best is None or (row.val_auroc, -row.val_loss) > (best.val_auroc, -best.val_loss)
+
+
+def is_stale(state: State, patience: int) -> bool:
+    """Whether the last `patience` epochs brought nothing better."""
+    return 0 < patience <= len(state.history) - state.best_epoch
+
+
+def build_optimizer(model: KneeVGG, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or Adam; the learning rate falls by `lr_decay` a block from the top; biases and norms do not decay."""
+    blocks = model.blocks()
+    parts: list[tuple[Any, float]] = [(model.classifier, config.head_lr)]
+    parts += [(block, config.lr * config.lr_decay**depth) for depth, block in enumerate(reversed(blocks))]
+    groups = []
+    for part, lr in parts:
+        for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
+            weights = [p for p in part.parameters() if (p.ndim > 1) == matrices]
+            groups.append({"params": weights, "lr": lr, "base_lr": lr, "weight_decay": decay})
+    groups = [group for group in groups if group["params"]]
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups)
+
+
+def set_learning_rate(optimizer: Any, config: TrainConfig, step: int, total: int) -> None:
+    """Give every group its learning rate for this step."""
+    factor = lr_factor(config, step, total)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def lr_factor(config: TrainConfig, step: int, total: int) -> float:
+    """Linear warm-up, then half a cosine to 0 (Loshchilov & Hutter 2017), or constant."""
+    if config.schedule == "constant":
+        return 1.0
+    rising = max(1, round(config.warmup * total))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+def write_history(state: State, run: Run) -> None:
+    """Write `history.csv`."""
+    with (run.folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in state.history)
+
+
+def describe(row: Epoch, n_epochs: int, improved: bool) -> str:
+    """One plain line about an epoch."""
+    best = "  best so far" if improved else ""
+    left = duration((n_epochs - row.epoch) * row.seconds)
+    return (
+        f"epoch {row.epoch:3d}/{n_epochs}  loss {row.loss:.4f}  val loss {row.val_loss:.4f}  "
+        f"val accuracy {row.val_accuracy:.4f}  val AUROC {row.val_auroc:.4f}  {duration(row.seconds)}, "
+        f"at most {left} left{best}"
+    )
+
+
+def _on_device(batches: Iterator[tuple[Tensor, Tensor]], fabric: Fabric) -> Iterator[tuple[Tensor, Tensor]]:
+    for x, y in batches:
+        yield fabric.to_device(x), fabric.to_device(y)
+
+
+def _top_lr(optimizer: torch.optim.Optimizer) -> float:
+    group = optimizer.param_groups[min(2, len(optimizer.param_groups) - 1)]  # behind the head's two
+    return float(group["lr"])

@@ -1,0 +1,162 @@
+"""The one VGG builder: torchvision's layers, any channel list, either head, ImageNet or other weights."""
+
+import itertools
+import warnings
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VGG19_Weights
+from torchvision.models.vgg import make_layers
+
+from kneeedge.dataset import file_sha256
+from kneeedge.errors import CheckpointError, NotFoundError
+from kneeedge.spec import Architecture
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class KneeVGG(nn.Module):
+    """Logits (N, K) for grey images (N, 1, S, S) uint8.
+
+    The first `n_frozen` blocks never change; their activations may be computed once with `lower` and given to
+    `forward` in place of the image.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture, n_classes: int, dropout: float = 0.0, n_frozen: int = 0) -> None:
+        super().__init__()
+        layers: list[str | int] = []
+        for block in architecture.channels:
+            layers += [*block, "M"]
+        self.features = make_layers(layers, batch_norm=architecture.batch_norm)
+        self.gap = architecture.head == "gap"
+        self.classifier = self._build_head(architecture.channels[-1][-1], n_classes, dropout)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.apply(_initialise)
+        self.n_frozen_layers = self.block_start(n_frozen)
+        self.features[: self.n_frozen_layers].requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, 1, S, S) uint8, or of what `lower` made of them."""
+        return self.head(self.upper(self.lower(x) if x.dtype == torch.uint8 else x))
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """(N, 1, S, S) uint8 → (N, 3, S, S) float: divided by 255, three equal channels, ImageNet's mean and std."""
+        return (image.to(self.mean.dtype) / 255.0 - self.mean) / self.std
+
+    def lower(self, image: Tensor) -> Tensor:
+        """Activations (N, C, H, W) behind the frozen blocks; the normalised image where none is frozen."""
+        activations: Tensor = self.features[: self.n_frozen_layers](self.normalise(image))
+        return activations
+
+    def upper(self, x: Tensor) -> Tensor:
+        """Last features (N, C, S/32, S/32) from what `lower` gives."""
+        features: Tensor = self.features[self.n_frozen_layers :](x)
+        return features
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of the last features."""
+        if self.gap:
+            return self.classifier(features.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+        pooled = nn.functional.adaptive_avg_pool2d(features, 7)
+        return self.classifier(pooled.flatten(1))  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> "KneeVGG":
+        """Training mode for all but the frozen blocks, whose batch norm must not move."""
+        super().train(mode)
+        self.features[: self.n_frozen_layers].eval()
+        return self
+
+    def block_start(self, block: int) -> int:
+        """Index into `features` of the first layer of `block` (0 to 5)."""
+        pools = [i for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        return 0 if block == 0 else pools[block - 1] + 1
+
+    def blocks(self) -> list[nn.Sequential]:
+        """The trainable blocks, lowest first."""
+        starts = [self.block_start(i) for i in range(6)]
+        return [self.features[a:b] for a, b in itertools.pairwise(starts) if a >= self.n_frozen_layers]
+
+    def _build_head(self, n_features: int, n_classes: int, dropout: float) -> nn.Sequential:
+        if self.gap:
+            return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_features, n_classes))
+        hidden = 8 * n_features  # 4,096 = 8 × 512
+        return nn.Sequential(
+            nn.Linear(n_features * 49, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
+            nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
+            nn.Linear(hidden, n_classes),
+        )  # fmt: skip
+
+
+def load_pretrained(model: KneeVGG, weights: str) -> str:
+    """Load `weights` (imagenet, none or a file) into all but the last layer; returns what to record as their origin.
+
+    The convolutions must all be there; the fully connected layers of the classifier head are taken where they are.
+    """
+    if weights == "none":
+        return "none"
+    state = _imagenet() if weights == "imagenet" else _read_state(Path(weights))
+    own = model.state_dict()
+    last = list(own)[-2].rpartition(".")[0]
+    wanted = {name for name in own if not name.startswith(last)}
+    if missing := sorted(name for name in wanted if name.startswith("features.") and name not in state):
+        raise CheckpointError(weights, f"it lacks {missing[0]}", "give VGG19 weights with torchvision's key names")
+    for name in sorted(wanted & set(state)):
+        if own[name].shape != state[name].shape:
+            problem = f"{name} is {tuple(state[name].shape)}, the model's {tuple(own[name].shape)}"
+            raise CheckpointError(weights, problem, "use --width 1 without batch norm, or --weights none")
+    model.load_state_dict({name: state[name].float() for name in wanted & set(state)}, strict=False)
+    return "imagenet" if weights == "imagenet" else f"sha256:{file_sha256(Path(weights))}"
+
+
+def _imagenet() -> dict[str, Tensor]:
+    enum = VGG19_Weights.IMAGENET1K_V1
+    try:
+        state: dict[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError) as error:
+        remedy = "fetch it where there is a network and give it with --weights FILE, or use --weights none"
+        raise CheckpointError(enum.url, f"cannot be downloaded ({error})", remedy) from error
+    return state
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise NotFoundError(f"{path}: no such weights file", "give imagenet, none, or a safetensors / state-dict file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch wonders at pickles of other protocols
+            state = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: no code in it can run
+    except (SafetensorError, RuntimeError, EOFError, ValueError, _unpickling_error()) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "give a safetensors file or a plain state dict"
+        raise CheckpointError(path, f"cannot be read ({reason})", remedy) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(path, "it holds more than named tensors", "save model.state_dict() alone")
+    return state
+
+
+def _unpickling_error() -> type[Exception]:
+    from pickle import UnpicklingError
+
+    return UnpicklingError
+
+
+def _initialise(module: nn.Module) -> None:
+    """Torchvision's own initialisation of VGG (He et al. 2015, fan out, for the convolutions)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.01)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,64 @@
+"""Shared inputs: phantoms, a narrow VGG trained on them, and its exported files. Each is made once a session."""
+
+import os
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from kneeedge.phantom import write_dataset
+from kneeedge.progress import Progress
+
+SIZE = 64
+
+
+def pytest_report_header() -> str:
+    return f"onnxruntime {onnxruntime.__version__}, providers {', '.join(onnxruntime.get_available_providers())}"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real radiographs; tests that take it are marked `real`."""
+    folder = os.environ.get("KNEEEDGE_REAL_DATA")
+    if not folder:
+        pytest.skip("KNEEEDGE_REAL_DATA is not set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """{train,val,test}/{Healthy,Osteoporosis}/P….png"""
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_dataset(folder, {"train": 120, "val": 60, "test": 60}, size=SIZE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def narrow_config(phantoms: Path):
+    """A narrow VGG with batch norm that a CPU trains in seconds."""
+    from kneeedge.training.config import TrainConfig
+
+    return TrainConfig(
+        data=str(phantoms), weights="none", width=0.125, batch_norm=True, size=SIZE, epochs=8, lr=3e-3, head_lr=3e-3,
+        lr_decay=1.0, dropout=0.1, patience=0, precision="32",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained_run(narrow_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    from kneeedge.training.run import train
+
+    folder = tmp_path_factory.mktemp("runs") / "narrow"
+    train(narrow_config, folder, ["kneeedge", "train"], Progress(quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(trained_run: Path) -> dict[str, Path]:
+    """The published file of each precision."""
+    from export.run import ExportOptions, export_run
+
+    report = export_run(trained_run, ExportOptions(n_calibration=200, tolerance=0.2), Progress(quiet=True))
+    assert not report.failed
+    return {file.report.precision: trained_run / "models" / file.path for file in report.files}
