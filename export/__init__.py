@@ -1,0 +1,1 @@
+"""Checkpoint → verified ONNX files. Needs the [train] extra."""

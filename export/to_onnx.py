@@ -1,0 +1,90 @@
+"""Trained PyTorch model → fp32 ONNX graph with the contract's signature: uint8 grey in, answers out."""
+
+from collections import OrderedDict
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from kneeedge.spec import ModelSpec
+from kneeedge.training.model import KneeVGG
+
+OPSET = 18
+IR_VERSION = 10
+"the newest file version that ONNX Runtime 1.21, our lower bound, reads"
+
+
+class ExportGraph(nn.Module):
+    """The graph of the file: normalisation, the network with batch norm folded away, temperature and softmax."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, model: KneeVGG, temperature: float) -> None:
+        super().__init__()
+        self.features = fold_batch_norm(model.features)
+        self.gap, self.classifier, self.temperature = model.gap, model.classifier, temperature
+        self.linear: nn.Linear = model.classifier[-1]  # type: ignore[assignment]
+        # (p / 255 − mean) / std as one multiplication and one addition
+        self.register_buffer("scale", 1.0 / (255.0 * model.std))
+        self.register_buffer("offset", -model.mean / model.std)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(N, 1, S, S) uint8 → probabilities (N, K), logits (N, K) and, with the gap head, cam (N, K, S/32, S/32)."""
+        features = self.features(image.float() * self.scale + self.offset)
+        if not self.gap:
+            if features.shape[-1] != 7:  # pooling 7×7 to 7×7 changes nothing
+                features = F.adaptive_avg_pool2d(features, 7)
+            logits = self.classifier(features.flatten(1))
+            return torch.softmax(logits / self.temperature, dim=1), logits
+        cam = F.conv2d(features, self.linear.weight[:, :, None, None])
+        # The mean of the map plus the bias is the logit, since pooling and the linear layer commute.
+        logits = cam.mean(dim=(2, 3)) + self.linear.bias
+        return torch.softmax(logits / self.temperature, dim=1), logits, cam
+
+
+def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
+    """The same layers with every batch norm folded into the convolution before it."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, layer in features.named_children():
+        if isinstance(layer, nn.BatchNorm2d):
+            last = next(reversed(layers))
+            layers[last] = fuse_conv_bn_eval(layers[last], layer)  # type: ignore[type-var]
+        else:
+            layers[name] = layer
+    return nn.Sequential(layers)
+
+
+def to_onnx(model: KneeVGG, spec: ModelSpec) -> onnx.ModelProto:
+    """The fp32 graph, in one piece (no external data), with a dynamic batch and without metadata."""
+    graph = ExportGraph(model, spec.temperature).eval()
+    side = spec.pixel_path.size
+    example = torch.zeros(2, 1, side, side, dtype=torch.uint8)
+    names = ["probabilities", "logits"] + (["cam"] if graph.gap else [])
+    program = torch.onnx.export(
+        graph, (example,), dynamo=True, opset_version=OPSET, input_names=["image"], output_names=names,
+        dynamic_shapes=({0: torch.export.Dim("N", min=1)},), external_data=False, verbose=False,
+    )  # fmt: skip
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    return tidy(program.model_proto, spec)
+
+
+def tidy(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+    """The same graph with the contract's shape names and without what the exporter leaves behind."""
+    model.ir_version = IR_VERSION
+    model.producer_name = "kneeedge"
+    del model.graph.value_info[:]  # stale shapes make quantisers and converters fail
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+        del value.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    model.doc_string = f"{spec.name}: kneeedge model"
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,88 @@
+"""The gate: a variant's answers beside the original's, case by case, and a verdict on the evidence."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.dataset import Sample
+from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, CaseChange, VerifyReport
+from kneeedge.metrics import evaluate
+from kneeedge.paired import PairedChange, compare_groups, images_to_settle, paired_auroc_change
+from kneeedge.spec import ModelSpec, softmax
+
+EQUAL_LOGITS = {"fp32": 1e-3}
+"largest logit change that is rounding alone: such a variant is the original, and no statistics is needed"
+MAX_LOGIT_CHANGE = {"fp32": 1e-2, "fp16": 0.5}
+"a larger change is a fault of the conversion, however few answers it flips"
+TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
+"accuracy that a variant may lose, as a share of all images"
+N_LISTED = 10
+
+
+def pair(
+    samples: tuple[Sample, ...], original: NDArray[np.floating], variant: NDArray[np.floating], spec: ModelSpec,
+    precision: str, provider: str, tolerance: float | None = None,
+) -> VerifyReport:  # fmt: skip
+    """Hold the variant's logits (N, K) against the original's (N, K) on the same samples."""
+    limit = TOLERANCE[precision] if tolerance is None else tolerance
+    labels = np.array([sample.label for sample in samples])
+    before, after = softmax(original, spec.temperature), softmax(variant, spec.temperature)
+    decided = (spec.decide(before), spec.decide(after))
+    changes = compare_groups(labels, *decided, spec.positive_index)
+    delta = np.abs(variant - original)
+    verdict, reason = judge(changes["accuracy"], float(delta.max()), precision, limit)
+    area = paired_auroc_change(
+        labels == spec.positive_index, before[:, spec.positive_index], after[:, spec.positive_index]
+    )
+
+    def case(i: int) -> CaseChange:
+        names = spec.classes
+        return CaseChange(
+            samples[i].name, names[labels[i]], names[decided[0][i]], names[decided[1][i]],
+            float(before[i, spec.positive_index]), float(after[i, spec.positive_index]), float(delta[i].max()),
+        )  # fmt: skip
+
+    return VerifyReport(
+        precision=precision, split=samples[0].split, provider=provider, n=len(samples),
+        verdict=verdict, reason=reason, tolerance=limit,
+        original=evaluate(labels, before, spec).score(), variant=evaluate(labels, after, spec).score(),
+        changes=changes, auroc_change=area[0] if area else None, auroc_interval=area[1] if area else None,
+        max_abs_logit_change=float(delta.max()), mean_abs_logit_change=float(delta.mean()),
+        flips=tuple(case(int(i)) for i in np.flatnonzero(decided[0] != decided[1])),
+        largest=tuple(case(int(i)) for i in np.argsort(-delta.max(axis=1), kind="stable")[:N_LISTED]),
+        images_to_settle=images_to_settle(changes["accuracy"], limit) if verdict == INCONCLUSIVE else None,
+    )  # fmt: skip
+
+
+def judge(change: PairedChange, max_logit_change: float, precision: str, tolerance: float) -> tuple[str, str]:
+    """Verdict and its reason.
+
+    Pass: the logits are the original's up to rounding, or the accuracy lost is, with 95 % confidence, within the
+    tolerance. Fail: the loss is beyond it with the same confidence, or the logits moved further than the
+    precision can. Anything else needs more images.
+    """
+    if max_logit_change > MAX_LOGIT_CHANGE.get(precision, np.inf):
+        return (
+            FAIL,
+            f"a logit moved by {max_logit_change:.3g}, and {precision} may move it by {MAX_LOGIT_CHANGE[precision]:g}",
+        )
+    if change.flips == 0 and max_logit_change <= EQUAL_LOGITS.get(precision, -np.inf):
+        return PASS, f"the same answers; no logit moved by more than {max_logit_change:.2g}"
+    if change.worst_loss <= tolerance:
+        return (
+            PASS,
+            f"at most {change.worst_loss:.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
+        )
+    if best_case_loss(change) > tolerance:
+        return (
+            FAIL,
+            f"at least {best_case_loss(change):.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
+        )
+    return INCONCLUSIVE, (
+        f"{change.n} images cannot tell: between {best_case_loss(change):.2%} and {change.worst_loss:.2%} of accuracy "
+        f"lost, tolerance {tolerance:.2%}"
+    )
+
+
+def best_case_loss(change: PairedChange) -> float:
+    """The least loss of accuracy that the two-sided 95 % interval allows; negative where it may be a gain."""
+    return -change.interval.high

@@ -1,0 +1,202 @@
+"""Labelled folder → the model's answers to it → what they are worth. Edge only: no torch."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.dataset import SHORT_HASH, SPLITS, Sample, labelled_images
+from kneeedge.errors import DataError, NotFoundError, SpecError
+from kneeedge.metrics import Evaluation, Interval, evaluate
+from kneeedge.paired import compare
+from kneeedge.preprocess import load_input
+from kneeedge.progress import Progress
+from kneeedge.session import Session
+from kneeedge.spec import SEEN_KEY, PixelPath
+
+HELD_OUT = ("test", "val")
+"splits to evaluate when nobody names one, the best first"
+DEFAULT_BATCH = 16
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """One model on one labelled split."""
+
+    model: str
+    split: str
+    provider: str
+    n_seen: int
+    "images that, byte for byte, the model was trained or chosen on"
+    evaluation: Evaluation
+
+    def as_record(self) -> dict[str, Any]:
+        """The fields of the evaluation and, beside them, what was evaluated."""
+        about = {name: getattr(self, name) for name in ("model", "split", "provider", "n_seen")}
+        return about | dataclasses.asdict(self.evaluation)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers to labelled images."""
+
+    evaluation: Evaluation
+    predictions: tuple[int, ...]
+    "class indices (N,)"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The answers that another model's are held against."""
+
+    model: str
+    precision: str
+    labels: NDArray[np.intp]
+    "(N,)"
+    predictions: NDArray[np.intp]
+    "(N,)"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What stands beside a model's speed: how it did, and what changed against the reference."""
+
+    split: str
+    n: int
+    "images"
+    accuracy: float
+    interval: Interval
+    "of accuracy, 95 %"
+    sensitivity: float | None
+    specificity: float | None
+    auroc: float | None
+    n_seen: int | None
+    "images that the model was trained or chosen on; absent where its training images are not known"
+    reference: str | None = None
+    "precision of the reference: the original's, else fp32; absent in that row itself, and with it what follows"
+    flips: int | None = None
+    "images answered otherwise than the reference did"
+    delta_accuracy: float | None = None
+    "accuracy less the reference's"
+    delta_interval: Interval | None = None
+    "95 %, paired"
+
+    @property
+    def surely_lost(self) -> bool:
+        """Whether the paired interval leaves no doubt that the reference is more accurate."""
+        return self.delta_interval is not None and self.delta_interval.high < 0
+
+    def cost(self) -> str:
+        """What choosing this model costs, in a few words."""
+        if self.flips is None or self.delta_accuracy is None:
+            return f"accuracy {self.accuracy:.3f} on {self.n} images"
+        change = f", accuracy {self.delta_accuracy:+.3f}" if self.delta_accuracy else ""
+        return f"{self.flips} of {self.n} answers flipped{change}"
+
+
+def evaluate_model(
+    session: Session, data: Path, split: str | None, batch_size: int | None, progress: Progress
+) -> EvaluationReport:
+    """How the session's model does on a split of `data` (see `evaluation_samples`)."""
+    name, samples = evaluation_samples(data, session.spec.classes, split)
+    labels, probabilities, _ = score_session(session, samples, batch_size or DEFAULT_BATCH, progress)
+    seen = count_seen(samples, seen_hashes(session.metadata, session.path))
+    evaluation = evaluate(labels, probabilities, session.spec)
+    return EvaluationReport(str(session.path), name, session.provider, seen, evaluation)
+
+
+def evaluation_samples(data: Path, classes: Sequence[str], split: str | None = None) -> tuple[str, list[Sample]]:
+    """The split's name and its samples, from DATA/{train,val,test}/<Class>/… or DATA/<Class>/….
+
+    With split folders and no `split` it is test, else val; without them it is the whole folder, under the folder's
+    name. Raises DataError where the split is missing, a class folder is missing or unknown, or an image is broken.
+    """
+    if not data.is_dir():
+        raise NotFoundError(f"{data}: no such data folder", "give a folder with one sub-folder a class")
+    present = [name for name in SPLITS if (data / name).is_dir()]
+    if not present:
+        if split is not None:
+            raise DataError(data, f"it has no {split}/ folder", "leave out --split to use all its images")
+        name = data.resolve().name
+        return name, labelled_images(data, classes, name)[0]
+    chosen = _choose_split(data, present, split)
+    samples, _ = labelled_images(data / chosen, classes, chosen)
+    return chosen, [dataclasses.replace(sample, name=f"{chosen}/{sample.name}") for sample in samples]
+
+
+def score_session(
+    session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """Labels (N,), probabilities (N, K) and logits (N, K) of the samples, in their order."""
+    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress)
+    outputs = [session.run(batch) for batch in batches]
+    labels = np.array([sample.label for sample in samples], dtype=np.intp)
+    probabilities = np.concatenate([output.probabilities for output in outputs])
+    return labels, probabilities, np.concatenate([output.logits for output in outputs])
+
+
+def input_batches(
+    samples: Sequence[Sample], pixel_path: PixelPath, batch_size: int, progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read by several threads, one batch in memory."""
+
+    def read(sample: Sample) -> NDArray[np.uint8]:
+        return load_input(sample.path, pixel_path)
+
+    with progress.stage("evaluate", len(samples)) as stage, ThreadPoolExecutor() as pool:
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            yield np.stack(list(pool.map(read, part)))[:, None]
+            stage.advance(len(part))
+
+
+def describe(answers: Answers, split: str, n_seen: int | None, reference: Reference | None) -> Accuracy:
+    """The figures of one model, paired with the reference's where there is one."""
+    found = answers.evaluation
+    alone = Accuracy(
+        split, found.n, found.accuracy, found.intervals["accuracy"], found.sensitivity, found.specificity,
+        found.auroc, n_seen,
+    )  # fmt: skip
+    if reference is None:
+        return alone
+    change = compare(reference.labels, reference.predictions, np.array(answers.predictions))
+    return dataclasses.replace(
+        alone, reference=reference.precision, flips=change.flips, delta_accuracy=change.delta,
+        delta_interval=change.interval,
+    )  # fmt: skip
+
+
+def seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:
+    """Short hashes of the images that the model in the file `where` was trained or chosen on; none where it has none.
+
+    Raises SpecError where the list is damaged.
+    """
+    try:
+        lists = json.loads(metadata.get(SEEN_KEY, "{}"))
+        return frozenset(short for hashes in lists.values() for short in hashes)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SpecError(where, f"its list of training images is damaged ({error})") from error
+
+
+def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
+    """How many of the samples are among the hashes of `seen_hashes`."""
+    return sum(sample.sha256[:SHORT_HASH] in seen for sample in samples)
+
+
+def _choose_split(data: Path, present: Sequence[str], split: str | None) -> str:
+    there = ", ".join(f"{name}/" for name in present)
+    if split is None:
+        for name in HELD_OUT:
+            if name in present:
+                return name
+        remedy = "add test/ or val/, or name the training images with --split train"
+        raise DataError(data, f"it has {there} but neither test/ nor val/", remedy)
+    if split not in present:
+        raise DataError(data, f"it has no split {split!r}, only {there}", "name one of these with --split")
+    return split

@@ -1,0 +1,97 @@
+"""What the export gate reports, as `models/report.json` holds it and every command reads it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kneeedge.errors import ModelFileError, NotFoundError
+from kneeedge.metrics import Interval
+from kneeedge.paired import PairedChange
+from kneeedge.records import from_json, to_json
+from kneeedge.spec import Score
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class CaseChange:
+    """One image to which the variant answers otherwise, or much less alike than allowed."""
+
+    path: str
+    truth: str
+    original: str
+    variant: str
+    original_probability: float
+    "of the positive class"
+    variant_probability: float
+    max_logit_change: float
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """A variant beside the original on the same images."""
+
+    precision: str
+    split: str
+    provider: str
+    n: int
+    verdict: str
+    "pass, fail or inconclusive"
+    reason: str
+    tolerance: float
+    "accuracy that may be lost"
+    original: Score
+    variant: Score
+    changes: dict[str, PairedChange]
+    "accuracy, and the positive class's sensitivity and specificity, at the locked threshold"
+    auroc_change: float | None
+    auroc_interval: Interval | None
+    "95 %, paired"
+    max_abs_logit_change: float
+    mean_abs_logit_change: float
+    flips: tuple[CaseChange, ...]
+    "every image whose predicted class changed"
+    largest: tuple[CaseChange, ...]
+    "the images with the largest logit changes"
+    images_to_settle: int | None
+    "how many images would settle an inconclusive verdict, if the same share keeps flipping"
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One variant and where it went."""
+
+    path: str
+    "below models/, or below models/rejected/ where the gate refused it"
+    sha256: str
+    size_mb: float
+    report: VerifyReport
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Every variant of a run."""
+
+    run: str
+    "the run's name"
+    files: tuple[ExportedFile, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(file.report.verdict == FAIL for file in self.files)
+
+
+def read_report(models: Path) -> ExportReport:
+    """`report.json` of a run's `models/` folder."""
+    path = models / REPORT
+    if not path.is_file():
+        raise NotFoundError(f"{models}: nothing is exported yet", "run `kneeedge export`, or name a model")
+    try:
+        return from_json(ExportReport, path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelFileError(path, f"not a report of this kneeedge ({error})") from error
+
+
+def write_report(models: Path, report: ExportReport) -> None:
+    """Write `report.json`."""
+    (models / REPORT).write_text(to_json(report), encoding="utf-8")

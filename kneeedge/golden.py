@@ -1,0 +1,114 @@
+"""Golden inputs: synthetic radiographs inside the model file, with the answers that the original gave to them."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kneeedge.errors import SpecError
+from kneeedge.records import from_json, to_json
+from kneeedge.session import Session
+from kneeedge.spec import GOLDEN_KEY
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """One input and its answers."""
+
+    png: str
+    "the (S, S) uint8 input as PNG, base64"
+    original_logits: tuple[float, ...]
+    "(K,) of the PyTorch model in fp32"
+    file_logits: tuple[float, ...]
+    "(K,) of this file on the machine that exported it"
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """What `kneeedge verify` repeats on a device."""
+
+    cases: tuple[GoldenCase, ...]
+    device_tolerance: float
+    "largest logit change allowed against this file's own answers on the exporting machine"
+    original_tolerance: float
+    "largest logit change allowed against the original's answers"
+
+
+@dataclass(frozen=True)
+class GoldenReport:
+    """How this device answered the golden inputs."""
+
+    model: str
+    sha256: str
+    provider: str
+    cpu: str
+    n: int
+    passed: bool
+    max_change_from_file: float
+    "largest absolute logit difference to the answers of the exporting machine"
+    device_tolerance: float
+    max_change_from_original: float
+    "largest absolute logit difference to the original's answers"
+    original_tolerance: float
+    wrong_cases: tuple[int, ...]
+    "indices of the cases outside a tolerance"
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> str:
+    """A (S, S) uint8 image as base64 PNG text."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def decode_png(text: str) -> NDArray[np.uint8]:
+    """The (S, S) uint8 image in base64 PNG text."""
+    with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
+        return np.asarray(image.convert("L"))
+
+
+def read_golden(session: Session) -> GoldenSet:
+    """The golden set inside a model file; raises SpecError where it is missing, damaged or empty."""
+    if GOLDEN_KEY not in session.metadata:
+        raise SpecError(session.path, "the file carries no golden answers")
+    try:
+        golden = from_json(GoldenSet, session.metadata[GOLDEN_KEY])
+    except ValueError as error:
+        raise SpecError(session.path, f"its golden answers are damaged: {error}") from error
+    if not golden.cases:
+        raise SpecError(session.path, "its golden set is empty")
+    return golden
+
+
+def verify(session: Session, sha256: str, cpu: str) -> GoldenReport:
+    """Run the golden inputs here and hold the answers against the original's and the exporting machine's."""
+    golden = read_golden(session)
+    try:
+        inputs = np.stack([decode_png(case.png) for case in golden.cases])[:, None]
+    except (ValueError, OSError) as error:
+        raise SpecError(session.path, f"its golden inputs are damaged: {error}") from error
+    logits = np.concatenate([session.run(image[None]).logits for image in inputs])
+    from_file = np.abs(logits - np.array([case.file_logits for case in golden.cases])).max(axis=1)
+    from_original = np.abs(logits - np.array([case.original_logits for case in golden.cases])).max(axis=1)
+    wrong = (from_file > golden.device_tolerance) | (from_original > golden.original_tolerance)
+    return GoldenReport(
+        model=str(session.path),
+        sha256=sha256,
+        provider=session.provider,
+        cpu=cpu,
+        n=len(golden.cases),
+        passed=not wrong.any(),
+        max_change_from_file=float(from_file.max()),
+        device_tolerance=golden.device_tolerance,
+        max_change_from_original=float(from_original.max()),
+        original_tolerance=golden.original_tolerance,
+        wrong_cases=tuple(int(i) for i in np.flatnonzero(wrong)),
+    )
+
+
+def to_metadata(golden: GoldenSet) -> str:
+    """The JSON text that a model file carries under `kneeedge.golden`."""
+    return to_json(golden, indent=None)

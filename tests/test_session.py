@@ -1,0 +1,162 @@
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnx
+import pytest
+
+from kneeedge import session as session_module
+from kneeedge.errors import (
+    MissingExtraError,
+    ModelFileError,
+    NotFoundError,
+    ProviderError,
+    RuntimeConflictError,
+    SpecError,
+)
+from kneeedge.session import Session, check_provider, load_runtime, missing_library
+
+pytestmark = pytest.mark.torch
+
+
+class FakeRuntime(SimpleNamespace):
+    """An ONNX Runtime of a GPU wheel on a machine without a GPU."""
+
+    __version__ = "9.9"
+    __file__ = "/nowhere/onnxruntime/__init__.py"
+
+    def get_available_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def preload_dlls(self) -> None:
+        sys.stdout.write("Failed to load libcudnn.so.9")
+
+
+def test_cuda_without_its_wheel_says_what_to_install(exported):
+    with pytest.raises(ProviderError, match=r"has only cpu; run `pip uninstall -y onnxruntime && pip install"):
+        Session(exported["fp32"], "cuda")
+
+
+def test_an_unknown_provider_lists_the_known(exported):
+    with pytest.raises(ProviderError, match="choose one of auto, cpu, cuda"):
+        Session(exported["fp32"], "tpu")
+
+
+def test_preloading_does_not_write_to_stdout(capsys):
+    check_provider(FakeRuntime(), "cuda")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "libcudnn" in captured.err
+
+
+def test_a_missing_library_is_named():
+    assert "libcuda.so.1" in missing_library(FakeRuntime(), "cuda")
+
+
+def test_cuda_that_silently_became_cpu_is_an_error(exported, monkeypatch):
+    """What ONNX Runtime does when CUDA's libraries are missing: it logs, and runs on the CPU."""
+    import onnxruntime
+
+    class Fallen(FakeRuntime):
+        capi = onnxruntime.capi
+        SessionOptions = onnxruntime.SessionOptions
+
+        @staticmethod
+        def InferenceSession(path, **asked):  # noqa: N802
+            assert asked["providers"][0][0] == "CUDAExecutionProvider"
+            return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(session_module, "load_runtime", Fallen)
+    with pytest.raises(ProviderError, match=r"libcuda\.so\.1.*or use --provider cpu"):
+        Session(exported["fp32"], "cuda")
+    auto = Session(exported["fp32"], "auto")
+    assert auto.provider == "cpu"
+    assert "libcuda" in auto.notice
+
+
+def test_no_runtime_says_which_extra_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'kneeedge\[cpu\]'"):
+        load_runtime()
+
+
+def test_two_runtimes_say_which_to_remove(monkeypatch):
+    monkeypatch.setattr(session_module, "_is_installed", lambda name: name in ("onnxruntime", "onnxruntime-gpu"))
+    with pytest.raises(RuntimeConflictError, match="pip uninstall -y onnxruntime onnxruntime-gpu"):
+        load_runtime()
+
+
+def test_a_missing_model_says_where_models_come_from(tmp_path):
+    with pytest.raises(NotFoundError, match="kneeedge export"):
+        Session(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08"])
+def test_a_damaged_model_is_refused(tmp_path, content):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises((ModelFileError, SpecError), match="export the model again"):
+        Session(path, "cpu")
+
+
+def test_a_truncated_model_is_refused(exported, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(exported["fp32"].read_bytes()[:10_000])
+    with pytest.raises(ModelFileError, match="export the model again"):
+        Session(path, "cpu")
+
+
+def altered(source: Path, target: Path, change) -> Path:
+    model = onnx.load(source)
+    change(model)
+    onnx.save(model, target)
+    return target
+
+
+def test_a_model_without_a_spec_is_refused(exported, tmp_path):
+    path = altered(exported["fp32"], tmp_path / "m.onnx", lambda m: m.metadata_props.pop(0))
+    with pytest.raises(SpecError, match="no kneeedge spec"):
+        Session(path, "cpu")
+
+
+def test_a_spec_that_does_not_fit_the_graph_is_refused(exported, tmp_path):
+    def other_size(model):
+        entry = next(e for e in model.metadata_props if e.key == "kneeedge")
+        entry.value = entry.value.replace('"size": 64', '"size": 96')
+
+    with pytest.raises(ModelFileError, match=r"not image uint8 \[N, 1, 96, 96\]"):
+        Session(altered(exported["fp32"], tmp_path / "m.onnx", other_size), "cpu")
+
+
+def test_altered_weights_fail_the_golden_check(exported, tmp_path):
+    from onnx import numpy_helper
+
+    from kneeedge.golden import verify
+
+    def halve(model):
+        tensor = next(t for t in model.graph.initializer if len(t.dims) == 4)
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 0.5, tensor.name))
+
+    report = verify(Session(altered(exported["fp32"], tmp_path / "m.onnx", halve), "cpu"), "", "")
+    assert not report.passed
+    assert report.max_change_from_file > report.device_tolerance
+    assert report.wrong_cases
+
+
+def test_threads_are_honoured(exported):
+    session = Session(exported["fp32"], "cpu", threads=1)
+    assert session._session.get_session_options().intra_op_num_threads == 1
+
+
+def test_answers_that_are_not_finite_are_no_answers(exported, tmp_path):
+    from onnx import numpy_helper
+
+    def poison(model):
+        tensor = next(t for t in model.graph.initializer if t.name.endswith("bias"))
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * float("nan"), tensor.name))
+
+    import numpy as np
+
+    session = Session(altered(exported["fp32"], tmp_path / "m.onnx", poison), "cpu")
+    with pytest.raises(ModelFileError, match="NaN or infinity on provider cpu"):
+        session.run(np.zeros((1, 1, 64, 64), dtype=np.uint8))
