@@ -1,0 +1,5 @@
+"""`python -m kneeedge`."""
+
+from kneeedge.cli import main
+
+main()

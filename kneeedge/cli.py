@@ -1,0 +1,220 @@
+"""The command line: parse, one library call, print. Reports go to stdout, progress and errors to stderr."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneeedge import __version__
+from kneeedge.cli_train import train
+from kneeedge.console import (
+    BatchSize,
+    Json,
+    Model,
+    OneLineErrors,
+    Provider,
+    Quiet,
+    Threads,
+    require_train,
+    show,
+    show_text,
+)
+from kneeedge.errors import ConfigError
+from kneeedge.progress import Progress
+from kneeedge.spec import DISCLAIMER
+
+MAKE, DEVICE = "From X-rays to a model", "On the device"
+
+
+app = typer.Typer(
+    cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help=f"Labelled knee X-rays to a verified edge model. {DISCLAIMER}",
+)  # fmt: skip
+
+app.command(rich_help_panel=MAKE)(train)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that stand before the command."""
+    if version:
+        typer.echo(f"kneeedge {__version__}")
+        raise typer.Exit
+
+
+@app.command(rich_help_panel=MAKE)
+def export(
+    run: Annotated[Path | None, typer.Argument(help="Run folder; runs/latest by default.")] = None,
+    precision: Annotated[str, typer.Option(help="Which variants, separated by commas.")] = "fp32,fp16,int8",
+    int8_target: Annotated[str, typer.Option(help="auto, x86, x86-no-vnni, arm or tensorrt.")] = "auto",
+    calibration_images: Annotated[int, typer.Option(min=1, help="Training images that set the int8 ranges.")] = 256,
+    tolerance: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Accuracy a variant may lose, as a share (default 0.01).")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
+    provider: Provider = "cpu",
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write ONNX files and hold each against the original on the validation images."""
+    require_train("export")
+    from export.run import ExportOptions, export_run
+    from kneeedge.choose import latest_run
+    from kneeedge.summaries import gate_text
+
+    options = ExportOptions(
+        tuple(name for name in precision.split(",") if name), int8_target, calibration_images, tolerance, provider,
+        str(data) if data else None,
+    )  # fmt: skip
+    report = export_run(run or latest_run(), options, Progress(quiet))
+    show(gate_text(report), report, json)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=DEVICE)
+def infer(
+    paths: Annotated[list[Path], typer.Argument(help="Images, and folders that are searched for images.")],
+    model: Model = None,
+    provider: Provider = "auto",
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
+    heatmaps: Annotated[Path | None, typer.Option(help="Write class activation maps below this folder.")] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code is 1."""
+    from kneeedge.choose import choose_model
+    from kneeedge.images import find_images
+    from kneeedge.infer import Predictor, infer_folder
+    from kneeedge.summaries import infer_text
+
+    progress = Progress(quiet)
+    choice = choose_model(model, provider)
+    listing = find_images(paths)
+    predictor = Predictor(choice.path, provider, threads, batch_size)
+    progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
+    if predictor.session.notice:
+        progress(predictor.session.notice)
+    result = infer_folder(predictor, listing, out, progress, heatmaps, keep=json is not None)
+    show(infer_text(result), result, json)
+    if result.summary.n_errors:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=DEVICE)
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    data: Annotated[Path, typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…")],
+    split: Annotated[str | None, typer.Option(help="Which split of DATA; test by default.")] = None,
+    provider: Provider = "auto",
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """How a model does on labelled images: report, confusion matrix, AUROC, each with a 95 % interval."""
+    from kneeedge.evaluation import evaluate_model
+    from kneeedge.session import Session
+    from kneeedge.summaries import evaluation_text
+
+    result = evaluate_model(Session(model, provider, threads), data, split, batch_size, Progress(quiet))
+    show(evaluation_text(result), result.as_record(), json)
+
+
+@app.command(rich_help_panel=DEVICE)
+def verify(
+    models: Annotated[list[Path], typer.Argument(help="The .onnx files.")],
+    provider: Provider = "auto",
+    threads: Threads = None,
+    json: Json = None,
+) -> None:
+    """Does this device give the answers that the file's golden inputs ask for?"""
+    from kneeedge import machine
+    from kneeedge.dataset import file_sha256
+    from kneeedge.golden import verify as verify_session
+    from kneeedge.session import Session
+    from kneeedge.summaries import golden_text
+
+    reports = []
+    for model in models:
+        session = Session(model, provider, threads)
+        reports.append(verify_session(session, file_sha256(model), machine.cpu_model()))
+    show("\n".join(map(golden_text, reports)), reports, json)
+    if not all(report.passed for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=DEVICE)
+def info(model: Annotated[Path, typer.Argument(help="The .onnx file.")], json: Json = None) -> None:
+    """What a model file says of itself, and what can run it here."""
+    from kneeedge.session import Session, available_providers
+    from kneeedge.summaries import info_text
+
+    session = Session(model, "cpu")
+    show(info_text(session.spec, model, available_providers()), session.spec, json)
+
+
+@app.command(rich_help_panel=DEVICE)
+def bench(
+    models: Annotated[list[Path] | None, typer.Argument(help="The .onnx files; the last run's by default.")] = None,
+    provider: Provider = "auto",
+    data: Annotated[Path | None, typer.Option(help="Labelled images: accuracy and flips beside speed.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run whose PyTorch original is the first row.")] = None,
+    batch_sizes: Annotated[str, typer.Option(help="Batch sizes of the offline runs, separated by commas.")] = "1,8,32",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each scenario of each model.")] = 10.0,
+    threads: Threads = None,
+    json: Json = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows as CSV.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Speed beside accuracy: the PyTorch original and each variant, each in a fresh process."""
+    from kneeedge.bench import BenchRequest
+    from kneeedge.bench import bench as run_bench
+    from kneeedge.choose import bench_subjects
+    from kneeedge.report import bench_csv, bench_json, bench_table
+
+    files, original = bench_subjects(tuple(models or ()), run)
+    request = BenchRequest(
+        files, original, provider, threads, parse_sizes(batch_sizes), seconds, data=str(data) if data else None
+    )
+    result = run_bench(request, Progress(quiet))
+    if csv:
+        csv.write_text(bench_csv(result), encoding="utf-8")
+    show_text(bench_table(result), bench_json(result), json)
+
+
+@app.command(rich_help_panel=MAKE)
+def demo(
+    out: Annotated[Path, typer.Option(help="A folder that is not there yet.")] = Path("demo"),
+    images: Annotated[int, typer.Option(min=40, help="Synthetic radiographs for each of train, val and test.")] = 400,
+) -> None:
+    """The whole job on synthetic radiographs: train, export, verify, infer, bench. Needs no data and no download."""
+    require_train("demo")
+    from kneeedge.demo import run_demo
+
+    run_demo(app, out, images)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """1,8,32 → (1, 8, 32); raises ConfigError where one is no positive number."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--batch-sizes {text} is no list of numbers", "give for example 1,8,32") from error
+    if min(sizes) < 1:
+        raise ConfigError(f"--batch-sizes {text} has a size below 1", "give for example 1,8,32")
+    return sizes
+
+
+def main() -> None:
+    """The `kneeedge` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""`kneeedge train`: one option for each field of TrainConfig, whose defaults it shows."""
+
+import dataclasses
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kneeedge.choose import RUNS
+from kneeedge.console import Json, Quiet, require_train, show
+from kneeedge.errors import ConfigError
+from kneeedge.progress import Progress
+from kneeedge.training.config import TrainConfig, paper_recipe
+
+DEFAULTS = TrainConfig(data="")
+PAPER = paper_recipe(DEFAULTS)
+MODEL, STEPS, IMAGES = "The network", "The training", "The images"
+
+
+def option(name: str, text: str, panel: str) -> Any:
+    """An option of TrainConfig's field `name`; the recipe decides where it is not given."""
+    default, paper = getattr(DEFAULTS, name), getattr(PAPER, name)
+    said = f"default {default}" if default == paper else f"default {default}; paper {paper}"
+    return typer.Option(help=f"{text} ({said})", rich_help_panel=panel, show_default=False)
+
+
+def train(
+    ctx: typer.Context,
+    data: Annotated[Path | None, typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; the time by default.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders stand.")] = RUNS,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this stopped run; takes no other choice.")] = None,
+    recipe: Annotated[str, typer.Option(help="default, or paper: rotation and flip, 200 epochs, no more.")] = "default",
+    seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
+    positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
+    group_regex: Annotated[str | None, option("group_regex", "Finds the patient in a path", IMAGES)] = None,
+    val_fraction: Annotated[float | None, option("val_fraction", "Share for validation", IMAGES)] = None,
+    test_fraction: Annotated[float | None, option("test_fraction", "Share for the test", IMAGES)] = None,
+    size: Annotated[int | None, option("size", "Side of the input, pixels", IMAGES)] = None,
+    fit: Annotated[str | None, option("fit", "stretch or pad", IMAGES)] = None,
+    rotation: Annotated[float | None, option("rotation", "Largest rotation, degrees", IMAGES)] = None,
+    flip: Annotated[bool | None, option("flip", "Mirrored views", IMAGES)] = None,
+    views: Annotated[int | None, option("views", "Cached views an image", IMAGES)] = None,
+    cache_gb: Annotated[float | None, option("cache_gb", "Disk for the cache, GB", IMAGES)] = None,
+    workers: Annotated[int | None, option("workers", "Image reading processes", IMAGES)] = None,
+    weights: Annotated[str | None, option("weights", "imagenet, none or a file", MODEL)] = None,
+    head: Annotated[str | None, option("head", "gap or classifier", MODEL)] = None,
+    width: Annotated[float | None, option("width", "Factor on the channels", MODEL)] = None,
+    batch_norm: Annotated[bool | None, option("batch_norm", "Batch norm", MODEL)] = None,
+    freeze_blocks: Annotated[int | None, option("freeze_blocks", "Frozen lower blocks, 0 to 5", MODEL)] = None,
+    dropout: Annotated[float | None, option("dropout", "Dropout before the head", MODEL)] = None,
+    epochs: Annotated[int | None, option("epochs", "Passes over the images", STEPS)] = None,
+    batch_size: Annotated[int | None, option("batch_size", "Images a step", STEPS)] = None,
+    optimizer: Annotated[str | None, option("optimizer", "adamw or adam", STEPS)] = None,
+    lr: Annotated[float | None, option("lr", "Learning rate of the highest block", STEPS)] = None,
+    head_lr: Annotated[float | None, option("head_lr", "Learning rate of the head", STEPS)] = None,
+    lr_decay: Annotated[float | None, option("lr_decay", "Factor for each lower block", STEPS)] = None,
+    weight_decay: Annotated[float | None, option("weight_decay", "Weight decay", STEPS)] = None,
+    schedule: Annotated[str | None, option("schedule", "cosine or constant", STEPS)] = None,
+    warmup: Annotated[float | None, option("warmup", "Share of steps that warm up", STEPS)] = None,
+    label_smoothing: Annotated[float | None, option("label_smoothing", "Label smoothing", STEPS)] = None,
+    patience: Annotated[int | None, option("patience", "Epochs without progress; 0: all", STEPS)] = None,
+    precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune VGG19 on a labelled folder; writes runs/NAME/ and lets runs/latest name it."""
+    require_train("train")
+    from kneeedge.summaries import run_text
+    from kneeedge.training.run import resume as resume_run
+    from kneeedge.training.run import train as train_run
+
+    given = {field: ctx.params[field] for field in CONFIG_FIELDS if ctx.params[field] is not None}
+    progress = Progress(quiet)
+    if resume is not None:
+        if data is not None or given or name:
+            raise ConfigError("--resume takes its choices from the stopped run", "leave out DATA and the other options")
+        result = resume_run(resume, progress)
+    else:
+        if data is None:
+            raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
+        config = make_config(str(data), recipe, given)
+        folder = runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
+        result = train_run(config, folder, ["kneeedge", *sys.argv[1:]], progress)
+    show(run_text(result.run.folder, result.evaluations, result.leaked), result.evaluations, json)
+
+
+CONFIG_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe"))
+
+
+def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:
+    """The recipe's config with the options that were given."""
+    base = TrainConfig(data=data, recipe=recipe)
+    return dataclasses.replace(paper_recipe(base) if recipe == "paper" else base, **given)

@@ -1,0 +1,72 @@
+"""What every command shares: option types, errors as one line, reports to stdout or as JSON."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError
+from kneeedge.records import dump
+
+WRONG_USAGE = 2
+TRAIN_MODULES = ("torch", "torchvision", "lightning_fabric", "onnx", "onnxscript", "safetensors", "matplotlib")
+PLAIN_WIDTH = 140
+"columns of a report that goes to a file or a pipe"
+
+Provider = Annotated[str, typer.Option(help="auto, cpu, cuda, tensorrt, … Never falls back in silence.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default the physical cores left to us.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a run; by default what suits the provider.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - for stdout.")]
+Model = Annotated[Path | None, typer.Option(help="The .onnx file; else KNEEEDGE_MODEL, else the last run's best.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+class OneLineErrors(TyperGroup):
+    """Turns what kneeedge refuses into one line on stderr and exit code 1 (2 for contradicting options)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KneeEdgeError as error:
+            self._fail(ctx, error, str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._fail(
+                ctx, error, f"{where}{error.strerror or error}; make the place readable and writable, with room left"
+            )
+
+    def _fail(self, ctx: Any, error: Exception, message: str) -> None:
+        if ctx.params.get("debug"):
+            raise error
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(WRONG_USAGE if isinstance(error, ConfigError) else 1) from error
+
+
+def require_train(command: str) -> None:
+    """Raise MissingExtraError where the [train] extra is not installed."""
+    for module in TRAIN_MODULES:
+        if find_spec(module) is None:
+            raise MissingExtraError(f"`kneeedge {command}`", module, "pip install 'kneeedge[train,cpu]'")
+
+
+def show(report: Any, record: Any, json: Path | None) -> None:
+    """Print the report; write the record as JSON where it was asked for."""
+    show_text(report, dump(record), json)
+
+
+def show_text(report: Any, record: str, json: Path | None) -> None:
+    """`--json -` puts the JSON on stdout in place of the report."""
+    if json == Path("-"):
+        typer.echo(record)
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    if isinstance(report, str):
+        typer.echo(report)
+    else:
+        console.print(report)
+    if json:
+        json.write_text(record + "\n", encoding="utf-8")

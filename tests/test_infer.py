@@ -1,0 +1,134 @@
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.torch
+
+from kneeedge import Predictor  # noqa: E402
+from kneeedge.errors import ConfigError, ImageError  # noqa: E402
+from kneeedge.heatmap import heatmap_path, overlay  # noqa: E402
+from kneeedge.images import find_images  # noqa: E402
+from kneeedge.infer import infer_folder  # noqa: E402
+from kneeedge.progress import Progress  # noqa: E402
+
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture
+def predictor(exported) -> Predictor:
+    return Predictor(exported["fp32"], "cpu", batch_size=4)
+
+
+@pytest.fixture
+def folder(phantoms, tmp_path) -> Path:
+    """11 images in three folders with equal names, two that cannot be read, and a text file."""
+    root = tmp_path / "night"
+    sources = sorted((phantoms / "test").rglob("*.png"))[:11]
+    for i, source in enumerate(sources):
+        target = root / f"room {i % 3}" / f"{i // 3}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    (root / "room 1/broken.png").write_bytes(sources[0].read_bytes()[:200])
+    (root / "room 2/text.jpg").write_text("not a picture")
+    (root / "notes.txt").write_text("x")
+    return root
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_image_is_a_row_in_input_order(predictor, folder, tmp_path):
+    listing = find_images([folder])
+    infer_folder(predictor, listing, tmp_path / "out.csv", QUIET)
+    names = [row["path"] for row in rows(tmp_path / "out.csv")]
+    assert names == [image.name for image in listing.images] == sorted(names)
+    assert len(set(names)) == 13
+
+
+def test_the_columns_are_the_designs(predictor, folder, tmp_path):
+    infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+    header = (tmp_path / "out.csv").read_text().splitlines()[0]
+    assert header == "path,status,prediction,probability,p_Healthy,p_Osteoporosis,error"
+
+
+def test_an_unreadable_image_is_a_row_with_its_reason(predictor, folder, tmp_path):
+    result = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+    errors = {row["path"]: row for row in rows(tmp_path / "out.csv") if row["status"] == "error"}
+    assert set(errors) == {"room 1/broken.png", "room 2/text.jpg"}
+    assert all(row["error"] and not row["prediction"] and not row["probability"] for row in errors.values())
+    assert (result.summary.n, result.summary.n_ok, result.summary.n_errors, result.summary.n_others) == (13, 11, 2, 1)
+
+
+def test_each_row_is_the_answer_to_its_own_image(predictor, folder, tmp_path):
+    infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+    for row in rows(tmp_path / "out.csv"):
+        if row["status"] == "ok":
+            alone = predictor.predict(folder / row["path"])
+            assert float(row["probability"]) == pytest.approx(alone.probability, abs=2e-6)
+            assert row["prediction"] == alone.prediction
+            assert float(row["p_Healthy"]) + float(row["p_Osteoporosis"]) == pytest.approx(1.0, abs=2e-6)
+
+
+def test_a_batch_of_only_broken_images_is_answered(predictor, tmp_path):
+    for i in range(9):
+        (tmp_path / f"{i}.png").write_text("x")
+    result = infer_folder(predictor, find_images([tmp_path]), tmp_path / "out.csv", QUIET)
+    assert result.summary.n_errors == len(rows(tmp_path / "out.csv")) == 9
+
+
+def test_the_output_appears_only_when_it_is_complete(predictor, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor.session, "run", lambda _: None)
+    with pytest.raises(AttributeError):
+        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_heat_maps_stand_under_the_images_own_names(predictor, folder, tmp_path):
+    infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / "maps")
+    maps = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").rglob("*.png"))
+    assert len(maps) == 11
+    assert "room 0/0.png.png" in maps
+    with Image.open(tmp_path / "maps/room 0/0.png.png") as image:
+        assert (image.mode, image.size) == ("RGB", (64, 64))
+
+
+def test_a_heat_map_never_leaves_its_folder():
+    for name in ("../../etc/passwd", "/etc/passwd", "a/../../b.png"):
+        path = heatmap_path(Path("maps"), name)
+        assert path.parts[0] == "maps"
+        assert ".." not in path.parts
+
+
+def test_a_heat_map_colours_the_evidence_and_nothing_else():
+    image = np.full((64, 64), 100, dtype=np.uint8)
+    cam = np.array([[3.0, -5.0], [-5.0, -5.0]], dtype=np.float32)
+    picture = overlay(image, cam).astype(int)
+    assert np.ptp(picture[8, 8]) > 50
+    assert (picture[56, 56] == 100).all()
+    assert (overlay(image, -np.abs(cam)) == 100).all()
+
+
+def test_heat_maps_of_a_head_without_a_map_are_refused(predictor, folder, tmp_path, monkeypatch):
+    object.__setattr__(predictor.spec.architecture, "head", "classifier")
+    with pytest.raises(ConfigError, match="leave out --heatmaps"):
+        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / "maps")
+
+
+def test_predict_raises_for_one_unreadable_image(predictor, folder):
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        predictor.predict(folder / "room 1/broken.png")
+
+
+def test_the_batch_size_does_not_change_an_answer(exported, folder, tmp_path):
+    answers = []
+    for batch_size in (1, 3, 64):
+        predictor = Predictor(exported["int8"], "cpu", batch_size=batch_size)
+        result = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, keep=True)
+        answers.append([(p.path, p.prediction) for p in result.predictions])
+    assert answers[0] == answers[1] == answers[2]
