@@ -113,7 +113,7 @@ class CachedBatches:
 
     def train(self, epoch: int) -> Iterator[Batch]:
         n_images, n_views = self.train_activations.shape[:2]
-        first: NDArray[np.int64] = np.random.default_rng([self.config.seed, 2]).integers(0, n_views, size=n_images)
+        first: NDArray[np.int64] = np.random.default_rng([self.config.seed, 2]).integers(0, n_views, size=(n_images,))
         for batch in shuffled(self.config, n_images, epoch):
             views = (first[batch] + epoch) % n_views
             yield (

@@ -1,0 +1,129 @@
+"""A small model file that keeps the whole contract, made without torch."""
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from kneeedge.golden import GoldenCase, GoldenSet, encode_png, to_metadata
+from kneeedge.phantom import phantom
+from kneeedge.spec import (
+    GOLDEN_KEY,
+    SEEN_KEY,
+    SPEC_KEY,
+    Architecture,
+    FileRecord,
+    ModelSpec,
+    PixelPath,
+    TrainingRecord,
+    default_positive,
+)
+
+CLASSES = ("Healthy", "Osteoporosis")
+OPSET, IR_VERSION = 18, 10  # ONNX Runtime 1.21 reads them
+CHANNELS, SIDE_OF_LAST_CONV = 4, 8
+
+
+def write_tiny_model(
+    path: Path,
+    precision: str = "fp32",
+    classes: tuple[str, ...] = CLASSES,
+    size: int = 64,
+    seed: int = 0,
+    seen: tuple[str, ...] = (),
+) -> Path:
+    """Two convolutions and a global mean; the weights are rounded as `precision` would, the arithmetic stays fp32.
+
+    `seen` are the short hashes of the images that the file says it was trained on.
+    """
+    spec = tiny_spec(precision, classes, size)
+    model = _graph(spec, seed, precision)
+    record = FileRecord(precision, OPSET, dict(Counter(node.op_type for node in model.graph.node)), {})
+    spec = dataclasses.replace(spec, file=record)
+    golden = to_metadata(_golden(model, size))
+    seen_lists = json.dumps({"train": sorted(seen), "val": []})
+    helper.set_model_props(model, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: golden, SEEN_KEY: seen_lists})
+    onnx.save(model, path)
+    return path
+
+
+def tiny_spec(precision: str = "fp32", classes: tuple[str, ...] = CLASSES, size: int = 64) -> ModelSpec:
+    """The spec of the file, without its record."""
+    training = TrainingRecord("tiny", "none", 0, "0" * 64, {"train": 1}, {})
+    return ModelSpec(
+        name="tiny", classes=classes, positive=default_positive(classes), training=training,
+        architecture=Architecture(((CHANNELS,),) * 5), pixel_path=PixelPath(size),
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+    )  # fmt: skip
+
+
+def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
+    side, n_classes = spec.pixel_path.size, len(spec.classes)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["float", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["normal"]),
+        helper.make_node("Conv", ["normal", "w1", "b1"], ["conv1"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Relu", ["conv1"], ["relu1"]),
+        helper.make_node("Conv", ["relu1", "w2"], ["cam"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("ReduceMean", ["cam", "axes"], ["mean_of_cam"], keepdims=0),
+        helper.make_node("Add", ["mean_of_cam", "b2"], ["logits"]),
+        helper.make_node("Div", ["logits", "temperature"], ["scaled"]),
+        helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=1),
+    ]
+    shapes = {
+        "probabilities": ["N", n_classes],
+        "logits": ["N", n_classes],
+        "cam": ["N", n_classes, side // 32, side // 32],
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 1, side, side])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [numpy_helper.from_array(array, name) for name, array in _weights(spec, seed, precision).items()],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="kneeedge-tests")
+    onnx.checker.check_model(model)
+    return model
+
+
+def _weights(spec: ModelSpec, seed: int, precision: str) -> dict[str, np.ndarray]:
+    rng, n_classes = np.random.default_rng(seed), len(spec.classes)
+    last = rng.normal(0, 1, (n_classes, CHANNELS, SIDE_OF_LAST_CONV, SIDE_OF_LAST_CONV)) / 8
+    return {
+        "mean": np.float32(255 * 0.45),
+        "std": np.float32(255 * 0.225),
+        "w1": _rounded(rng.normal(0, 0.25, (CHANNELS, 1, 4, 4)), precision),
+        "b1": np.zeros(CHANNELS, dtype=np.float32),
+        "w2": _rounded(last, precision),
+        "b2": rng.normal(0, 0.1, n_classes).astype(np.float32),
+        "axes": np.array([2, 3], dtype=np.int64),
+        "temperature": np.float32(spec.temperature),
+    }
+
+
+def _rounded(weights: np.ndarray, precision: str) -> np.ndarray:
+    if precision == "fp16":
+        return weights.astype(np.float16).astype(np.float32)
+    if precision == "int8":
+        scale = np.abs(weights).max() / 127
+        return (np.round(weights / scale) * scale).astype(np.float32)
+    return weights.astype(np.float32)
+
+
+def _golden(model: onnx.ModelProto, size: int) -> GoldenSet:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    cases = []
+    for seed, severity in enumerate((0.0, 1.0)):
+        image = phantom(seed, severity, size)
+        (logits,) = session.run(["logits"], {"image": image[None, None]})
+        answers = tuple(map(float, logits[0]))
+        cases.append(GoldenCase(encode_png(image), answers, answers))
+    return GoldenSet(tuple(cases), device_tolerance=1e-3, original_tolerance=1e-3)
