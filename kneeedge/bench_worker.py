@@ -166,7 +166,7 @@ def load_file(request: WorkRequest) -> Loaded:
 
 
 def load_original(request: WorkRequest) -> Loaded:
-    """The PyTorch model of a run, eager, fp32; on the GPU where one was not ruled out and PyTorch has it."""
+    """The PyTorch model of a run as most people run it: eager, fp32, contiguous; on the GPU where it may be there."""
     import torch
 
     from kneeedge.training import checkpoint
@@ -176,7 +176,7 @@ def load_original(request: WorkRequest) -> Loaded:
     on_gpu = request.provider in ("auto", "cuda", "tensorrt") and torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
     model, spec = checkpoint.load_original(checkpoint.Run(Path(request.model)))
-    model.to(device)
+    model.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def answer(images: Images) -> NDArray[np.floating]:
         return softmax(checkpoint.predict_logits(model, images, len(images)), spec.temperature)

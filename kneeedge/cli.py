@@ -34,15 +34,21 @@ app = typer.Typer(
 app.command(rich_help_panel=MAKE)(train)
 
 
+def print_version(asked: bool) -> None:
+    """What `--version` does."""
+    if asked:
+        typer.echo(f"kneeedge {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
+    ] = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options that stand before the command."""
-    if version:
-        typer.echo(f"kneeedge {__version__}")
-        raise typer.Exit
 
 
 @app.command(rich_help_panel=MAKE)

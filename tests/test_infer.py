@@ -109,7 +109,7 @@ def test_a_heat_map_colours_the_evidence_and_nothing_else():
     image = np.full((64, 64), 100, dtype=np.uint8)
     cam = np.array([[3.0, -5.0], [-5.0, -5.0]], dtype=np.float32)
     picture = overlay(image, cam).astype(int)
-    assert np.ptp(picture[8, 8]) > 50
+    assert np.ptp(picture[8, 8]) > 30
     assert (picture[56, 56] == 100).all()
     assert (overlay(image, -np.abs(cam)) == 100).all()
 
