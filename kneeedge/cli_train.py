@@ -61,6 +61,7 @@ def train(
     schedule: Annotated[str | None, option("schedule", "cosine or constant", STEPS)] = None,
     warmup: Annotated[float | None, option("warmup", "Share of steps that warm up", STEPS)] = None,
     label_smoothing: Annotated[float | None, option("label_smoothing", "Label smoothing", STEPS)] = None,
+    ema: Annotated[float | None, option("ema", "Decay of the averaged weights; 0: none", STEPS)] = None,
     patience: Annotated[int | None, option("patience", "Epochs without progress; 0: all", STEPS)] = None,
     precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
     json: Json = None,

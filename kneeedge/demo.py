@@ -12,7 +12,7 @@ SIZE = 128
 "side of the images, pixels: small, so that the demo trains in a minute or two"
 TRAIN = (
     "--weights", "none", "--size", str(SIZE), "--width", "0.125", "--batch-norm", "--epochs", "10",
-    "--lr", "3e-3", "--head-lr", "3e-3", "--lr-decay", "1", "--dropout", "0.1", "--patience", "0",
+    "--lr", "3e-3", "--head-lr", "3e-3", "--lr-decay", "1", "--dropout", "0.1", "--ema", "0", "--patience", "0",
 )  # fmt: skip
 
 

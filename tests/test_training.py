@@ -14,6 +14,7 @@ from kneeedge.errors import CheckpointError, ConfigError, DataError, NotFoundErr
 from kneeedge.progress import Progress  # noqa: E402
 from kneeedge.spec import VGG19_CHANNELS, Architecture  # noqa: E402
 from kneeedge.training import loop  # noqa: E402
+from kneeedge.training.average import WeightAverage  # noqa: E402
 from kneeedge.training.checkpoint import Run, load_original, open_run, read_record  # noqa: E402
 from kneeedge.training.config import TrainConfig, paper_recipe  # noqa: E402
 from kneeedge.training.data import as_activations, plan_cache  # noqa: E402
@@ -80,8 +81,8 @@ def test_a_resumed_run_equals_an_unbroken_one(narrow_config, tmp_path, monkeypat
     train(config, tmp_path / "unbroken", [], QUIET)
     saved = loop.save_last
 
-    def stop_after_two(model, optimizer, state, path):
-        saved(model, optimizer, state, path)
+    def stop_after_two(model, optimizer, average, state, path):
+        saved(model, optimizer, average, state, path)
         if state.count('"epoch"') == 2:
             raise KeyboardInterrupt
 
@@ -145,6 +146,20 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     assert max(factors) == factors[9] == 1.0
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert factors[-1] < 0.001
+
+
+def test_the_average_follows_the_weights():
+    model = KneeVGG(Architecture(NARROW), 2)
+    average = WeightAverage(model, decay=0.5)
+    weight = model.classifier[-1].bias
+    for value in (1.0, 3.0):
+        weight.data.fill_(value)
+        average.update()
+    # decays of 2/11 and 3/12, below 0.5: 0 → 9/11 → 9/11 + (3 − 9/11) · 9/12
+    expected = 9 / 11 + (3 - 9 / 11) * 9 / 12
+    with average.applied():
+        assert weight.tolist() == pytest.approx([expected] * 2)
+    assert weight.tolist() == [3.0, 3.0]
 
 
 def test_lower_blocks_learn_slower_and_biases_do_not_decay():

@@ -15,6 +15,7 @@ from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.machine import Environment
 from kneeedge.records import from_json, to_json
 from kneeedge.spec import ModelSpec
+from kneeedge.training.average import WeightAverage
 from kneeedge.training.config import TrainConfig
 from kneeedge.training.model import KneeVGG
 
@@ -146,23 +147,26 @@ def save_weights(model: KneeVGG, path: Path) -> None:
     _save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, {})
 
 
-def save_last(model: KneeVGG, optimizer: torch.optim.Optimizer, state: str, path: Path) -> None:
-    """One file from which training goes on: weights, the optimiser's moments, and `state` as its metadata."""
+def save_last(model: KneeVGG, optimizer: torch.optim.Optimizer, average: WeightAverage, state: str, path: Path) -> None:
+    """One file from which training goes on: weights, averages, the optimiser's moments, and `state` as metadata."""
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in average.state().items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": tensor.contiguous() for name, tensor in moments.items()}
-    _save(tensors, path, {"state": state})
+    _save(tensors, path, {"state": state, "step": str(average.step)})
 
 
-def load_last(model: KneeVGG, optimizer: torch.optim.Optimizer, path: Path) -> str:
+def load_last(model: KneeVGG, optimizer: torch.optim.Optimizer, average: WeightAverage, path: Path) -> str:
     """Put back what `save_last` wrote and return its `state`."""
     try:
         with safe_open(path, "pt") as file:
             state: str = file.metadata()["state"]
+            step = int(file.metadata()["step"])
         tensors = load_file(path)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise CheckpointError(path, f"cannot be read ({error})", "train the run again") from error
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    average.load({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}, step)
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):

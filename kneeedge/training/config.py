@@ -40,9 +40,9 @@ class TrainConfig:
     freeze_blocks: int | None = None
     "lower blocks that keep their weights; None: 4 with pretrained weights and no GPU, else 0"
 
-    epochs: int = 24
+    epochs: int = 16
     "passes over the training images; each pass sees one view of each"
-    batch_size: int = 32
+    batch_size: int = 16
     optimizer: str = "adamw"
     "adamw or adam"
     head_lr: float = 1e-3
@@ -50,13 +50,15 @@ class TrainConfig:
     "learning rate of the highest block"
     lr_decay: float = 0.5
     "factor on the learning rate for each block further down"
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     schedule: str = "cosine"
     "cosine (with warm-up) or constant"
     warmup: float = 0.1
     "share of the steps over which the learning rate rises"
     label_smoothing: float = 0.05
-    dropout: float = 0.3
+    dropout: float = 0.2
+    ema: float = 0.984
+    "decay a step of the averaged weights that are validated and kept (0.984: over about 64 steps); 0: no average"
     patience: int = 8
     "epochs without a better validation AUROC before training stops; 0: never stops"
 
@@ -85,7 +87,7 @@ class TrainConfig:
             _above_zero(name, getattr(self, name))
         for name in ("seed", "patience", "workers", "rotation", "weight_decay", "cache_gb"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("dropout", "label_smoothing", "warmup", "val_fraction", "test_fraction"):
+        for name in ("dropout", "label_smoothing", "warmup", "val_fraction", "test_fraction", "ema"):
             _share(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1.0:
             raise ConfigError("--val-fraction and --test-fraction leave nothing to train on", "lower one of them")
@@ -110,7 +112,8 @@ def paper_recipe(config: TrainConfig) -> TrainConfig:
     """
     return replace(
         config, recipe="paper", head="classifier", epochs=200, optimizer="adam", schedule="constant", lr=1e-4,
-        head_lr=1e-4, lr_decay=1.0, weight_decay=0.0, label_smoothing=0.0, dropout=0.5, patience=0,
+        head_lr=1e-4, lr_decay=1.0, batch_size=32, weight_decay=0.0, label_smoothing=0.0,
+        dropout=0.5, ema=0.0, patience=0,
     )  # fmt: skip
 
 

@@ -34,8 +34,8 @@ def draw_curves(history: Sequence[Epoch], best_epoch: int, path: Path) -> None:
         axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle="--", label=f"kept: epoch {best_epoch}")
         axes.set(xlabel="epoch", ylabel=name, title=name.capitalize())
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
     loss.set_ylim(bottom=0)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     _save(figure, path)
 
 
@@ -126,6 +126,7 @@ def draw_samples(dataset: Dataset, pixel_path: PixelPath, seed: int, path: Path,
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.text(0.995, 0.002, DISCLAIMER, ha="right", va="bottom", fontsize=6, color=GREY)
+    figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))  # type: ignore[union-attr, call-arg]
+    figure.text(0.995, 0.004, DISCLAIMER, ha="right", va="bottom", fontsize=6, color=GREY)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=120)

@@ -19,6 +19,7 @@ from kneeedge.metrics import auroc
 from kneeedge.progress import Progress, duration
 from kneeedge.records import from_json, to_json
 from kneeedge.spec import softmax
+from kneeedge.training.average import WeightAverage
 from kneeedge.training.checkpoint import Run, load_last, save_last, save_weights
 from kneeedge.training.config import TrainConfig
 from kneeedge.training.data import Batches
@@ -71,64 +72,77 @@ def fit(
     epoch is drawn from (seed, epoch), so a resumed run equals an unbroken one.
     """
     optimizer = build_optimizer(model, config)
-    state = from_json(State, load_last(model, optimizer, run.last)) if run.last.is_file() else State()
+    fabric.to_device(model)
+    average = WeightAverage(model, config.ema)
+    state = from_json(State, load_last(model, optimizer, average, run.last)) if run.last.is_file() else State()
     # Fabric moves the model in place, so `model` stays the plain module with the same weights.
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    trainer = Trainer(wrapped, wrapped_optimizer, average, batches, config, fabric, progress)
     for epoch in range(len(state.history), config.epochs):
         if state.history and is_stale(state, config.patience):
             progress(f"no better validation AUROC for {config.patience} epochs: stopped")
             break
         start = time.monotonic()
         torch.manual_seed(config.seed * 1_000_003 + epoch)
-        trained = train_epoch(wrapped, wrapped_optimizer, batches, config, fabric, epoch, progress)
-        validated = validate(wrapped, batches, fabric)
+        trained, validated = trainer.train(epoch), trainer.validate()
         row = Epoch(epoch + 1, *trained, *validated, _top_lr(optimizer), round(time.monotonic() - start, 2))
         improved = is_better(row, state.best())
         state = State((*state.history, row), row.epoch if improved else state.best_epoch)
         if improved:
-            save_weights(model, run.model)
+            with average.applied():
+                save_weights(model, run.model)
         write_history(state, run)
-        save_last(model, optimizer, to_json(state, indent=None), run.last)
+        save_last(model, optimizer, average, to_json(state, indent=None), run.last)
         progress(describe(row, config.epochs, improved))
     return state
 
 
-def train_epoch(
-    model: Any, optimizer: Any, batches: Batches, config: TrainConfig, fabric: Fabric, epoch: int, progress: Progress,
-) -> tuple[float, float]:  # fmt: skip
-    """Mean loss and accuracy of one pass; raises DivergedError on a loss that is not finite."""
-    model.train()
-    n_steps = batches.n_steps
-    total, right, seen = 0.0, 0, 0
-    with progress.stage(f"epoch {epoch + 1}/{config.epochs}", n_steps) as stage:
-        for step, (x, y) in enumerate(_on_device(batches.train(epoch), fabric), start=epoch * n_steps):
-            set_learning_rate(optimizer, config, step, n_steps * config.epochs)
-            logits = model(x).float()
-            loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            optimizer.step()
-            total += loss.item() * len(y)
-            right += int((logits.detach().argmax(1) == y).sum())
-            seen += len(y)
-            stage.advance(note=f"loss {total / seen:.4f}")
-    if not math.isfinite(total):
-        raise DivergedError(epoch + 1)
-    return total / seen, right / seen
+@dataclass(frozen=True)
+class Trainer:
+    """What an epoch needs: the model and optimiser as Fabric wrapped them, the average, and the data."""
 
+    model: Any
+    optimizer: Any
+    average: WeightAverage
+    batches: Batches
+    config: TrainConfig
+    fabric: Fabric
+    progress: Progress
 
-def validate(model: Any, batches: Batches, fabric: Fabric) -> tuple[float, float, float]:
-    """Cross-entropy, accuracy and AUROC on the validation split."""
-    model.eval()
-    with torch.inference_mode():
-        parts = [(model(x).float().cpu(), y.cpu()) for x, y in _on_device(batches.val(), fabric)]
-    logits, labels = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
-    loss = F.cross_entropy(logits, labels).item()
-    return (
-        loss,
-        (logits.argmax(1) == labels).float().mean().item(),
-        mean_auroc(logits.numpy(), labels.numpy()),
-    )
+    def train(self, epoch: int) -> tuple[float, float]:
+        """Mean loss and accuracy of one pass; raises DivergedError on a loss that is not finite."""
+        self.model.train()
+        config, n_steps = self.config, self.batches.n_steps
+        total, right, seen = 0.0, 0, 0
+        with self.progress.stage(f"epoch {epoch + 1}/{config.epochs}", n_steps) as stage:
+            for step, (x, y) in enumerate(self._on_device(self.batches.train(epoch)), start=epoch * n_steps):
+                set_learning_rate(self.optimizer, config, step, n_steps * config.epochs)
+                logits = self.model(x).float()
+                loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+                self.optimizer.zero_grad(set_to_none=True)
+                self.fabric.backward(loss)
+                self.optimizer.step()
+                self.average.update()
+                total += loss.item() * len(y)
+                right += int((logits.detach().argmax(1) == y).sum())
+                seen += len(y)
+                stage.advance(note=f"loss {total / seen:.4f}")
+        if not math.isfinite(total):
+            raise DivergedError(epoch + 1)
+        return total / seen, right / seen
+
+    def validate(self) -> tuple[float, float, float]:
+        """Cross-entropy, accuracy and AUROC of the averaged weights on the validation split."""
+        self.model.eval()
+        with torch.inference_mode(), self.average.applied():
+            parts = [(self.model(x).float().cpu(), y.cpu()) for x, y in self._on_device(self.batches.val())]
+        logits, labels = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        loss = F.cross_entropy(logits, labels).item()
+        return loss, (logits.argmax(1) == labels).float().mean().item(), mean_auroc(logits.numpy(), labels.numpy())
+
+    def _on_device(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in batches:
+            yield self.fabric.to_device(x), self.fabric.to_device(y)
 
 
 def mean_auroc(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -198,11 +212,6 @@ def describe(row: Epoch, n_epochs: int, improved: bool) -> str:
         f"val accuracy {row.val_accuracy:.4f}  val AUROC {row.val_auroc:.4f}  {duration(row.seconds)}, "
         f"at most {left} left{best}"
     )
-
-
-def _on_device(batches: Iterator[tuple[Tensor, Tensor]], fabric: Fabric) -> Iterator[tuple[Tensor, Tensor]]:
-    for x, y in batches:
-        yield fabric.to_device(x), fabric.to_device(y)
 
 
 def _top_lr(optimizer: torch.optim.Optimizer) -> float:
