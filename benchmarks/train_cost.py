@@ -1,0 +1,75 @@
+"""What a view of VGG19 costs in training on this machine, side by side: fp32 and bf16, all layers and block 5 alone.
+
+    python -m benchmarks.train_cost [--repeats 5] > benchmarks/results/….json
+
+Medians of interleaved repeats of 16 views; random weights, since the cost does not depend on them.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from statistics import median
+
+import torch
+from torch.nn import functional as F
+
+from kneeedge.machine import environment
+from kneeedge.spec import Architecture
+from kneeedge.training.model import KneeVGG
+
+BATCH = 16
+
+
+def forward(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        model.lower(x)
+
+
+def step(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
+    """Forward and backward of what is not frozen; the optimiser's own step costs the same in every case."""
+    model.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = F.cross_entropy(model(x).float(), torch.zeros(len(x), dtype=torch.long))
+    loss.backward()
+
+
+def cases() -> dict[str, Callable[[], None]]:
+    images = torch.randint(0, 256, (BATCH, 1, 224, 224), dtype=torch.uint8)
+    frozen = KneeVGG(Architecture(), 2, n_frozen=4).to(memory_format=torch.channels_last).train()
+    whole = KneeVGG(Architecture(), 2).to(memory_format=torch.channels_last).train()
+    with torch.inference_mode():
+        activations = frozen.lower(images)
+    kept = activations.clone()
+    return {
+        "blocks 1-4 forward, fp32": lambda: forward(frozen, images, False),
+        "blocks 1-4 forward, bf16": lambda: forward(frozen, images, True),
+        "block 5 step, fp32": lambda: step(frozen, kept, False),
+        "block 5 step, bf16": lambda: step(frozen, kept.to(torch.bfloat16), True),
+        "all blocks step, bf16": lambda: step(whole, images, True),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    facts = environment()
+    torch.set_num_threads(facts.n_cpus)
+    runs = cases()
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            samples[name].append((time.perf_counter() - start) / BATCH)
+    rows = [
+        {"what": name, "seconds_a_view": round(median(values[1:]), 4), "samples": [round(v, 4) for v in values[1:]]}
+        for name, values in samples.items()
+    ]
+    print(json.dumps({"environment": asdict(facts), "batch": BATCH, "results": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The main job on real radiographs with ImageNet weights at full width, cut down to minutes."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.run import ExportOptions, export_run
+from kneeedge.evaluation import evaluate_model
+from kneeedge.golden import verify
+from kneeedge.images import find_images, read_grey
+from kneeedge.infer import Predictor, infer_folder
+from kneeedge.preprocess import load_input
+from kneeedge.progress import Progress
+from kneeedge.session import Session
+from kneeedge.spec import PixelPath
+from kneeedge.training.config import TrainConfig
+from kneeedge.training.run import train
+
+pytestmark = [pytest.mark.real, pytest.mark.torch]
+
+QUIET = Progress(quiet=True)
+WEIGHTS = "weights/vgg19-imagenet-features.safetensors"
+
+
+@pytest.fixture(scope="module")
+def subset(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 training, 24 validation and 24 test knees, half of them healthy."""
+    root = tmp_path_factory.mktemp("real") / "knees"
+    for split, count in (("train", 20), ("val", 12), ("test", 12)):
+        for name in ("Healthy", "Osteoarthritis"):
+            (root / split / name).mkdir(parents=True)
+            for source in sorted((real_data / "knee-kl" / split / name).iterdir())[:count]:
+                shutil.copy(source, root / split / name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def models(real_data: Path, subset: Path) -> dict[str, Path]:
+    config = TrainConfig(
+        data=str(subset), weights=str(real_data.parent / WEIGHTS), views=2, epochs=6, patience=0, ema=0.0
+    )
+    train(config, subset.parent / "runs/real", [], QUIET)
+    report = export_run(subset.parent / "runs/real", ExportOptions(n_calibration=40, tolerance=0.2), QUIET)
+    return {file.report.precision: subset.parent / "runs/real/models" / file.path for file in report.files}
+
+
+def test_224_pixel_knees_reach_the_network_unchanged(real_data):
+    path = next((real_data / "knee-kl/test/Healthy").iterdir())
+    np.testing.assert_array_equal(load_input(path, PixelPath(224)), read_grey(path, 224))
+
+
+def test_every_image_of_osteoporosis_372_is_read(real_data):
+    listing = find_images([real_data / "osteoporosis-372"])
+    assert len(listing.images) == 372
+    for image in listing.images[::12]:
+        assert load_input(image.path, PixelPath(224)).std() > 5
+
+
+def test_a_few_real_knees_are_told_apart(models, subset):
+    evaluation = evaluate_model(Session(models["fp32"], "cpu"), subset, "test", 8, QUIET).evaluation
+    assert evaluation.auroc > 0.7
+
+
+def test_no_variant_loses_what_the_original_knew(models, subset):
+    answers = {}
+    for precision, path in models.items():
+        answers[precision] = evaluate_model(Session(path, "cpu"), subset, "test", 8, QUIET).evaluation.accuracy
+    assert max(answers.values()) - min(answers.values()) <= 2 / 24
+    assert models["int8"].stat().st_size < 0.27 * models["fp32"].stat().st_size
+
+
+def test_every_file_answers_its_golden_inputs(models):
+    assert all(verify(Session(path, "cpu"), "", "").passed for path in models.values())
+
+
+def test_a_real_folder_is_answered(models, subset, tmp_path):
+    listing = find_images([subset / "test"])
+    result = infer_folder(Predictor(models["int8"], "cpu"), listing, tmp_path / "p.csv", QUIET, tmp_path / "maps")
+    assert (result.summary.n_ok, result.summary.n_errors) == (24, 0)
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == 24
