@@ -4,8 +4,6 @@ from collections import Counter
 
 import onnx
 
-from kneeedge.spec import ModelSpec
-
 
 def convolutions(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes that hold nearly all of the work: the network's convolutions and hidden linear layers."""
@@ -37,8 +35,3 @@ def set_metadata(model: onnx.ModelProto, entries: dict[str, str]) -> None:
     """Replace the file's metadata by `entries`."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, entries)
-
-
-def describe_operators(spec: ModelSpec) -> str:
-    """16 Conv, 16 Relu, …"""
-    return ", ".join(f"{count} {name}" for name, count in spec.file.operators.items()) if spec.file else ""

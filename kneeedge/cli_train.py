@@ -16,6 +16,8 @@ from kneeedge.training.config import TrainConfig, paper_recipe
 
 DEFAULTS = TrainConfig(data="")
 PAPER = paper_recipe(DEFAULTS)
+INTERRUPTED = 130
+"exit code after Ctrl-C, as shells have it"
 MODEL, STEPS, IMAGES = "The network", "The training", "The images"
 
 
@@ -75,16 +77,21 @@ def train(
 
     given = {field: ctx.params[field] for field in CONFIG_FIELDS if ctx.params[field] is not None}
     progress = Progress(quiet)
-    if resume is not None:
-        if data is not None or given or name:
-            raise ConfigError("--resume takes its choices from the stopped run", "leave out DATA and the other options")
-        result = resume_run(resume, progress)
-    else:
-        if data is None:
-            raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
-        config = make_config(str(data), recipe, given)
-        folder = runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
-        result = train_run(config, folder, ["kneeedge", *sys.argv[1:]], progress)
+    if resume is None and data is None:
+        raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
+    if resume is not None and (data is not None or given or name):
+        raise ConfigError("--resume takes its choices from the stopped run", "leave out DATA and the other options")
+    folder = resume or runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    try:
+        if resume is not None:
+            result = resume_run(folder, progress)
+        else:
+            config = make_config(str(data), recipe, given)
+            result = train_run(config, folder, ["kneeedge", *sys.argv[1:]], progress)
+    except KeyboardInterrupt:
+        begun = (folder / "config.json").is_file()
+        typer.echo(f"stopped; go on with `kneeedge train --resume {folder}`" if begun else "stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     show(run_text(result.run.folder, result.evaluations, result.leaked), result.evaluations, json)
 
 

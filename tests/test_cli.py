@@ -129,3 +129,18 @@ def test_a_run_is_trained_and_exported_by_the_command_line(phantoms, tmp_path, m
     assert result.exit_code == 0, result.output
     assert Path("runs/latest/models/first.fp32.onnx").is_file()
     assert run("infer", phantoms / "test").exit_code == 0
+
+
+def test_ctrl_c_in_training_says_how_to_go_on(phantoms, tmp_path, monkeypatch):
+    from kneeedge.training import loop
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_last", stop)
+    options = "--weights none --width 0.07 --size 64 --epochs 2 --precision 32 --name one -q --runs"
+    result = run(f"train {options}", tmp_path / "runs", phantoms)
+    assert result.exit_code == 130
+    assert result.stderr == f"stopped; go on with `kneeedge train --resume {tmp_path / 'runs/one'}`\n"
+    monkeypatch.undo()
+    assert run("train -q --resume", tmp_path / "runs/one").exit_code == 0

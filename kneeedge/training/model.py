@@ -118,7 +118,7 @@ def _imagenet() -> dict[str, Tensor]:
     enum = VGG19_Weights.IMAGENET1K_V1
     try:
         state: dict[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the file's hash is wrong
         remedy = "fetch it where there is a network and give it with --weights FILE, or use --weights none"
         raise CheckpointError(enum.url, f"cannot be downloaded ({error})", remedy) from error
     return state
