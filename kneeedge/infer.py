@@ -143,8 +143,6 @@ class FolderSummary:
     n_errors: int
     counts: dict[str, int]
     "images predicted to be of each class"
-    n_others: int
-    "files in the folders that are no images"
     seconds: float
     "from the first file to the last row"
     images_per_second: float
@@ -158,6 +156,8 @@ class FolderResult:
     model: str
     provider: str
     summary: FolderSummary
+    others: tuple[str, ...]
+    "files in the folders that are no images"
     predictions: tuple[Prediction, ...] = ()
 
 
@@ -188,10 +188,11 @@ def infer_folder(
             kept.append(prediction)
     n, seconds = len(listing.images), time.perf_counter() - start
     summary = FolderSummary(
-        n, n - n_errors, n_errors, {name: counts[name] for name in spec.classes}, len(listing.others),
+        n, n - n_errors, n_errors, {name: counts[name] for name in spec.classes},
         round(seconds, 3), round(n / seconds, 2), str(out),
     )  # fmt: skip
-    return FolderResult(str(predictor.session.path), predictor.session.provider, summary, tuple(kept))
+    others = tuple(map(str, listing.others))
+    return FolderResult(str(predictor.session.path), predictor.session.provider, summary, others, tuple(kept))
 
 
 def columns(spec: ModelSpec) -> list[str]:

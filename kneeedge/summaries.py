@@ -85,8 +85,10 @@ def infer_text(result: "FolderResult") -> str:
     lines.append(
         f"{summary.images_per_second:.1f} images/s on {result.provider}, {summary.seconds:.1f} s, {summary.out}"
     )
-    if summary.n_others:
-        lines.append(f"{summary.n_others:,} other files in the folders are no images and were left out")
+    if result.others:
+        lines.append(f"left out, since they are no images: {len(result.others):,} files")
+        lines += [f"  {path}" for path in result.others[:N_LISTED]]
+        lines += ["  …"] if len(result.others) > N_LISTED else []
     if summary.n_errors:
         lines.append("the rows with status=error say what is wrong with each file")
     return "\n".join([*lines, DISCLAIMER])

@@ -62,7 +62,8 @@ def test_an_unreadable_image_is_a_row_with_its_reason(predictor, folder, tmp_pat
     errors = {row["path"]: row for row in rows(tmp_path / "out.csv") if row["status"] == "error"}
     assert set(errors) == {"room 1/broken.png", "room 2/text.jpg"}
     assert all(row["error"] and not row["prediction"] and not row["probability"] for row in errors.values())
-    assert (result.summary.n, result.summary.n_ok, result.summary.n_errors, result.summary.n_others) == (13, 11, 2, 1)
+    assert (result.summary.n, result.summary.n_ok, result.summary.n_errors) == (13, 11, 2)
+    assert [Path(path).name for path in result.others] == ["notes.txt"]
 
 
 def test_each_row_is_the_answer_to_its_own_image(predictor, folder, tmp_path):

@@ -139,6 +139,21 @@ def test_three_classes_train(tmp_path):
     assert result.leaked == 0
 
 
+def test_the_paper_recipe_trains_vggs_own_head(narrow_config, tmp_path):
+    config = dataclasses.replace(paper_recipe(narrow_config), epochs=1, batch_norm=False, size=32, width=0.03)
+    train(config, tmp_path / "run", [], QUIET)
+    _, spec = load_original(open_run(tmp_path / "run"))
+    assert spec.architecture.head == "classifier"
+    assert spec.training.recipe == "paper"
+
+
+def test_reading_processes_change_nothing(narrow_config, tmp_path):
+    for workers in (0, 2):
+        config = dataclasses.replace(narrow_config, epochs=1, workers=workers)
+        train(config, tmp_path / str(workers), [], QUIET)
+    assert weights(tmp_path / "0") == weights(tmp_path / "2")
+
+
 def test_the_learning_rate_warms_up_and_falls_to_zero():
     config = TrainConfig(data="", warmup=0.1)
     factors = [loop.lr_factor(config, step, 100) for step in range(100)]
