@@ -22,7 +22,7 @@ def overlay(image: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.ui
     grey = np.repeat(image[:, :, None], 3, axis=2).astype(np.float64)
     if peak == 0.0:
         return grey.astype(np.uint8)
-    scaled = Image.fromarray((evidence / peak).astype(np.float32)).resize(image.shape[::-1], Image.Resampling.BICUBIC)
+    scaled = Image.fromarray((evidence / peak).astype(np.float32)).resize(image.shape[::-1], Image.Resampling.BILINEAR)
     strength = np.clip(np.asarray(scaled, dtype=np.float64), 0.0, 1.0)
     stops = np.linspace(0.0, 1.0, len(RAMP))
     colour = np.stack([np.interp(strength, stops, RAMP[:, channel]) for channel in range(3)], axis=2)
