@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from kneeedge import machine
+from kneeedge.choose import LATEST
 from kneeedge.dataset import (
     Dataset,
     assign_splits,
@@ -38,7 +39,6 @@ from kneeedge.training.score import score
 
 FASTER = 1.2
 "bf16 is taken on a CPU where it is measured to be at least this much faster"
-LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,7 @@ def link_latest(folder: Path) -> None:
 
 def _train(run: Run, record: RunRecord, dataset: Dataset, model: KneeVGG, progress: Progress) -> TrainResult:
     config = record.config
+    torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))  # it does not know of quotas
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each precision
     precision = "bf16-mixed" if record.bf16 else "32-true"
     fabric = Fabric(accelerator=record.device, devices=1, precision=precision)  # type: ignore[arg-type]
