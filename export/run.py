@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from kneeedge.evaluation import score_session
 from numpy.typing import NDArray
 from onnxruntime.quantization.calibrate import TensorsData
 
@@ -21,6 +20,7 @@ from export.verify import pair
 from kneeedge import machine
 from kneeedge.dataset import SHORT_HASH, Dataset, check_unchanged, file_sha256, read_split
 from kneeedge.errors import ConfigError
+from kneeedge.evaluation import score_session
 from kneeedge.gate import FAIL, REPORT, ExportedFile, ExportReport, VerifyReport, read_report, write_report
 from kneeedge.golden import GoldenCase, GoldenSet, encode_png, to_metadata, verify
 from kneeedge.phantom import phantom
