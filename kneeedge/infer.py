@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kneeedge import machine
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
-from kneeedge.heatmap import write_heatmap
+from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
@@ -176,14 +176,14 @@ def infer_folder(
     counts: Counter[str] = Counter()
     n_errors, kept = 0, []
     answers = predictor.predict_all(listing.images)
+    if heatmaps:
+        answers = draw_heatmaps(answers, heatmaps)
     for answer in write_predictions(answers, len(listing.images), spec, out, progress):
         prediction = answer.prediction
         if prediction.prediction is None:
             n_errors += 1
         else:
             counts[prediction.prediction] += 1
-        if heatmaps and answer.image is not None and answer.cam is not None:
-            write_heatmap(heatmaps, prediction.path, answer.image, answer.cam)
         if keep:
             kept.append(prediction)
     n, seconds = len(listing.images), time.perf_counter() - start
@@ -193,6 +193,15 @@ def infer_folder(
     )  # fmt: skip
     others = tuple(map(str, listing.others))
     return FolderResult(str(predictor.session.path), predictor.session.provider, summary, others, tuple(kept))
+
+
+def draw_heatmaps(answers: Iterator[Answer], folder: Path) -> Iterator[Answer]:
+    """Pass the answers on while their class activation maps are written below `folder`."""
+    with HeatmapWriter(folder) as writer:
+        for answer in answers:
+            if answer.image is not None and answer.cam is not None:
+                writer.write(answer.prediction.path, answer.image, answer.cam)
+            yield answer
 
 
 def columns(spec: ModelSpec) -> list[str]:

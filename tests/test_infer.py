@@ -133,3 +133,10 @@ def test_the_batch_size_does_not_change_an_answer(exported, folder, tmp_path):
         result = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, keep=True)
         answers.append([(p.path, p.prediction) for p in result.predictions])
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_heat_map_that_cannot_be_written_stops_the_run(predictor, folder, tmp_path):
+    (tmp_path / "maps").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="maps"):
+        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / "maps")
+    assert not (tmp_path / "out.csv").exists()
