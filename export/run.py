@@ -18,12 +18,12 @@ from export.to_int8 import choose_target, to_int8
 from export.to_onnx import to_onnx
 from export.verify import pair
 from kneeedge import machine
-from kneeedge.dataset import SHORT_HASH, Dataset, check_unchanged, file_sha256, read_split
+from kneeedge.dataset import Dataset, check_unchanged, file_sha256, read_split
 from kneeedge.errors import ConfigError
 from kneeedge.evaluation import score_session
 from kneeedge.gate import FAIL, REPORT, ExportedFile, ExportReport, VerifyReport, read_report, write_report
 from kneeedge.golden import GoldenCase, GoldenSet, encode_png, to_metadata, verify
-from kneeedge.phantom import phantom
+from kneeedge.phantom import phantoms
 from kneeedge.progress import Progress
 from kneeedge.session import Session, load_runtime
 from kneeedge.spec import GOLDEN_KEY, SEEN_KEY, SPEC_KEY, FileRecord, ModelSpec, Verification
@@ -148,8 +148,10 @@ class Exporter:
         return original_logits(self.model, self.samples, self.spec.pixel_path, "original on val", self.progress)
 
     def _earlier(self) -> tuple[ExportedFile, ...]:
-        """What an earlier export left and reported."""
-        return read_report(self.run.models).files if (self.run.models / REPORT).is_file() else ()
+        """What an earlier export reported, as far as it is still there."""
+        if not (self.run.models / REPORT).is_file():
+            return ()
+        return tuple(file for file in read_report(self.run.models).files if (self.run.models / file.path).is_file())
 
     def _place(self, part: Path, name: str, report: VerifyReport) -> ExportedFile:
         published, rejected = self.run.models / name, self.run.models / REJECTED / name
@@ -178,9 +180,7 @@ def save(graph: onnx.ModelProto, path: Path, spec: ModelSpec, record: FileRecord
 
 def golden_set(session: Session, model: KneeVGG, precision: str) -> GoldenSet:
     """Phantoms from healthy to diseased, with the original's answers and this file's."""
-    severities = np.linspace(0.0, 1.0, N_GOLDEN)
-    side = session.spec.pixel_path.size
-    images = np.stack([phantom(seed, severity, side) for seed, severity in enumerate(severities)])[:, None]
+    images = phantoms(N_GOLDEN, session.spec.pixel_path.size)
     original = predict_logits(model, images)
     answers = np.concatenate([session.run(image[None]).logits for image in images])
     cases = tuple(
@@ -194,6 +194,4 @@ def golden_set(session: Session, model: KneeVGG, precision: str) -> GoldenSet:
 
 def seen_hashes(dataset: Dataset) -> str:
     """JSON of the first 16 hex digits of the hash of each train and val image, so that a device can tell a leak."""
-    return json.dumps(
-        {split: sorted(s.sha256[:SHORT_HASH] for s in dataset.split(split)) for split in ("train", "val")}
-    )
+    return json.dumps({split: sorted(s.short_hash for s in dataset.split(split)) for split in ("train", "val")})

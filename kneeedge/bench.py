@@ -12,7 +12,7 @@ import numpy as np
 
 from kneeedge import errors, machine
 from kneeedge.bench_worker import N_PHANTOMS, Reply, Timing, WorkRequest, WorkResult
-from kneeedge.dataset import SHORT_HASH, Sample, read_split
+from kneeedge.dataset import Sample, read_split
 from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError, NotFoundError, WorkerError
 from kneeedge.evaluation import Accuracy, Reference, count_seen, describe, evaluation_samples, seen_hashes
 from kneeedge.progress import Progress
@@ -150,7 +150,7 @@ def open_original(request: BenchRequest) -> list[Subject]:
     spec, seen = ModelSpec.from_json(spec_path.read_text(encoding="utf-8"), str(spec_path)), None
     if split.is_file():
         samples = read_split(split, folder, spec.classes).samples
-        seen = frozenset(sample.sha256[:SHORT_HASH] for sample in samples if sample.split != "test")
+        seen = frozenset(sample.short_hash for sample in samples if sample.split != "test")
     return [Subject(request.run, spec, ORIGINAL, _size_mb(weights), seen)]
 
 

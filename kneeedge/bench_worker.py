@@ -20,7 +20,7 @@ from kneeedge.dataset import Sample
 from kneeedge.errors import KneeEdgeError
 from kneeedge.evaluation import Answers, input_batches
 from kneeedge.metrics import evaluate
-from kneeedge.phantom import phantom
+from kneeedge.phantom import phantoms
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
 from kneeedge.records import from_json, to_json
@@ -139,9 +139,7 @@ def read_inputs(request: WorkRequest) -> Images:
     """The images to time on, (N, 1, S, S) uint8: the files of the request, else phantoms of rising severity."""
     if request.inputs:
         return np.stack([load_input(Path(path), request.pixel_path) for path in request.inputs])[:, None]
-    severities = np.linspace(0.0, 1.0, N_PHANTOMS)
-    size = request.pixel_path.size
-    return np.stack([phantom(request.seed + i, float(s), size) for i, s in enumerate(severities)])[:, None]
+    return phantoms(N_PHANTOMS, request.pixel_path.size, request.seed)
 
 
 def start_cold(request: WorkRequest, image: Images, clock: Clock) -> tuple[Loaded, ColdStart]:

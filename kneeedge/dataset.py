@@ -17,7 +17,7 @@ from kneeedge.images import find_images, read_grey
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "sha256", "split", "class", "group")
 SHORT_HASH = 16
-"hex digits of a file's SHA-256 that a model file keeps of each image it was trained on"
+"hex digits of `Sample.short_hash`"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Sample:
     "index into the classes"
     group: str
     "patient, or the file's hash where no patient is known: never on two sides of a split that kneeedge makes"
+
+    @property
+    def short_hash(self) -> str:
+        """What a model file keeps of an image that it was trained or chosen on."""
+        return self.sha256[:SHORT_HASH]
 
 
 @dataclass(frozen=True)

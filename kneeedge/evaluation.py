@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.dataset import SHORT_HASH, SPLITS, Sample, labelled_images
+from kneeedge.dataset import SPLITS, Sample, labelled_images
 from kneeedge.errors import DataError, NotFoundError, SpecError
 from kneeedge.metrics import Evaluation, Interval, evaluate
 from kneeedge.paired import compare
@@ -186,7 +186,7 @@ def seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str
 
 def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
     """How many of the samples are among the hashes of `seen_hashes`."""
-    return sum(sample.sha256[:SHORT_HASH] in seen for sample in samples)
+    return sum(sample.short_hash in seen for sample in samples)
 
 
 def _choose_split(data: Path, present: Sequence[str], split: str | None) -> str:

@@ -72,6 +72,11 @@ def severity_bands(n_classes: int) -> list[tuple[float, float]]:
     return [(1.5 * width * k, 1.5 * width * k + width) for k in range(n_classes)]
 
 
+def phantoms(n: int, size: int, seed: int = 0) -> NDArray[np.uint8]:
+    """(n, 1, size, size) uint8: inputs from healthy to severe, each of its own seed from `seed` on."""
+    return np.stack([phantom(seed + i, float(part), size) for i, part in enumerate(np.linspace(0.0, 1.0, n))])[:, None]
+
+
 def write_dataset(
     folder: Path, n_images: dict[str, int], seed: int = 0, size: int = 256, classes: tuple[str, ...] = CLASSES
 ) -> None:
