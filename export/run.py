@@ -19,7 +19,7 @@ from export.to_onnx import to_onnx
 from export.verify import pair
 from kneeedge import machine
 from kneeedge.dataset import Dataset, check_unchanged, file_sha256, read_split
-from kneeedge.errors import ConfigError
+from kneeedge.errors import ConfigError, ModelFileError, NoAnswerError
 from kneeedge.evaluation import score_session
 from kneeedge.gate import FAIL, REPORT, ExportedFile, ExportReport, VerifyReport, read_report, write_report
 from kneeedge.golden import GoldenCase, GoldenSet, encode_png, to_metadata, verify
@@ -75,20 +75,27 @@ class Exporter:
         check_unchanged(self.samples)
 
     def export(self) -> ExportReport:
-        """Make, verify and publish each variant asked for."""
+        """Make, verify and publish each variant asked for; at the end raises NoAnswerError for one without answers."""
         self.run.models.mkdir(exist_ok=True)
-        files = [self.publish(precision) for precision in PRECISIONS if precision in self.options.precisions]
+        files: list[ExportedFile] = []
+        refused: list[NoAnswerError] = []
+        for precision in (name for name in PRECISIONS if name in self.options.precisions):
+            try:
+                files.append(self.publish(precision))
+            except ModelFileError as error:
+                refused.append(NoAnswerError(self._move(precision, FAIL), precision, error.problem))
         kept = [file for file in self._earlier() if file.report.precision not in self.options.precisions]
         order = sorted([*kept, *files], key=lambda file: PRECISIONS.index(file.report.precision))
         write_report(self.run.models, ExportReport(self.spec.name, tuple(order)))
+        if refused:
+            raise refused[0]
         return ExportReport(self.spec.name, tuple(files))
 
     def publish(self, precision: str) -> ExportedFile:
         """Write one variant beside the others, or below `rejected/` where it fails the gate."""
         self.progress(f"{precision}: making the graph")
         graph, record = self.build(precision)
-        name = f"{self.spec.name}.{precision}.onnx"
-        part = self.run.models / f".{name}.part"
+        part = self._part(precision)
         save(graph, part, self.spec, record, {})
         report, golden = self.verify(part, precision)
         verification = Verification(
@@ -103,7 +110,10 @@ class Exporter:
                 f"the written file answers its own golden inputs otherwise (by {confirmed.max_change_from_file:.3g})"
             )
             report = dataclasses.replace(report, verdict=FAIL, reason=reason)
-        return self._place(part, name, report)
+        path = self._move(precision, report.verdict)
+        where = str(path.relative_to(self.run.models))
+        self.progress(f"{where}: {report.verdict} ({report.reason})")
+        return ExportedFile(where, file_sha256(path), round(path.stat().st_size / 1e6, 2), report)
 
     def build(self, precision: str) -> tuple[onnx.ModelProto, FileRecord]:
         """The graph of one precision, without metadata, and its record."""
@@ -153,18 +163,20 @@ class Exporter:
             return ()
         return tuple(file for file in read_report(self.run.models).files if (self.run.models / file.path).is_file())
 
-    def _place(self, part: Path, name: str, report: VerifyReport) -> ExportedFile:
+    def _part(self, precision: str) -> Path:
+        """Where a variant stands until its verdict is known."""
+        return self.run.models / f".{self.spec.name}.{precision}.onnx.part"
+
+    def _move(self, precision: str, verdict: str) -> Path:
+        """Put a variant where its verdict belongs, in place of an earlier one, and give its path."""
+        name = f"{self.spec.name}.{precision}.onnx"
         published, rejected = self.run.models / name, self.run.models / REJECTED / name
         for old in (published, rejected):
             old.unlink(missing_ok=True)
-        path = published
-        if report.verdict == FAIL:
-            rejected.parent.mkdir(exist_ok=True)
-            path = rejected
-        part.replace(path)
-        where = str(path.relative_to(self.run.models))
-        self.progress(f"{where}: {report.verdict} ({report.reason})")
-        return ExportedFile(where, file_sha256(path), round(path.stat().st_size / 1e6, 2), report)
+        path = rejected if verdict == FAIL else published
+        path.parent.mkdir(exist_ok=True)
+        self._part(precision).replace(path)
+        return path
 
 
 def export_run(folder: Path, options: ExportOptions, progress: Progress) -> ExportReport:

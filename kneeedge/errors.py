@@ -6,6 +6,7 @@ KneeEdgeError
 ├── ConfigError (ValueError)              options that contradict each other
 ├── SpecError (ValueError)                a spec that is missing, damaged or of another version
 ├── ModelFileError (ValueError)           a model file that ONNX Runtime cannot load or that breaks the contract
+├── NoAnswerError (ArithmeticError)       an exported variant that gives no finite answer
 ├── NotFoundError (FileNotFoundError)     a path, a run or a model that is not there
 ├── OutputExistsError (FileExistsError)   a result that would be overwritten
 ├── CheckpointError (ValueError)          weights that do not fit the model
@@ -56,7 +57,15 @@ class ModelFileError(KneeEdgeError, ValueError):
     """A model file that ONNX Runtime cannot load or that breaks the contract."""
 
     def __init__(self, path: Path | str, problem: str) -> None:
+        self.problem = problem
         super().__init__(f"{path}: {problem}; export the model again with `kneeedge export`")
+
+
+class NoAnswerError(KneeEdgeError, ArithmeticError):
+    """An exported variant that does not load, or answers NaN or infinity, so that there is nothing to compare."""
+
+    def __init__(self, path: Path | str, precision: str, reason: str) -> None:
+        super().__init__(f"{path}: {precision} gives no answers ({reason}); leave it out of --precision")
 
 
 class NotFoundError(KneeEdgeError, FileNotFoundError):

@@ -21,7 +21,7 @@ from export.to_int8 import choose_target, to_int8  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
 from export.verify import judge, pair  # noqa: E402
 from kneeedge.dataset import Sample, scan  # noqa: E402
-from kneeedge.errors import ConfigError, DataError, NotFoundError  # noqa: E402
+from kneeedge.errors import ConfigError, DataError, NoAnswerError, NotFoundError  # noqa: E402
 from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, read_report  # noqa: E402
 from kneeedge.golden import read_golden, verify  # noqa: E402
 from kneeedge.paired import compare  # noqa: E402
@@ -221,6 +221,28 @@ def test_the_gate_refuses_a_model_that_was_broken_on_purpose(trained_run, tmp_pa
     assert not (tmp_path / "run/models/narrow.int8.onnx").exists()
     assert len(verdicts["int8"].report.flips) > 20
     assert all(case.path.startswith("val/") for case in verdicts["int8"].report.flips)
+
+
+def test_a_variant_that_answers_nan_is_set_aside_and_the_others_are_done(trained_run, tmp_path, monkeypatch):
+    shutil.copytree(trained_run, tmp_path / "run", symlinks=True)
+    shutil.rmtree(tmp_path / "run/models", ignore_errors=True)
+    real = export_module.to_fp16
+
+    def overflowing(graph):
+        half = real(graph)
+        bias = next(t for t in half.graph.initializer if t.name.endswith("bias"))
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.float16("nan"), bias.name))
+        return half
+
+    monkeypatch.setattr(export_module, "to_fp16", overflowing)
+    with pytest.raises(
+        NoAnswerError, match=r"rejected/narrow\.fp16\.onnx: fp16 gives no answers \(the network gave NaN"
+    ):
+        export_run(tmp_path / "run", ExportOptions(tolerance=0.2), QUIET)
+    models = tmp_path / "run/models"
+    assert [file.report.precision for file in read_report(models).files] == ["fp32", "int8"]
+    assert (models / "rejected/narrow.fp16.onnx").is_file()
+    assert not [path for path in models.iterdir() if "fp16" in path.name or path.name.endswith(".part")]
 
 
 def test_a_later_export_keeps_the_other_variants_in_the_report(trained_run, tmp_path):
