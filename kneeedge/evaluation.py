@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.dataset import SPLITS, Sample, labelled_images
-from kneeedge.errors import DataError, NotFoundError, SpecError
-from kneeedge.metrics import Evaluation, Interval, evaluate
+from kneeedge.errors import ConfigError, DataError, NotFoundError, SpecError
+from kneeedge.intervals import Interval
+from kneeedge.metrics import Evaluation, evaluate
 from kneeedge.paired import compare
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
-from kneeedge.session import Session
-from kneeedge.spec import SEEN_KEY, PixelPath
+from kneeedge.session import Outputs, Session
+from kneeedge.spec import SEEN_KEY, ModelSpec, PixelPath
 
 HELD_OUT = ("test", "val")
 "splits to evaluate when nobody names one, the best first"
@@ -35,11 +36,17 @@ class EvaluationReport:
     n_seen: int
     "images that, byte for byte, the model was trained or chosen on"
     evaluation: Evaluation
+    "of all images, as if none had been refused"
+    n_abstained: int = 0
+    "images unlike the training images, which `infer` leaves without an answer"
+    answered: Evaluation | None = None
+    "of the others; absent where none was refused, or all"
 
     def as_record(self) -> dict[str, Any]:
-        """The fields of the evaluation and, beside them, what was evaluated."""
-        about = {name: getattr(self, name) for name in ("model", "split", "provider", "n_seen")}
-        return about | dataclasses.asdict(self.evaluation)
+        """The fields of the evaluation and, beside them, what was evaluated and what was refused."""
+        about = {name: getattr(self, name) for name in ("model", "split", "provider", "n_seen", "n_abstained")}
+        answered = {"answered": dataclasses.asdict(self.answered) if self.answered else None}
+        return about | dataclasses.asdict(self.evaluation) | answered
 
 
 @dataclass(frozen=True)
@@ -101,17 +108,40 @@ class Accuracy:
 
 
 def evaluate_model(
-    session: Session, data: Path, split: str | None, batch_size: int | None, progress: Progress
-) -> EvaluationReport:
-    """How the session's model does on a split of `data` (see `evaluation_samples`)."""
-    name, samples = evaluation_samples(data, session.spec.classes, split)
-    labels, probabilities, _ = score_session(session, samples, batch_size or DEFAULT_BATCH, progress)
+    session: Session, data: Path, split: str | None, batch_size: int | None, progress: Progress,
+    group_regex: str | None = None, prevalence: float | None = None,
+) -> EvaluationReport:  # fmt: skip
+    """How the session's model does on a split of `data` (see `evaluation_samples`).
+
+    Intervals allow for several images of one patient, whom `group_regex` finds in a path. Raises ConfigError where
+    `prevalence` is not within 0 and 1.
+    """
+    if prevalence is not None and not 0.0 < prevalence < 1.0:
+        raise ConfigError(f"--prevalence {prevalence} is out of range", "give a share above 0 and below 1, as 0.15")
+    name, samples = evaluation_samples(data, session.spec.classes, split, group_regex)
+    outputs = answer_samples(session, samples, batch_size or DEFAULT_BATCH, progress)
     seen = count_seen(samples, seen_hashes(session.metadata, session.path))
-    evaluation = evaluate(labels, probabilities, session.spec)
-    return EvaluationReport(str(session.path), name, session.provider, seen, evaluation)
+
+    def over(rows: NDArray[np.intp]) -> Evaluation:
+        labels, groups = np.array([samples[i].label for i in rows]), [samples[i].group for i in rows]
+        return evaluate(labels, outputs.probabilities[rows], session.spec, groups, prevalence)
+
+    everything, answered = np.arange(len(samples)), answered_rows(session.spec, outputs)
+    n_abstained = len(samples) - len(answered)
+    rest = over(answered) if n_abstained and len(answered) else None
+    return EvaluationReport(str(session.path), name, session.provider, seen, over(everything), n_abstained, rest)
 
 
-def evaluation_samples(data: Path, classes: Sequence[str], split: str | None = None) -> tuple[str, list[Sample]]:
+def answered_rows(spec: ModelSpec, outputs: Outputs) -> NDArray[np.intp]:
+    """Which of the images (N,) the model answers."""
+    if spec.novelty is None or outputs.distance is None:
+        return np.arange(len(outputs.logits))
+    return np.flatnonzero(~spec.novelty.refuses(outputs.distance))
+
+
+def evaluation_samples(
+    data: Path, classes: Sequence[str], split: str | None = None, group_regex: str | None = None
+) -> tuple[str, list[Sample]]:
     """The split's name and its samples, from DATA/{train,val,test}/<Class>/… or DATA/<Class>/….
 
     With split folders and no `split` it is test, else val; without them it is the whole folder, under the folder's
@@ -124,9 +154,9 @@ def evaluation_samples(data: Path, classes: Sequence[str], split: str | None = N
         if split is not None:
             raise DataError(data, f"it has no {split}/ folder", "leave out --split to use all its images")
         name = data.resolve().name
-        return name, labelled_images(data, classes, name)[0]
+        return name, labelled_images(data, classes, name, group_regex)[0]
     chosen = _choose_split(data, present, split)
-    samples, _ = labelled_images(data / chosen, classes, chosen)
+    samples, _ = labelled_images(data / chosen, classes, chosen, group_regex)
     return chosen, [dataclasses.replace(sample, name=f"{chosen}/{sample.name}") for sample in samples]
 
 
@@ -134,11 +164,20 @@ def score_session(
     session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
     """Labels (N,), probabilities (N, K) and logits (N, K) of the samples, in their order."""
-    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress)
-    outputs = [session.run(batch) for batch in batches]
+    outputs = answer_samples(session, samples, batch_size, progress)
     labels = np.array([sample.label for sample in samples], dtype=np.intp)
-    probabilities = np.concatenate([output.probabilities for output in outputs])
-    return labels, probabilities, np.concatenate([output.logits for output in outputs])
+    return labels, outputs.probabilities, outputs.logits
+
+
+def answer_samples(session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress) -> Outputs:
+    """The session's answers to the samples, in their order, without class activation maps."""
+    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress)
+    parts = [session.run(batch) for batch in batches]
+    distances = [part.distance for part in parts if part.distance is not None]
+    return Outputs(
+        np.concatenate([part.probabilities for part in parts]), np.concatenate([part.logits for part in parts]), None,
+        np.concatenate(distances) if distances else None,
+    )  # fmt: skip
 
 
 def input_batches(

@@ -1,28 +1,19 @@
 """How good a model is on labelled images: every figure beside its 95 % interval."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge.intervals import Estimate, Interval, clusters_of, effective_n, share_estimate
+from kneeedge.prevalence import Measured, PredictiveValues, predictive_values
+from kneeedge.reliability import ProbabilityErrors, probability_errors
+from kneeedge.roc import auroc_estimate, mean_auroc_estimate
 from kneeedge.spec import ModelSpec, Score
 
-LEVEL = 0.95
-Z_TWO_SIDED = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.9600
-Z_ONE_SIDED = NormalDist().inv_cdf(LEVEL)  # 1.6449
-CALIBRATION_BINS = 15  # Guo et al. 2017
-WILSON, DELONG = "Wilson 1927", "DeLong 1988, logit scale"
-DISJOINT_PAIRS = "exact or Wilson on disjoint pairs (DeLong's variance is zero or cannot be estimated)"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % confidence interval."""
-
-    low: float
-    high: float
+FIGURES = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auroc")
+"the figures of an evaluation that have an interval"
 
 
 @dataclass(frozen=True)
@@ -40,6 +31,22 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class OneVersusRest:
+    """One class against all others, each figure with its interval; absent where no image could tell it."""
+
+    sensitivity: Estimate | None
+    "0 to 1; share of the images of the class that are called so"
+    specificity: Estimate | None
+    "0 to 1; share of the other images that are not"
+    ppv: Estimate | None
+    "0 to 1; share of the images called so that are"
+    npv: Estimate | None
+    "0 to 1; share of the other answers that are right to rule the class out"
+    auroc: Estimate | None
+    "0 to 1; by the class's probability"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a model's probabilities are worth on labelled images, at the spec's threshold."""
 
@@ -49,6 +56,10 @@ class Evaluation:
     positive: str
     threshold: float
     "used with two classes only; with more the most probable class is the answer"
+    threshold_rule: str
+    "how the threshold was chosen"
+    prevalence: float
+    "0 to 1; share of the images that are of the positive class"
     accuracy: float
     "0 to 1"
     balanced_accuracy: float
@@ -72,16 +83,20 @@ class Evaluation:
     "0 to 1; share of the images called positive that are; absent where none is called so"
     npv: float | None
     "0 to 1; share of the images not called positive that are not; absent where all are called so"
-    brier: float
-    "mean squared error of the probabilities; two classes: of the positive's, 0 to 1; more: summed, 0 to 2"
-    log_loss: float
-    "nats; mean of -log of the true class's probability, which counts as 2e-16 at least"
     ece: float
-    "0 to 1; expected calibration error of the predicted class's probability in 15 bins of equal width"
+    "0 to 1; see `ProbabilityErrors`, as for the next two"
+    brier: float
+    log_loss: float
     intervals: dict[str, Interval]
-    "of accuracy, sensitivity, specificity, ppv and npv where they exist; of auroc with two classes"
+    "95 %; of accuracy, sensitivity, specificity, ppv, npv and auroc, where they exist"
     interval_methods: dict[str, str]
     "how each of `intervals` was computed"
+    one_versus_rest: dict[str, OneVersusRest]
+    "with more than two classes, for each of them"
+    at_prevalence: PredictiveValues | None = None
+    "PPV and NPV at a prevalence that was asked for"
+    uncalibrated: ProbabilityErrors | None = None
+    "the errors at temperature 1, where the temperature was fitted and they were measured"
 
     def score(self) -> Score:
         """The five figures a spec carries; its AUROC is the positive class's, with three classes too."""
@@ -89,43 +104,53 @@ class Evaluation:
         return Score(self.n, self.accuracy, area, self.sensitivity, self.specificity)
 
 
-def evaluate(labels: NDArray[np.integer], probabilities: NDArray[np.floating], spec: ModelSpec) -> Evaluation:
+def evaluate(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], spec: ModelSpec,
+    groups: Sequence[str] | None = None, prevalence: float | None = None,
+) -> Evaluation:  # fmt: skip
     """The evaluation of probabilities (N, K) against class indices (N,).
 
-    The answers are `spec.decide`'s on the array as given, so that they are those of inference. Raises
-    ValueError where there are no images, a label is out of range, or a row is not finite, 0 or more and of
-    sum 1.
+    The answers are `spec.decide`'s on the array as given, so that they are those of inference. Images of one of
+    `groups` (N,), a patient for example, are not independent; where any group has two, all intervals allow for it. With
+    a `prevalence` PPV and NPV are given at that too. Raises ValueError where there are no images, a label is out of
+    range, or a row is not finite, 0 or more and of sum 1.
     """
     labels, given = _checked(labels, probabilities, len(spec.classes))
     predictions, precise = spec.decide(given), given.astype(np.float64)
+    clusters = clusters_of(groups, len(labels))
     matrix = confusion(labels, predictions, len(spec.classes))
     scores = _class_scores(matrix)
-    rates = _rates(matrix, spec.positive_index)
-    shares = {name: hits / n if n else None for name, (hits, n) in rates.items()}
-    areas = _areas(labels, precise, spec)
-    intervals, methods = _intervals(rates, labels, precise, spec)
+    each = [_one_versus_rest(k, labels, predictions, precise, clusters) for k in range(len(spec.classes))]
+    estimates = _estimates(each[spec.positive_index], labels, predictions, precise, clusters)
+    values = {name: found.value for name, found in estimates.items()}
+    areas = _areas(each, spec)
+    errors = probability_errors(labels, precise, spec.positive_index)
     return Evaluation(
         n=len(labels),
         classes=spec.classes,
         positive=spec.positive,
         threshold=spec.threshold,
-        accuracy=float(np.trace(matrix) / len(labels)),
+        threshold_rule=spec.threshold_rule,
+        prevalence=float(np.mean(labels == spec.positive_index)),
+        accuracy=values["accuracy"],
         balanced_accuracy=float(np.mean([score.recall for score in scores if score.support])),
         confusion=tuple(tuple(row) for row in matrix.tolist()),
         per_class=dict(zip(spec.classes, scores, strict=True)),
         macro=_average(scores, None),
         weighted=_average(scores, [score.support for score in scores]),
-        auroc=float(np.mean(list(areas.values()))) if areas else None,
+        auroc=values.get("auroc"),
         auroc_per_class=areas,
-        sensitivity=shares["sensitivity"],
-        specificity=shares["specificity"],
-        ppv=shares["ppv"],
-        npv=shares["npv"],
-        brier=_brier(labels, precise, spec.positive_index),
-        log_loss=_log_loss(labels, precise),
-        ece=_calibration_error(labels, precise, predictions),
-        intervals=intervals,
-        interval_methods=methods,
+        sensitivity=values.get("sensitivity"),
+        specificity=values.get("specificity"),
+        ppv=values.get("ppv"),
+        npv=values.get("npv"),
+        ece=errors.ece,
+        brier=errors.brier,
+        log_loss=errors.log_loss,
+        intervals={name: found.interval for name, found in estimates.items()},
+        interval_methods={name: found.method for name, found in estimates.items()},
+        one_versus_rest=dict(zip(spec.classes, each, strict=True)) if len(spec.classes) > 2 else {},
+        at_prevalence=_at_prevalence(prevalence, labels, predictions, spec.positive_index, clusters),
     )
 
 
@@ -136,71 +161,6 @@ def confusion(labels: NDArray[np.integer], predictions: NDArray[np.integer], n_c
         raise ValueError(f"{len(truth)} labels do not pair with {len(predicted)} predictions")
     counts = np.bincount(truth * n_classes + predicted, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).astype(np.int64)
-
-
-def wilson(successes: float, n: float) -> Interval:
-    """The score interval of a share (Wilson 1927, JASA 22:209). Raises ValueError where n is 0."""
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"a share needs 0 ≤ successes ≤ n and n > 0, not {successes} of {n}")
-    z2 = Z_TWO_SIDED**2
-    centre = (successes + z2 / 2) / (n + z2)
-    half = Z_TWO_SIDED * math.sqrt(successes * (n - successes) / n + z2 / 4) / (n + z2)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    return Interval(low, 1.0 if successes == n else min(1.0, centre + half))
-
-
-def auroc(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
-    """The chance that a positive scores above a negative, a tie counting half; None with one class only.
-
-    The Mann–Whitney statistic of `positive` (N,) bool and `scores` (N,) over the number of pairs, by ranks.
-    Raises ValueError for a score that is not finite.
-    """
-    placed = placements(positive, scores)
-    return None if placed is None else float(placed[0].mean())
-
-
-def delong_interval(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> Interval | None:
-    """The interval of `auroc`; None with one class only.
-
-    DeLong, DeLong & Clarke-Pearson 1988, on the logit scale, which at a true 0.97 of 40 + 50 images holds
-    it in 94 % of draws and the plain scale in 88 %. DeLong's variance is zero where the classes are parted
-    without error or all scores are tied, and cannot be estimated from a class with one image. There the
-    interval is that of k = min(positives, negatives) disjoint pairs, which are independent: as all k were
-    won, an AUROC below 0.025^(1/k) is excluded (Clopper–Pearson); otherwise Wilson's, for the variance is
-    at most A(1 - A) / k (Birnbaum & Klose 1957). Within a few pairs of an error-free parting DeLong's own
-    interval is still too narrow.
-    """
-    placed = placements(positive, scores)
-    return None if placed is None else _area_interval(*placed)[0]
-
-
-def placements(
-    positive: NDArray[np.bool_], scores: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """For each positive (m,) the share of negatives below it, for each negative (n,) of positives above it.
-
-    A tie counts half. Both means are the AUROC; their variances are DeLong's, here from midranks (Sun & Xu
-    2014, IEEE Signal Processing Letters 21:1389). None with one class only.
-    """
-    positive, values = np.asarray(positive, dtype=bool), np.asarray(scores, dtype=np.float64)
-    if positive.ndim != 1 or positive.shape != values.shape:
-        raise ValueError(f"labels {positive.shape} and scores {values.shape} must be two equal (N,)")
-    if not np.isfinite(values).all():
-        raise ValueError("a score is not finite; the AUROC would count it in silence")
-    m, n = int(positive.sum()), int((~positive).sum())
-    if m == 0 or n == 0:
-        return None
-    ranks = _midranks(values)
-    of_positives = (ranks[positive] - _midranks(values[positive])) / n
-    of_negatives = 1.0 - (ranks[~positive] - _midranks(values[~positive])) / m
-    return of_positives, of_negatives
-
-
-def variance_of_mean(of_positives: NDArray[np.float64], of_negatives: NDArray[np.float64]) -> float | None:
-    """DeLong's variance of the mean of placements (m,) and (n,); None where m or n is 1."""
-    if min(len(of_positives), len(of_negatives)) < 2:
-        return None
-    return float(of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives))
 
 
 def classification_report(evaluation: Evaluation, digits: int = 2) -> str:
@@ -263,78 +223,54 @@ def _average(scores: list[ClassScore], weights: list[int] | None) -> ClassScore:
     return ClassScore(precision, recall, f1, sum(score.support for score in scores))
 
 
-def _rates(matrix: NDArray[np.int64], positive: int) -> dict[str, tuple[int, int]]:
-    """(hits, of how many) of the shares that Wilson's interval is given for."""
-    n, right = int(matrix.sum()), int(np.trace(matrix))
-    hits = int(matrix[positive, positive])
-    support, called = int(matrix[positive].sum()), int(matrix[:, positive].sum())
-    rejected = n - support - called + hits
-    return {
-        "accuracy": (right, n),
-        "sensitivity": (hits, support),
-        "specificity": (rejected, n - support),
-        "ppv": (hits, called),
-        "npv": (rejected, n - called),
+def _one_versus_rest(
+    k: int, labels: NDArray[np.intp], predictions: NDArray[np.intp], precise: NDArray[np.float64],
+    clusters: NDArray[np.intp] | None,
+) -> OneVersusRest:  # fmt: skip
+    truth, called = labels == k, predictions == k
+    return OneVersusRest(
+        sensitivity=share_estimate(called, truth, clusters),
+        specificity=share_estimate(~called, ~truth, clusters),
+        ppv=share_estimate(truth, called, clusters),
+        npv=share_estimate(~truth, ~called, clusters),
+        auroc=auroc_estimate(truth, precise[:, k], clusters),
+    )
+
+
+def _estimates(
+    positive: OneVersusRest, labels: NDArray[np.intp], predictions: NDArray[np.intp], precise: NDArray[np.float64],
+    clusters: NDArray[np.intp] | None,
+) -> dict[str, Estimate]:  # fmt: skip
+    """The figures with an interval, those of the positive class, but for the AUROC of more than two classes."""
+    binary = precise.shape[1] == 2
+    found = {
+        "accuracy": share_estimate(labels == predictions, np.ones(len(labels), dtype=bool), clusters),
+        "sensitivity": positive.sensitivity,
+        "specificity": positive.specificity,
+        "ppv": positive.ppv,
+        "npv": positive.npv,
+        "auroc": positive.auroc if binary else mean_auroc_estimate(labels, precise, clusters),
     }
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
-def _intervals(
-    rates: dict[str, tuple[int, int]], labels: NDArray[np.intp], precise: NDArray[np.float64], spec: ModelSpec
-) -> tuple[dict[str, Interval], dict[str, str]]:
-    intervals = {name: wilson(hits, n) for name, (hits, n) in rates.items() if n}
-    methods = dict.fromkeys(intervals, WILSON)
-    positive = spec.positive_index
-    placed = placements(labels == positive, precise[:, positive]) if len(spec.classes) == 2 else None
-    if placed is not None:
-        intervals["auroc"], methods["auroc"] = _area_interval(*placed)
-    return intervals, methods
-
-
-def _areas(labels: NDArray[np.intp], precise: NDArray[np.float64], spec: ModelSpec) -> dict[str, float]:
+def _areas(each: list[OneVersusRest], spec: ModelSpec) -> dict[str, float]:
     if len(spec.classes) == 2:  # one area: by the positive's probability the two differ by rounding at most
-        area = auroc(labels == spec.positive_index, precise[:, spec.positive_index])
-        return {} if area is None else dict.fromkeys(spec.classes, area)
-    areas = {name: auroc(labels == k, precise[:, k]) for k, name in enumerate(spec.classes)}
-    return {name: area for name, area in areas.items() if area is not None}
+        each = [each[spec.positive_index]] * 2
+    return {name: one.auroc.value for name, one in zip(spec.classes, each, strict=True) if one.auroc is not None}
 
 
-def _area_interval(of_positives: NDArray[np.float64], of_negatives: NDArray[np.float64]) -> tuple[Interval, str]:
-    area, variance = float(of_positives.mean()), variance_of_mean(of_positives, of_negatives)
-    if not variance:
-        return _area_of_disjoint_pairs(area, min(len(of_positives), len(of_negatives))), DISJOINT_PAIRS
-    half = Z_TWO_SIDED * math.sqrt(variance) / (area * (1 - area))
-    odds = math.log(area / (1 - area))
-    return Interval(1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))), DELONG
+def _at_prevalence(
+    prevalence: float | None, labels: NDArray[np.intp], predictions: NDArray[np.intp], positive: int,
+    clusters: NDArray[np.intp] | None,
+) -> PredictiveValues | None:  # fmt: skip
+    if prevalence is None:
+        return None
+    truth, called = labels == positive, predictions == positive
+    return predictive_values(_measured(called, truth, clusters), _measured(~called, ~truth, clusters), prevalence)
 
 
-def _area_of_disjoint_pairs(area: float, n_pairs: int) -> Interval:
-    bound = ((1 - LEVEL) / 2) ** (1 / n_pairs)
-    if area == 1:
-        return Interval(bound, 1.0)
-    return Interval(0.0, 1 - bound) if area == 0 else wilson(area * n_pairs, n_pairs)
-
-
-def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks (N,) from 1, ties sharing their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
-
-
-def _brier(labels: NDArray[np.intp], precise: NDArray[np.float64], positive: int) -> float:
-    truth = np.eye(precise.shape[1])[labels]
-    if precise.shape[1] == 2:
-        return float(np.mean((precise[:, positive] - truth[:, positive]) ** 2))
-    return float(np.mean(((precise - truth) ** 2).sum(axis=1)))
-
-
-def _log_loss(labels: NDArray[np.intp], precise: NDArray[np.float64]) -> float:
-    true = precise[np.arange(len(labels)), labels]
-    return float(np.mean(-np.log(np.clip(true, np.finfo(np.float64).eps, 1.0))))
-
-
-def _calibration_error(labels: NDArray[np.intp], precise: NDArray[np.float64], predictions: NDArray[np.intp]) -> float:
-    """Expected calibration error (Guo et al. 2017, eq. 3), bins (0, 1/15], (1/15, 2/15], …, (14/15, 1]."""
-    confidence = precise[np.arange(len(labels)), predictions]
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=(predictions == labels) - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+def _measured(hits: NDArray[np.bool_], among: NDArray[np.bool_], clusters: NDArray[np.intp] | None) -> Measured | None:
+    if not among.any():
+        return None
+    return Measured(float(hits[among].mean()), effective_n(hits, among, clusters))

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from kneeedge.errors import SpecError
 from kneeedge.records import from_json, to_json
 
-FORMAT = 1
+FORMAT = 2
 SPEC_KEY, GOLDEN_KEY, SEEN_KEY = "kneeedge", "kneeedge.golden", "kneeedge.seen"
+CARD_KEY = "kneeedge.card"
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 
 VGG19_CHANNELS = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
 FITS, HEADS = ("stretch", "pad"), ("gap", "classifier")
+FOLDERS, GROUPED, PAPER = "folders", "grouped", "paper"
+"protocols: the user's split folders; drawn anew by group; the reference paper's sizes, leaky by design"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,21 @@ class Score:
 
 
 @dataclass(frozen=True)
+class DataReport:
+    """What the audit found in the data before training; images, unless it says pairs."""
+
+    n_images: int
+    conflicts: int
+    "pairs of copies that carry different labels"
+    leaks: int
+    "pairs of copies that stand in two splits"
+    exact_pairs: int
+    "pairs with the same bytes or the same pixels"
+    near_pairs: int
+    "pairs that show one radiograph, mirrored, resized, cropped or otherwise changed"
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """Where the weights come from."""
 
@@ -83,7 +101,74 @@ class TrainingRecord:
     scores: dict[str, Score] = field(default_factory=dict)
     "the original's score on each held-out split, fp32"
     leaked: int = 0
-    "images of val or test that are byte-identical to one in another split"
+    "images of val or test of which a copy, or the patient, also stands in another split"
+    protocol: str = FOLDERS
+    "how the splits came about: folders, grouped, fold k/K, or paper (leaky by design: test images are trained on)"
+    data_report: DataReport | None = None
+    "absent where no audit was run"
+
+    @property
+    def caveat(self) -> str:
+        """One line on why the held-out figures are too good; empty where nothing leaks."""
+        if not self.leaked:
+            return ""
+        why = "paper protocol, which trains on test images; " if self.protocol == PAPER else ""
+        return f"LEAKY: {why}{self.leaked} held-out images also stand in another split; all figures are too good"
+
+
+@dataclass(frozen=True)
+class TemperatureFit:
+    """What the temperature was fitted on, and what it brought there."""
+
+    split: str
+    n: int
+    "images"
+    ece_before: float
+    "0 to 1; expected calibration error at temperature 1"
+    ece_after: float
+    brier_before: float
+    brier_after: float
+    log_loss_before: float
+    "nats"
+    log_loss_after: float
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How far from the training images an image's features may lie before the model abstains."""
+
+    limit: float
+    "the largest `distance` that is answered"
+    refused: float
+    "0 to 1; the share of genuine images that the limit is to refuse"
+    split: str
+    n: int
+    "images whose distances set the limit"
+    method: str
+    "the features and the distribution fitted to those of the training images"
+
+    def refuses(self, distances: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether each distance (N,) is beyond the limit."""
+        return np.asarray(distances > self.limit)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One int8 recipe that was tried."""
+
+    method: str
+    "how the ranges were chosen from what the calibration images gave"
+    float_layers: tuple[str, ...]
+    "layers that kept 32-bit floats"
+    logit_error: float
+    "root mean square logit change on training images"
+    flips: int | None
+    "answers changed on the validation images; absent where the trial went no further than the training images"
+    verdict: str | None
+    "of the gate; absent likewise"
+    latency: float | None
+    "time an image relative to the fp32 file, in the same process; absent where it was not measured"
+    chosen: bool
 
 
 @dataclass(frozen=True)
@@ -94,6 +179,31 @@ class Calibration:
     sha256: str
     "hash over the sorted file hashes of the calibration images, all from the training split"
     method: str
+    float_layers: tuple[str, ...] = ()
+    "layers that keep 32-bit floats"
+    trials: tuple[Trial, ...] = ()
+    "every recipe that was tried, the chosen one included"
+    untried: tuple[str, ...] = ()
+    "what the search had no time left for"
+
+
+@dataclass(frozen=True)
+class HalfRange:
+    """How the values of the network fit into fp16, on training images and in the weights."""
+
+    n_images: int
+    largest: float
+    "largest absolute activation; fp16 ends at 65,504"
+    largest_layer: str
+    subnormal: float
+    "0 to 1; largest share, over layers, of non-zero activations below 6.1e-5, where fp16 has fewer digits"
+    subnormal_layer: str
+    flushed: float
+    "0 to 1; largest share, over layers, of non-zero activations that become zero"
+    flushed_weights: float
+    "0 to 1; the same of weights"
+    float_layers: tuple[str, ...]
+    "layers that keep 32-bit floats, since their values or weights do not fit"
 
 
 @dataclass(frozen=True)
@@ -129,6 +239,8 @@ class FileRecord:
     "x86, x86-no-vnni, arm or tensorrt; only for int8"
     calibration: Calibration | None = None
     "only for int8"
+    half_range: HalfRange | None = None
+    "only for fp16"
     verification: Verification | None = None
 
 
@@ -153,6 +265,10 @@ class ModelSpec:
     "how the threshold was chosen"
     temperature: float = 1.0
     "probabilities = softmax(logits / temperature)"
+    temperature_fit: TemperatureFit | None = None
+    "absent where the temperature was not fitted"
+    novelty: Novelty | None = None
+    "absent where the model answers every image"
     file: FileRecord | None = None
     "absent in a checkpoint"
     format: int = FORMAT

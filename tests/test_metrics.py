@@ -5,21 +5,12 @@ import math
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from kneeedge.metrics import (
-    DELONG,
-    DISJOINT_PAIRS,
-    WILSON,
-    Evaluation,
-    auroc,
-    classification_report,
-    confusion,
-    delong_interval,
-    evaluate,
-    wilson,
-)
+from kneeedge.intervals import WILSON, wilson
+from kneeedge.metrics import Evaluation, OneVersusRest, classification_report, confusion, evaluate
 from kneeedge.records import from_json, to_json
+from kneeedge.roc import DELONG, DELONG_MEAN, DISJOINT_PAIRS, auroc, delong_interval, mean_auroc_estimate
 from kneeedge.spec import Architecture, ModelSpec, PixelPath, TrainingRecord
 
 NAMES = ("normal", "osteopenia", "osteoporosis", "grade three", "a class with a rather long name")
@@ -154,7 +145,7 @@ def test_report_has_two_decimals_unless_told():
 
 def test_calibration_error_agrees_with_its_definition(problem):
     labels, probabilities, spec = problem
-    answers = spec.decide(probabilities)
+    answers = probabilities.argmax(axis=1)
     expected = 0.0
     for k in range(15):
         confidence = probabilities[np.arange(len(labels)), answers]
@@ -186,11 +177,55 @@ def test_evaluation_gives_each_share_its_interval(problem):
         int(((labels == spec.positive_index) & (spec.decide(probabilities) == spec.positive_index)).sum()),
         int((labels == spec.positive_index).sum()),
     )
-    assert set(evaluation.intervals) - {"auroc"} == {"accuracy", "sensitivity", "specificity", "ppv", "npv"}
-    assert ("auroc" in evaluation.intervals) == (len(spec.classes) == 2)
+    assert set(evaluation.intervals) == {"accuracy", "sensitivity", "specificity", "ppv", "npv", "auroc"}
+    of_area = DELONG if len(spec.classes) == 2 else DELONG_MEAN
     for name, interval in evaluation.intervals.items():
         assert interval.low <= getattr(evaluation, name) <= interval.high
-        assert evaluation.interval_methods[name] == (DELONG if name == "auroc" else WILSON)
+        assert evaluation.interval_methods[name] == (of_area if name == "auroc" else WILSON)
+
+
+def test_with_more_than_two_classes_each_has_its_own_figures_against_the_rest(problem):
+    labels, probabilities, spec = problem
+    found, answers = evaluate(labels, probabilities, spec).one_versus_rest, spec.decide(probabilities)
+    assert list(found) == (list(spec.classes) if len(spec.classes) > 2 else [])
+    for k, one in enumerate(found.values()):
+        alone = evaluate((labels == k).astype(int), one_of(answers == k), make_spec(2))
+        for name in ("sensitivity", "specificity", "ppv", "npv"):
+            estimate = getattr(one, name)
+            assert (estimate and estimate.value) == getattr(alone, name)
+            assert (estimate and estimate.interval) == alone.intervals.get(name)
+        area = delong_interval(labels == k, probabilities[:, k])
+        assert (one.auroc and one.auroc.interval) == area
+
+
+def one_of(called: np.ndarray) -> np.ndarray:
+    """Certain probabilities (N, 2) of these answers."""
+    return np.stack([~called, called], axis=1).astype(float)
+
+
+def test_a_class_without_images_has_no_sensitivity_and_no_auroc():
+    evaluation = evaluate(*make_problem(3, 1), make_spec(3))
+    empty = evaluation.one_versus_rest[NAMES[2]]
+    assert isinstance(empty, OneVersusRest)
+    assert (empty.sensitivity, empty.auroc) == (None, None)
+    assert empty.specificity is not None
+
+
+def test_the_mean_auroc_of_two_classes_has_delongs_own_interval():
+    """With two classes whose probabilities sum to 1 both areas are one, and so is their mean."""
+    labels, probabilities = make_problem(2, 0)
+    found = mean_auroc_estimate(labels, probabilities, None)
+    expected = delong_interval(labels == 1, probabilities[:, 1])
+    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high), abs=2e-3)
+
+
+def test_the_mean_auroc_interval_covers_the_truth():
+    """Three classes, each a normal score of 1.5 above that of the others: every area is Φ(1.5 / √2)."""
+    random, labels = np.random.default_rng(7), np.arange(150) % 3
+    truth = norm.cdf(1.5 / math.sqrt(2))
+    draws = (random.normal(size=(150, 3)) + 1.5 * np.eye(3)[labels] for _ in range(500))
+    intervals = [mean_auroc_estimate(labels, scores, None).interval for scores in draws]
+    assert np.mean([i.low <= truth <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.03)
 
 
 def test_evaluation_survives_json(problem):

@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, bootstrap
 
-from kneeedge.metrics import auroc
 from kneeedge.paired import (
     PairedChange,
     compare,
@@ -15,9 +14,12 @@ from kneeedge.paired import (
     images_to_settle,
     mcnemar,
     paired_auroc_change,
+    paired_calibration_change,
     tango,
 )
 from kneeedge.records import from_json, to_json
+from kneeedge.reliability import expected_calibration_error
+from kneeedge.roc import auroc
 
 Z = 1.959963985
 Z_ONE = 1.644853627
@@ -232,3 +234,43 @@ def test_paired_auroc_interval_covers_no_change():
         _, interval = paired_auroc_change(positive, first, second)
         held += interval.low <= 0 <= interval.high
     assert held / 1000 == pytest.approx(0.95, abs=0.02)
+
+
+def two_models(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, and the probabilities (N, 2) of a calibrated model and of one that is too sure of itself."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(scale=1.5, size=n)
+    labels = (random.random(n) < 1 / (1 + np.exp(-logits))).astype(int)
+    calibrated, sure = (1 / (1 + np.exp(-factor * logits)) for factor in (1.0, 3.0))
+    return labels, np.column_stack([1 - calibrated, calibrated]), np.column_stack([1 - sure, sure])
+
+
+def test_the_calibration_change_is_the_difference_of_the_errors():
+    labels, before, after = two_models(300, 1)
+    expected = expected_calibration_error(labels, after) - expected_calibration_error(labels, before)
+    assert paired_calibration_change(labels, before, after)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_calibration_interval_is_scipys_paired_bootstrap():
+    labels, before, after = two_models(200, 2)
+
+    def change(chosen: np.ndarray) -> float:
+        errors = [expected_calibration_error(labels[chosen], p[chosen]) for p in (before, after)]
+        return errors[1] - errors[0]
+
+    reference = bootstrap(
+        (np.arange(200),), change, vectorized=False, n_resamples=2000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    _, interval = paired_calibration_change(labels, before, after)
+    assert (interval.low, interval.high) == pytest.approx((reference.low, reference.high), abs=0.01)
+
+
+def test_equal_probabilities_have_no_calibration_change():
+    labels, before, _ = two_models(50, 3)
+    delta, interval = paired_calibration_change(labels, before, before)
+    assert (delta, interval.low, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_calibration_interval_is_the_same_again():
+    models = two_models(120, 4)
+    assert paired_calibration_change(*models) == paired_calibration_change(*models)

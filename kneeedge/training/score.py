@@ -1,57 +1,96 @@
 """The kept weights, scored in fp32 through the one pixel path: spec, metrics, report and figures of a run."""
 
+import csv
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge.crossval import ANSWERS
 from kneeedge.dataset import Dataset, Sample
+from kneeedge.decision import calibrate
 from kneeedge.metrics import Evaluation, classification_report, evaluate
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
+from kneeedge.reliability import probability_errors
+from kneeedge.scorecard import decision_line, figure_lines, probability_line
 from kneeedge.spec import DISCLAIMER, Architecture, ModelSpec, PixelPath, TrainingRecord, softmax
 from kneeedge.training import figures
 from kneeedge.training.checkpoint import (
     Run,
     RunRecord,
     load_model,
-    predict_logits,
     write_atomically,
     write_metrics,
 )
+from kneeedge.training.data import Batches, FileBatches
 from kneeedge.training.loop import State
 from kneeedge.training.model import IMAGENET_MEAN, IMAGENET_STD, KneeVGG
+from kneeedge.training.novelty import (
+    BLOCK,
+    N_VIEWS,
+    FeatureGaussian,
+    choose_limit,
+    fit_gaussian,
+    predict,
+    save_gaussian,
+    training_features,
+)
 
 BATCH = 32
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One held-out split with the original's answers."""
+class Answered:
+    """One held-out split with the original's logits, which each image goes through the network once for."""
 
     split: str
+    samples: tuple[Sample, ...]
     labels: NDArray[np.int64]
     "(N,)"
+    logits: NDArray[np.float32]
+    "(N, K)"
+    distances: NDArray[np.float64] | None
+    "(N,) to the training images' features; absent where the model answers every image"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answers to one held-out split at the spec's temperature and threshold, and what they are worth."""
+
+    answered: Answered
     probabilities: NDArray[np.float64]
     "(N, K)"
     evaluation: Evaluation
 
 
-def score(run: Run, record: RunRecord, dataset: Dataset, state: State, progress: Progress) -> dict[str, Evaluation]:
-    """Write `spec.json`, `metrics.json`, `report.txt` and the figures; returns each held-out split's evaluation."""
+def score(
+    run: Run, record: RunRecord, dataset: Dataset, state: State, batches: Batches, progress: Progress
+) -> dict[str, Evaluation]:
+    """Fit temperature, threshold and the limit to abstain on val, score val and test, and write the run's results.
+
+    These are `spec.json`, `metrics.json`, `answers.csv`, `report.txt` and the figures. Returns each held-out split's
+    evaluation.
+    """
     spec = build_spec(run, record, dataset)
     model = load_model(spec, run.model)
-    scored = [
-        score_split(model, spec, dataset.split(split), split, progress)
-        for split in ("val", "test")
-        if dataset.split(split)
-    ]
-    evaluations = {item.split: item.evaluation for item in scored}
+    splits = [split for split in ("val", "test") if dataset.split(split)]
+    gaussian = fit_novelty(model, record, dataset, batches, progress)
+    answered = [answer_split(model, gaussian, spec, dataset.split(split), split, progress) for split in splits]
+    if answered[0].split == "val":
+        spec = calibrate(spec, answered[0].logits, answered[0].labels, record.config.threshold, "val")
+        spec = limit_novelty(spec, gaussian, answered[0], run)
+    scored = [score_split(each, spec) for each in answered]
+    evaluations = {each.answered.split: each.evaluation for each in scored}
     scores = {split: evaluation.score() for split, evaluation in evaluations.items()}
     spec = replace(spec, training=replace(spec.training, scores=scores))
-    metrics = {"kept_epoch": state.best_epoch, "epochs": len(state.history), "leaked": spec.training.leaked}
+    metrics: dict[str, Any] = {"kept_epoch": state.best_epoch, "epochs": len(state.history)}
+    metrics |= {name: getattr(spec.training, name) for name in ("leaked", "protocol", "caveat")}
     write_metrics(run, metrics | {split: asdict(evaluation) for split, evaluation in evaluations.items()})
+    write_answers(run.folder / ANSWERS, spec, scored)
     write_atomically(run.folder / "report.txt", report(spec, evaluations))
     draw(run.folder, dataset, spec, state, scored[-1])
     write_atomically(run.spec, spec.to_json())
@@ -64,6 +103,7 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
     training = TrainingRecord(
         recipe=config.recipe, weights=record.weights_origin, seed=config.seed, data_sha256=dataset.sha256(),
         n_images=dataset.counts(), versions=record.environment.versions, leaked=len(dataset.leaked()),
+        protocol=record.protocol, data_report=record.data_report,
     )  # fmt: skip
     return ModelSpec(
         name=run.folder.resolve().name, classes=dataset.classes, positive=record.positive, training=training,
@@ -72,45 +112,108 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
     )  # fmt: skip
 
 
-def score_split(model: KneeVGG, spec: ModelSpec, samples: tuple[Sample, ...], split: str, progress: Progress) -> Scored:
-    """The original's fp32 answers to one split, and their evaluation."""
-    logits = original_logits(model, samples, spec.pixel_path, f"scoring {split}", progress)
-    labels = np.array([sample.label for sample in samples])
-    probabilities = softmax(logits, spec.temperature)
-    return Scored(split, labels, probabilities, evaluate(labels, probabilities, spec))
+def fit_novelty(
+    model: KneeVGG, record: RunRecord, dataset: Dataset, batches: Batches, progress: Progress
+) -> FeatureGaussian | None:
+    """The Gaussian of the training images' features; None where it was not asked for or no val could set its limit."""
+    if not (record.config.abstain and dataset.split("val")):
+        return None
+    n_done = record.n_frozen_blocks if record.n_views else 0
+    train = dataset.split("train")
+    if n_done > BLOCK:  # the cache holds what stands behind the features
+        batches, n_done = FileBatches(train, (), record.config, PixelPath(record.config.size, record.config.fit)), 0
+    inputs = (x for epoch in range(N_VIEWS) for x, _ in batches.train(epoch))
+    return fit_gaussian(training_features(model, inputs, N_VIEWS * len(train), n_done, record.bf16, progress))
 
 
-def original_logits(
-    model: KneeVGG, samples: tuple[Sample, ...], pixel_path: PixelPath, what: str, progress: Progress
-) -> NDArray[np.float32]:
-    """Logits (N, K) of the PyTorch model in fp32 for the samples' files."""
-    parts = []
+def limit_novelty(spec: ModelSpec, gaussian: FeatureGaussian | None, val: Answered, run: Run) -> ModelSpec:
+    """The spec with its limit to abstain, set on val; saves the Gaussian beside it."""
+    if gaussian is None or val.distances is None:
+        return spec
+    save_gaussian(gaussian, run.novelty)
+    return replace(spec, novelty=choose_limit(val.distances, val.split, len(gaussian.variances)))
+
+
+def answer_split(
+    model: KneeVGG, gaussian: FeatureGaussian | None, spec: ModelSpec, samples: tuple[Sample, ...], split: str,
+    progress: Progress,
+) -> Answered:  # fmt: skip
+    """The original's fp32 logits for one split, and its distances where there is a Gaussian."""
+    logits, distances = original_answers(model, gaussian, samples, spec.pixel_path, f"scoring {split}", progress)
+    return Answered(split, samples, np.array([sample.label for sample in samples]), logits, distances)
+
+
+def score_split(answered: Answered, spec: ModelSpec) -> Scored:
+    """The evaluation of one split, its intervals by the images' groups, beside the errors at temperature 1."""
+    probabilities, labels = softmax(answered.logits, spec.temperature), answered.labels
+    evaluation = evaluate(labels, probabilities, spec, [sample.group for sample in answered.samples])
+    if spec.temperature_fit:
+        before = probability_errors(labels, softmax(answered.logits), spec.positive_index)
+        evaluation = replace(evaluation, uncalibrated=before)
+    return Scored(answered, probabilities, evaluation)
+
+
+def write_answers(path: Path, spec: ModelSpec, scored: Sequence[Scored]) -> None:
+    """Write `answers.csv`: each held-out image with its class, the answer, probabilities, logits and group."""
+    columns = ["path", "split", "class", "prediction", "probability"]
+    columns += [f"{kind}_{name}" for kind in ("p", "logit") for name in spec.classes]
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow([*columns, "distance", "group"])
+        for each in scored:
+            writer.writerows(answer_rows(spec, each))
+    part.replace(path)
+
+
+def answer_rows(spec: ModelSpec, scored: Scored) -> list[list[str]]:
+    """One row for each image, numbers with nine digits, which single precision is restored from."""
+    rows, positive = [], spec.positive_index
+    answers = zip(scored.answered.samples, spec.decide(scored.probabilities), strict=True)
+    for i, (sample, answer) in enumerate(answers):
+        probabilities, logits = scored.probabilities[i], scored.answered.logits[i]
+        numbers = [f"{value:.9g}" for value in (probabilities[positive], *probabilities, *logits)]
+        classes = [spec.classes[sample.label], spec.classes[answer]]
+        distances = scored.answered.distances
+        numbers.append("" if distances is None else f"{distances[i]:.9g}")
+        rows.append([sample.name, scored.answered.split, *classes, *numbers, sample.group])
+    return rows
+
+
+def original_answers(
+    model: KneeVGG, gaussian: FeatureGaussian | None, samples: tuple[Sample, ...], pixel_path: PixelPath, what: str,
+    progress: Progress,
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:  # fmt: skip
+    """Logits (N, K) and, with a Gaussian, distances (N,) of the PyTorch model in fp32 for the samples' files."""
+    logits, distances = [], []
     with progress.stage(what, len(samples)) as stage:
         for i in range(0, len(samples), BATCH):
             part = samples[i : i + BATCH]
             images = np.stack([load_input(sample.path, pixel_path) for sample in part])[:, None]
-            parts.append(predict_logits(model, images))
+            answers = predict(model, gaussian, images)
+            logits.append(answers[0])
+            distances += [] if answers[1] is None else [answers[1]]
             stage.advance(len(part))
-    return np.concatenate(parts)
+    return np.concatenate(logits), np.concatenate(distances) if distances else None
 
 
 def report(spec: ModelSpec, evaluations: dict[str, Evaluation]) -> str:
-    """The classification report of each split, in scikit-learn's layout, under a line that says how far to trust it."""
-    lines = [f"{spec.name}: {spec.architecture.head} head, threshold {spec.threshold:g} on {spec.positive}"]
-    if spec.training.leaked:
-        lines.append(
-            f"LEAKY: {spec.training.leaked} held-out images also stand in another split; all figures are too good"
-        )
+    """The classification report of each split, in scikit-learn's layout, and every figure with its interval."""
+    lines = [f"{spec.name}: {spec.architecture.head} head, temperature {spec.temperature:.4g}"]
+    if spec.training.caveat:
+        lines.append(spec.training.caveat)
     for split, evaluation in evaluations.items():
-        area = "n/a" if evaluation.auroc is None else f"{evaluation.auroc:.4f}"
-        lines += ["", f"{split}: {evaluation.n} images, AUROC {area}", "", classification_report(evaluation)]
+        lines += ["", f"{split}: {evaluation.n} images", "", classification_report(evaluation)]
+        lines += [*figure_lines(evaluation), decision_line(evaluation, split), probability_line(evaluation)]
     return "\n".join([*lines, "", DISCLAIMER, ""])
 
 
 def draw(folder: Path, dataset: Dataset, spec: ModelSpec, state: State, scored: Scored) -> None:
     """All figures of a run; those of answers show the test split, or val where there is no test."""
-    figures.draw_curves(state.history, state.best_epoch, folder / "curves.png")
-    figures.draw_confusion(scored.evaluation, scored.split, folder / "confusion.png")
-    figures.draw_roc(scored.labels, scored.probabilities, scored.evaluation, folder / "roc.png")
-    figures.draw_calibration(scored.labels, scored.probabilities, scored.evaluation, folder / "calibration.png")
+    answered, evaluation, caveat = scored.answered, scored.evaluation, spec.training.caveat
+    figures.draw_curves(state.history, state.best_epoch, folder / "curves.png", caveat)
+    figures.draw_confusion(evaluation, answered.split, folder / "confusion.png", caveat)
+    figures.draw_roc(answered.labels, scored.probabilities, evaluation, folder / "roc.png", caveat)
+    shown = figures.Reliability(answered.split, answered.labels, softmax(answered.logits), scored.probabilities)
+    figures.draw_calibration(shown, evaluation, folder / "calibration.png", caveat)
     figures.draw_samples(dataset, spec.pixel_path, spec.training.seed, folder / "samples.png")
