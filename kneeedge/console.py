@@ -13,7 +13,7 @@ from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError
 from kneeedge.records import dump
 
 WRONG_USAGE = 2
-TRAIN_MODULES = ("torch", "torchvision", "lightning_fabric", "onnx", "onnxscript", "safetensors", "matplotlib")
+TRAIN_MODULES = ("torch", "torchvision", "lightning_fabric", "onnx", "onnxscript", "safetensors", "matplotlib", "scipy")
 PLAIN_WIDTH = 140
 "columns of a report that goes to a file or a pipe"
 
@@ -59,14 +59,22 @@ def show(report: Any, record: Any, json: Path | None) -> None:
 
 
 def show_text(report: Any, record: str, json: Path | None) -> None:
-    """`--json -` puts the JSON on stdout in place of the report."""
+    r"""`--json -` puts the JSON on stdout in place of the report.
+
+    Bytes of a file name that are no UTF-8 appear as \udc80 to \udcff, which in JSON is the name again.
+    """
+    record = _encodable(record)
     if json == Path("-"):
         typer.echo(record)
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if isinstance(report, str):
-        typer.echo(report)
+        typer.echo(_encodable(report))
     else:
         console.print(report)
     if json:
         json.write_text(record + "\n", encoding="utf-8")
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""A labelled data folder → samples with class, patient and split; and the `split.csv` that fixes them."""
+"""A labelled data folder → samples with class, group and split; and the `split.csv` that fixes them."""
 
 import csv
 import hashlib
@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from kneeedge.errors import DataError, ImageError, NotFoundError
 from kneeedge.images import find_images, read_grey
@@ -34,7 +32,7 @@ class Sample:
     label: int
     "index into the classes"
     group: str
-    "patient, or the file's hash where no patient is known: never on two sides of a split that kneeedge makes"
+    "patient, or the file's hash where no patient is known, joined with its copies': on one side of a split"
 
     @property
     def short_hash(self) -> str:
@@ -44,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All samples of a data folder, in the order of their names."""
+    """All samples of a data folder, in the order of their names; under the paper's protocol an image may be two."""
 
     root: Path
     classes: tuple[str, ...]
@@ -66,7 +64,7 @@ class Dataset:
         return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
     def leaked(self) -> tuple[Sample, ...]:
-        """Samples of val and test whose very bytes, or whose patient, also stand in another split."""
+        """Samples of val and test whose very bytes, or another image of whose group, also stand in another split."""
         splits: dict[str, set[str]] = {}
         for sample in self.samples:
             for key in (sample.sha256, sample.group):
@@ -118,36 +116,10 @@ def labelled_images(
             broken[0].path, f"{broken[0].reason}{more}", "repair or remove the file; none is left out unsaid"
         )
     hashed = [
-        replace(s, sha256=str(h), group=_group(s.name, group_regex) or str(h))
+        replace(s, sha256=str(h), group=patient_of(s.name, group_regex) or str(h))
         for s, h in zip(samples, read, strict=True)
     ]
     return hashed, others
-
-
-def assign_splits(dataset: Dataset, val_fraction: float, test_fraction: float, seed: int) -> Dataset:
-    """The dataset with missing splits drawn from train: stratified by class, a group always on one side.
-
-    Both `val` and `test` are drawn where the data has no split folders; only `val` where it alone is missing.
-    """
-    present = set(dataset.counts())
-    wanted = {"test": test_fraction, "val": val_fraction} if present == {"train"} else {"val": val_fraction}
-    wanted = {name: share for name, share in wanted.items() if name not in present and share > 0}
-    if not wanted:
-        return dataset
-    split_of = _draw_groups(dataset.split("train"), wanted, np.random.default_rng(seed))
-    samples = [replace(s, split=split_of[s.group]) if s.split == "train" else s for s in dataset.samples]
-    return replace(dataset, samples=tuple(samples))
-
-
-def check_splits(dataset: Dataset) -> None:
-    """Raise DataError unless train and val both hold every class."""
-    for split in ("train", "val"):
-        labels = {sample.label for sample in dataset.split(split)}
-        missing = [name for i, name in enumerate(dataset.classes) if i not in labels]
-        if missing:
-            raise DataError(
-                dataset.root, f"{split} has no image of {missing[0]!r}", "add images, or change the fractions"
-            )
 
 
 def write_split(dataset: Dataset, path: Path) -> None:
@@ -209,7 +181,8 @@ def _hash_and_decode(sample: Sample) -> str | ImageError:
         return ImageError(sample.path, error.strerror or str(error))
 
 
-def _group(name: str, pattern: str | None) -> str:
+def patient_of(name: str, pattern: str | None) -> str:
+    """What the regular expression finds in <Class>/<file>: its first group, else all of it; "" without one."""
     if pattern is None:
         return ""
     try:
@@ -219,24 +192,3 @@ def _group(name: str, pattern: str | None) -> str:
     if match is None:
         raise DataError(name, f"--group-regex {pattern!r} finds no patient in this path", "make it match every file")
     return match.group(1) if match.re.groups else match.group()
-
-
-def _draw_groups(samples: Sequence[Sample], wanted: dict[str, float], rng: np.random.Generator) -> dict[str, str]:
-    """Split of each group: within each class, shuffled groups fill test, then val; the rest stays in train."""
-    members: dict[str, list[int]] = {}
-    for sample in samples:
-        members.setdefault(sample.group, []).append(sample.label)
-    by_class: dict[int, list[str]] = {}
-    for group in sorted(members):
-        by_class.setdefault(Counter(members[group]).most_common(1)[0][0], []).append(group)
-    split_of: dict[str, str] = {}
-    for label in sorted(by_class):
-        groups = [by_class[label][i] for i in rng.permutation(len(by_class[label]))]
-        total = sum(len(members[group]) for group in groups)
-        quota = {name: share * total for name, share in wanted.items()}
-        for group in groups:
-            split = next((name for name in quota if quota[name] >= len(members[group]) / 2), "train")
-            split_of[group] = split
-            if split in quota:
-                quota[split] -= len(members[group])
-    return split_of

@@ -4,6 +4,7 @@ A file is read whole and handed to the Pillow plugin for its content. `Image.ope
 not used: they warn (of large images, of damaged tags), and warning filters are shared by all threads.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -32,6 +33,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".b
 
 _ORIENTATION, _BITS, _PHOTOMETRIC, _MPF_PICTURES = 0x0112, 0x0102, 0x0106, 0xB001
 _TIFF_TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # by type code; TIFF 6.0 and BigTIFF
+
+_MODE_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
 _DECODER_ERRORS = (
     OSError,  # truncated or damaged pixels, and what a plugin does not support
@@ -64,6 +67,31 @@ class Listing:
     images: tuple[FoundImage, ...]
     others: tuple[Path, ...]
     "files of another suffix, and whatever is not a regular file; never opened"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its pixels are decoded."""
+
+    format: str
+    "JPEG, PNG, TIFF, BMP or WEBP"
+    mode: str
+    "Pillow's name for the pixels' layout, such as L, RGB or I;16"
+    bit_depth: int
+    "bits a channel"
+    n_bytes: int
+    "of the file"
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """One image file, read and decoded once."""
+
+    header: Header
+    sha256: str
+    "of the file's bytes"
+    grey: NDArray[np.uint8]
+    "(H, W) at full size, upright"
 
 
 def find_images(paths: Sequence[Path]) -> Listing:
@@ -118,17 +146,34 @@ def read_grey(path: Path, size: int) -> NDArray[np.uint8]:
     Colour becomes ITU-R 601 luma; transparent pixels lie on black; 16- and 32-bit pixels follow `_narrow`. A JPEG
     much larger than `size` is decoded at reduced scale, both sides at least 2 × `size`. Else raises ImageError.
     """
+    return _decode(_read_bytes(path), path, size)[1]
+
+
+def read_file(path: Path) -> WholeFile:
+    """What one file says of itself, its hash and its grey pixels at full size; raises ImageError as `read_grey`."""
     data = _read_bytes(path)
+    header, grey = _decode(data, path, MAX_PIXELS)
+    return WholeFile(header, hashlib.sha256(data).hexdigest(), grey)
+
+
+def _decode(data: bytes, path: Path, size: int) -> tuple[Header, NDArray[np.uint8]]:
     try:
         with _open(data, path) as image:
+            header = Header(image.format or "", image.mode, _bit_depth(image), len(data))
             image.draft("L", (2 * size, 2 * size))  # only JPEG heeds it
             ImageOps.exif_transpose(image, in_place=True)
-            return _narrow(image, path) if image.mode[0] in "IF" else _grey(image)
+            return header, _narrow(image, path) if image.mode[0] in "IF" else _grey(image)
     except ImageError:
         raise
     except _DECODER_ERRORS as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(path, f"damaged or unsupported image ({detail})") from error
+
+
+def _bit_depth(image: ImageFile.ImageFile) -> int:
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2.get(_BITS, (1,))[0])  # TIFF 6.0: one bit where the tag is absent
+    return _MODE_BITS.get(image.mode, 8)
 
 
 def _read_bytes(path: Path) -> bytes:

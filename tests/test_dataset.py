@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kneeedge.dataset import assign_splits, check_splits, check_unchanged, read_split, scan, write_split
+from kneeedge.dataset import check_unchanged, read_split, scan, write_split
 from kneeedge.errors import DataError, NotFoundError
+from kneeedge.splits import assign_splits, check_splits
 
 
 def make_images(folder: Path, names: list[str], seed: int = 0) -> None:

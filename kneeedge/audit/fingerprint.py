@@ -1,0 +1,63 @@
+"""What the duplicate search keeps of one image: hashes for exact copies, a small picture for near ones."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 128
+"side of the thumbnail; every image is squeezed to a square, which takes a change of aspect away"
+_DARK, _FEW = 0.2, 0.08  # of the range of grey levels; share of bright pixels that makes a row more than background
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What is known of one image, about 17 KB."""
+
+    name: str
+    "POSIX path relative to the data folder"
+    sha256: str
+    "of the file's bytes"
+    pixel_sha256: str
+    "of the full-size grey pixels and their shape: the same for pixel-identical images in other formats"
+    size: tuple[int, int]
+    "width and height in pixels"
+    box: tuple[int, int, int, int]
+    "left, top, right and bottom of what is not dark background; the thumbnail shows this part"
+    thumbnail: bytes
+    "SIDE × SIDE grey pixels, row by row"
+
+
+def fingerprint(name: str, sha256: str, grey: NDArray[np.uint8]) -> Fingerprint:
+    """Take the fingerprint of (H, W) uint8 grey pixels at full size."""
+    pixels = np.ascontiguousarray(grey)
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.data)
+    image, box = Image.fromarray(pixels), content(pixels)
+    small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    return Fingerprint(name, sha256, digest.hexdigest(), image.size, box, small.tobytes())
+
+
+def content(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """Give the box of (H, W) uint8 grey pixels without the rows and columns at the edges that are nearly all dark.
+
+    A leg on a wide black background would have few pixels of the thumbnail, and each crop of it another aspect.
+    """
+    height, width = grey.shape
+    small = np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BOX))
+    low, high = np.percentile(small, (2, 98))
+    bright = small > low + _DARK * (high - low)
+    top, bottom = _ends(bright.mean(axis=1) > _FEW, height)
+    left, right = _ends(bright.mean(axis=0) > _FEW, width)
+    return left, top, right, bottom
+
+
+def _ends(kept: NDArray[np.bool_], length: int) -> tuple[int, int]:
+    """Give the first and the last of SIDE stripes that are kept, in pixels of a side; the whole where few are."""
+    places = np.flatnonzero(kept)
+    if len(places) < SIDE // 4:
+        return 0, length
+    first, last = int(places[0]) * length // SIDE, -(-(int(places[-1]) + 1) * length // SIDE)
+    return first, last

@@ -1,0 +1,61 @@
+"""Which images must stand on one side of a split: copies and a patient's images, and the CSV file that says so."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from kneeedge.audit.pairs import Pair, groups
+from kneeedge.errors import DataError, NotFoundError
+
+COLUMNS = ("path", "group")
+PATIENT_COLUMNS = ("path", "patient")
+
+
+def merge(names: Sequence[str], pairs: Iterable[Pair], patients: Mapping[str, str]) -> dict[str, str]:
+    """Map each name to its group: the images that copies or patients join, however many steps apart.
+
+    A group is named for its first patient, else for its first image. `patients` may lack names.
+    """
+    first: dict[str, str] = {}
+    links = list(pairs)
+    known = ((name, patients[name]) for name in names if patients.get(name))
+    links += [Pair(first.setdefault(patient, name), name, "patient", 1.0, "same patient") for name, patient in known]
+    joined = groups(names, links)
+    title: dict[str, str] = {}
+    for patient, name in sorted(first.items()):
+        title.setdefault(joined[name], patient)
+    return {name: title.get(group, group) for name, group in joined.items()}
+
+
+def write_groups(found: Mapping[str, str], path: Path) -> None:
+    """Write `groups.csv`: path (POSIX, relative to the data folder), group; one row an image."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(found.items())
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Group of each path, from what `write_groups` wrote; raises DataError where the file is not such a one."""
+    return read_table(path, COLUMNS)
+
+
+def read_table(path: Path, columns: tuple[str, str]) -> dict[str, str]:
+    """The two named columns of a CSV file, first → second; raises DataError for a path twice or an empty cell."""
+    if not path.is_file():
+        raise NotFoundError(f"{path}: no such table", f"give a CSV file with the columns {','.join(columns)}")
+    found: dict[str, str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file)
+            if missing := set(columns) - set(reader.fieldnames or ()):
+                raise DataError(path, f"it has no column {min(missing)!r}", f"name the columns {','.join(columns)}")
+            for row in reader:
+                name, value = row[columns[0]], row[columns[1]]
+                if not name or not value:
+                    raise DataError(path, f"line {reader.line_num} lacks a cell", "fill it, or take the line out")
+                if found.setdefault(name, value) != value:
+                    raise DataError(path, f"{name} stands there twice, with two values", "keep one of the two lines")
+    except csv.Error as error:
+        raise DataError(path, f"it is no CSV file ({error})", "save it as CSV in UTF-8") from error
+    return found

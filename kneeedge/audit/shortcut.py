@@ -1,0 +1,229 @@
+"""The shortcut test: do facts of the file, without a look at the bone, tell the classes apart?"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.audit.facts import Facts
+from kneeedge.intervals import LEVEL, Interval
+from kneeedge.machine import available_cpus
+from kneeedge.progress import Progress
+from kneeedge.roc import auroc
+from kneeedge.spec import default_positive
+
+Floats = NDArray[np.float64]
+
+FOLDS, REPEATS, TREES, DRAWS = 5, 5, 50, 2000
+FEWEST = 20
+"groups of each class; below it an interval would reach from chance to certainty"
+CLEAR = 0.6
+"AUROC from which a separation that is surely above chance is called a shortcut"
+SHORTCUT, WEAK, NONE, TOO_FEW = "shortcut", "weak", "none", "too few"
+METHOD = (
+    f"extremely randomised trees, {FOLDS}-fold cross-validation by group, {REPEATS} times; out-of-fold scores "
+    f"averaged; interval: bootstrap over groups ({DRAWS:,} resamples)"
+)
+
+
+@dataclass(frozen=True)
+class FactWeight:
+    """What one fact does for the separation."""
+
+    fact: str
+    lost: float
+    "AUROC lost when this fact is shuffled among the held-out images; the other facts may stand in for it"
+    alone: float
+    "0.5 to 1; AUROC of this fact by itself"
+    by_class: str
+    "its mean in the class and in the rest, or how many have the value that is the most frequent in the class"
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well facts tell one class from the rest."""
+
+    positive: str
+    auroc: float
+    "0 to 1, out of fold"
+    interval: Interval
+    facts: tuple[FactWeight, ...]
+    "those that differ between images, the one that matters most first"
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """The result of the shortcut test."""
+
+    verdict: str
+    "shortcut, weak, none or too few: of the strongest separation"
+    n: int
+    "images"
+    n_groups: int
+    header: tuple[Separation, ...]
+    "by size, format, depth and bytes a pixel alone; one for two classes, else one a class; empty: nothing varies"
+    all_facts: tuple[Separation, ...]
+    "by these and by brightness, contrast, border and bars"
+    method: str = METHOD
+
+
+@dataclass(frozen=True)
+class _Column:
+    fact: str
+    value: Callable[[Facts], Any]
+    header: bool = False
+    digits: str = ",.0f"
+
+
+_COLUMNS = (
+    _Column("width", lambda facts: facts.width, header=True),
+    _Column("height", lambda facts: facts.height, header=True),
+    _Column("width over height", lambda facts: facts.aspect, header=True, digits=".2f"),
+    _Column("bytes a pixel", lambda facts: facts.bytes_per_pixel, header=True, digits=".3f"),
+    _Column("file format", lambda facts: facts.format, header=True),
+    _Column("pixel layout", lambda facts: facts.mode, header=True),
+    _Column("bit depth", lambda facts: facts.bit_depth, header=True),
+    _Column("border brightness", lambda facts: facts.border),
+    _Column("mean brightness", lambda facts: facts.mean),
+    _Column("contrast", lambda facts: facts.contrast),
+    _Column("share of pure white", lambda facts: facts.white, digits=".3f"),
+    _Column("share of pure black", lambda facts: facts.black, digits=".3f"),
+    _Column("white bar", lambda facts: facts.white_bar, digits=".2f"),
+    _Column("black bar", lambda facts: facts.black_bar, digits=".2f"),
+)
+
+
+def shortcut_test(
+    facts: Sequence[Facts], labels: Sequence[str], groups: Sequence[str], classes: Sequence[str], progress: Progress
+) -> Shortcut:
+    """Cross-validate the classes against the facts; images of one group are never on both sides.
+
+    With more than two classes each is held against the rest, and the strongest separation decides the verdict.
+    """
+    names, group = np.array(labels), np.unique(np.array(groups), return_inverse=True)[1]
+    n_groups = int(group.max()) + 1 if len(group) else 0
+    if min(len(set(group[names == name].tolist())) for name in classes) < FEWEST:
+        return Shortcut(TOO_FEW, len(facts), n_groups, (), ())
+    positives = [default_positive(classes)] if len(classes) == 2 else list(classes)
+    found: dict[bool, tuple[Separation, ...]] = {}
+    with progress.stage("shortcut test", 2 * len(positives)) as stage:
+        for header in (True, False):
+            columns = [c for c in _COLUMNS if (c.header or not header) and len(set(map(c.value, facts))) > 1]
+            wanted = positives if columns else []
+            found[header] = tuple(_separate(columns, facts, names == name, name, group) for name in wanted)
+            stage.advance(len(positives))
+    return Shortcut(_verdict((*found[True], *found[False])), len(facts), n_groups, found[True], found[False])
+
+
+def is_shortcut(one: Separation) -> bool:
+    """Whether the separation is surely above chance, and large enough to matter."""
+    return one.interval.low > 0.5 and one.auroc >= CLEAR
+
+
+def group_bootstrap(positive: NDArray[np.bool_], scores: Floats, group: NDArray[np.intp], seed: int = 0) -> Interval:
+    """Percentile interval of the AUROC when whole groups are drawn with replacement; the scores stay as they are.
+
+    `positive`, `scores` and `group` (0…G−1) are (N,). Draws without both classes are left out.
+    """
+    rng, n_groups = np.random.default_rng(seed), int(group.max()) + 1
+    level = np.unique(scores, return_inverse=True)[1]
+    areas = []
+    for _ in range(DRAWS):
+        weight = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)[group].astype(np.float64)
+        above = np.bincount(level, weight * positive)
+        below = np.bincount(level, weight * ~positive)
+        if above.any() and below.any():
+            # Mann and Whitney 1947: of all pairs, those in the right order, ties half
+            areas.append(above @ (np.cumsum(below) - below / 2) / (above.sum() * below.sum()))
+    low, high = np.quantile(areas, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(float(low), float(high))
+
+
+def _separate(
+    columns: Sequence[_Column], facts: Sequence[Facts], positive: NDArray[np.bool_], name: str, group: NDArray[np.intp]
+) -> Separation:
+    table = np.column_stack([_numbers([column.value(one) for one in facts]) for column in columns])
+    scores, lost = _out_of_fold(table, positive, group)
+    weights = [
+        FactWeight(
+            column.fact,
+            float(lost[i]),
+            _alone(table[:, i], positive, isinstance(column.value(facts[0]), str)),
+            _by_class([column.value(one) for one in facts], positive, name, column.digits),
+        )
+        for i, column in enumerate(columns)
+    ]
+    ranked = tuple(sorted(weights, key=lambda weight: -max(weight.lost, weight.alone - 0.5)))
+    return Separation(name, _area(positive, scores), group_bootstrap(positive, scores, group), ranked)
+
+
+def _out_of_fold(table: Floats, positive: NDArray[np.bool_], group: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Scores (N,) of images held out, mean of the repeats; and the AUROC (C,) lost by shuffling each column."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    n, n_columns = table.shape
+    scores, lost = np.zeros((REPEATS, n)), np.zeros((REPEATS, n_columns))
+    for repeat in range(REPEATS):
+        shuffled = np.zeros((n, n_columns))
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat).split(table, positive, group)
+        for train, test in folds:
+            answers = _answers(table[train], positive[train], table[test], repeat)
+            scores[repeat, test], shuffled[test] = answers[:, 0], answers[:, 1:]
+        lost[repeat] = [_area(positive, scores[repeat]) - _area(positive, column) for column in shuffled.T]
+    return scores.mean(axis=0), lost.mean(axis=0)
+
+
+def _answers(known: Floats, positive: NDArray[np.bool_], held_out: Floats, seed: int) -> Floats:
+    """Scores (M, 1 + C) of the held-out rows: as they are, then with each column shuffled in turn."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    leaf = max(3, len(known) // 100)
+    model = ExtraTreesClassifier(TREES, min_samples_leaf=leaf, random_state=seed, n_jobs=available_cpus())
+    model.fit(known, positive)
+    rng, tables = np.random.default_rng(seed), [held_out]
+    for i in range(held_out.shape[1]):
+        other = held_out.copy()
+        other[:, i] = rng.permutation(other[:, i])
+        tables.append(other)
+    answers = model.predict_proba(np.concatenate(tables))[:, -1]
+    return np.asarray(answers.reshape(len(tables), -1).T, dtype=np.float64)
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
+    """Numbers as they are; names by their order, which is enough for trees."""
+    if isinstance(values[0], str):
+        return np.unique(values, return_inverse=True)[1].astype(np.float64)
+    return np.array(values, dtype=np.float64)
+
+
+def _alone(values: Floats, positive: NDArray[np.bool_], by_name: bool) -> float:
+    """AUROC of one fact: of the value itself, or of the class's share under each name."""
+    if by_name:
+        code = values.astype(np.intp)
+        values = (np.bincount(code, positive) / np.maximum(np.bincount(code), 1))[code]
+    area = _area(positive, values)
+    return max(area, 1 - area)
+
+
+def _area(positive: NDArray[np.bool_], scores: Floats) -> float:
+    area = auroc(positive, scores)
+    return 0.5 if area is None else area
+
+
+def _by_class(values: Sequence[Any], positive: NDArray[np.bool_], name: str, digits: str) -> str:
+    ours = [value for value, inside in zip(values, positive, strict=True) if inside]
+    rest = [value for value, inside in zip(values, positive, strict=True) if not inside]
+    if not isinstance(values[0], str):
+        return f"{np.mean(ours):{digits}} in {name}, {np.mean(rest):{digits}} in the rest"
+    usual = Counter(ours).most_common(1)[0][0]
+    shares = f"{ours.count(usual) / len(ours):.0%} of {name}, {rest.count(usual) / len(rest):.0%} of the rest"
+    return f"{usual} in {shares}"
+
+
+def _verdict(separations: Sequence[Separation]) -> str:
+    if any(map(is_shortcut, separations)):
+        return SHORTCUT
+    return WEAK if any(one.interval.low > 0.5 for one in separations) else NONE
