@@ -37,7 +37,17 @@ def train(
     recipe: Annotated[str, typer.Option(help="default, or paper: rotation and flip, 200 epochs, no more.")] = "default",
     seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
     positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
+    threshold: Annotated[
+        str | None,
+        option("threshold", "youden, sensitivity=X, specificity=X on val; a number is free of chance in val", STEPS),
+    ] = None,
+    abstain: Annotated[bool | None, option("abstain", "Learn which images to refuse", STEPS)] = None,
     group_regex: Annotated[str | None, option("group_regex", "Finds the patient in a path", IMAGES)] = None,
+    groups: Annotated[Path | None, option("groups", "CSV of path,group that `audit` writes", IMAGES)] = None,
+    audit: Annotated[bool | None, option("audit", "Look for copies first", IMAGES)] = None,
+    drop_conflicts: Annotated[bool | None, option("drop_conflicts", "Leave out copies of two labels", IMAGES)] = None,
+    split: Annotated[str | None, option("split", "auto, grouped, or paper (leaky)", IMAGES)] = None,
+    folds: Annotated[int | None, option("folds", "K for cross-validation by group", IMAGES)] = None,
     val_fraction: Annotated[float | None, option("val_fraction", "Share for validation", IMAGES)] = None,
     test_fraction: Annotated[float | None, option("test_fraction", "Share for the test", IMAGES)] = None,
     size: Annotated[int | None, option("size", "Side of the input, pixels", IMAGES)] = None,
@@ -71,11 +81,11 @@ def train(
 ) -> None:
     """Fine-tune VGG19 on a labelled folder; writes runs/NAME/ and lets runs/latest name it."""
     require_train("train")
-    from kneeedge.summaries import run_text
-    from kneeedge.training.run import resume as resume_run
-    from kneeedge.training.run import train as train_run
-
     given = {field: ctx.params[field] for field in CONFIG_FIELDS if ctx.params[field] is not None}
+    if groups is not None:
+        given["groups"] = str(groups)
+    from kneeedge.crossval import is_cross_validation
+
     progress = Progress(quiet)
     if resume is None and data is None:
         raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
@@ -83,16 +93,29 @@ def train(
         raise ConfigError("--resume takes its choices from the stopped run", "leave out DATA and the other options")
     folder = resume or runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
     try:
-        if resume is not None:
-            result = resume_run(folder, progress)
-        else:
-            config = make_config(str(data), recipe, given)
-            result = train_run(config, folder, ["kneeedge", *sys.argv[1:]], progress)
+        config = None if resume is not None else make_config(str(data), recipe, given)
+        text, record = run_or_resume(config, folder, progress)
     except KeyboardInterrupt:
-        begun = (folder / "config.json").is_file()
+        begun = (folder / "config.json").is_file() or is_cross_validation(folder)
         typer.echo(f"stopped; go on with `kneeedge train --resume {folder}`" if begun else "stopped", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    show(run_text(result.run.folder, result.evaluations, result.leaked), result.evaluations, json)
+    show(text, record, json)
+
+
+def run_or_resume(config: TrainConfig | None, folder: Path, progress: Progress) -> tuple[str, Any]:
+    """Train a run or folds in `folder`, or without a config go on with what is there: the report, and its record."""
+    from kneeedge.crossval import folds_text, is_cross_validation
+    from kneeedge.summaries import run_text
+    from kneeedge.training.folds import resume_folds, train_folds
+    from kneeedge.training.run import resume, train
+
+    command = ["kneeedge", *sys.argv[1:]]
+    folds = config.folds > 0 if config else is_cross_validation(folder)
+    if folds:
+        done = train_folds(config, folder, command, progress) if config else resume_folds(folder, progress)
+        return folds_text(done.report, folder), done.report
+    result = train(config, folder, command, progress) if config else resume(folder, progress)
+    return run_text(result.run.folder, result.evaluations, result.training.caveat), result.evaluations
 
 
 CONFIG_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe"))

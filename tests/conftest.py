@@ -43,7 +43,7 @@ def narrow_config(phantoms: Path):
 
     return TrainConfig(
         data=str(phantoms), weights="none", width=0.125, batch_norm=True, size=SIZE, epochs=8, lr=3e-3, head_lr=3e-3,
-        lr_decay=1.0, dropout=0.1, patience=0, precision="32",
+        lr_decay=1.0, dropout=0.1, patience=0, precision="32", audit=False,
     )  # fmt: skip
 
 

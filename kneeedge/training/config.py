@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from kneeedge.decision import DEFAULT_THRESHOLD, parse_rule
 from kneeedge.errors import ConfigError
-from kneeedge.spec import FITS, HEADS, VGG19_CHANNELS
+from kneeedge.spec import FITS, GROUPED, HEADS, PAPER, VGG19_CHANNELS
 
 AUTO = "auto"
 RECIPES = ("default", "paper")
+SPLITS = (AUTO, GROUPED, PAPER)
 N_BLOCKS = len(VGG19_CHANNELS)
 
 
@@ -22,10 +24,24 @@ class TrainConfig:
 
     positive: str | None = None
     "the class called positive; by default the one that is not a name for health"
+    threshold: str = DEFAULT_THRESHOLD
+    "youden, sensitivity=X, specificity=X, chosen on val, or a number; two classes only"
+    abstain: bool = True
+    "fit how far an image may lie from the training images before the model abstains"
     group_regex: str | None = None
     "what a file's path must match; its first group (or the whole match) names the patient"
+    groups: str | None = None
+    "a CSV file of path,group: images that must stand on one side of a split"
+    audit: bool = True
+    "look for copies first, and keep them on one side of every split that is drawn"
+    drop_conflicts: bool = False
+    "leave out every image of which a copy carries another label"
+    split: str = AUTO
+    "auto: the split folders where there are any, else grouped; grouped: drawn anew; paper: leaky, as the paper did"
+    folds: int = 0
+    "K for cross-validation by group over all images; 0: one run"
     val_fraction: float = 0.15
-    "share of the patients, where the data has no split folders"
+    "share of the groups, where the data has no split folders; with folds, of those not tested on"
     test_fraction: float = 0.2
 
     size: int = 224
@@ -81,6 +97,8 @@ class TrainConfig:
         _one_of("optimizer", self.optimizer, ("adamw", "adam"))
         _one_of("schedule", self.schedule, ("cosine", "constant"))
         _one_of("precision", self.precision, (AUTO, "32", "bf16"))
+        _one_of("split", self.split, SPLITS)
+        parse_rule(self.threshold)
         for name in ("epochs", "batch_size", "views"):
             _at_least(name, getattr(self, name), 1)
         for name in ("lr", "head_lr", "width"):
@@ -91,6 +109,7 @@ class TrainConfig:
             _share(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1.0:
             raise ConfigError("--val-fraction and --test-fraction leave nothing to train on", "lower one of them")
+        self._check_folds()
         if self.freeze_blocks is not None and not 0 <= self.freeze_blocks <= N_BLOCKS:
             raise ConfigError(f"--freeze-blocks {self.freeze_blocks} is not one of 0 to {N_BLOCKS}", "choose one")
         if self.weights == "imagenet" and (self.width != 1.0 or self.batch_norm):
@@ -98,6 +117,16 @@ class TrainConfig:
                 "ImageNet weights fit only the full width without batch norm",
                 "add --weights none or drop the option",
             )
+
+    def _check_folds(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise ConfigError(f"--folds {self.folds} is no cross-validation", "give 2 or more, or 0 for one run")
+        if self.folds and self.split == PAPER:
+            raise ConfigError("--split paper has its own test, not folds", "leave out --folds")
+        if self.folds and not self.val_fraction:
+            raise ConfigError("--folds chooses each fold's weights on val", "give a --val-fraction above 0")
+        if self.drop_conflicts and not self.audit:
+            raise ConfigError("--drop-conflicts needs the audit to find them", "leave out --no-audit")
 
     @property
     def channels(self) -> tuple[tuple[int, ...], ...]:

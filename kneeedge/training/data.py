@@ -1,10 +1,11 @@
 """Batches for training: straight from the files, or from the frozen blocks' activations kept on disk."""
 
+import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +50,11 @@ def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]
     return batches
 
 
+def sample_view(sample: Sample, config: TrainConfig, k: int) -> View:
+    """View `k` of a sample, drawn from (seed, its bytes, k): the same in every split and fold that it trains in."""
+    return view_of(config, int(sample.short_hash, 16), k)
+
+
 @dataclass(frozen=True)
 class _Views(torch.utils.data.Dataset[tuple[NDArray[np.uint8], int]]):
     """Reads one view of each sample of one epoch."""
@@ -63,8 +69,9 @@ class _Views(torch.utils.data.Dataset[tuple[NDArray[np.uint8], int]]):
         return len(self.samples)
 
     def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], int]:
-        view = View() if self.epoch is None else view_of(self.config, i, self.epoch)
-        return load_view(self.samples[i], view, self.pixel_path)[None], self.samples[i].label
+        sample = self.samples[i]
+        view = View() if self.epoch is None else sample_view(sample, self.config, self.epoch)
+        return load_view(sample, view, self.pixel_path)[None], sample.label
 
 
 def _collate(items: list[tuple[NDArray[np.uint8], int]]) -> Batch:
@@ -96,13 +103,40 @@ class FileBatches:
 
 
 @dataclass(frozen=True)
-class CachedBatches:
-    """The frozen blocks' activations of a fixed set of views, memory-mapped from disk."""
+class ActivationStore:
+    """The frozen blocks' activations of fixed views, memory-mapped from disk; runs on other splits may share it."""
 
-    train_activations: NDArray[np.int16]
-    "(images, views, H, W, C): bfloat16 bits, or float32"
-    val_activations: NDArray[np.int16]
-    "(images, 1, H, W, C)"
+    rows: NDArray[np.int16]
+    "(views of all images, H, W, C): bfloat16 bits, or float32"
+    first_row: dict[str, int]
+    "row of an image's view 0, the image itself, by name; its further views follow"
+    n_views: dict[str, int]
+    "views of each image, by name"
+
+    def rows_of(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
+        """The rows (N,) of the samples' own images."""
+        return np.array([self.first_row[sample.name] for sample in samples], dtype=np.int64)
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Activations (N, C, H, W) of rows (N,)."""
+        return as_activations(self.rows[rows])
+
+    def batches(self, train: Sequence[Sample], val: Sequence[Sample], config: TrainConfig) -> "CachedBatches":
+        """What a run on these splits trains on; all training images need the same number of views."""
+        (n_views,) = {self.n_views[sample.name] for sample in train}
+        labels = [np.array([sample.label for sample in part], dtype=np.int64) for part in (train, val)]
+        return CachedBatches(self, n_views, self.rows_of(train), self.rows_of(val), labels[0], labels[1], config)
+
+
+@dataclass(frozen=True)
+class CachedBatches:
+    """Every epoch sees the next of the stored views of each training image."""
+
+    store: ActivationStore
+    n_views: int
+    train_rows: NDArray[np.int64]
+    "(N,): rows of the training images themselves"
+    val_rows: NDArray[np.int64]
     train_labels: NDArray[np.int64]
     val_labels: NDArray[np.int64]
     config: TrainConfig
@@ -112,19 +146,16 @@ class CachedBatches:
         return len(shuffled(self.config, len(self.train_labels), 0))
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        n_images, n_views = self.train_activations.shape[:2]
+        n_images, n_views = len(self.train_rows), self.n_views
         first: NDArray[np.int64] = np.random.default_rng([self.config.seed, 2]).integers(0, n_views, size=(n_images,))
         for batch in shuffled(self.config, n_images, epoch):
-            views = (first[batch] + epoch) % n_views
-            yield (
-                as_activations(self.train_activations[batch, views]),
-                torch.from_numpy(self.train_labels[batch]),
-            )
+            rows = self.train_rows[batch] + (first[batch] + epoch) % n_views
+            yield self.store.read(rows), torch.from_numpy(self.train_labels[batch])
 
     def val(self) -> Iterator[Batch]:
         for i in range(0, len(self.val_labels), EVAL_BATCH):
-            part = self.val_activations[i : i + EVAL_BATCH, 0]
-            yield as_activations(part), torch.from_numpy(self.val_labels[i : i + EVAL_BATCH])
+            rows, labels = self.val_rows[i : i + EVAL_BATCH], self.val_labels[i : i + EVAL_BATCH]
+            yield self.store.read(rows), torch.from_numpy(labels)
 
 
 def as_activations(stored: NDArray[np.generic]) -> Tensor:
@@ -153,35 +184,39 @@ def plan_cache(model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, bf
 
 
 def cache_activations(
-    model: KneeVGG, splits: tuple[Sequence[Sample], Sequence[Sample]], n_views: int, config: TrainConfig,
-    folder: Path, bf16: bool, progress: Progress,
-) -> CachedBatches:  # fmt: skip
-    """Compute (or take up again) the activations of `n_views` views of the train split and of the val split as it is.
+    model: KneeVGG, n_views: Mapping[Sample, int], config: TrainConfig, folder: Path, bf16: bool, progress: Progress
+) -> ActivationStore:
+    """Compute (or take up again) the activations of the first `n_views` views of each sample, one sample an image.
 
-    They stand in `folder` until `drop_cache`; a cache that was not finished, or was made with other settings, is
-    made again.
+    They stand in `folder` until `drop_cache`; a cache that was not finished, or was made with other settings or of
+    other images, is made again.
     """
-    train, val = splits
-    key = json.dumps(
-        [config.seed, config.rotation, config.flip, config.size, config.fit, config.weights, n_views, bf16]
-    )
-    done = folder / "complete.json"
+    key = _cache_key(model, n_views, config, bf16)
+    done, path = folder / "complete.json", folder / "views.npy"
     if not done.is_file() or done.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        pixel_path = PixelPath(config.size, config.fit)
-        jobs = [(i, k, sample, view_of(config, i, k)) for k in range(n_views) for i, sample in enumerate(train)]
-        _compute(model, jobs, (len(train), n_views), folder / "train.npy", pixel_path, bf16, progress)
-        jobs = [(i, 0, sample, View()) for i, sample in enumerate(val)]
-        _compute(model, jobs, (len(val), 1), folder / "val.npy", pixel_path, bf16, progress)
+        jobs = [(sample, sample_view(sample, config, k)) for sample, count in n_views.items() for k in range(count)]
+        _compute(model, jobs, path, PixelPath(config.size, config.fit), bf16, progress)
         done.write_text(key)
-    return CachedBatches(
-        np.load(folder / "train.npy", mmap_mode="r"),
-        np.load(folder / "val.npy", mmap_mode="r"),
-        np.array([sample.label for sample in train]),
-        np.array([sample.label for sample in val]),
-        config,
-    )
+    ends = np.cumsum(list(n_views.values())).tolist()
+    first_row = {sample.name: end - count for (sample, count), end in zip(n_views.items(), ends, strict=True)}
+    counts = {sample.name: count for sample, count in n_views.items()}
+    return ActivationStore(np.load(path, mmap_mode="r"), first_row, counts)
+
+
+def views_wanted(train: Sequence[Sample], plain: Sequence[Sample], n_views: int) -> dict[Sample, int]:
+    """How many views of each image to cache: `n_views` of the training images, the image itself of the others."""
+    wanted = {sample.name: (sample, 1) for sample in plain} | {sample.name: (sample, n_views) for sample in train}
+    return dict(wanted.values())
+
+
+def _cache_key(model: KneeVGG, n_views: Mapping[Sample, int], config: TrainConfig, bf16: bool) -> str:
+    """JSON of all that the activations depend on."""
+    rows = "\n".join(f"{sample.name}\0{sample.sha256}\0{count}" for sample, count in n_views.items())
+    images = hashlib.sha256(rows.encode("utf-8", "surrogateescape"))
+    how = [config.seed, config.rotation, config.flip, config.size, config.fit, config.weights, config.channels]
+    return json.dumps([*how, config.batch_norm, model.n_frozen_layers, bf16, images.hexdigest()])
 
 
 def drop_cache(folder: Path) -> None:
@@ -190,23 +225,19 @@ def drop_cache(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-Job = tuple[int, int, Sample, View]
-
-
 def _compute(
-    model: KneeVGG, jobs: list[Job], shape: tuple[int, int], path: Path, pixel_path: PixelPath, bf16: bool,
-    progress: Progress,
-) -> None:  # fmt: skip
+    model: KneeVGG, jobs: list[tuple[Sample, View]], path: Path, pixel_path: PixelPath, bf16: bool, progress: Progress
+) -> None:
     stored = None
-    with progress.stage(f"frozen blocks, {path.stem} views", len(jobs)) as stage:
+    with progress.stage("frozen blocks", len(jobs)) as stage:
         for i in range(0, len(jobs), EVAL_BATCH):
             part = jobs[i : i + EVAL_BATCH]
-            images = np.stack([load_view(sample, view, pixel_path) for _, _, sample, view in part])[:, None]
+            images = np.stack([load_view(sample, view, pixel_path) for sample, view in part])[:, None]
             activations = _bits(lower_activations(model, torch.from_numpy(images), bf16))
             if stored is None:
-                full = (*shape, *activations.shape[1:])
+                full = (len(jobs), *activations.shape[1:])
                 stored = np.lib.format.open_memmap(path, mode="w+", dtype=activations.dtype, shape=full)
-            stored[[job[0] for job in part], [job[1] for job in part]] = activations
+            stored[i : i + len(part)] = activations
             stage.advance(len(part))
     if stored is not None:
         stored.flush()

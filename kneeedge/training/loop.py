@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kneeedge.errors import DivergedError
-from kneeedge.metrics import auroc
 from kneeedge.progress import Progress, duration
 from kneeedge.records import from_json, to_json
+from kneeedge.roc import auroc
 from kneeedge.spec import softmax
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.checkpoint import Run, load_last, save_last, save_weights

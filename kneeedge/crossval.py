@@ -1,0 +1,160 @@
+"""The folds of one recipe → mean, spread and pooled figures. Edge only: no torch."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.errors import CheckpointError, NotFoundError
+from kneeedge.metrics import Evaluation, evaluate
+from kneeedge.spec import DISCLAIMER, ModelSpec, Score
+
+FOLDS = "folds.json"
+ANSWERS = "answers.csv"
+FIGURES = ("accuracy", "sensitivity", "specificity", "auroc")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure over the folds."""
+
+    mean: float
+    sd: float
+    "standard deviation, n − 1"
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class FoldAnswers:
+    """What one fold's model said of the images that it was not trained on."""
+
+    spec: ModelSpec
+    names: tuple[str, ...]
+    labels: NDArray[np.intp]
+    "(N,)"
+    probabilities: NDArray[np.float64]
+    "(N, K)"
+    groups: tuple[str, ...]
+
+    @property
+    def score(self) -> Score:
+        return self.spec.training.scores["test"]
+
+
+@dataclass(frozen=True)
+class FoldsReport:
+    """A cross-validation: every image tested once, by a model that saw none of its group."""
+
+    run: str
+    n_images: int
+    n_groups: int
+    "patients where known, joined with copies"
+    folds: dict[str, Score]
+    "on each fold's test images"
+    spread: dict[str, Spread]
+    "of accuracy, sensitivity, specificity and auroc, where every fold has them"
+    pooled: Evaluation
+    "all out-of-fold answers as one set, each at its own model's threshold"
+
+
+def is_cross_validation(folder: Path) -> bool:
+    """Whether `folder` holds the folds of a cross-validation rather than a run."""
+    return (folder / fold_name(0) / "config.json").is_file()
+
+
+def fold_name(k: int) -> str:
+    """The folder of fold `k`, counted from 0."""
+    return f"fold-{k + 1}"
+
+
+def read_fold(folder: Path) -> FoldAnswers:
+    """The test answers of the finished fold in `folder`; raises CheckpointError where they are damaged."""
+    path = folder / ANSWERS
+    try:
+        spec = ModelSpec.from_json((folder / "spec.json").read_text(encoding="utf-8"), str(folder / "spec.json"))
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+        labels = np.array([spec.classes.index(row["class"]) for row in rows], dtype=np.intp)
+        probabilities = np.array([[float(row[f"p_{name}"]) for name in spec.classes] for row in rows])
+        names, groups = tuple(row["path"] for row in rows), tuple(row["group"] for row in rows)
+    except FileNotFoundError as error:
+        remedy = f"finish it with `kneeedge train --resume {folder.parent}`"
+        raise NotFoundError(f"{error.filename}: the fold is not finished", remedy) from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(path, f"its answers do not fit ({error})", "train the folds again") from error
+    return FoldAnswers(spec, names, labels, probabilities, groups)
+
+
+def summarise(run: str, folds: Sequence[FoldAnswers]) -> FoldsReport:
+    """What the folds say together."""
+    scores = {fold_name(k): fold.score for k, fold in enumerate(folds)}
+    values = {name: [getattr(score, name) for score in scores.values()] for name in FIGURES}
+    spread = {
+        name: Spread(mean(found), stdev(found), min(found), max(found))
+        for name, found in values.items()
+        if None not in found
+    }
+    groups = [group for fold in folds for group in fold.groups]
+    return FoldsReport(run, len(groups), len(set(groups)), scores, spread, pool_answers(folds))
+
+
+def pool_answers(folds: Sequence[FoldAnswers]) -> Evaluation:
+    """The evaluation of all out-of-fold answers as one set.
+
+    With two classes the log odds of each fold are moved so that its own threshold becomes 0.5: each image keeps the
+    answer that its model gave. An AUROC over several models ranks scores that are not on one scale (Forman and Scholz
+    2010, SIGKDD Explorations 12:49); the mean over the folds stands beside it.
+    """
+    spec = folds[0].spec
+    labels = np.concatenate([fold.labels for fold in folds])
+    groups = [group for fold in folds for group in fold.groups]
+    if len(spec.classes) > 2:
+        return evaluate(labels, np.concatenate([fold.probabilities for fold in folds]), spec, groups)
+    moved = np.concatenate([_at_half(fold) for fold in folds])
+    return evaluate(labels, moved, replace(spec, threshold=0.5), groups)
+
+
+def folds_text(report: FoldsReport, folder: Path) -> str:
+    """The end of `kneeedge train --folds K`."""
+    n_folds, pooled = len(report.folds), report.pooled
+    lines = [f"{n_folds} folds by group: {report.n_images:,} images, {report.n_groups:,} groups, each tested once", ""]
+    for name, score in report.folds.items():
+        figures = (f"{_title(key)} {getattr(score, key):.4f}" for key in FIGURES if getattr(score, key) is not None)
+        lines.append(f"{name}: {score.n:,} images, {', '.join(figures)}")
+    lines.append("")
+    for key, found in report.spread.items():
+        span = f"{found.lowest:.4f} to {found.highest:.4f}"
+        lines.append(f"{_title(key)}: mean {found.mean:.4f}, standard deviation {found.sd:.4f}, {span}")
+    lines += ["", f"all {pooled.n:,} out-of-fold answers as one set, 95 % intervals:"]
+    for key in FIGURES:
+        value, interval = getattr(pooled, key), pooled.intervals.get(key)
+        if value is not None:
+            span = f" [{interval.low:.3f}, {interval.high:.3f}] ({pooled.interval_methods[key]})" if interval else ""
+            lines.append(f"  {_title(key)} {value:.4f}{span}")
+    lines += [
+        "",
+        "folds share training images: the spread understates what other data would change (Bengio and Grandvalet 2004)",
+        f"folds: {folder}   a model to export is trained without --folds, on all the data; runs/latest is unchanged",
+        DISCLAIMER,
+    ]
+    return "\n".join(lines)
+
+
+def _title(key: str) -> str:
+    return "AUROC" if key == "auroc" else key
+
+
+def _at_half(fold: FoldAnswers) -> NDArray[np.float64]:
+    positive, threshold = fold.spec.positive_index, fold.spec.threshold
+    if threshold == 0.5:
+        return fold.probabilities
+    share = fold.probabilities[:, positive] * (1 - threshold)
+    moved = share / (share + (1 - fold.probabilities[:, positive]) * threshold)
+    both = np.empty_like(fold.probabilities)
+    both[:, positive], both[:, 1 - positive] = moved, 1 - moved
+    return both

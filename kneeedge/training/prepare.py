@@ -1,0 +1,119 @@
+"""A data folder → what is known of its copies, groups that must stay together, and the splits of a run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kneeedge.audit import Copies, quick_audit, read_groups
+from kneeedge.audit.pairs import Pair, groups
+from kneeedge.dataset import Dataset, scan
+from kneeedge.progress import Progress
+from kneeedge.spec import FOLDERS, GROUPED, PAPER, DataReport
+from kneeedge.splits import assign_splits, join_groups, named_groups, paper_split, pool
+from kneeedge.training.config import AUTO, TrainConfig
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A data folder with its groups joined and its splits as the folders have them."""
+
+    dataset: Dataset
+    pairs: tuple[Pair, ...] = ()
+    "of copies"
+    data_report: DataReport | None = None
+    "absent where no audit was run"
+
+    def report_on(self, dataset: Dataset) -> DataReport | None:
+        """What the audit found, with its leaks counted in the splits of `dataset`."""
+        if self.data_report is None:
+            return None
+        return replace(self.data_report, leaks=len(leaks(self.pairs, dataset)))
+
+
+def gather(config: TrainConfig, progress: Progress) -> Gathered:
+    """Scan the data and look for copies; a group is a patient, or what --groups says, joined with the copies."""
+    dataset = scan(Path(config.data).resolve(), config.group_regex)
+    if config.groups is not None:
+        dataset = named_groups(dataset, read_groups(Path(config.groups)), Path(config.groups))
+    dataset = join_groups(dataset, {sample.name: sample.sha256 for sample in dataset.samples})
+    if not config.audit:
+        return Gathered(dataset)
+    found = quick_audit(dataset, progress)
+    dataset = join_groups(dataset, found.groups)
+    say_copies(found, progress)
+    if config.drop_conflicts:
+        dataset = drop_conflicts(dataset, found.pairs, progress)
+    return Gathered(dataset, found.pairs, found.data_report)
+
+
+def split_data(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, str]:
+    """The dataset with the splits that --split asks for, and the protocol that made them."""
+    if config.split == PAPER:
+        return paper_split(dataset, config.seed), PAPER
+    if config.split == GROUPED:
+        dataset = pool(dataset)
+    protocol = GROUPED if set(dataset.counts()) == {"train"} else FOLDERS
+    return assign_splits(dataset, config.val_fraction, config.test_fraction, config.seed), protocol
+
+
+def drop_conflicts(dataset: Dataset, pairs: Sequence[Pair], progress: Progress) -> Dataset:
+    """The dataset without the images of which a copy, however many steps away, carries another label."""
+    copies = groups([sample.name for sample in dataset.samples], pairs)
+    labels: dict[str, set[int]] = {}
+    for sample in dataset.samples:
+        labels.setdefault(copies[sample.name], set()).add(sample.label)
+    kept = tuple(sample for sample in dataset.samples if len(labels[copies[sample.name]]) == 1)
+    progress(f"left out: {len(dataset.samples) - len(kept):,} images that copies with another label contradict")
+    return replace(dataset, samples=kept)
+
+
+def leaks(pairs: Sequence[Pair], dataset: Dataset) -> list[Pair]:
+    """The pairs of copies that stand in different splits."""
+    splits: dict[str, set[str]] = {}
+    for sample in dataset.samples:
+        splits.setdefault(sample.name, set()).add(sample.split)
+    known = (pair for pair in pairs if pair.first in splits and pair.second in splits)
+    return [pair for pair in known if len(splits[pair.first] | splits[pair.second]) > 1]
+
+
+def say_copies(found: Copies, progress: Progress) -> None:
+    """Which copies the data holds, and which of them contradict each other."""
+    report = found.data_report
+    if not found.pairs:
+        progress(f"audit: no copies among {report.n_images:,} images")
+        return
+    progress(
+        f"audit: {len(found.pairs):,} pairs of copies among {report.n_images:,} images ({report.exact_pairs:,} "
+        f"identical, {report.near_pairs:,} altered), {example(found.pairs[0])} the first; a drawn split keeps them "
+        "together; `kneeedge audit` shows all"
+    )
+    if found.conflicts:
+        progress(
+            f"LABEL CONFLICT: {len(found.conflicts):,} pairs of copies carry different labels, "
+            f"{example(found.conflicts[0])} the first; correct the labels, or leave them out with --drop-conflicts"
+        )
+
+
+def say_splits(gathered: Gathered, dataset: Dataset, config: TrainConfig, progress: Progress) -> None:
+    """What each split holds, what was left out, and what leaks."""
+    if set(gathered.dataset.counts()) != {"train"} and config.split != AUTO:
+        progress(f"--split {config.split}: the split folders are not used; all images are drawn from as one pool")
+    for split in dataset.counts():
+        labels = [sample.label for sample in dataset.split(split)]
+        counts = ", ".join(f"{labels.count(k):,} {name}" for k, name in enumerate(dataset.classes))
+        progress(f"{split}: {len(labels):,} images ({counts})")
+    if dataset.others:
+        progress(f"left out, since they are no images: {len(dataset.others)} files, {dataset.others[0]} the first")
+    if pairs := leaks(gathered.pairs, dataset):
+        progress(f"LEAK: {len(pairs):,} pairs of copies stand in two splits, {example(pairs[0])} the first")
+    if leaked := dataset.leaked():
+        progress(
+            f"LEAKY: {len(leaked):,} images of val and test, their copies or their patients also stand in another "
+            f"split ({leaked[0].name} the first); every held-out figure of this run is too good; an honest draw is "
+            "--split grouped"
+        )
+
+
+def example(pair: Pair) -> str:
+    """One pair in words."""
+    return f"{pair.first} and {pair.second} ({pair.how})"
