@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kneeedge.spec import ModelSpec
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.novelty import BLOCK, Distance, FeatureGaussian
 
 OPSET = 18
 IR_VERSION = 10
@@ -17,14 +18,19 @@ IR_VERSION = 10
 
 
 class ExportGraph(nn.Module):
-    """The graph of the file: normalisation, the network with batch norm folded away, temperature and softmax."""
+    """The graph of the file: normalisation, the network with batch norm folded away, temperature and softmax.
+
+    With a Gaussian of the training images' features it also gives the distance to them.
+    """
 
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, model: KneeVGG, temperature: float) -> None:
+    def __init__(self, model: KneeVGG, temperature: float, gaussian: FeatureGaussian | None = None) -> None:
         super().__init__()
         self.features = fold_batch_norm(model.features)
+        self.tap = block_ends(self.features)[BLOCK - 1]
+        self.distance = Distance(gaussian) if gaussian else None
         self.gap, self.classifier, self.temperature = model.gap, model.classifier, temperature
         self.linear: nn.Linear = model.classifier[-1]  # type: ignore[assignment]
         # (p / 255 − mean) / std as one multiplication and one addition
@@ -32,8 +38,13 @@ class ExportGraph(nn.Module):
         self.register_buffer("offset", -model.mean / model.std)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(N, 1, S, S) uint8 → probabilities (N, K), logits (N, K) and, with the gap head, cam (N, K, S/32, S/32)."""
-        features = self.features(image.float() * self.scale + self.offset)
+        """(N, 1, S, S) uint8 → what `output_names` lists."""
+        activations = self.features[: self.tap](image.float() * self.scale + self.offset)
+        answers = self.answer(self.features[self.tap :](activations))
+        return answers if self.distance is None else (*answers, self.distance(activations))
+
+    def answer(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Last features (N, C, S/32, S/32) → probabilities (N, K), logits (N, K) and, with the gap head, cam."""
         if not self.gap:
             if features.shape[-1] != 7:  # pooling 7×7 to 7×7 changes nothing
                 features = F.adaptive_avg_pool2d(features, 7)
@@ -43,6 +54,17 @@ class ExportGraph(nn.Module):
         # The mean of the map plus the bias is the logit, since pooling and the linear layer commute.
         logits = cam.mean(dim=(2, 3)) + self.linear.bias
         return torch.softmax(logits / self.temperature, dim=1), logits, cam
+
+
+def output_names(graph: ExportGraph) -> list[str]:
+    """The outputs, in order; shapes (N, K), (N, K), (N, K, S/32, S/32) and (N,)."""
+    names = ["probabilities", "logits"] + (["cam"] if graph.gap else [])
+    return names + (["distance"] if graph.distance else [])
+
+
+def block_ends(features: nn.Sequential) -> list[int]:
+    """Index behind the last layer of each block."""
+    return [i + 1 for i, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
 
 
 def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
@@ -57,14 +79,16 @@ def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def to_onnx(model: KneeVGG, spec: ModelSpec) -> onnx.ModelProto:
-    """The fp32 graph, in one piece (no external data), with a dynamic batch and without metadata."""
-    graph = ExportGraph(model, spec.temperature).eval()
+def to_onnx(model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None = None) -> onnx.ModelProto:
+    """The fp32 graph, in one piece (no external data), with a dynamic batch and without metadata.
+
+    Without a Gaussian it has no output `distance`.
+    """
+    graph = ExportGraph(model, spec.temperature, gaussian).eval()
     side = spec.pixel_path.size
     example = torch.zeros(2, 1, side, side, dtype=torch.uint8)
-    names = ["probabilities", "logits"] + (["cam"] if graph.gap else [])
     program = torch.onnx.export(
-        graph, (example,), dynamo=True, opset_version=OPSET, input_names=["image"], output_names=names,
+        graph, (example,), dynamo=True, opset_version=OPSET, input_names=["image"], output_names=output_names(graph),
         dynamic_shapes=({0: torch.export.Dim("N", min=1)},), external_data=False, verbose=False,
     )  # fmt: skip
     if program is None:

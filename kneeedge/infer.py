@@ -18,28 +18,34 @@ from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
-from kneeedge.session import Session
+from kneeedge.session import Outputs, Session
 from kneeedge.spec import ModelSpec
 
-OK, ERROR = "ok", "error"
+OK, ABSTAIN, ERROR = "ok", "abstain", "error"
 DEFAULT_BATCH = {"cpu": 4, "cuda": 64, "tensorrt": 64}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer, or the reason there is none."""
+    """One image's answer, or the reason there is none.
+
+    An image unlike the training images has the status `abstain` and no answer, unless all were to be answered.
+    """
 
     path: str
     "as in predictions.csv: relative to the folder given"
     status: str
-    "ok or error"
+    "ok, abstain or error"
     prediction: str | None
-    "the class, by the model's locked threshold"
+    "the class, by the model's locked threshold; None for an error or where the model abstains"
     probability: float | None
     "of the positive class"
     probabilities: dict[str, float]
-    "of each class; empty for an error"
+    "of each class; empty where there is no prediction"
     error: str = ""
+    "why there is none, or why it is not to be trusted"
+    distance: float | None = None
+    "how far the image's features lie from those of the training images; None where the model does not say"
 
     @property
     def ok(self) -> bool:
@@ -58,7 +64,10 @@ class Answer:
 
 
 class Predictor:
-    """A model file, ready to answer: `Predictor("model.onnx").predict("xray.png")`."""
+    """A model file, ready to answer: `Predictor("model.onnx").predict("xray.png")`.
+
+    With `answer_all` an image unlike the training images is answered all the same; its status stays `abstain`.
+    """
 
     def __init__(
         self,
@@ -66,10 +75,12 @@ class Predictor:
         provider: str = "auto",
         threads: int | None = None,
         batch_size: int | None = None,
+        answer_all: bool = False,
     ) -> None:
         self.session = Session(model, provider, threads)
         self.spec: ModelSpec = self.session.spec
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
+        self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:
         """The answer to one image file. Raises ImageError where it cannot be read."""
@@ -117,21 +128,33 @@ class Predictor:
 
     def _run(self, images: list[NDArray[np.uint8]], names: list[str]) -> list[Answer]:
         outputs = self.session.run(np.stack(images)[:, None])
-        decided = self.spec.decide(outputs.probabilities)
         if not np.allclose(outputs.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise ModelFileError(self.session.path, "its probabilities do not sum to 1")
-        positive = self.spec.positive_index
-        return [
-            Answer(
-                Prediction(
-                    name, OK, self.spec.classes[decided[i]], float(outputs.probabilities[i, positive]),
-                    dict(zip(self.spec.classes, map(float, outputs.probabilities[i]), strict=True)),
-                ),
-                images[i],
-                None if outputs.cam is None else outputs.cam[i, decided[i]],
-            )
-            for i, name in enumerate(names)
-        ]  # fmt: skip
+        decided = self.spec.decide(outputs.probabilities)
+        answers = []
+        for i, name in enumerate(names):
+            prediction = self._predict(name, outputs, i, int(decided[i]))
+            maps = None if prediction.prediction is None else outputs.cam
+            answers.append(Answer(prediction, images[i], None if maps is None else maps[i, decided[i]]))
+        return answers
+
+    def _predict(self, name: str, outputs: Outputs, i: int, decided: int) -> Prediction:
+        """What `outputs` say of image `i`."""
+        spec, probabilities = self.spec, outputs.probabilities[i]
+        distance = None if outputs.distance is None else float(outputs.distance[i])
+        reason = self._refusal(distance)
+        if reason and not self.answer_all:
+            return Prediction(name, ABSTAIN, None, None, {}, reason, distance)
+        by_class = dict(zip(spec.classes, map(float, probabilities), strict=True))
+        status, positive = ABSTAIN if reason else OK, float(probabilities[spec.positive_index])
+        return Prediction(name, status, spec.classes[decided], positive, by_class, reason, distance)
+
+    def _refusal(self, distance: float | None) -> str:
+        """Why the model abstains at this distance; empty where it answers."""
+        novelty = self.spec.novelty
+        if novelty is None or distance is None or distance <= novelty.limit:
+            return ""
+        return f"unlike the training images (distance {distance:.4g}, limit {novelty.limit:.4g})"
 
 
 @dataclass(frozen=True)
@@ -140,9 +163,12 @@ class FolderSummary:
 
     n: int
     n_ok: int
+    "images answered"
+    n_abstained: int
+    "images unlike the training images"
     n_errors: int
     counts: dict[str, int]
-    "images predicted to be of each class"
+    "images answered to be of each class; those of `n_abstained` are not among them"
     seconds: float
     "from the first file to the last row"
     images_per_second: float
@@ -173,22 +199,22 @@ def infer_folder(
     if heatmaps and spec.architecture.head != "gap":
         raise ConfigError("this model's head gives no class activation map", "leave out --heatmaps")
     start = time.perf_counter()
+    statuses: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    n_errors, kept = 0, []
+    kept = []
     answers = predictor.predict_all(listing.images)
     if heatmaps:
         answers = draw_heatmaps(answers, heatmaps)
     for answer in write_predictions(answers, len(listing.images), spec, out, progress):
         prediction = answer.prediction
-        if prediction.prediction is None:
-            n_errors += 1
-        else:
+        statuses[prediction.status] += 1
+        if prediction.ok and prediction.prediction is not None:
             counts[prediction.prediction] += 1
         if keep:
             kept.append(prediction)
     n, seconds = len(listing.images), time.perf_counter() - start
     summary = FolderSummary(
-        n, n - n_errors, n_errors, {name: counts[name] for name in spec.classes},
+        n, statuses[OK], statuses[ABSTAIN], statuses[ERROR], {name: counts[name] for name in spec.classes},
         round(seconds, 3), round(n / seconds, 2), str(out),
     )  # fmt: skip
     others = tuple(map(str, listing.others))
@@ -206,17 +232,18 @@ def draw_heatmaps(answers: Iterator[Answer], folder: Path) -> Iterator[Answer]:
 
 def columns(spec: ModelSpec) -> list[str]:
     """The header of `predictions.csv`."""
-    return ["path", "status", "prediction", "probability", *(f"p_{name}" for name in spec.classes), "error"]
+    return ["path", "status", "prediction", "probability", *(f"p_{name}" for name in spec.classes), "distance", "error"]
 
 
 def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
-    """One row of `predictions.csv`; probabilities with six digits."""
+    """One row of `predictions.csv`; probabilities with six digits, the distance with four."""
     numbers = [prediction.probabilities.get(name) for name in spec.classes]
     return [
         prediction.path,
         prediction.status,
         prediction.prediction or "",
         *("" if value is None else f"{value:.6f}" for value in (prediction.probability, *numbers)),
+        "" if prediction.distance is None else f"{prediction.distance:.4f}",
         prediction.error,
     ]
 

@@ -44,6 +44,8 @@ class Outputs:
     "(N, K)"
     cam: NDArray[np.float32] | None
     "(N, K, S/32, S/32) class activation map; absent for the classifier head"
+    distance: NDArray[np.float32] | None = None
+    "(N,) how far the image's features lie from those of the training images; absent where the model never abstains"
 
 
 class Session:
@@ -71,9 +73,9 @@ class Session:
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Answers for `images` (N, 1, S, S) uint8. Raises ModelFileError where an answer is not finite."""
         results = dict(zip(self._outputs, self._session.run(self._outputs, {"image": images}), strict=True))
-        if not np.isfinite(results["logits"]).all():
+        if not all(np.isfinite(results[name]).all() for name in ("logits", "distance") if name in results):
             raise ModelFileError(self.path, f"the network gave NaN or infinity on provider {self.provider}")
-        return Outputs(results["probabilities"], results["logits"], results.get("cam"))
+        return Outputs(results["probabilities"], results["logits"], results.get("cam"), results.get("distance"))
 
     def _open(self, runtime: ModuleType, provider: str) -> tuple[str, Any]:
         if provider != "auto":
@@ -119,7 +121,9 @@ class Session:
         for name in ("probabilities", "logits"):
             if name not in shapes or list(shapes[name][1:]) != [n_classes]:
                 raise ModelFileError(self.path, f"it has no output {name} [N, {n_classes}] as its spec says")
-        return [name for name in ("probabilities", "logits", "cam") if name in shapes]
+        if self.spec.novelty and len(shapes.get("distance", ())) != 1:
+            raise ModelFileError(self.path, "it has no output distance [N], to which its spec gives a limit")
+        return [name for name in ("probabilities", "logits", "cam", "distance") if name in shapes]
 
 
 PROVIDER_REMEDY = "install the NVIDIA driver and `pip install 'kneeedge[cuda]'`, or use --provider cpu"

@@ -1,5 +1,6 @@
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,29 @@ from kneeedge.heatmap import heatmap_path, overlay  # noqa: E402
 from kneeedge.images import find_images  # noqa: E402
 from kneeedge.infer import infer_folder  # noqa: E402
 from kneeedge.progress import Progress  # noqa: E402
+from kneeedge.summaries import infer_text  # noqa: E402
+from tests.tiny_onnx import write_tiny_model  # noqa: E402
 
 QUIET = Progress(quiet=True)
 
 
 @pytest.fixture
 def predictor(exported) -> Predictor:
-    return Predictor(exported["fp32"], "cpu", batch_size=4)
+    """One that answers every phantom; what it refuses is for the tests of abstention."""
+    return limited(Predictor(exported["fp32"], "cpu", batch_size=4), 1e6)
+
+
+def limited(predictor: Predictor, limit: float) -> Predictor:
+    """The same predictor with another limit to abstain."""
+    object.__setattr__(predictor.spec, "novelty", replace(predictor.spec.novelty, limit=limit))
+    return predictor
+
+
+@pytest.fixture
+def night(predictor, folder, tmp_path) -> list[float]:
+    """The distances of the folder's 11 images, rising."""
+    infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+    return sorted(float(row["distance"]) for row in rows(tmp_path / "out.csv") if row["distance"])
 
 
 @pytest.fixture
@@ -54,7 +71,7 @@ def test_every_image_is_a_row_in_input_order(predictor, folder, tmp_path):
 def test_the_columns_are_the_designs(predictor, folder, tmp_path):
     infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
     header = (tmp_path / "out.csv").read_text().splitlines()[0]
-    assert header == "path,status,prediction,probability,p_Healthy,p_Osteoporosis,error"
+    assert header == "path,status,prediction,probability,p_Healthy,p_Osteoporosis,distance,error"
 
 
 def test_an_unreadable_image_is_a_row_with_its_reason(predictor, folder, tmp_path):
@@ -74,6 +91,54 @@ def test_each_row_is_the_answer_to_its_own_image(predictor, folder, tmp_path):
             assert float(row["probability"]) == pytest.approx(alone.probability, abs=2e-6)
             assert row["prediction"] == alone.prediction
             assert float(row["p_Healthy"]) + float(row["p_Osteoporosis"]) == pytest.approx(1.0, abs=2e-6)
+
+
+def test_an_image_unlike_the_training_images_is_a_row_without_an_answer(predictor, folder, night, tmp_path):
+    limit = (night[7] + night[8]) / 2
+    result = infer_folder(limited(predictor, limit), find_images([folder]), tmp_path / "out.csv", QUIET)
+    refused = [row for row in rows(tmp_path / "out.csv") if row["status"] == "abstain"]
+    assert [float(row["distance"]) > limit for row in refused] == [True] * 3
+    assert not any(row[name] for row in refused for name in ("prediction", "probability", "p_Healthy"))
+    assert all(f"limit {limit:.4g})" in row["error"] for row in refused)
+    assert (result.summary.n_ok, result.summary.n_abstained, result.summary.n_errors) == (8, 3, 2)
+    assert sum(result.summary.counts.values()) == 8
+
+
+def test_a_distance_at_the_limit_is_answered(predictor, folder):
+    path = folder / "room 0/0.png"
+    distance = predictor.predict(path).distance
+    assert limited(predictor, distance).predict(path).ok
+    assert limited(predictor, np.nextafter(distance, 0)).predict(path).status == "abstain"
+
+
+def test_answer_all_answers_and_keeps_the_status(predictor, folder):
+    path = folder / "room 0/0.png"
+    before = predictor.predict(path)
+    predictor.answer_all = True
+    after = limited(predictor, before.distance / 2).predict(path)
+    assert (after.status, after.prediction, after.probability) == ("abstain", before.prediction, before.probability)
+    assert "unlike the training images" in after.error
+
+
+def test_refused_images_have_no_heat_map_unless_all_are_answered(predictor, folder, tmp_path):
+    limited(predictor, 0.0)
+    for answer_all, n_maps in ((False, 0), (True, 11)):
+        predictor.answer_all = answer_all
+        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / f"maps {answer_all}")
+        assert len(list((tmp_path / f"maps {answer_all}").rglob("*.png"))) == n_maps
+
+
+def test_a_model_without_a_limit_answers_everything(tmp_path, folder):
+    predictor = Predictor(write_tiny_model(tmp_path / "tiny.onnx"), "cpu")
+    result = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+    assert (result.summary.n_ok, result.summary.n_abstained) == (11, 0)
+    assert not any(row["distance"] for row in rows(tmp_path / "out.csv"))
+
+
+def test_the_summary_counts_refusals(predictor, folder, night, tmp_path):
+    limited(predictor, (night[7] + night[8]) / 2)
+    text = infer_text(infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET))
+    assert "; 3 unlike the training images; 2 errors" in text
 
 
 def test_a_batch_of_only_broken_images_is_answered(predictor, tmp_path):

@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 
@@ -15,6 +16,7 @@ from kneeedge.errors import (
     SpecError,
 )
 from kneeedge.session import Session, check_provider, load_runtime, missing_library
+from tests.tiny_onnx import write_tiny_model
 
 pytestmark = pytest.mark.torch
 
@@ -143,6 +145,27 @@ def test_altered_weights_fail_the_golden_check(exported, tmp_path):
     assert report.wrong_cases
 
 
+def test_a_limit_without_a_distance_is_refused(exported, tmp_path):
+    def drop(model):
+        output = next(node for node in model.graph.output if node.name == "distance")
+        model.graph.output.remove(output)
+
+    with pytest.raises(ModelFileError, match=r"no output distance \[N\]"):
+        Session(altered(exported["fp32"], tmp_path / "m.onnx", drop), "cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_variant_gives_its_distance_in_single_precision(exported, precision):
+    images = np.zeros((3, 1, 64, 64), dtype=np.uint8)
+    distance = Session(exported[precision], "cpu").run(images).distance
+    assert (distance.shape, distance.dtype) == ((3,), np.float32)
+
+
+def test_a_model_that_never_abstains_gives_no_distance(tmp_path):
+    session = Session(write_tiny_model(tmp_path / "tiny.onnx"), "cpu")
+    assert session.run(np.zeros((1, 1, 64, 64), dtype=np.uint8)).distance is None
+
+
 def test_threads_are_honoured(exported):
     session = Session(exported["fp32"], "cpu", threads=1)
     assert session._session.get_session_options().intra_op_num_threads == 1
@@ -154,8 +177,6 @@ def test_answers_that_are_not_finite_are_no_answers(exported, tmp_path):
     def poison(model):
         tensor = next(t for t in model.graph.initializer if t.name.endswith("bias"))
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * float("nan"), tensor.name))
-
-    import numpy as np
 
     session = Session(altered(exported["fp32"], tmp_path / "m.onnx", poison), "cpu")
     with pytest.raises(ModelFileError, match="NaN or infinity on provider cpu"):

@@ -11,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kneeedge.crossval import is_cross_validation
 from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.machine import Environment
 from kneeedge.records import from_json, to_json
-from kneeedge.spec import ModelSpec
+from kneeedge.spec import FOLDERS, DataReport, ModelSpec
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.config import TrainConfig
 from kneeedge.training.model import KneeVGG
@@ -37,6 +38,10 @@ class RunRecord:
     "whether the forward pass runs in bfloat16"
     device: str
     environment: Environment
+    protocol: str = FOLDERS
+    "how the splits came about; see `TrainingRecord`"
+    data_report: DataReport | None = None
+    "absent where no audit was run"
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class Run:
         return self.folder / "cache"
 
     @property
+    def novelty(self) -> Path:
+        """The Gaussian of the training images' features, where the model may abstain."""
+        return self.folder / "novelty.safetensors"
+
+    @property
     def models(self) -> Path:
         return self.folder / "models"
 
@@ -82,6 +92,8 @@ class Run:
 def open_run(folder: Path) -> Run:
     """The finished run in `folder`; raises NotFoundError where there is none."""
     run = Run(folder)
+    if is_cross_validation(folder):
+        raise NotFoundError(f"{folder}: it holds the folds of a cross-validation", f"name one of them, {folder}/fold-1")
     if not run.config.is_file():
         raise NotFoundError(f"{folder}: no training run here", "train one with `kneeedge train DATA`")
     if not run.spec.is_file():
@@ -101,8 +113,13 @@ def read_record(run: Run) -> RunRecord:
 
 def load_original(run: Run) -> tuple[KneeVGG, ModelSpec]:
     """The trained PyTorch model in fp32, ready to answer, and its spec."""
-    spec = ModelSpec.from_json(run.spec.read_text(encoding="utf-8"), str(run.spec))
+    spec = read_spec(run)
     return load_model(spec, run.model), spec
+
+
+def read_spec(run: Run) -> ModelSpec:
+    """`spec.json` of a finished run."""
+    return ModelSpec.from_json(run.spec.read_text(encoding="utf-8"), str(run.spec))
 
 
 def load_model(spec: ModelSpec, weights: Path) -> KneeVGG:
