@@ -1,24 +1,72 @@
 """What every variant must know of the graph, and what every file carries: metadata."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import onnx
 
+HEAVY = ("Conv", "Gemm")
+ANSWER = "logits"
 
-def convolutions(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that hold nearly all of the work: the network's convolutions and hidden linear layers."""
-    heavy = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
-    return heavy[:-1]  # the last is the head's: the class map or the last linear layer
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or hidden linear layer, and what hands its values on: ReLU, pooling, reshaping."""
+
+    name: str
+    "that of its weights in the PyTorch model, as features.0"
+    nodes: tuple[str, ...]
+    "names, in order; the first is the convolution or the linear map"
+    tensors: tuple[str, ...]
+    "the outputs of `nodes`"
+    output: str
+    "the tensor behind its ReLU; its convolution's own where it has none"
+    weights: tuple[str, ...]
+    "its initialisers"
+
+
+def body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that may leave 32-bit floats: on the way to the logits, from the first convolution to before the head.
+
+    They hold more than 99.9 % of the work. What stands before them is the normalisation; from the head's linear map
+    on, and beside the way to the logits, stand answers that need the precision.
+    """
+    wanted, way = {ANSWER}, []
+    for node in reversed(model.graph.node):
+        if not wanted.isdisjoint(node.output):
+            way.append(node)
+            wanted.update(node.input)
+    way.reverse()
+    heavy = [i for i, node in enumerate(way) if node.op_type in HEAVY]
+    return way[heavy[0] : heavy[-1]]  # the last is the head's: the class map or the last linear layer
+
+
+def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
+    """The layers of `body`, in order."""
+    groups: list[list[onnx.NodeProto]] = []
+    for node in body(model):
+        if node.op_type in HEAVY:
+            groups.append([])
+        groups[-1].append(node)
+    return tuple(map(_layer, groups))
+
+
+def _layer(nodes: list[onnx.NodeProto]) -> Layer:
+    heavy = nodes[0]
+    output = next((node.output[0] for node in nodes if node.op_type == "Relu"), heavy.output[0])
+    names, tensors = tuple(node.name for node in nodes), tuple(node.output[0] for node in nodes)
+    return Layer(heavy.input[1].removesuffix(".weight"), names, tensors, output, tuple(heavy.input[1:]))
+
+
+def first_input(model: onnx.ModelProto) -> str:
+    """The normalised image, which the first convolution reads."""
+    return str(body(model)[0].input[0])
 
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that keep 32-bit floats in every variant: what stands before the first convolution
-    (normalisation) and the head from its linear map on. Together they are less than 0.1 % of the work.
-    """
-    names = [node.name for node in model.graph.node]
-    heavy = [name for name in names if name in set(convolutions(model))]
-    last = next(node.name for node in reversed(model.graph.node) if node.op_type in ("Conv", "Gemm"))
-    return names[: names.index(heavy[0])] + names[names.index(last) :]
+    """Names of the nodes that keep 32-bit floats in every variant: all but `body`."""
+    quantisable = {node.name for node in body(model)}
+    return [node.name for node in model.graph.node if node.name not in quantisable]
 
 
 def operators(model: onnx.ModelProto) -> dict[str, int]:

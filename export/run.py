@@ -3,39 +3,53 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization.calibrate import TensorsData
 
-from export.calibration import N_IMAGES, CalibrationSet, choose_images, measure_ranges
+from export.calibration import N_IMAGES, choose_images, draw
 from export.graph import operators, opset, set_metadata
-from export.to_fp16 import to_fp16
-from export.to_int8 import choose_target, to_int8
+from export.ranges import collect, load_chunks
+from export.search import Material, search
+from export.to_fp16 import N_IMAGES as N_HALF
+from export.to_fp16 import half_range, to_fp16
+from export.to_int8 import choose_target
 from export.to_onnx import to_onnx
-from export.verify import pair
+from export.verify import compare_refusals, pair
 from kneeedge import machine
+from kneeedge.card import card, read_facts, write_card
 from kneeedge.dataset import Dataset, check_unchanged, file_sha256, read_split
 from kneeedge.errors import ConfigError, ModelFileError, NoAnswerError
-from kneeedge.evaluation import score_session
+from kneeedge.evaluation import answer_samples
 from kneeedge.gate import FAIL, REPORT, ExportedFile, ExportReport, VerifyReport, read_report, write_report
 from kneeedge.golden import GoldenCase, GoldenSet, encode_png, to_metadata, verify
 from kneeedge.phantom import phantoms
 from kneeedge.progress import Progress
 from kneeedge.session import Session, load_runtime
-from kneeedge.spec import GOLDEN_KEY, SEEN_KEY, SPEC_KEY, FileRecord, ModelSpec, Verification
+from kneeedge.spec import CARD_KEY, GOLDEN_KEY, SEEN_KEY, SPEC_KEY, FileRecord, ModelSpec, Verification
 from kneeedge.training.checkpoint import load_original, open_run, predict_logits, read_record
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.score import original_logits
+from kneeedge.training.novelty import FeatureGaussian, read_gaussian
+from kneeedge.training.score import original_answers
 
 PRECISIONS = ("fp32", "fp16", "int8")
 REJECTED = "rejected"
 N_GOLDEN = 8
 DEVICE_FLOOR = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
 "logit change between two machines that run the same file: other kernels round otherwise"
+
+
+@dataclass(frozen=True)
+class Built:
+    """One variant before it is written."""
+
+    graph: onnx.ModelProto
+    record: FileRecord
+    report: VerifyReport | None = None
+    "of the gate, where the search has been through it with this graph"
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,8 @@ class ExportOptions:
     "where the variants are verified"
     data: str | None = None
     "the data folder, where it is no longer where the run was trained"
+    search_minutes: float = 5.0
+    "time for the search of the int8 recipe, ranges not counted; 0: minmax ranges, all layers in 8 bits"
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.precisions if name not in PRECISIONS]:
@@ -86,23 +102,26 @@ class Exporter:
                 refused.append(NoAnswerError(self._move(precision, FAIL), precision, error.problem))
         kept = [file for file in self._earlier() if file.report.precision not in self.options.precisions]
         order = sorted([*kept, *files], key=lambda file: PRECISIONS.index(file.report.precision))
-        write_report(self.run.models, ExportReport(self.spec.name, tuple(order)))
+        write_report(self.run.models, ExportReport(self.spec.name, tuple(order), self.spec.training.caveat))
+        write_card(self.run.folder)
         if refused:
             raise refused[0]
-        return ExportReport(self.spec.name, tuple(files))
+        return ExportReport(self.spec.name, tuple(files), self.spec.training.caveat)
 
     def publish(self, precision: str) -> ExportedFile:
         """Write one variant beside the others, or below `rejected/` where it fails the gate."""
         self.progress(f"{precision}: making the graph")
-        graph, record = self.build(precision)
-        part = self._part(precision)
+        built = self.build(precision)
+        graph, record, part = built.graph, built.record, self._part(precision)
+        report = built.report or self.gate(precision, graph)
         save(graph, part, self.spec, record, {})
-        report, golden = self.verify(part, precision)
+        golden = golden_set(Session(part, self.options.provider), self.model, precision)
         verification = Verification(
             report.verdict, report.split, report.n, len(report.flips), report.original, report.variant,
             report.max_abs_logit_change, report.mean_abs_logit_change, report.provider,
         )  # fmt: skip
-        extra = {GOLDEN_KEY: to_metadata(golden), SEEN_KEY: seen_hashes(self.dataset)}
+        facts = dataclasses.replace(read_facts(self.run.folder), variants=(report,))
+        extra = {GOLDEN_KEY: to_metadata(golden), SEEN_KEY: seen_hashes(self.dataset), CARD_KEY: card(facts)}
         save(graph, part, self.spec, dataclasses.replace(record, verification=verification), extra)
         confirmed = verify(Session(part, self.options.provider), "", "")
         if not confirmed.passed:
@@ -113,49 +132,63 @@ class Exporter:
         path = self._move(precision, report.verdict)
         where = str(path.relative_to(self.run.models))
         self.progress(f"{where}: {report.verdict} ({report.reason})")
-        return ExportedFile(where, file_sha256(path), round(path.stat().st_size / 1e6, 2), report)
+        size = round(path.stat().st_size / 1e6, 2)
+        return ExportedFile(where, file_sha256(path), size, report, record.calibration, record.half_range)
 
-    def build(self, precision: str) -> tuple[onnx.ModelProto, FileRecord]:
+    def build(self, precision: str) -> Built:
         """The graph of one precision, without metadata, and its record."""
-        graph, target, calibration = self.fp32, None, None
-        if precision == "fp16":
-            graph = to_fp16(self.fp32)
-        elif precision == "int8":
-            target = choose_target(self.options.int8_target)
-            images = choose_images(self.dataset, self.options.n_calibration, self.spec.training.seed)
-            check_unchanged(images.samples)
-            calibration = images.record()
-            graph = to_int8(self.fp32, self.ranges(images), target)
-        record = FileRecord(precision, opset(graph), operators(graph), machine.versions(), target, calibration)
-        return graph, record
+        if precision == "int8":
+            return self.build_int8()
+        if precision == "fp32":
+            return Built(self.fp32, file_record(precision, self.fp32))
+        samples = draw(self.dataset.split("train"), len(self.spec.classes), N_HALF, self.spec.training.seed)
+        check_unchanged(samples)
+        self.progress(f"{precision}: looking for overflow and underflow on {len(samples)} training images")
+        found = half_range(self.fp32, load_chunks(samples, self.spec.pixel_path, 1))
+        graph = to_fp16(self.fp32, found.float_layers)
+        return Built(graph, dataclasses.replace(file_record(precision, graph), half_range=found))
 
-    def verify(self, path: Path, precision: str) -> tuple[VerifyReport, GoldenSet]:
-        """The gate's report on the val split, and the golden answers, of a file."""
-        session = Session(path, self.options.provider)
-        _, _, logits = score_session(session, self.samples, 8, self.progress)
-        report = pair(
-            self.samples,
-            self.val_logits,
-            logits,
-            self.spec,
-            precision,
-            session.provider,
-            self.options.tolerance,
-        )
-        return report, golden_set(session, self.model, precision)
+    def build_int8(self) -> Built:
+        """The int8 graph that the search found, for the target asked for."""
+        target = choose_target(self.options.int8_target)
+        images = choose_images(self.dataset, self.options.n_calibration, self.spec.training.seed)
+        check_unchanged(images.samples + images.scored)
+        pixel_path, minutes = self.spec.pixel_path, self.options.search_minutes
+        histograms = collect(self.fp32, images.samples, pixel_path, self.progress)
+        scored = list(load_chunks(images.scored, pixel_path, 1))
+        material = Material(self.fp32, histograms, scored, target)
+        found = search(material, partial(self.gate, "int8"), minutes, self.progress)
+        self.progress(f"int8: {found.recipe}; {len(found.trials)} recipes tried, {len(found.untried)} left untried")
+        recipe = found.recipe
+        calibration = images.record(recipe.method, recipe.float_layers, found.trials, found.untried)
+        record = dataclasses.replace(file_record("int8", found.graph), int8_target=target, calibration=calibration)
+        return Built(found.graph, record, found.report)
 
-    def ranges(self, images: CalibrationSet) -> TensorsData:
-        """The int8 ranges, measured on the fp32 graph."""
-        return measure_ranges(self.fp32, images.samples, self.spec.pixel_path, self.progress)
+    def gate(self, precision: str, graph: onnx.ModelProto) -> VerifyReport:
+        """The gate's report on the val split of a graph, run from a file as a device runs it."""
+        part = self._part(precision)
+        save(graph, part, self.spec, file_record(precision, graph), {})
+        session = Session(part, self.options.provider)
+        outputs = answer_samples(session, self.samples, 8, self.progress)
+        provider, tolerance = session.provider, self.options.tolerance
+        logits, distances = self.val_answers
+        report = pair(self.samples, logits, outputs.logits, self.spec, precision, provider, tolerance)
+        return dataclasses.replace(report, refusals=compare_refusals(self.spec.novelty, distances, outputs.distance))
 
     @cached_property
     def fp32(self) -> onnx.ModelProto:
-        return to_onnx(self.model, self.spec)
+        return to_onnx(self.model, self.spec, self.gaussian)
 
     @cached_property
-    def val_logits(self) -> NDArray[np.float32]:
-        """The original's logits (N, K) on the val split."""
-        return original_logits(self.model, self.samples, self.spec.pixel_path, "original on val", self.progress)
+    def gaussian(self) -> FeatureGaussian | None:
+        """What the distances are measured by; None where the model answers every image."""
+        return read_gaussian(self.run.novelty) if self.spec.novelty else None
+
+    @cached_property
+    def val_answers(self) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+        """The original's logits (N, K) on the val split, and its distances (N,)."""
+        pixel_path, what = self.spec.pixel_path, "original on val"
+        return original_answers(self.model, self.gaussian, self.samples, pixel_path, what, self.progress)
 
     def _earlier(self) -> tuple[ExportedFile, ...]:
         """What an earlier export reported, as far as it is still there."""
@@ -190,6 +223,11 @@ def save(graph: onnx.ModelProto, path: Path, spec: ModelSpec, record: FileRecord
     onnx.save(graph, path)
 
 
+def file_record(precision: str, graph: onnx.ModelProto) -> FileRecord:
+    """What every file says of its graph."""
+    return FileRecord(precision, opset(graph), operators(graph), machine.versions())
+
+
 def golden_set(session: Session, model: KneeVGG, precision: str) -> GoldenSet:
     """Phantoms from healthy to diseased, with the original's answers and this file's."""
     images = phantoms(N_GOLDEN, session.spec.pixel_path.size)
@@ -201,7 +239,8 @@ def golden_set(session: Session, model: KneeVGG, precision: str) -> GoldenSet:
     )
     floor = DEVICE_FLOOR[precision]
     # What the precision itself costs was measured here; another machine may add its own rounding to it.
-    return GoldenSet(cases, floor, float(np.abs(answers - original).max()) + floor)
+    allowed = float(np.abs(answers - original).max()) + floor
+    return GoldenSet(cases, floor, allowed, machine.cpu_model(), machine.isa_flags())
 
 
 def seen_hashes(dataset: Dataset) -> str:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kneeedge.errors import ModelFileError, NotFoundError
-from kneeedge.metrics import Interval
+from kneeedge.intervals import Interval
 from kneeedge.paired import PairedChange
 from kneeedge.records import from_json, to_json
-from kneeedge.spec import Score
+from kneeedge.spec import Calibration, HalfRange, Score
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 REPORT = "report.json"
@@ -25,6 +25,21 @@ class CaseChange:
     "of the positive class"
     variant_probability: float
     max_logit_change: float
+
+
+@dataclass(frozen=True)
+class RefusalChange:
+    """Which images a variant refuses as unlike the training images, beside the original, at the same limit."""
+
+    original: int
+    "images refused"
+    variant: int
+    changed: int
+    "images refused by one of the two alone"
+    mean_change: float
+    "distance, variant less original"
+    largest_change: float
+    "absolute"
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,10 @@ class VerifyReport:
     auroc_change: float | None
     auroc_interval: Interval | None
     "95 %, paired"
+    ece_change: float
+    "expected calibration error, variant less original"
+    ece_interval: Interval
+    "95 %, paired bootstrap"
     max_abs_logit_change: float
     mean_abs_logit_change: float
     flips: tuple[CaseChange, ...]
@@ -55,6 +74,8 @@ class VerifyReport:
     "the images with the largest logit changes"
     images_to_settle: int | None
     "how many images would settle an inconclusive verdict, if the same share keeps flipping"
+    refusals: RefusalChange | None = None
+    "absent where the model answers every image"
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,10 @@ class ExportedFile:
     sha256: str
     size_mb: float
     report: VerifyReport
+    calibration: Calibration | None = None
+    "only for int8: the ranges, and every recipe that was tried"
+    half_range: HalfRange | None = None
+    "only for fp16"
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,8 @@ class ExportReport:
     run: str
     "the run's name"
     files: tuple[ExportedFile, ...]
+    caveat: str = ""
+    "why the original's held-out figures are too good, where they are; see `TrainingRecord.caveat`"
 
     @property
     def failed(self) -> bool:

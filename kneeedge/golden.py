@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.errors import SpecError
+from kneeedge.machine import has_vnni
 from kneeedge.records import from_json, to_json
 from kneeedge.session import Session
 from kneeedge.spec import GOLDEN_KEY
@@ -35,6 +36,10 @@ class GoldenSet:
     "largest logit change allowed against this file's own answers on the exporting machine"
     original_tolerance: float
     "largest logit change allowed against the original's answers"
+    cpu: str = ""
+    "of the exporting machine"
+    isa: tuple[str, ...] = ()
+    "its instruction sets that decide how numbers round"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,14 @@ class GoldenReport:
     original_tolerance: float
     wrong_cases: tuple[int, ...]
     "indices of the cases outside a tolerance"
+    isa: tuple[str, ...] = ()
+    "instruction sets of this CPU"
+    file_isa: tuple[str, ...] = ()
+    "those of the exporting machine"
+    int8_target: str | None = None
+    "what the file was made for"
+    concern: str = ""
+    "why the file does not suit this CPU though its golden answers may be right, with the remedy; or empty"
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> str:
@@ -83,8 +96,11 @@ def read_golden(session: Session) -> GoldenSet:
     return golden
 
 
-def verify(session: Session, sha256: str, cpu: str) -> GoldenReport:
-    """Run the golden inputs here and hold the answers against the original's and the exporting machine's."""
+def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -> GoldenReport:
+    """Run the golden inputs here and hold the answers against the original's and the exporting machine's.
+
+    `cpu` and `isa` say what this machine is, as `kneeedge.machine` does.
+    """
     golden = read_golden(session)
     try:
         inputs = np.stack([decode_png(case.png) for case in golden.cases])[:, None]
@@ -93,6 +109,7 @@ def verify(session: Session, sha256: str, cpu: str) -> GoldenReport:
     logits = np.concatenate([session.run(image[None]).logits for image in inputs])
     from_file = np.abs(logits - np.array([case.file_logits for case in golden.cases])).max(axis=1)
     from_original = np.abs(logits - np.array([case.original_logits for case in golden.cases])).max(axis=1)
+    target = session.spec.file.int8_target if session.spec.file else None
     wrong = (from_file > golden.device_tolerance) | (from_original > golden.original_tolerance)
     return GoldenReport(
         model=str(session.path),
@@ -106,7 +123,30 @@ def verify(session: Session, sha256: str, cpu: str) -> GoldenReport:
         max_change_from_original=float(from_original.max()),
         original_tolerance=golden.original_tolerance,
         wrong_cases=tuple(int(i) for i in np.flatnonzero(wrong)),
+        isa=isa,
+        file_isa=golden.isa,
+        int8_target=target,
+        concern=int8_concern(target, session.provider, isa),
     )
+
+
+def int8_concern(target: str | None, provider: str, isa: tuple[str, ...]) -> str:
+    """Why an int8 file made for `target` does not suit this device, ending in the remedy; empty where it does.
+
+    The few golden inputs may miss what other images show: without VNNI, AVX2 adds pairs of u8×s8 products in 16 bits,
+    which saturates where both are large.
+    """
+    if target is None or provider != "cpu":
+        return ""
+    if not isa:
+        return f"made for {target}, and this system does not say what its CPU is; hold `kneeedge evaluate` against fp32"
+    here = "arm" if "asimd" in isa else "x86" if has_vnni(isa) else "x86-no-vnni"
+    remedy = f"export for it with `kneeedge export --int8-target {here}`"
+    if (target, here) == ("x86", "x86-no-vnni"):
+        return f"made for CPUs with VNNI, which this one lacks, so that sums may saturate on other images; {remedy}"
+    if target == here or (target, here) == ("x86-no-vnni", "x86"):
+        return ""
+    return f"made for {target}, and this CPU is {here}; {remedy}"
 
 
 def to_metadata(golden: GoldenSet) -> str:

@@ -71,9 +71,9 @@ def isa_flags() -> tuple[str, ...]:
     return tuple(name for name in ISA_OF_INTEREST if name in flags)
 
 
-def has_vnni() -> bool:
-    """Whether u8×s8 products accumulate in 32 bits here; without it AVX2 saturates in 16 bits."""
-    return not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(isa_flags())
+def has_vnni(isa: tuple[str, ...] | None = None) -> bool:
+    """Whether u8×s8 products accumulate in 32 bits with `isa`, this CPU's by default; AVX2 saturates in 16 bits."""
+    return not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(isa_flags() if isa is None else isa)
 
 
 def available_cpus() -> int:

@@ -13,8 +13,10 @@ import onnx  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 
 from export import run as export_module  # noqa: E402
-from export.calibration import choose_images, measure_ranges  # noqa: E402
-from export.graph import float_nodes  # noqa: E402
+from export import search as search_module  # noqa: E402
+from export.calibration import choose_images  # noqa: E402
+from export.graph import float_nodes, layers  # noqa: E402
+from export.ranges import METHODS, choose_ranges, collect  # noqa: E402
 from export.run import ExportOptions, export_run  # noqa: E402
 from export.to_fp16 import to_fp16  # noqa: E402
 from export.to_int8 import choose_target, to_int8  # noqa: E402
@@ -30,6 +32,7 @@ from kneeedge.preprocess import load_input  # noqa: E402
 from kneeedge.progress import Progress  # noqa: E402
 from kneeedge.session import Session  # noqa: E402
 from kneeedge.spec import Architecture, ModelSpec, PixelPath, TrainingRecord  # noqa: E402
+from kneeedge.summaries import gate_text  # noqa: E402
 from kneeedge.training.checkpoint import load_original, open_run, predict_logits  # noqa: E402
 from kneeedge.training.model import KneeVGG  # noqa: E402
 
@@ -70,8 +73,9 @@ def test_an_image_gets_the_same_answer_in_any_batch(variant):
 
 
 def test_probabilities_are_the_softmax_of_the_logits(variant):
-    outputs = Session(variant[0], "cpu").run(knees(3))
-    exponentials = np.exp(outputs.logits - outputs.logits.max(axis=1, keepdims=True))
+    session = Session(variant[0], "cpu")
+    outputs = session.run(knees(3))
+    exponentials = np.exp(outputs.logits / session.spec.temperature)
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(outputs.probabilities, expected, atol=1e-6)
 
@@ -87,7 +91,8 @@ def test_the_signature_is_the_contracts(variant):
     (image,) = model.graph.input
     dims = [dim.dim_param or dim.dim_value for dim in image.type.tensor_type.shape.dim]
     assert (image.name, image.type.tensor_type.elem_type, dims) == ("image", onnx.TensorProto.UINT8, ["N", 1, 64, 64])
-    assert [output.name for output in model.graph.output] == ["probabilities", "logits", "cam"]
+    names = ["probabilities", "logits", "cam"] + (["distance"] if Session(variant[0], "cpu").spec.novelty else [])
+    assert [output.name for output in model.graph.output] == names
     assert {output.type.tensor_type.elem_type for output in model.graph.output} == {onnx.TensorProto.FLOAT}
 
 
@@ -117,7 +122,8 @@ def test_int8_really_computes_in_int8(exported):
     model = onnx.load(exported["int8"])
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     weights = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    assert sum(kinds.get(name) == onnx.TensorProto.INT8 for name in weights) == 16
+    in_float = Session(exported["int8"], "cpu").spec.file.calibration.float_layers
+    assert sum(kinds.get(name) == onnx.TensorProto.INT8 for name in weights) == 16 - len(in_float)
     assert not any(node.op_type == "Relu" for node in model.graph.node)
     assert exported["int8"].stat().st_size < 0.5 * exported["fp32"].stat().st_size
 
@@ -130,7 +136,8 @@ def test_fp16_really_holds_fp16(exported):
 
 def test_fp16_casts_once_in_and_once_out(exported):
     casts = [node for node in onnx.load(exported["fp16"]).graph.node if node.op_type == "Cast"]
-    assert len(casts) == 3  # uint8 → fp32, fp32 → fp16, fp16 → fp32
+    has_distance = Session(exported["fp16"], "cpu").spec.novelty is not None
+    assert len(casts) == 3 + has_distance  # uint8 → fp32, fp32 → fp16, fp16 → fp32 for the head and for the distance
 
 
 @pytest.mark.parametrize("target", ["x86", "x86-no-vnni", "arm", "tensorrt"])
@@ -138,7 +145,8 @@ def test_every_int8_target_loads_and_answers(original, phantoms, target):
     model, spec = original
     graph = to_onnx(model, spec)
     samples = scan(phantoms).split("train")[:20]
-    quantised = to_int8(graph, measure_ranges(graph, samples, spec.pixel_path, QUIET), target)
+    histograms = collect(graph, samples, spec.pixel_path, QUIET)
+    quantised = to_int8(graph, choose_ranges(histograms, "minmax", target == "tensorrt"), target)
     import onnxruntime
 
     session = onnxruntime.InferenceSession(quantised.SerializeToString())
@@ -158,29 +166,14 @@ def test_ranges_are_those_of_the_activations(original, phantoms):
     model, spec = original
     graph = to_onnx(model, spec)
     samples = scan(phantoms).split("train")[:6]
-    ranges = measure_ranges(graph, samples, spec.pixel_path, QUIET)
+    ranges = choose_ranges(collect(graph, samples, spec.pixel_path, QUIET), "minmax")
     images = torch.from_numpy(np.stack([load_input(sample.path, spec.pixel_path) for sample in samples])[:, None])
-    normalised = model.normalise(images)
+    with torch.no_grad():
+        normalised = model.normalise(images)
+        last = model.features(normalised)  # max-pooling, which ends it, keeps the largest value
     first = next(node for node in graph.graph.node if node.op_type == "Conv").input[0]
-    low, high = (float(np.squeeze(bound)) for bound in ranges[first].range_value)
-    assert low == pytest.approx(normalised.min().item(), abs=1e-4)
-    assert high == pytest.approx(normalised.max().item(), abs=1e-4)
-
-
-def test_ranges_need_no_more_memory_for_more_images(original, phantoms):
-    """Python's own allocations, which hold whatever the calibrator keeps of each image."""
-    import tracemalloc
-
-    model, spec = original
-    graph = to_onnx(model, spec)
-    samples = scan(phantoms).split("train")
-    peaks = []
-    for count in (10, 120):
-        tracemalloc.start()
-        measure_ranges(graph, samples[:count], spec.pixel_path, QUIET)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0]
+    assert ranges[first] == pytest.approx((normalised.min().item(), normalised.max().item()), abs=1e-4)
+    assert ranges[layers(graph)[-1].output][1] == pytest.approx(last.max().item(), abs=1e-4)
 
 
 def test_calibration_is_stratified_sorted_and_from_train_alone(phantoms):
@@ -189,8 +182,48 @@ def test_calibration_is_stratified_sorted_and_from_train_alone(phantoms):
     assert [sample.label for sample in chosen.samples].count(0) == 25
     assert [sample.name for sample in chosen.samples] == sorted(sample.name for sample in chosen.samples)
     assert {sample.split for sample in chosen.samples} == {"train"}
-    assert chosen.record() == choose_images(dataset, 50, seed=0).record()
-    assert chosen.record() != choose_images(dataset, 50, seed=1).record()
+    assert chosen == choose_images(dataset, 50, seed=0)
+    assert chosen != choose_images(dataset, 50, seed=1)
+
+
+def test_recipes_are_compared_on_other_training_images_where_there_are_any(phantoms):
+    dataset = scan(phantoms)
+    chosen = choose_images(dataset, 50, seed=0, n_scored=40)
+    assert not {sample.name for sample in chosen.samples} & {sample.name for sample in chosen.scored}
+    assert {sample.split for sample in chosen.scored} == {"train"}
+    assert [sample.label for sample in chosen.scored].count(0) == 20
+    everything = choose_images(dataset, 1000, seed=0, n_scored=40)
+    assert {sample.name for sample in everything.scored} < {sample.name for sample in everything.samples}
+
+
+def test_the_chosen_and_the_rejected_recipes_are_in_the_file_and_the_report(exported):
+    calibration = Session(exported["int8"], "cpu").spec.file.calibration
+    (chosen,) = [trial for trial in calibration.trials if trial.chosen]
+    assert (chosen.method, chosen.float_layers) == (calibration.method, calibration.float_layers)
+    assert {trial.method for trial in calibration.trials} == set(METHODS)
+    report = read_report(exported["int8"].parent)
+    assert next(file for file in report.files if file.report.precision == "int8").calibration == calibration
+    text = gate_text(report)
+    assert all(trial.method in text for trial in calibration.trials)
+    assert f"* {calibration.method}" in text
+
+
+def test_the_report_pairs_ranking_and_calibration_too(exported):
+    for file in read_report(exported["int8"].parent).files:
+        report = file.report
+        assert report.auroc_interval.low <= report.auroc_change <= report.auroc_interval.high
+        assert report.ece_interval.low <= report.ece_change <= report.ece_interval.high
+
+
+def test_a_ranking_that_saturated_probabilities_hide_is_seen(original):
+    """Every probability rounds to 1, and only the logits still rank."""
+    spec = original[1]
+    samples = tuple(Sample(Path(f"{i}.png"), f"{i}.png", "", "val", i % 2, "") for i in range(40))
+    margins = 800.0 + np.arange(40) * np.where(np.arange(40) % 2, 1, -1)
+    before = np.column_stack([np.zeros(40), margins])
+    after = np.column_stack([np.zeros(40), 1600 - margins])
+    report = pair(samples, before, after, spec, "int8", "cpu")
+    assert report.auroc_change == pytest.approx(-1.0)
 
 
 def test_a_calibration_image_that_is_held_out_too_is_refused(phantoms, tmp_path):
@@ -204,16 +237,16 @@ def test_the_gate_refuses_a_model_that_was_broken_on_purpose(trained_run, tmp_pa
     """The classes' weights are swapped in the int8 graph: it loads, runs, and answers the opposite."""
     shutil.copytree(trained_run, tmp_path / "run", symlinks=True)
     shutil.rmtree(tmp_path / "run/models", ignore_errors=True)
-    real = export_module.to_int8
+    real = search_module.to_int8
 
-    def broken(graph, ranges, target):
-        quantised = real(graph, ranges, target)
+    def broken(graph, ranges, target, float_layers):
+        quantised = real(graph, ranges, target, float_layers)
         head = next(t for t in quantised.graph.initializer if len(t.dims) == 4 and t.dims[0] == 2)
         head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head)[::-1].copy(), head.name))
         return quantised
 
-    monkeypatch.setattr(export_module, "to_int8", broken)
-    report = export_run(tmp_path / "run", ExportOptions(("fp32", "int8")), QUIET)
+    monkeypatch.setattr(search_module, "to_int8", broken)
+    report = export_run(tmp_path / "run", ExportOptions(("fp32", "int8"), search_minutes=0), QUIET)
     assert report.failed
     verdicts = {file.report.precision: file for file in report.files}
     assert (verdicts["fp32"].report.verdict, verdicts["int8"].report.verdict) == (PASS, FAIL)
@@ -228,8 +261,8 @@ def test_a_variant_that_answers_nan_is_set_aside_and_the_others_are_done(trained
     shutil.rmtree(tmp_path / "run/models", ignore_errors=True)
     real = export_module.to_fp16
 
-    def overflowing(graph):
-        half = real(graph)
+    def overflowing(graph, float_layers):
+        half = real(graph, float_layers)
         bias = next(t for t in half.graph.initializer if t.name.endswith("bias"))
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.float16("nan"), bias.name))
         return half
@@ -238,7 +271,7 @@ def test_a_variant_that_answers_nan_is_set_aside_and_the_others_are_done(trained
     with pytest.raises(
         NoAnswerError, match=r"rejected/narrow\.fp16\.onnx: fp16 gives no answers \(the network gave NaN"
     ):
-        export_run(tmp_path / "run", ExportOptions(tolerance=0.2), QUIET)
+        export_run(tmp_path / "run", ExportOptions(tolerance=0.2, search_minutes=0), QUIET)
     models = tmp_path / "run/models"
     assert [file.report.precision for file in read_report(models).files] == ["fp32", "int8"]
     assert (models / "rejected/narrow.fp16.onnx").is_file()
@@ -276,16 +309,6 @@ def test_the_classifier_head_exports_without_a_map(tmp_path):
         scaled = np.exp(logits / 2.0)
         np.testing.assert_allclose(probabilities, scaled / scaled.sum(axis=1, keepdims=True), atol=1e-5)
     assert len(float_nodes(graph)) < 10
-
-
-def test_a_weight_beyond_fp16_is_refused_not_clamped(original):
-    graph = to_onnx(*original)
-    tensor = next(t for t in graph.graph.initializer if t.name.startswith("features"))
-    weights = numpy_helper.to_array(tensor).copy()
-    weights.flat[0] = 70000.0
-    tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
-    with pytest.raises(ConfigError, match="reaches 70000, beyond fp16"):
-        to_fp16(graph)
 
 
 def change(n: int, lost: int, gained: int):
