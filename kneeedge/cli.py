@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kneeedge import __version__
+from kneeedge.cli_audit import audit
 from kneeedge.cli_train import train
 from kneeedge.console import (
     BatchSize,
@@ -31,6 +32,7 @@ app = typer.Typer(
     help=f"Labelled knee X-rays to a verified edge model. {DISCLAIMER}",
 )  # fmt: skip
 
+app.command(rich_help_panel=MAKE)(audit)
 app.command(rich_help_panel=MAKE)(train)
 
 
@@ -60,6 +62,9 @@ def export(
     tolerance: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Accuracy a variant may lose, as a share (default 0.01).")
     ] = None,
+    search_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Time for the search of the int8 recipe; 0: minmax, all layers in 8 bits.")
+    ] = 5.0,
     data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
     provider: Provider = "cpu",
     json: Json = None,
@@ -73,7 +78,7 @@ def export(
 
     options = ExportOptions(
         tuple(name for name in precision.split(",") if name), int8_target, calibration_images, tolerance, provider,
-        str(data) if data else None,
+        str(data) if data else None, search_minutes,
     )  # fmt: skip
     report = export_run(run or latest_run(), options, Progress(quiet))
     show(gate_text(report), report, json)
@@ -90,6 +95,9 @@ def infer(
     threads: Threads = None,
     out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
     heatmaps: Annotated[Path | None, typer.Option(help="Write class activation maps below this folder.")] = None,
+    answer_all: Annotated[
+        bool, typer.Option("--answer-all", help="Answer images unlike the training images too; they stay `abstain`.")
+    ] = False,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -102,7 +110,7 @@ def infer(
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     listing = find_images(paths)
-    predictor = Predictor(choice.path, provider, threads, batch_size)
+    predictor = Predictor(choice.path, provider, threads, batch_size, answer_all)
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)
@@ -117,6 +125,8 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="The .onnx file.")],
     data: Annotated[Path, typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…")],
     split: Annotated[str | None, typer.Option(help="Which split of DATA; test by default.")] = None,
+    prevalence: Annotated[float | None, typer.Option(help="PPV and NPV at this prevalence too, as 0.15.")] = None,
+    group_regex: Annotated[str | None, typer.Option(help="Finds the patient in a path, for the intervals.")] = None,
     provider: Provider = "auto",
     batch_size: BatchSize = None,
     threads: Threads = None,
@@ -128,7 +138,8 @@ def evaluate(
     from kneeedge.session import Session
     from kneeedge.summaries import evaluation_text
 
-    result = evaluate_model(Session(model, provider, threads), data, split, batch_size, Progress(quiet))
+    session = Session(model, provider, threads)
+    result = evaluate_model(session, data, split, batch_size, Progress(quiet), group_regex, prevalence)
     show(evaluation_text(result), result.as_record(), json)
 
 
@@ -149,20 +160,26 @@ def verify(
     reports = []
     for model in models:
         session = Session(model, provider, threads)
-        reports.append(verify_session(session, file_sha256(model), machine.cpu_model()))
+        reports.append(verify_session(session, file_sha256(model), machine.cpu_model(), machine.isa_flags()))
     show("\n".join(map(golden_text, reports)), reports, json)
     if not all(report.passed for report in reports):
         raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=DEVICE)
-def info(model: Annotated[Path, typer.Argument(help="The .onnx file.")], json: Json = None) -> None:
+def info(
+    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    card: Annotated[bool, typer.Option("--card", help="Print the model card that the file carries.")] = False,
+    json: Json = None,
+) -> None:
     """What a model file says of itself, and what can run it here."""
+    from kneeedge.card import card_in
     from kneeedge.session import Session, available_providers
     from kneeedge.summaries import info_text
 
     session = Session(model, "cpu")
-    show(info_text(session.spec, model, available_providers()), session.spec, json)
+    text = card_in(session) if card else info_text(session.spec, model, available_providers())
+    show(text, session.spec, json)
 
 
 @app.command(rich_help_panel=DEVICE)
@@ -181,6 +198,7 @@ def bench(
     """Speed beside accuracy: the PyTorch original and each variant, each in a fresh process."""
     from kneeedge.bench import BenchRequest
     from kneeedge.bench import bench as run_bench
+    from kneeedge.card import add_speed
     from kneeedge.choose import bench_subjects
     from kneeedge.report import bench_csv, bench_json, bench_table
 
@@ -188,10 +206,13 @@ def bench(
     request = BenchRequest(
         files, original, provider, threads, parse_sizes(batch_sizes), seconds, data=str(data) if data else None
     )
-    result = run_bench(request, Progress(quiet))
+    progress = Progress(quiet)
+    result = run_bench(request, progress)
     if csv:
         csv.write_text(bench_csv(result), encoding="utf-8")
     show_text(bench_table(result), bench_json(result), json)
+    if original:
+        progress(f"the figures are in {add_speed(Path(original), bench_json(result))} now")
 
 
 @app.command(rich_help_panel=MAKE)

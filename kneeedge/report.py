@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from kneeedge.errors import DataError
 from kneeedge.evaluation import Accuracy
+from kneeedge.intervals import Interval
 from kneeedge.machine import Environment
-from kneeedge.metrics import Interval
-from kneeedge.records import dump
+from kneeedge.records import dump, from_json
 from kneeedge.spec import DISCLAIMER
 
 ORIGINAL = "pytorch-fp32"
@@ -131,6 +133,16 @@ def bench_json(result: BenchResult) -> str:
     """The whole result with its raw samples: environment, results, advice, warnings."""
     measured = {"environment": result.environment, "results": result.results}
     return dump(measured | {"advice": advice(result), "warnings": result.warnings})
+
+
+def read_bench(path: Path) -> BenchResult:
+    """What `bench_json` wrote; raises DataError where it does not fit."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found.pop("advice", None)  # it is said anew from the rows
+        return from_json(BenchResult, json.dumps(found))
+    except (ValueError, AttributeError) as error:
+        raise DataError(path, f"no result of `kneeedge bench` ({error})", "remove it, or measure again") from error
 
 
 def bench_csv(result: BenchResult) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.metrics import Evaluation, classification_report
-from kneeedge.spec import DISCLAIMER, ModelSpec
+from kneeedge.scorecard import decision_line, figure_lines, probability_line
+from kneeedge.spec import DISCLAIMER, Calibration, HalfRange, ModelSpec
 
 if TYPE_CHECKING:  # what a command prints must not bring in what other commands run
     from kneeedge.evaluation import EvaluationReport
@@ -15,34 +16,24 @@ if TYPE_CHECKING:  # what a command prints must not bring in what other commands
 N_LISTED = 5
 
 
-def run_text(folder: Path, evaluations: dict[str, Evaluation], leaked: int) -> str:
-    """The end of `kneeedge train`."""
+def run_text(folder: Path, evaluations: dict[str, Evaluation], caveat: str = "") -> str:
+    """The end of `kneeedge train`; `caveat` says why its figures are too good, where they are."""
     lines = []
     for split, evaluation in evaluations.items():
-        lines += [f"{split}: {headline(evaluation)}", "", classification_report(evaluation), ""]
-    if leaked:
-        lines.append(f"LEAKY: {leaked} held-out images also stand in another split; all figures are too good")
+        lines += [f"{split}: {evaluation.n} images", "", classification_report(evaluation), ""]
+        lines += [*figure_lines(evaluation), decision_line(evaluation, split), probability_line(evaluation), ""]
+    if caveat:
+        lines.append(caveat)
     return "\n".join([*lines, f"run: {folder}   next: kneeedge export {folder}", DISCLAIMER])
-
-
-def headline(evaluation: Evaluation) -> str:
-    """Accuracy, sensitivity, specificity and AUROC, each with its 95 % interval."""
-    parts = [f"{evaluation.n} images"]
-    for name in ("accuracy", "sensitivity", "specificity", "auroc"):
-        value = getattr(evaluation, name)
-        if value is None:
-            continue
-        interval = evaluation.intervals.get(name)
-        span = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else ""
-        parts.append(f"{'AUROC' if name == 'auroc' else name} {value:.4f}{span}")
-    return ", ".join(parts)
 
 
 def gate_text(report: "ExportReport") -> str:
     """The gate's verdict on each variant, and the images whose answer changed."""
-    lines = []
+    lines = [report.caveat, ""] if report.caveat else []
     for file in report.files:
-        lines += [f"{file.report.verdict.upper()}  {file.path}  {file.size_mb:.1f} MB", *variant_lines(file.report), ""]
+        lines += [f"{file.report.verdict.upper()}  {file.path}  {file.size_mb:.1f} MB", *variant_lines(file.report)]
+        lines += half_lines(file.half_range) if file.half_range else []
+        lines += [*(trial_lines(file.calibration) if file.calibration else []), ""]
     return "\n".join([*lines, DISCLAIMER])
 
 
@@ -63,8 +54,19 @@ def variant_lines(report: "VerifyReport") -> list[str]:
             span = f"[{part.interval.low:+.4f}, {part.interval.high:+.4f}]"
             lines.append(f"  {name} change {part.delta:+.4f} {span} on {part.n} images")
     if report.auroc_change is not None:
-        lines.append(f"  AUROC change {report.auroc_change:+.5f}")
+        area = report.auroc_interval
+        span = f" [{area.low:+.5f}, {area.high:+.5f}]" if area else ""
+        lines.append(f"  AUROC change {report.auroc_change:+.5f}{span}")
+    ece = report.ece_interval
+    lines.append(f"  ECE change {report.ece_change:+.5f} [{ece.low:+.5f}, {ece.high:+.5f}]")
     lines.append(f"  logit change: mean {report.mean_abs_logit_change:.4g}, largest {report.max_abs_logit_change:.4g}")
+    if report.refusals:
+        refused = report.refusals
+        lines.append(
+            f"  unlike the training images: {refused.original} → {refused.variant} of {report.n} refused, "
+            f"{refused.changed} changed; distance change: mean {refused.mean_change:+.3g}, "
+            f"largest {refused.largest_change:.3g}"
+        )
     lines.append(f"  flips: {len(report.flips)}")
     cases = report.flips if report.flips or report.verdict == "pass" else report.largest[:N_LISTED]
     lines += [
@@ -77,11 +79,43 @@ def variant_lines(report: "VerifyReport") -> list[str]:
     return lines
 
 
+def half_lines(found: HalfRange) -> list[str]:
+    """Overflow and underflow as fp16 would have met them."""
+    lines = [
+        (
+            f"  largest activation on {found.n_images} training images: {found.largest:,.4g} in {found.largest_layer} "
+            f"(fp16 ends at 65,504)"
+        ),
+        (
+            f"  underflow: at most {found.flushed:.2g} of a layer's activations and {found.flushed_weights:.2g} "
+            f"of its weights become zero; {found.subnormal:.2g} lose digits ({found.subnormal_layer})"
+        ),
+    ]
+    return [*lines, f"  layers in fp32: {', '.join(found.float_layers) or 'none'}"]
+
+
+def trial_lines(found: Calibration) -> list[str]:
+    """Every int8 recipe that was tried, the least logit error first; * marks the chosen one."""
+    if not found.trials:
+        return [f"  int8 ranges: {found.method} over {found.n_images} training images; no other recipe was tried"]
+    rows = [("  recipe", "layers in float", "logit error", "× fp32 time", "flips", "verdict")]
+    for trial in sorted(found.trials, key=lambda one: one.logit_error):
+        latency = "" if trial.latency is None else f"{trial.latency:.2f}"
+        flips = "" if trial.flips is None else str(trial.flips)
+        layers = " ".join(trial.float_layers) or "none"
+        mark = "*" if trial.chosen else " "
+        rows.append((f"{mark} {trial.method}", layers, f"{trial.logit_error:.4f}", latency, flips, trial.verdict or ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, *(f"    no time for: {recipe}" for recipe in found.untried)]
+
+
 def infer_text(result: "FolderResult") -> str:
     """The end of `kneeedge infer`."""
     summary = result.summary
     counts = ", ".join(f"{count:,} {name}" for name, count in summary.counts.items())
-    lines = [f"{summary.n:,} images: {counts}; {summary.n_errors:,} errors"]
+    refused = f"; {summary.n_abstained:,} unlike the training images" if summary.n_abstained else ""
+    lines = [f"{summary.n:,} images: {counts}{refused}; {summary.n_errors:,} errors"]
     lines.append(
         f"{summary.images_per_second:.1f} images/s on {result.provider}, {summary.seconds:.1f} s, {summary.out}"
     )
@@ -95,14 +129,18 @@ def infer_text(result: "FolderResult") -> str:
 
 
 def evaluation_text(report: "EvaluationReport") -> str:
-    """The classification report, the confusion matrix and the headline figures."""
+    """The figures with their intervals, the classification report and the confusion matrix."""
     evaluation = report.evaluation
-    lines = [f"{report.model} on {report.split} ({report.provider})", headline(evaluation), ""]
+    lines = [f"{report.model} on {report.split} ({report.provider}): {evaluation.n} images"]
+    lines += [*figure_lines(evaluation), decision_line(evaluation, report.split), probability_line(evaluation), ""]
     lines += [classification_report(evaluation), "", *confusion_lines(evaluation), ""]
-    threshold = (
-        f"threshold {evaluation.threshold:g} on {evaluation.positive}" if len(evaluation.classes) == 2 else "argmax"
-    )
-    lines.append(f"{threshold}; ECE {evaluation.ece:.3f}, Brier {evaluation.brier:.3f}")
+    if report.n_abstained:
+        lines.append(
+            f"unlike the training images: {report.n_abstained} of {evaluation.n}, which `infer` does not answer "
+            f"(coverage {1 - report.n_abstained / evaluation.n:.4f}); all figures above count them"
+        )
+    if report.answered:
+        lines += [f"the {report.answered.n} others alone:", *figure_lines(report.answered)]
     if report.n_seen:
         lines.append(
             f"LEAKY: the model was trained or chosen on {report.n_seen} of these images; all figures are too good"
@@ -132,9 +170,9 @@ def golden_text(report: "GoldenReport") -> str:
         f"{report.max_change_from_file:.3g} to the exporting machine (allowed {report.device_tolerance:.3g}), "
         f"{report.max_change_from_original:.3g} to the original (allowed {report.original_tolerance:.3g})"
     )
-    if report.passed:
-        return text
-    return f"{text}; this device does not answer as the original did: use another provider or precision"
+    if not report.passed:
+        text += "; this device does not answer as the original did: use another provider or precision"
+    return f"{text}; {report.concern}" if report.concern else text
 
 
 def info_text(spec: ModelSpec, path: Path, providers: list[str]) -> str:
@@ -146,6 +184,7 @@ def info_text(spec: ModelSpec, path: Path, providers: list[str]) -> str:
         ("classes", ", ".join(spec.classes)),
         ("positive", f"{spec.positive}, threshold {spec.threshold:g} (rule: {spec.threshold_rule})"),
         ("temperature", f"{spec.temperature:g}"),
+        *_novelty_rows(spec),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}"),
         ("network", f"VGG {widths}, {arch.head} head{', batch norm folded' if arch.batch_norm else ''}"),
         ("trained on", ", ".join(f"{count:,} {split}" for split, count in training.n_images.items())),
@@ -155,11 +194,20 @@ def info_text(spec: ModelSpec, path: Path, providers: list[str]) -> str:
     for split, score in training.scores.items():
         area = "n/a" if score.auroc is None else f"{score.auroc:.4f}"
         rows.append((f"original, {split}", f"accuracy {score.accuracy:.4f}, AUROC {area} ({score.n} images)"))
-    if training.leaked:
-        rows.append(("LEAKY", f"{training.leaked} held-out images also stand in another split"))
+    rows.append(("splits", training.protocol))
+    if training.caveat:
+        rows.append(("LEAKY", training.caveat.removeprefix("LEAKY: ")))
     rows += _file_rows(spec)
     rows.append(("providers here", ", ".join(providers)))
     return "\n".join([*(f"{name:>16}  {value}" for name, value in rows), "", DISCLAIMER])
+
+
+def _novelty_rows(spec: ModelSpec) -> list[tuple[str, str]]:
+    found = spec.novelty
+    if found is None:
+        return [("abstains", "never")]
+    text = f"beyond distance {found.limit:.4g}, set on {found.n:,} {found.split} images to refuse {found.refused:.0%}"
+    return [("abstains", text), ("distance", found.method)]
 
 
 def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:
@@ -170,7 +218,8 @@ def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:
     rows.append(("opset", str(file.opset)))
     if file.calibration:
         part = file.calibration
-        rows.append(("int8", f"{file.int8_target}, {part.method} over {part.n_images} training images"))
+        kept = f", {' and '.join(part.float_layers)} in float" if part.float_layers else ""
+        rows.append(("int8", f"{file.int8_target}, {part.method} over {part.n_images} training images{kept}"))
     if file.verification:
         part2 = file.verification
         rows.append(

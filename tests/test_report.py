@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from kneeedge.evaluation import Accuracy
+from kneeedge.intervals import Interval
 from kneeedge.machine import Environment
-from kneeedge.metrics import Interval
 from kneeedge.report import (
     BenchResult,
     ColdStart,

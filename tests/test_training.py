@@ -43,8 +43,8 @@ def test_a_run_learns_the_phantoms(trained_run):
 def test_a_run_folder_holds_what_the_design_says(trained_run):
     names = {path.name for path in trained_run.iterdir()}
     assert {
-        "model.safetensors", "spec.json", "config.json", "split.csv", "history.csv", "metrics.json", "report.txt",
-        "curves.png", "confusion.png", "roc.png", "calibration.png", "samples.png",
+        "model.safetensors", "spec.json", "config.json", "split.csv", "history.csv", "metrics.json", "answers.csv",
+        "report.txt", "curves.png", "confusion.png", "roc.png", "calibration.png", "samples.png",
     } <= names  # fmt: skip
     assert not {"cache", "start.safetensors"} & names
     assert (trained_run.parent / "latest").resolve() == trained_run.resolve()
@@ -312,6 +312,8 @@ def test_the_paper_recipe_is_the_papers():
         ({"width": 0.5}, "ImageNet weights fit only the full width"),
         ({"val_fraction": 0.6, "test_fraction": 0.4}, "nothing to train on"),
         ({"freeze_blocks": 6}, "0 to 5"),
+        ({"threshold": "yuden"}, "--threshold yuden is no rule; give youden"),
+        ({"threshold": "sensitivity=2"}, "out of range"),
     ],
 )
 def test_options_out_of_range_name_the_option(changes, complaint):

@@ -2,39 +2,46 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from kneeedge import machine
+from kneeedge.card import write_card
 from kneeedge.choose import LATEST
-from kneeedge.dataset import (
-    Dataset,
-    assign_splits,
-    check_splits,
-    check_unchanged,
-    read_split,
-    scan,
-    write_split,
-)
+from kneeedge.dataset import Dataset, check_unchanged, read_split, write_split
+from kneeedge.decision import check_rule
 from kneeedge.errors import ConfigError, OutputExistsError
 from kneeedge.metrics import Evaluation
 from kneeedge.progress import Progress, duration
-from kneeedge.spec import Architecture, PixelPath, default_positive
-from kneeedge.training.checkpoint import Run, RunRecord, read_record, read_weights, save_weights, write_record
+from kneeedge.spec import Architecture, PixelPath, TrainingRecord, default_positive
+from kneeedge.splits import check_splits
+from kneeedge.training.checkpoint import (
+    Run,
+    RunRecord,
+    read_record,
+    read_spec,
+    read_weights,
+    save_weights,
+    write_record,
+)
 from kneeedge.training.config import TrainConfig
 from kneeedge.training.data import (
+    ActivationStore,
     Batches,
     FileBatches,
     cache_activations,
     drop_cache,
     plan_cache,
     seconds_an_image,
+    views_wanted,
 )
 from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG, load_pretrained
+from kneeedge.training.prepare import gather, say_splits, split_data
 from kneeedge.training.score import score
 
 FASTER = 1.2
@@ -48,39 +55,40 @@ class TrainResult:
     run: Run
     evaluations: dict[str, Evaluation]
     "of the kept weights in fp32 on val and, where there is one, test"
-    leaked: int
-    "held-out images that, or whose patient, also stand in another split"
+    training: TrainingRecord
+    "as the spec carries it, with its protocol and what leaked"
+
+    @property
+    def leaked(self) -> int:
+        """Held-out images that, or whose copy or patient, also stand in another split."""
+        return self.training.leaked
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many images a run trains on and how many it only looks at."""
+
+    n_train: int
+    n_val: int
 
 
 def train(config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress) -> TrainResult:
     """Train a new run in `folder`, which must not be there yet."""
-    if folder.exists() and any(folder.iterdir()):
-        raise OutputExistsError(folder, f"give another --name, or go on with `kneeedge train --resume {folder}`")
-    root = Path(config.data).resolve()
-    dataset = assign_splits(scan(root, config.group_regex), config.val_fraction, config.test_fraction, config.seed)
+    check_new(folder)
+    gathered = gather(config, progress)
+    dataset, protocol = split_data(gathered.dataset, config)
     check_splits(dataset)
-    positive = config.positive or default_positive(dataset.classes)
-    if positive not in dataset.classes:
-        classes = ", ".join(dataset.classes)
-        raise ConfigError(f"--positive {positive} is no class of the data", f"choose one of {classes}")
-    say_data(dataset, positive, progress)
-    torch.manual_seed(config.seed)
-    n_frozen = choose_frozen(config)
-    model = build_model(config, len(dataset.classes), n_frozen)
-    origin = load_pretrained(model, config.weights)
-    bf16 = choose_bf16(model, config, progress)
-    record = RunRecord(
-        config=config, command=tuple(command), data_root=str(root), classes=dataset.classes, positive=positive,
-        weights_origin=origin, n_frozen_blocks=n_frozen, bf16=bf16,
-        n_views=choose_views(model, dataset, config, n_frozen, bf16, progress),
-        device="cuda" if torch.cuda.is_available() else "cpu", environment=machine.environment(),
-    )  # fmt: skip
+    say_splits(gathered, dataset, config, progress)
+    size = Size(len(dataset.split("train")), len(dataset.split("val")))
+    model, record = plan_run(config, dataset, size, command, progress)
+    record = replace(record, protocol=protocol, data_report=gathered.report_on(dataset))
     run = Run(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_split(dataset, run.split)
     save_weights(model, run.start)
-    write_record(run, record)
-    return _train(run, record, dataset, model, progress)
+    begin_run(run, record, dataset)
+    result = finish_run(run, record, dataset, model, progress)
+    link_latest(folder)
+    return result
 
 
 def resume(folder: Path, progress: Progress) -> TrainResult:
@@ -91,9 +99,77 @@ def resume(folder: Path, progress: Progress) -> TrainResult:
         raise ConfigError(f"{folder} is finished", "train a new run with `kneeedge train DATA`")
     dataset = read_split(run.split, Path(record.data_root), record.classes)
     check_unchanged(dataset.samples)
+    result = finish_run(run, record, dataset, start_model(run, record), progress)
+    if not record.protocol.startswith("fold "):
+        link_latest(folder)
+    return result
+
+
+def check_new(folder: Path) -> None:
+    """Raise OutputExistsError where `folder` holds anything."""
+    if folder.exists() and any(folder.iterdir()):
+        raise OutputExistsError(folder, f"give another --name, or go on with `kneeedge train --resume {folder}`")
+
+
+def plan_run(
+    config: TrainConfig, dataset: Dataset, size: Size, command: Sequence[str], progress: Progress
+) -> tuple[KneeVGG, RunRecord]:
+    """The network that training begins with, and the record of every choice, each `auto` decided."""
+    positive = config.positive or default_positive(dataset.classes)
+    if positive not in dataset.classes:
+        classes = ", ".join(dataset.classes)
+        raise ConfigError(f"--positive {positive} is no class of the data", f"choose one of {classes}")
+    progress(f"positive class: {positive}")
+    labels = np.array([sample.label for sample in dataset.split("val")])
+    check_rule(config.threshold, len(dataset.classes), labels == dataset.classes.index(positive))
+    torch.manual_seed(config.seed)
+    n_frozen = choose_frozen(config)
+    model = build_model(config, len(dataset.classes), n_frozen)
+    origin = load_pretrained(model, config.weights)
+    bf16 = choose_bf16(model, config, progress)
+    record = RunRecord(
+        config=config, command=tuple(command), data_root=str(dataset.root), classes=dataset.classes, positive=positive,
+        weights_origin=origin, n_frozen_blocks=n_frozen, bf16=bf16,
+        n_views=choose_views(model, size, config, bf16, progress),
+        device="cuda" if torch.cuda.is_available() else "cpu", environment=machine.environment(),
+    )  # fmt: skip
+    return model, record
+
+
+def begin_run(run: Run, record: RunRecord, dataset: Dataset) -> None:
+    """Write what a run is trained from; `run.start` must be there already."""
+    write_split(dataset, run.split)
+    write_record(run, record)
+
+
+def start_model(run: Run, record: RunRecord) -> KneeVGG:
+    """The network of a begun run with the weights that its training begins with."""
     model = build_model(record.config, len(record.classes), record.n_frozen_blocks)
     model.load_state_dict(read_weights(run.start, model))
-    return _train(run, record, dataset, model, progress)
+    return model
+
+
+def finish_run(
+    run: Run, record: RunRecord, dataset: Dataset, model: KneeVGG, progress: Progress,
+    store: ActivationStore | None = None,
+) -> TrainResult:  # fmt: skip
+    """Train a begun run to its end and score it; `store` is a cache that several runs share."""
+    config = record.config
+    torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))  # it does not know of quotas
+    batches = _batches(run, record, dataset, model, progress, store)
+    state = fit(model, batches, config, run, make_fabric(record.device, record.bf16), progress)
+    evaluations = score(run, record, dataset, state, batches, progress)
+    drop_cache(run.cache)
+    for leftover in (run.start, run.last):
+        leftover.unlink(missing_ok=True)
+    write_card(run.folder)
+    return TrainResult(run, evaluations, read_spec(run).training)
+
+
+def make_fabric(device: str, bf16: bool) -> Fabric:
+    """One device, in bf16 or fp32."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each precision
+    return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if bf16 else "32-true")
 
 
 def build_model(config: TrainConfig, n_classes: int, n_frozen: int) -> KneeVGG:
@@ -123,20 +199,19 @@ def choose_bf16(model: KneeVGG, config: TrainConfig, progress: Progress) -> bool
     return taken
 
 
-def choose_views(
-    model: KneeVGG, dataset: Dataset, config: TrainConfig, n_frozen: int, bf16: bool, progress: Progress
-) -> int:
+def choose_views(model: KneeVGG, size: Size, config: TrainConfig, bf16: bool, progress: Progress) -> int:
     """How many views' frozen activations to cache; 0 where nothing is frozen, a GPU is there or no view fits."""
+    n_frozen = choose_frozen(config)
     if n_frozen == 0 or torch.cuda.is_available():
         return 0
-    plan = plan_cache(model.eval(), len(dataset.split("train")), len(dataset.split("val")), config, bf16)
+    plan = plan_cache(model.eval(), size.n_train, size.n_val, config, bf16)
     frozen = "block 1 keeps its" if n_frozen == 1 else f"blocks 1 to {n_frozen} keep their"
     if plan.n_views == 0:
         progress(
             f"{frozen} weights; not one view fits --cache-gb {config.cache_gb:g}, so each epoch computes them anew"
         )
         return 0
-    n_images = len(dataset.split("train")) * plan.n_views + len(dataset.split("val"))
+    n_images = size.n_train * plan.n_views + size.n_val
     left = duration(n_images * seconds_an_image(model, config.size, bf16))
     fewer = f", fewer than the {config.views} asked for" if plan.n_views < config.views else ""
     progress(
@@ -144,22 +219,6 @@ def choose_views(
         f"{left}, and take {plan.gigabytes:.1f} GB of disk while training runs (--cache-gb {config.cache_gb:g})"
     )
     return plan.n_views
-
-
-def say_data(dataset: Dataset, positive: str, progress: Progress) -> None:
-    """What is in the data, what was left out, and what leaks."""
-    for split in dataset.counts():
-        labels = [sample.label for sample in dataset.split(split)]
-        counts = ", ".join(f"{labels.count(k):,} {name}" for k, name in enumerate(dataset.classes))
-        progress(f"{split}: {len(labels):,} images ({counts})")
-    progress(f"positive class: {positive}")
-    if dataset.others:
-        progress(f"left out, since they are no images: {len(dataset.others)} files, {dataset.others[0]} the first")
-    if leaked := dataset.leaked():
-        progress(
-            f"LEAK: {len(leaked)} images of val and test, or their patients, also stand in another split "
-            f"({leaked[0].name} the first); every held-out figure of this run is too good"
-        )
 
 
 def link_latest(folder: Path) -> None:
@@ -172,24 +231,13 @@ def link_latest(folder: Path) -> None:
     link.symlink_to(folder.name, target_is_directory=True)
 
 
-def _train(run: Run, record: RunRecord, dataset: Dataset, model: KneeVGG, progress: Progress) -> TrainResult:
-    config = record.config
-    torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))  # it does not know of quotas
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each precision
-    precision = "bf16-mixed" if record.bf16 else "32-true"
-    fabric = Fabric(accelerator=record.device, devices=1, precision=precision)  # type: ignore[arg-type]
-    batches = _batches(run, record, dataset, model, progress)
-    state = fit(model, batches, config, run, fabric, progress)
-    evaluations = score(run, record, dataset, state, progress)
-    drop_cache(run.cache)
-    for leftover in (run.start, run.last):
-        leftover.unlink(missing_ok=True)
-    link_latest(run.folder)
-    return TrainResult(run, evaluations, len(dataset.leaked()))
-
-
-def _batches(run: Run, record: RunRecord, dataset: Dataset, model: KneeVGG, progress: Progress) -> Batches:
-    splits, config = (dataset.split("train"), dataset.split("val")), record.config
+def _batches(
+    run: Run, record: RunRecord, dataset: Dataset, model: KneeVGG, progress: Progress, store: ActivationStore | None
+) -> Batches:
+    train, val, config = dataset.split("train"), dataset.split("val"), record.config
     if not record.n_views:
-        return FileBatches(*splits, config, PixelPath(config.size, config.fit))
-    return cache_activations(model.eval(), splits, record.n_views, config, run.cache, record.bf16, progress)
+        return FileBatches(train, val, config, PixelPath(config.size, config.fit))
+    if store is None:
+        wanted = views_wanted(train, val, record.n_views)
+        store = cache_activations(model.eval(), wanted, config, run.cache, record.bf16, progress)
+    return store.batches(train, val, config)

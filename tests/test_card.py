@@ -1,0 +1,91 @@
+"""The model card says what the run's own files say, and leaves to a person what a run cannot know."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kneeedge.card import CARD, add_speed, card, read_facts, table, write_card
+from kneeedge.claim import TOPICS, claim_rows
+from kneeedge.errors import CheckpointError, NotFoundError
+from kneeedge.spec import DISCLAIMER
+
+pytestmark = pytest.mark.torch
+
+
+def test_the_card_shows_every_figure_of_the_test_split_with_its_interval(trained_run: Path) -> None:
+    facts = read_facts(trained_run)
+    text = card(facts)
+    found = facts.evaluations["test"]
+    for name in ("accuracy", "sensitivity", "specificity"):
+        interval = found.intervals[name]
+        assert f"| {name} | {getattr(found, name):.4f} | {interval.low:.4f} to {interval.high:.4f} |" in text
+
+
+def test_the_card_counts_the_images_of_each_class_and_split(trained_run: Path) -> None:
+    facts = read_facts(trained_run)
+    train = facts.dataset.split("train")
+    counts = [sum(sample.label == k for sample in train) for k in (0, 1)]
+    assert f"| train | {counts[0]} | {counts[1]} | {len(train)} |" in card(facts)
+
+
+def test_a_leaky_run_says_so_in_its_card(trained_run: Path) -> None:
+    facts = read_facts(trained_run)
+    leaky = replace(facts, spec=replace(facts.spec, training=replace(facts.spec.training, leaked=7)))
+    assert "LEAKY: 7 held-out images" in card(leaky)
+    assert "LEAKY" not in card(facts)
+
+
+def test_the_disclaimer_stands_before_everything_else(trained_run: Path) -> None:
+    assert card(read_facts(trained_run)).splitlines()[2] == f"**{DISCLAIMER}**"
+
+
+def test_every_claim_item_is_there_once_and_only_a_person_answers_for_the_patients(trained_run: Path) -> None:
+    rows = claim_rows(read_facts(trained_run))
+    assert [row.item for row in rows] == list(range(1, 45)) == list(range(1, len(TOPICS) + 1))
+    by_item = {row.item: row.answer for row in rows}
+    assert [by_item[item] for item in (16, 33, 36)] == ["", "", ""]
+    assert by_item[19] == "folders, seed 0"
+
+
+def test_an_unfinished_run_has_no_card_and_says_what_to_do(trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(trained_run / "config.json", run)
+    with pytest.raises(NotFoundError, match="finish it"):
+        read_facts(run)
+
+
+def test_damaged_metrics_are_one_clear_error(trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("models"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["test"]["accuracy"]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(CheckpointError, match="accuracy"):
+        read_facts(run)
+
+
+def test_the_card_is_written_in_the_run_folder(trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("models", CARD))
+    assert write_card(run).read_text(encoding="utf-8").startswith("# Model card: ")
+
+
+def test_a_bar_in_a_cell_does_not_break_a_table() -> None:
+    assert table(["a"], [["x|y\nz"]]) == ["| a |", "| --- |", "| x\\|y z |"]
+
+
+def test_a_benchmark_puts_its_speed_into_the_card(trained_run: Path, tmp_path: Path) -> None:
+    from kneeedge.bench import BenchRequest, bench
+    from kneeedge.progress import Progress
+    from kneeedge.report import bench_json
+
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("models", CARD))
+    result = bench(BenchRequest(run=str(run), batch_sizes=(1,), seconds=0.2, min_runs=12), Progress(quiet=True))
+    text = add_speed(run, bench_json(result)).read_text(encoding="utf-8")
+    assert f"| run | pytorch-fp32 | cpu | {result.results[0].latency_ms.p50:.3g} | 1.00 |" in text
+    assert "Not measured yet" not in text
