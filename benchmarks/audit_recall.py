@@ -1,9 +1,9 @@
 """Recall of the duplicate search by kind of copy: python -m benchmarks.audit_recall [--data FOLDER] [--n 200]
 
 Copies of each kind are planted one kind at a time among the other images. A copy is found if the search pairs it
-with its original; any pair that is not planted and is not among the originals alone is a false alarm. Pairs among
-the originals are counted apart: in a real folder they may be true copies. `phash` is ImageHash's pHash over the image
-and its mirror image with Hamming distance at most 10, as a yardstick.
+with its original; a pair of a copy with another original is a false alarm. Pairs among the originals, which in a real
+folder may be true copies, are counted apart; pairs among the copies are not counted. `phash` is ImageHash's pHash over
+the image and its mirror image with Hamming distance at most 10, as a yardstick.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kneeedge.console import Json, Quiet, show_text
-from kneeedge.errors import MissingExtraError, NotFoundError
+from kneeedge.errors import MissingExtraError, NotFoundError, OutputExistsError
 from kneeedge.progress import Progress
 
 AUDIT_MODULES = ("scipy", "sklearn")
@@ -56,6 +56,8 @@ def check_folders(*files: Path | None) -> None:
     for file in files:
         if file and not file.parent.is_dir():
             raise NotFoundError(f"{file.parent}: no such folder", "make it, or name another")
+        if file and file.is_dir() and file != Path("-"):
+            raise OutputExistsError(file, "it is a folder; name a file")
 
 
 def require_audit() -> None:

@@ -12,6 +12,7 @@ from kneeedge.choose import RUNS
 from kneeedge.console import Json, Quiet, require_train, show
 from kneeedge.errors import ConfigError
 from kneeedge.progress import Progress
+from kneeedge.spec import PAPER as PAPER_SPLIT
 from kneeedge.training.config import TrainConfig, paper_recipe
 
 DEFAULTS = TrainConfig(data="")
@@ -89,7 +90,7 @@ def train(
     progress = Progress(quiet)
     if resume is None and data is None:
         raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
-    if resume is not None and (data is not None or given or name):
+    if resume is not None and (data is not None or given or name or recipe != DEFAULTS.recipe):
         raise ConfigError("--resume takes its choices from the stopped run", "leave out DATA and the other options")
     folder = resume or runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
     try:
@@ -115,13 +116,20 @@ def run_or_resume(config: TrainConfig | None, folder: Path, progress: Progress) 
         done = train_folds(config, folder, command, progress) if config else resume_folds(folder, progress)
         return folds_text(done.report, folder), done.report
     result = train(config, folder, command, progress) if config else resume(folder, progress)
-    return run_text(result.run.folder, result.evaluations, result.training.caveat), result.evaluations
+    caveat = result.training.caveat
+    record = {**result.evaluations, **({"caveat": caveat} if caveat else {})}
+    return run_text(result.run.folder, result.evaluations, caveat), record
 
 
 CONFIG_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe"))
 
 
 def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:
-    """The recipe's config with the options that were given."""
+    """The recipe's config with the options that were given; raises ConfigError where one would have no effect."""
+    shares = sorted({"val_fraction", "test_fraction"} & given.keys())
+    if given.get("split") == PAPER_SPLIT and shares:
+        raise ConfigError(f"--split paper has sizes of its own, not --{shares[0].replace('_', '-')}", "leave it out")
+    if given.get("folds") and "test_fraction" in given:
+        raise ConfigError("--folds K tests each image once, whatever --test-fraction says", "leave it out")
     base = TrainConfig(data=data, recipe=recipe)
     return dataclasses.replace(paper_recipe(base) if recipe == "paper" else base, **given)

@@ -48,7 +48,7 @@ class Dataset:
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     others: tuple[Path, ...] = ()
-    "files that are no images"
+    "files that are no images, and what stands beside the folders of splits and classes"
 
     def split(self, name: str) -> tuple[Sample, ...]:
         return tuple(sample for sample in self.samples if sample.split == name)
@@ -86,11 +86,11 @@ def scan(root: Path, group_regex: str | None = None) -> Dataset:
         raise DataError(root, f"it has {split_folders[0]}/ but no train/", "add train/, or give the folder of classes")
     classes = _class_folders(root / "train" if split_folders else root)
     samples: list[Sample] = []
-    others: list[Path] = []
+    others = _beside(root, split_folders or classes)
     for split in split_folders or [""]:
         found, rest = labelled_images(root / split, classes, split or "train", group_regex)
         samples += [replace(sample, name=f"{split}/{sample.name}" if split else sample.name) for sample in found]
-        others += rest
+        others += [*(_beside(root / split, classes) if split else ()), *rest]
     return Dataset(root, classes, tuple(sorted(samples, key=lambda s: s.name)), tuple(others))
 
 
@@ -171,6 +171,11 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _beside(folder: Path, wanted: Sequence[str]) -> list[Path]:
+    """What `folder` holds beside the folders that are wanted, but for hidden entries."""
+    return sorted(entry for entry in folder.iterdir() if entry.name not in wanted and not entry.name.startswith("."))
+
+
 def _hash_and_decode(sample: Sample) -> str | ImageError:
     try:
         read_grey(sample.path, 32)
@@ -189,6 +194,7 @@ def patient_of(name: str, pattern: str | None) -> str:
         match = re.search(pattern, name)
     except re.error as error:
         raise DataError(name, f"--group-regex {pattern!r} is no regular expression ({error})", "correct it") from error
-    if match is None:
+    patient = match and (match.group(1) if match.re.groups else match.group())
+    if not patient:  # a group that may be empty would leave patients apart in silence
         raise DataError(name, f"--group-regex {pattern!r} finds no patient in this path", "make it match every file")
-    return match.group(1) if match.re.groups else match.group()
+    return patient

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kneeedge.audit.pairs import connected
 from kneeedge.dataset import SPLITS, Dataset, Sample
 from kneeedge.errors import DataError
 
@@ -17,20 +18,10 @@ def join_groups(dataset: Dataset, others: Mapping[str, str]) -> Dataset:
     Groups that share an image, however many steps apart, become one, which bears the first of their names in order.
     Images that `others` lacks keep their group.
     """
-    parent = {sample.group: sample.group for sample in dataset.samples}
-
-    def root(group: str) -> str:
-        while parent[group] != group:
-            parent[group] = parent[parent[group]]
-            group = parent[group]
-        return group
-
     first: dict[str, str] = {}
-    for sample in dataset.samples:
-        if (other := others.get(sample.name)) is not None:
-            low, high = sorted((root(sample.group), root(first.setdefault(other, sample.group))))
-            parent[high] = low
-    return replace(dataset, samples=tuple(replace(s, group=root(s.group)) for s in dataset.samples))
+    links = [(s.group, first.setdefault(others[s.name], s.group)) for s in dataset.samples if s.name in others]
+    joined = connected((sample.group for sample in dataset.samples), links)
+    return replace(dataset, samples=tuple(replace(s, group=joined[s.group]) for s in dataset.samples))
 
 
 def named_groups(dataset: Dataset, table: Mapping[str, str], where: Path) -> Dataset:
@@ -94,7 +85,8 @@ def paper_split(dataset: Dataset, seed: int) -> Dataset:
 def make_folds(dataset: Dataset, n_folds: int, val_fraction: float, seed: int) -> tuple[Dataset, ...]:
     """K datasets of all images, each with another K-th as its test; groups stay together, classes in proportion.
 
-    `val_fraction` of what is left is drawn, by group too, for validation. Raises DataError with fewer groups than K.
+    `val_fraction` of what is left is drawn, by group too, for validation. Raises DataError with fewer groups than K, or
+    where a fold would have nothing to test.
     """
     samples = pool(dataset).samples
     n_groups = len({sample.group for sample in samples})
@@ -108,6 +100,8 @@ def make_folds(dataset: Dataset, n_folds: int, val_fraction: float, seed: int) -
         rng = np.random.default_rng([seed, k])
         split_of = draw_by_group(rest, {"train": 1.0 - val_fraction, "val": val_fraction}, rng)
         placed = (replace(sample, split=split_of.get(sample.group, "test")) for sample in samples)
+        if len(rest) == len(samples):
+            raise DataError(dataset.root, f"fold {k + 1} of {n_folds} has no image to test", "lower --folds")
         folds.append(replace(dataset, samples=tuple(placed)))
     return tuple(folds)
 

@@ -139,6 +139,23 @@ def test_files_outside_the_class_folders_are_said(data):
     assert found(data)[kinds.OTHERS].cases == ("loose.png",)
 
 
+def test_a_folder_beside_the_splits_is_neither_a_split_nor_a_class(data):
+    (data / "valid/Healthy").mkdir(parents=True)
+    shutil.copy(data / HEALTHY, data / "valid/Healthy/again.png")
+    result = audit(data, None, None, QUIET)
+    said = {one.kind: one for one in findings(result)}
+    assert result.classes == ("Healthy", "Osteoporosis")
+    assert said[kinds.OTHERS].cases == ("valid/Healthy/again.png",)
+    assert not {kinds.CONFLICT, kinds.NO_CLASS} & set(said)
+    assert " none        0             0    1\n" in audit_text(result, findings(result))
+
+
+def test_images_that_the_table_of_patients_lacks_are_said(data, tmp_path):
+    table = tmp_path / "patients.csv"
+    table.write_text(f"path,patient\n{HEALTHY},P0\n")
+    assert len(found(data, None, table)[kinds.NO_PATIENT].cases) == 11
+
+
 def test_images_without_classes_are_searched_for_copies(tmp_path):
     for seed in range(3):
         paint(tmp_path / f"{seed}.png", phantom(seed, 0.5, 96))
@@ -252,6 +269,12 @@ def test_names_that_are_no_utf8_pass_through_every_output(data, tmp_path):
     assert "test/Healthy/kn\udce9e.png" in names
     assert "test/Healthy/kn\udce9e.png" in read_groups(groups)
     assert "kn\\udce9e.png" in page.read_text(encoding="utf-8")
+
+
+def test_a_folder_is_no_place_for_a_page(data, tmp_path):
+    result = run("", data, "--html", tmp_path)
+    assert result.exit_code == 1
+    assert "it is a folder; name a file" in result.output
 
 
 def test_without_the_extra_the_command_says_what_to_install(data):

@@ -104,6 +104,12 @@ def test_other_files_are_counted(flat):
     assert [path.name for path in scan(flat).others] == ["notes.txt"]
 
 
+def test_what_stands_outside_the_folders_of_splits_and_classes_is_counted(tmp_path):
+    make_images(tmp_path, ["train/a/1.png", "train/b/2.png", "train/3.png", "valid/a/4.png", "5.png"])
+    others = [path.relative_to(tmp_path).as_posix() for path in scan(tmp_path).others]
+    assert others == ["5.png", "valid", "train/3.png"]
+
+
 def test_a_changed_image_is_noticed(flat):
     dataset = scan(flat)
     check_unchanged(dataset.samples)
@@ -137,7 +143,10 @@ def test_a_split_without_a_class_is_refused(tmp_path):
         check_splits(assign_splits(scan(tmp_path), 0.1, 0.1, 0))
 
 
-@pytest.mark.parametrize(("regex", "complaint"), [("(", "no regular expression"), (r"X\d", "finds no patient")])
+@pytest.mark.parametrize(
+    ("regex", "complaint"),
+    [("(", "no regular expression"), (r"X\d", "finds no patient"), (r"(X\d)?", "finds no patient")],
+)
 def test_a_group_regex_that_does_not_serve_is_refused(flat, regex, complaint):
     with pytest.raises(DataError, match=complaint):
         scan(flat, regex)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kneeedge.audit.duplicates import BYTES, NEAR, PIXELS, Pair, find_pairs, groups
+from kneeedge.audit.duplicates import BYTES, MANY, NEAR, PIXELS, Pair, find_pairs, groups
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
 from kneeedge.phantom import phantom
 from kneeedge.progress import Progress
@@ -119,6 +119,15 @@ def test_a_near_copy_of_two_identical_files_pairs_with_both(knees: dict[str, Pix
     assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [
         ("a", "b", NEAR), ("a", "c", PIXELS), ("b", "c", NEAR),
     ]  # fmt: skip
+
+
+def test_many_identical_images_make_pairs_in_proportion(knees: dict[str, Pixels]) -> None:
+    grey = knees["knee-03"]
+    one = {f"a{i:03d}": grey for i in range(MANY + 1)}
+    other = {f"b{i:03d}": as_jpeg(grey, 60) for i in range(MANY + 1)}
+    pairs = search(one | other)
+    assert len({(pair.first, pair.second) for pair in pairs}) == len(pairs) == 2 * (2 * MANY - 1) + 2 * MANY + 1
+    assert len(set(groups([*one, *other], pairs).values())) == 1
 
 
 def test_blank_images_are_near_nothing(knees: dict[str, Pixels]) -> None:

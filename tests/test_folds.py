@@ -142,6 +142,7 @@ def leaky(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
     options = [
         "train", config.data, "--runs", str(folder.parent), "--name", "leaky", "--split", "paper", "--weights", "none",
         "--width", "0.07", "--size", "32", "--epochs", "1", "--precision", "32", "--freeze-blocks", "0",
+        "--json", str(folder.parent / "json"),
     ]  # fmt: skip
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
@@ -153,6 +154,7 @@ def leaky(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_the_paper_protocol_is_marked_leaky_in_the_command_output(leaky):
     assert "LEAKY: paper protocol" in (leaky.parent / "stdout").read_text()
     assert "LEAKY: " in (leaky.parent / "stderr").read_text()
+    assert json.loads((leaky.parent / "json").read_text())["caveat"].startswith("LEAKY: paper protocol")
 
 
 def test_the_paper_protocol_is_marked_leaky_in_the_run_folder(leaky):
@@ -325,6 +327,20 @@ def test_the_command_line_trains_folds_and_leaves_latest_alone(config, tmp_path)
 def test_options_of_the_split_that_contradict_are_refused(changes, complaint):
     with pytest.raises(ConfigError, match=complaint):
         TrainConfig(data="", **changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("DATA --split paper --val-fraction 0.3", "has sizes of its own, not --val-fraction; leave it out"),
+        ("DATA --folds 5 --test-fraction 0.3", "whatever --test-fraction says; leave it out"),
+        ("--resume RUN --recipe paper", "leave out DATA and the other options"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(options, complaint):
+    result = CliRunner().invoke(app, ["train", *options.split()])
+    assert result.exit_code == 2
+    assert complaint in result.output
 
 
 def test_the_leakage_study_claims_and_tests_both_protocols(flat, config):

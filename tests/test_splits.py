@@ -141,5 +141,10 @@ def test_more_folds_than_groups_are_refused():
         make_folds(make([("g", 0), ("g", 1), ("h", 0)]), 3, 0.15, 0)
 
 
+def test_a_fold_without_a_test_is_refused():
+    with pytest.raises(DataError, match="fold 6 of 6 has no image to test; lower --folds"):
+        make_folds(make([(f"g{i}", i % 2) for i in range(10)]), 6, 0.15, 0)
+
+
 def test_a_pool_forgets_the_split_folders():
     assert pool(make([("g", 0), ("h", 1)], split="test")).counts() == {"train": 2}

@@ -16,6 +16,8 @@ from kneeedge.progress import Progress
 
 MIN_SIMILARITY = 0.62
 "of the finest detail: one patient's two knees reach 0.61, other knees 0.3, copies 0.7 to 1"
+MANY = 32
+"identical images, from more than which not every two are a pair: 5,000 would make 12 million"
 _CHUNK, _N_PICTURES = 256, 1024  # at a time in a pool; kept for further comparisons, 128 KB each
 __all__ = ["BYTES", "MIN_SIMILARITY", "NEAR", "PIXELS", "Pair", "find_pairs", "groups"]
 
@@ -28,6 +30,7 @@ def find_pairs(
 ) -> tuple[Pair, ...]:
     """Give every pair of copies found once, in order of names, each with its strongest kind.
 
+    Of more than MANY identical images each is paired with the first and with the one before it, not with all others.
     Near copies have fine detail that agrees to `min_similarity` or better. The answer does not depend on the order
     of the fingerprints.
     """
@@ -49,7 +52,8 @@ def _exact(same: list[list[Fingerprint]]) -> list[Pair]:
     pairs = []
     for members in same:
         for i, one in enumerate(members):
-            for other in members[i + 1 :]:
+            few = len(members) <= MANY or i == 0
+            for other in members[i + 1 :] if few else members[i + 1 : i + 2]:
                 kind = BYTES if one.sha256 == other.sha256 else PIXELS
                 pairs.append(Pair(one.name, other.name, kind, 1.0, f"same {kind}"))
     return pairs
@@ -80,8 +84,9 @@ def _near(same: list[list[Fingerprint]], progress: Progress, min_similarity: flo
 def _each(ones: list[Fingerprint], others: list[Fingerprint], match: Match) -> list[Pair]:
     """Give the pairs between two sets of pixel-identical images, of which the first ones match."""
     pairs = []
-    for one in ones:
-        for other in others:
+    few = len(ones) <= MANY and len(others) <= MANY
+    for i, one in enumerate(ones):
+        for other in others if few or i == 0 else others[:1]:
             first, second, way = (one, other, match) if one.name < other.name else (other, one, inverse(match))
             similarity = round(match.similarity, 4)
             pairs.append(Pair(first.name, second.name, NEAR, similarity, describe(first, second, way)))

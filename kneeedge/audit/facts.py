@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from kneeedge.images import WholeFile
 
@@ -63,7 +64,7 @@ def facts_of(file: WholeFile) -> Facts:
     """The facts of one file that has been read."""
     header, grey = file.header, file.grey
     height, width = grey.shape
-    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+    share = np.array(Image.fromarray(grey).histogram()) / grey.size
     levels = np.arange(256)
     mean = float(share @ levels)
     return Facts(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
 UNREADABLE, CONFLICT, LEAK, PATIENT_LEAK = "UNREADABLE", "LABEL CONFLICT", "LEAK", "PATIENT LEAK"
+NO_PATIENT = "NO PATIENT"
 COPIES, IMBALANCE, NO_CLASS = "COPIES", "IMBALANCE", "NO CLASS"
 SHORTCUT_FOUND, SHORTCUT_TEST = "SHORTCUT", "SHORTCUT TEST"
 SIZE, ASPECT, BLANK, BARS, TEXT, OTHERS = "SIZE", "ASPECT", "BLANK", "WHITE BAR", "WRITING", "NO IMAGE"
@@ -44,7 +45,7 @@ class Finding:
 
 def findings(audit: Audit) -> tuple[Finding, ...]:
     """All findings, the worst first."""
-    parts = (_faults, _copies, _shortcut, _classes, _outliers, _pictures, _others)
+    parts = (_faults, _patients, _copies, _shortcut, _classes, _outliers, _pictures, _others)
     found = [finding for part in parts for finding in part(audit)]
     return tuple(sorted(found, key=lambda finding: (FAULT, WARNING, NOTE).index(finding.severity)))
 
@@ -115,12 +116,22 @@ def _faults(audit: Audit) -> Iterable[Finding]:
         )  # fmt: skip
 
 
+def _patients(audit: Audit) -> Iterable[Finding]:
+    lost = tuple(image.name for image in audit.images if not image.patient)
+    if 0 < len(lost) < len(audit.images):
+        yield Finding(
+            NO_PATIENT, WARNING, f"{counted(len(lost), 'image')} whose patient is not known", lost,
+            "give all in the table (--patients), or a pattern for the rest (--group-regex)",
+        )  # fmt: skip
+
+
 def _copies(audit: Audit) -> Iterable[Finding]:
     told = {*audit.copies.conflicts, *audit.copies.leaks}
     rest = [pair for pair in audit.copies.pairs if pair not in told]
     if rest:
         yield Finding(
-            COPIES, WARNING, f"{counted(len(rest), 'pair')} of copies in one class and split", _told(audit, rest),
+            COPIES, WARNING, f"{counted(len(rest), 'pair')} of copies in one class and split, as far as known",
+            _told(audit, rest),
             "keep them on one side of every split: give the groups (--write-groups) to `kneeedge train --groups`",
         )  # fmt: skip
 
@@ -153,6 +164,8 @@ def _shortcut(audit: Audit) -> Iterable[Finding]:
 
 def _classes(audit: Audit) -> Iterable[Finding]:
     for split, counts in audit.counts.items():
+        if not split and len(audit.counts) > 1:
+            continue  # what lies beside the splits is told as OTHERS
         known = {name: counts[name] for name in audit.classes}
         where = f"{split}: " if split else ""
         if missing := [name for name, n in known.items() if n == 0]:

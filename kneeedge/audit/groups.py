@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kneeedge.audit.pairs import Pair, groups
+from kneeedge.audit.pairs import Pair, connected
 from kneeedge.errors import DataError, NotFoundError
 
 COLUMNS = ("path", "group")
@@ -17,10 +17,9 @@ def merge(names: Sequence[str], pairs: Iterable[Pair], patients: Mapping[str, st
     A group is named for its first patient, else for its first image. `patients` may lack names.
     """
     first: dict[str, str] = {}
-    links = list(pairs)
-    known = ((name, patients[name]) for name in names if patients.get(name))
-    links += [Pair(first.setdefault(patient, name), name, "patient", 1.0, "same patient") for name, patient in known]
-    joined = groups(names, links)
+    links = [(pair.first, pair.second) for pair in pairs]
+    links += [(first.setdefault(patients[name], name), name) for name in names if patients.get(name)]
+    joined = connected(names, links)
     title: dict[str, str] = {}
     for patient, name in sorted(first.items()):
         title.setdefault(joined[name], patient)

@@ -62,11 +62,14 @@ def list_folder(root: Path, group_regex: str | None = None, patients: Path | Non
 
 
 def _place(name: str, splits: Sequence[str]) -> tuple[str, str]:
-    """Split and class folder of a relative path; "" for each that it does not lie in."""
+    """Split and class folder of a relative path; "" for each that it does not lie in.
+
+    A folder beside train/, val/ and test/ is no class: `valid/Healthy` is in no split, and not of a class `valid`.
+    """
     folders = PurePosixPath(name).parts[:-1]
     split = folders[0] if folders and folders[0] in splits else ""
-    below = folders[1:] if split else folders
-    return split, below[0] if below else ""
+    below = folders[1:] if splits else folders
+    return split, below[0] if below and (split or not splits) else ""
 
 
 def _patients(

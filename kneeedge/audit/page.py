@@ -12,7 +12,7 @@ from kneeedge.audit.findings import Finding, counted, failed
 from kneeedge.audit.pairs import Pair
 from kneeedge.audit.run import Audit, AuditedImage
 from kneeedge.audit.shortcut import Separation, Shortcut
-from kneeedge.audit.text import copies_line, verdict
+from kneeedge.audit.text import copies_line, count_rows, verdict
 from kneeedge.images import read_grey
 from kneeedge.spec import DISCLAIMER
 
@@ -78,11 +78,8 @@ def audit_page(audit: Audit, found: Sequence[Finding]) -> str:
 def _counts(audit: Audit) -> str:
     if not audit.classes:
         return f"<p>{counted(len(audit.images), 'image')} without classes.</p>"
-    rows = [
-        (split or "all", *(f"{counts.get(name, 0):,}" for name in audit.classes), f"{sum(counts.values()):,}")
-        for split, counts in audit.counts.items()
-    ]
-    return _table(("split", *audit.classes, "all"), [tuple(map(escape, row)) for row in rows])
+    heads, *rows = count_rows(audit)
+    return _table(heads, [tuple(map(escape, row)) for row in rows])
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -131,12 +128,14 @@ def _facts(one: Separation) -> str:
 
 def _pairs(audit: Audit) -> list[str]:
     copies = audit.copies
-    bad = set(copies.conflicts) | set(copies.leaks)
+    conflicts, leaks = frozenset(copies.conflicts), frozenset(copies.leaks)
+    bad = conflicts | leaks
     ordered = sorted(copies.pairs, key=lambda pair: (pair not in bad, pair.similarity))
     if not ordered:
         return []
     images = {image.name: image for image in audit.images}
-    shown = [_pair(pair, audit, images) for pair in ordered[:N_PAIRS]]
+    root = Path(audit.data)
+    shown = [_pair(pair, pair in conflicts, pair in leaks, images, root) for pair in ordered[:N_PAIRS]]
     more = len(ordered) - N_PAIRS
     said = "Conflicts and leaks first; among them the least alike first, since those are to be judged by eye."
     left_out = f" {more:,} more pairs are not shown; --json lists all." if more > 0 else ""
@@ -144,13 +143,12 @@ def _pairs(audit: Audit) -> list[str]:
     return [title, f'<p class="soft">{said}{left_out}</p>', f'<div class="pairs">{"".join(shown)}</div>']
 
 
-def _pair(pair: Pair, audit: Audit, images: dict[str, AuditedImage]) -> str:
-    conflict, leak = pair in audit.copies.conflicts, pair in audit.copies.leaks
+def _pair(pair: Pair, conflict: bool, leak: bool, images: dict[str, AuditedImage], root: Path) -> str:
     tags = [f'<span class="tag">{escape(pair.how)}</span>']
     if pair.similarity < 1:
         tags.append(f'<span class="tag">similarity {pair.similarity:.3f}</span>')
     tags += ['<span class="tag bad">label conflict</span>'] * conflict + ['<span class="tag bad">leak</span>'] * leak
-    figures = "".join(_figure(images[name], Path(audit.data)) for name in (pair.first, pair.second))
+    figures = "".join(_figure(images[name], root) for name in (pair.first, pair.second))
     return f'<div class="pair{" bad" * (conflict or leak)}">{"".join(tags)}<div class="two">{figures}</div></div>'
 
 

@@ -23,6 +23,11 @@ class Pair:
 
 def groups(names: Sequence[str], pairs: Iterable[Pair]) -> dict[str, str]:
     """Map each name to its group: the first name, in order, of those joined to it by pairs."""
+    return connected(names, ((pair.first, pair.second) for pair in pairs))
+
+
+def connected(names: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Map each name to the first, in order, of all that links join to it, however many steps apart."""
     parent = {name: name for name in names}
 
     def root(name: str) -> str:
@@ -31,7 +36,7 @@ def groups(names: Sequence[str], pairs: Iterable[Pair]) -> dict[str, str]:
             name = parent[name]
         return name
 
-    for pair in pairs:
-        low, high = sorted((root(pair.first), root(pair.second)))
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
         parent[high] = low
-    return {name: root(name) for name in names}
+    return {name: root(name) for name in parent}

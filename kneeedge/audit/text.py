@@ -30,13 +30,19 @@ def count_lines(audit: Audit) -> list[str]:
     """Images by split and class, a table of plain text."""
     if not audit.classes:
         return [f"{counted(len(audit.images), 'image')}, not in two class folders or more: no labels to check"]
-    heads = ["split", *audit.classes, "all"]
+    rows = count_rows(audit)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def count_rows(audit: Audit) -> list[tuple[str, ...]]:
+    """The heads, then a row a split: its name, its images of each class, and all of them."""
+    no_split = "none" if len(audit.counts) > 1 else "all"
     rows = [
-        [split or "all", *(f"{counts.get(name, 0):,}" for name in audit.classes), f"{sum(counts.values()):,}"]
+        (split or no_split, *(f"{counts.get(name, 0):,}" for name in audit.classes), f"{sum(counts.values()):,}")
         for split, counts in audit.counts.items()
     ]
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [heads, *rows]]
+    return [("split", *audit.classes, "all"), *rows]
 
 
 def copies_line(audit: Audit) -> str:

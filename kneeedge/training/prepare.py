@@ -103,7 +103,8 @@ def say_splits(gathered: Gathered, dataset: Dataset, config: TrainConfig, progre
         counts = ", ".join(f"{labels.count(k):,} {name}" for k, name in enumerate(dataset.classes))
         progress(f"{split}: {len(labels):,} images ({counts})")
     if dataset.others:
-        progress(f"left out, since they are no images: {len(dataset.others)} files, {dataset.others[0]} the first")
+        what = f"{len(dataset.others):,} files or folders, {dataset.others[0]} the first"
+        progress(f"left out, since they are no images in a class folder: {what}")
     if pairs := leaks(gathered.pairs, dataset):
         progress(f"LEAK: {len(pairs):,} pairs of copies stand in two splits, {example(pairs[0])} the first")
     if leaked := dataset.leaked():
