@@ -52,7 +52,7 @@ class Histogram:
         self.counts += np.bincount(bins.astype(np.intp) + N_BINS, minlength=2 * N_BINS)
 
     def _widen(self, largest: float) -> None:
-        while self.exponent < math.frexp(largest)[1]:
+        while largest and self.exponent < math.frexp(largest)[1]:  # of 0 that is 0, which would make all bins coarse
             self.counts = np.pad(self.counts.reshape(-1, 2).sum(axis=1), N_BINS // 2)
             self.exponent += 1
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.calibration import N_IMAGES, choose_images, draw
+from export.calibration import N_IMAGES, CalibrationSet, choose_images, draw
 from export.graph import operators, opset, set_metadata
 from export.ranges import collect, load_chunks
 from export.search import Material, search
@@ -74,6 +74,7 @@ class ExportOptions:
             raise ConfigError(f"--precision {unknown[0]} is unknown", f"choose from {','.join(PRECISIONS)}")
         if not self.precisions:
             raise ConfigError("--precision names nothing", f"choose from {','.join(PRECISIONS)}")
+        choose_target(self.int8_target)
 
 
 class Exporter:
@@ -93,6 +94,9 @@ class Exporter:
     def export(self) -> ExportReport:
         """Make, verify and publish each variant asked for; at the end raises NoAnswerError for one without answers."""
         self.run.models.mkdir(exist_ok=True)
+        earlier = self._earlier()
+        if "int8" in self.options.precisions:
+            _ = self.calibration_set  # what it refuses is said before the work, not after
         files: list[ExportedFile] = []
         refused: list[NoAnswerError] = []
         for precision in (name for name in PRECISIONS if name in self.options.precisions):
@@ -100,7 +104,7 @@ class Exporter:
                 files.append(self.publish(precision))
             except ModelFileError as error:
                 refused.append(NoAnswerError(self._move(precision, FAIL), precision, error.problem))
-        kept = [file for file in self._earlier() if file.report.precision not in self.options.precisions]
+        kept = [file for file in earlier if file.report.precision not in self.options.precisions]
         order = sorted([*kept, *files], key=lambda file: PRECISIONS.index(file.report.precision))
         write_report(self.run.models, ExportReport(self.spec.name, tuple(order), self.spec.training.caveat))
         write_card(self.run.folder)
@@ -112,28 +116,33 @@ class Exporter:
         """Write one variant beside the others, or below `rejected/` where it fails the gate."""
         self.progress(f"{precision}: making the graph")
         built = self.build(precision)
-        graph, record, part = built.graph, built.record, self._part(precision)
-        report = built.report or self.gate(precision, graph)
-        save(graph, part, self.spec, record, {})
+        record, part = built.record, self._part(precision)
+        report = built.report or self.gate(precision, built.graph)
+        save(built.graph, part, self.spec, record, {})
         golden = golden_set(Session(part, self.options.provider), self.model, precision)
-        verification = Verification(
-            report.verdict, report.split, report.n, len(report.flips), report.original, report.variant,
-            report.max_abs_logit_change, report.mean_abs_logit_change, report.provider,
-        )  # fmt: skip
-        facts = dataclasses.replace(read_facts(self.run.folder), variants=(report,))
-        extra = {GOLDEN_KEY: to_metadata(golden), SEEN_KEY: seen_hashes(self.dataset), CARD_KEY: card(facts)}
-        save(graph, part, self.spec, dataclasses.replace(record, verification=verification), extra)
+        self.seal(part, built, golden, report)
         confirmed = verify(Session(part, self.options.provider), "", "")
         if not confirmed.passed:
             reason = (
                 f"the written file answers its own golden inputs otherwise (by {confirmed.max_change_from_file:.3g})"
             )
             report = dataclasses.replace(report, verdict=FAIL, reason=reason)
+            self.seal(part, built, golden, report)
         path = self._move(precision, report.verdict)
         where = str(path.relative_to(self.run.models))
         self.progress(f"{where}: {report.verdict} ({report.reason})")
         size = round(path.stat().st_size / 1e6, 2)
         return ExportedFile(where, file_sha256(path), size, report, record.calibration, record.half_range)
+
+    def seal(self, part: Path, built: Built, golden: GoldenSet, report: VerifyReport) -> None:
+        """Write the file with all that it says of itself, the gate's report included."""
+        verification = Verification(
+            report.verdict, report.split, report.n, len(report.flips), report.original, report.variant,
+            report.max_abs_logit_change, report.mean_abs_logit_change, report.provider,
+        )  # fmt: skip
+        facts = dataclasses.replace(read_facts(self.run.folder), variants=(report,))
+        extra = {GOLDEN_KEY: to_metadata(golden), SEEN_KEY: seen_hashes(self.dataset), CARD_KEY: card(facts)}
+        save(built.graph, part, self.spec, dataclasses.replace(built.record, verification=verification), extra)
 
     def build(self, precision: str) -> Built:
         """The graph of one precision, without metadata, and its record."""
@@ -151,7 +160,7 @@ class Exporter:
     def build_int8(self) -> Built:
         """The int8 graph that the search found, for the target asked for."""
         target = choose_target(self.options.int8_target)
-        images = choose_images(self.dataset, self.options.n_calibration, self.spec.training.seed)
+        images = self.calibration_set
         check_unchanged(images.samples + images.scored)
         pixel_path, minutes = self.spec.pixel_path, self.options.search_minutes
         histograms = collect(self.fp32, images.samples, pixel_path, self.progress)
@@ -176,6 +185,11 @@ class Exporter:
         return dataclasses.replace(report, refusals=compare_refusals(self.spec.novelty, distances, outputs.distance))
 
     @cached_property
+    def calibration_set(self) -> CalibrationSet:
+        """The training images for int8."""
+        return choose_images(self.dataset, self.options.n_calibration, self.spec.training.seed)
+
+    @cached_property
     def fp32(self) -> onnx.ModelProto:
         return to_onnx(self.model, self.spec, self.gaussian)
 
@@ -191,10 +205,17 @@ class Exporter:
         return original_answers(self.model, self.gaussian, self.samples, pixel_path, what, self.progress)
 
     def _earlier(self) -> tuple[ExportedFile, ...]:
-        """What an earlier export reported, as far as it is still there."""
-        if not (self.run.models / REPORT).is_file():
+        """What an earlier export reported, as far as it is still there; another kneeedge's report is removed."""
+        report = self.run.models / REPORT
+        if not report.is_file():
             return ()
-        return tuple(file for file in read_report(self.run.models).files if (self.run.models / file.path).is_file())
+        try:
+            files = read_report(self.run.models).files
+        except ModelFileError as error:
+            self.progress(f"{report}: {error.problem}; it is written anew, without what was exported then")
+            report.unlink()
+            return ()
+        return tuple(file for file in files if (self.run.models / file.path).is_file())
 
     def _part(self, precision: str) -> Path:
         """Where a variant stands until its verdict is known."""

@@ -31,7 +31,7 @@ def pair(
 ) -> VerifyReport:  # fmt: skip
     """Hold the variant's logits (N, K) against the original's (N, K) on the same samples."""
     limit = TOLERANCE[precision] if tolerance is None else tolerance
-    labels = np.array([sample.label for sample in samples])
+    labels, groups = np.array([sample.label for sample in samples]), [sample.group for sample in samples]
     before, after = softmax(original, spec.temperature), softmax(variant, spec.temperature)
     decided = (spec.decide(before), spec.decide(after))
     changes = compare_groups(labels, *decided, spec.positive_index)
@@ -50,7 +50,8 @@ def pair(
     return VerifyReport(
         precision=precision, split=samples[0].split, provider=provider, n=len(samples),
         verdict=verdict, reason=reason, tolerance=limit,
-        original=evaluate(labels, before, spec).score(), variant=evaluate(labels, after, spec).score(),
+        original=evaluate(labels, before, spec, groups).score(),
+        variant=evaluate(labels, after, spec, groups).score(),
         changes=changes, auroc_change=area[0] if area else None, auroc_interval=area[1] if area else None,
         ece_change=ece_change, ece_interval=ece_interval,
         max_abs_logit_change=float(delta.max()), mean_abs_logit_change=float(delta.mean()),

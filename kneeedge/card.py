@@ -14,7 +14,7 @@ from kneeedge.gate import REPORT, VerifyReport, read_report
 from kneeedge.metrics import FIGURES, Evaluation
 from kneeedge.records import from_json
 from kneeedge.report import SINGLE, BenchResult, label, read_bench, times_as_fast
-from kneeedge.scorecard import OF_CLASS, TITLES, with_interval
+from kneeedge.scorecard import OF_CLASS, TITLES, figure_title, with_interval
 from kneeedge.session import Session
 from kneeedge.spec import CARD_KEY, DISCLAIMER, ModelSpec
 
@@ -131,11 +131,12 @@ def data_lines(facts: CardFacts) -> list[str]:
     lines = table(["split", *dataset.classes, "images", "groups"], rows)
     lines += ["", "A group is a patient where the patient is known, else an image with its copies.", ""]
     lines += [f"Splits: {training.protocol}. Hash of files, splits and classes: `{training.data_sha256}`.", ""]
-    honest = "No held-out image, nor a copy of one, nor its patient as far as known, stands in another split."
-    lines.append(f"**{training.caveat}.**" if training.caveat else honest)
     found = training.data_report
+    copy = "a copy of one" if found else "one with the same bytes"
+    honest = f"No held-out image, nor {copy}, nor its patient as far as known, stands in another split."
+    lines.append(f"**{training.caveat}.**" if training.caveat else honest)
     if found is None:
-        return [*lines, "", "The data was not audited for copies and label conflicts."]
+        return [*lines, "", "The data was not audited for altered copies and label conflicts."]
     return [
         *lines, "",
         (
@@ -155,14 +156,23 @@ def metric_lines(facts: CardFacts) -> list[str]:
             if value is not None:
                 span = f"{interval.low:.4f} to {interval.high:.4f}" if interval else "none"
                 method = found.interval_methods.get(name, "")
-                rows.append([TITLES.get(name, name), f"{value:.4f}", span, method])
-        rows += [["ECE", f"{found.ece:.4f}", "", ""], ["Brier score", f"{found.brier:.4f}", "", ""]]
+                rows.append([figure_title(name, found), f"{value:.4f}", span, method])
+        rows += error_rows(found)
         lines += [f"### {split}, {found.n:,} images, prevalence {found.prevalence:.3f}", ""]
         lines += [*table(["figure", "value", "95 % interval", "method"], rows), ""]
         if found.one_versus_rest:
             lines += [*table(["class against the rest", *(TITLES.get(n, n) for n in OF_CLASS)], class_rows(found)), ""]
         lines += [*table(["truth \\ answer", *found.classes], confusion_rows(found)), ""]
     return lines[:-1]
+
+
+def error_rows(found: Evaluation) -> list[list[str]]:
+    """Calibration error and Brier score, and where the temperature was fitted also those before."""
+    before, rows = found.uncalibrated, []
+    for title, name in (("ECE", "ece"), ("Brier score", "brier")):
+        value = f"{getattr(found, name):.4f}"
+        rows.append([title, f"{getattr(before, name):.4f} → {value}" if before else value, "", ""])
+    return rows
 
 
 def class_rows(found: Evaluation) -> list[list[str]]:

@@ -47,9 +47,10 @@ def data_answers(facts: "CardFacts") -> dict[int, str]:
     groups = len({sample.group for sample in facts.dataset.samples})
     n_images = len({sample.name for sample in facts.dataset.samples})
     counts = ", ".join(f"{count:,} {split}" for split, count in facts.dataset.counts().items())
+    left_out = "copies with two labels are left out" if facts.choices.get("drop_conflicts") else "none is left out"
     return {
         9: f"8-bit grey, {pixels.size}×{pixels.size}, {pixels.fit}; ImageNet mean and standard deviation, in the graph",
-        12: "an unreadable image stops training; none is left out",
+        12: f"an unreadable image stops training; {left_out}",
         19: f"{training.protocol}, seed {training.seed}",
         20: f"{groups:,} groups (patient where known, else copies of one image)"
         + (f"; broken by {training.leaked} held-out images" if training.leaked else ""),

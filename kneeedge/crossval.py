@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.metrics import Evaluation, evaluate
+from kneeedge.reliability import probability_errors
+from kneeedge.scorecard import TITLES, figure_title, score_figures
 from kneeedge.spec import DISCLAIMER, ModelSpec, Score
 
 FOLDS = "folds.json"
@@ -107,16 +109,20 @@ def pool_answers(folds: Sequence[FoldAnswers]) -> Evaluation:
     """The evaluation of all out-of-fold answers as one set.
 
     With two classes the log odds of each fold are moved so that its own threshold becomes 0.5: each image keeps the
-    answer that its model gave. An AUROC over several models ranks scores that are not on one scale (Forman and Scholz
-    2010, SIGKDD Explorations 12:49); the mean over the folds stands beside it.
+    answer that its model gave. Calibration error, Brier score and log loss are those of the probabilities as given. An
+    AUROC over several models ranks scores that are not on one scale (Forman and Scholz 2010, SIGKDD Explorations
+    12:49); the mean over the folds stands beside it.
     """
     spec = folds[0].spec
     labels = np.concatenate([fold.labels for fold in folds])
+    given = np.concatenate([fold.probabilities for fold in folds])
     groups = [group for fold in folds for group in fold.groups]
     if len(spec.classes) > 2:
-        return evaluate(labels, np.concatenate([fold.probabilities for fold in folds]), spec, groups)
-    moved = np.concatenate([_at_half(fold) for fold in folds])
-    return evaluate(labels, moved, replace(spec, threshold=0.5), groups)
+        return evaluate(labels, given, spec, groups)
+    at_half = replace(spec, threshold=0.5, threshold_rule="each fold's own, moved to 0.5")
+    moved = evaluate(labels, np.concatenate([_at_half(fold) for fold in folds]), at_half, groups)
+    errors = probability_errors(labels, given, spec.positive_index)
+    return replace(moved, ece=errors.ece, brier=errors.brier, log_loss=errors.log_loss)
 
 
 def folds_text(report: FoldsReport, folder: Path) -> str:
@@ -124,18 +130,17 @@ def folds_text(report: FoldsReport, folder: Path) -> str:
     n_folds, pooled = len(report.folds), report.pooled
     lines = [f"{n_folds} folds by group: {report.n_images:,} images, {report.n_groups:,} groups, each tested once", ""]
     for name, score in report.folds.items():
-        figures = (f"{_title(key)} {getattr(score, key):.4f}" for key in FIGURES if getattr(score, key) is not None)
-        lines.append(f"{name}: {score.n:,} images, {', '.join(figures)}")
+        lines.append(f"{name}: {score.n:,} images, {score_figures(score, FIGURES)}")
     lines.append("")
     for key, found in report.spread.items():
         span = f"{found.lowest:.4f} to {found.highest:.4f}"
-        lines.append(f"{_title(key)}: mean {found.mean:.4f}, standard deviation {found.sd:.4f}, {span}")
+        lines.append(f"{TITLES.get(key, key)}: mean {found.mean:.4f}, standard deviation {found.sd:.4f}, {span}")
     lines += ["", f"all {pooled.n:,} out-of-fold answers as one set, 95 % intervals:"]
     for key in FIGURES:
         value, interval = getattr(pooled, key), pooled.intervals.get(key)
         if value is not None:
             span = f" [{interval.low:.3f}, {interval.high:.3f}] ({pooled.interval_methods[key]})" if interval else ""
-            lines.append(f"  {_title(key)} {value:.4f}{span}")
+            lines.append(f"  {figure_title(key, pooled)} {value:.4f}{span}")
     lines += [
         "",
         "folds share training images: the spread understates what other data would change (Bengio and Grandvalet 2004)",
@@ -143,10 +148,6 @@ def folds_text(report: FoldsReport, folder: Path) -> str:
         DISCLAIMER,
     ]
     return "\n".join(lines)
-
-
-def _title(key: str) -> str:
-    return "AUROC" if key == "auroc" else key
 
 
 def _at_half(fold: FoldAnswers) -> NDArray[np.float64]:

@@ -93,6 +93,9 @@ def read_golden(session: Session) -> GoldenSet:
         raise SpecError(session.path, f"its golden answers are damaged: {error}") from error
     if not golden.cases:
         raise SpecError(session.path, "its golden set is empty")
+    lengths = {len(logits) for case in golden.cases for logits in (case.original_logits, case.file_logits)}
+    if lengths != {len(session.spec.classes)}:
+        raise SpecError(session.path, f"its golden answers are not of {len(session.spec.classes)} classes each")
     return golden
 
 

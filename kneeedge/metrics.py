@@ -14,6 +14,8 @@ from kneeedge.spec import ModelSpec, Score
 
 FIGURES = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auroc")
 "the figures of an evaluation that have an interval"
+SCORED = ("accuracy", "auroc", "sensitivity", "specificity")
+"those of a score"
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,14 @@ class Evaluation:
     "the errors at temperature 1, where the temperature was fitted and they were measured"
 
     def score(self) -> Score:
-        """The five figures a spec carries; its AUROC is the positive class's, with three classes too."""
+        """What a spec carries, with the intervals; its AUROC is the positive class's, with three classes too."""
         area = self.auroc_per_class.get(self.positive)
-        return Score(self.n, self.accuracy, area, self.sensitivity, self.specificity)
+        intervals = {name: self.intervals[name] for name in SCORED if name in self.intervals}
+        if self.one_versus_rest:
+            found = self.one_versus_rest[self.positive].auroc
+            intervals = {name: kept for name, kept in intervals.items() if name != "auroc"}
+            intervals |= {"auroc": found.interval} if found else {}
+        return Score(self.n, self.accuracy, area, self.sensitivity, self.specificity, intervals)
 
 
 def evaluate(

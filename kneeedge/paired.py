@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.intervals import LEVEL, Z_ONE_SIDED, Z_TWO_SIDED, Interval
-from kneeedge.reliability import CALIBRATION_BINS
+from kneeedge.reliability import CALIBRATION_BINS, confidence_gaps
 from kneeedge.roc import placements, variance_of_mean
 
 MOST_IMAGES = 10_000_000
@@ -126,26 +126,26 @@ def paired_calibration_change(
 
 
 def _binned_gaps(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N, B): each image's (right - confidence) in its bin of confidence, 0 in the others (Guo et al. 2017, eq. 3)."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = np.zeros((len(labels), CALIBRATION_BINS))
-    gaps[np.arange(len(labels)), bins] = right - confidence
-    return gaps
+    """(N, B): each image's gap in its bin of confidence, 0 in the others."""
+    bins, gaps = confidence_gaps(labels, probabilities)
+    spread = np.zeros((len(labels), CALIBRATION_BINS))
+    spread[np.arange(len(labels)), bins] = gaps
+    return spread
 
 
 def images_to_settle(change: PairedChange, tolerance: float) -> int | None:
-    """How many images would bring `worst_loss` to the tolerance if they changed at the rates of these.
+    """How many images would settle whether the loss is within the tolerance, if they changed at the rates of these.
 
-    It can be below `change.n`, where the matter is settled. None where the observed loss is itself the
-    tolerance or more, and where 10 million would not do.
+    They bring `worst_loss` to the tolerance, or the whole interval beyond it where the observed loss is. It can be
+    below `change.n`, where the matter is settled. None where the observed loss is the tolerance itself, and where 10
+    million would not do.
     """
-    if not -change.delta < tolerance:
-        return None
     gained, lost = change.gained / change.n, change.lost / change.n
 
     def settled(n: int) -> bool:
-        return _worst_loss(gained * n, lost * n, n) <= tolerance
+        if -change.delta < tolerance:
+            return _worst_loss(gained * n, lost * n, n) <= tolerance
+        return -tango(gained * n, lost * n, n).high > tolerance
 
     return _first(settled, MOST_IMAGES)
 

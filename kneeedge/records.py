@@ -31,11 +31,16 @@ def _plain(value: Any) -> Any:
 def from_json(cls: type[T], text: str | bytes) -> T:
     """The dataclass that `to_json` wrote. Raises ValueError, naming the field, where the text does not fit."""
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     built: T = _build(cls, data, cls.__name__)
     return built
+
+
+def _refuse_constant(name: str) -> None:
+    """Python reads NaN and Infinity, which JSON does not have; a NaN is within no tolerance and beyond none."""
+    raise ValueError(f"{name} is no number")
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

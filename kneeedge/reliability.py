@@ -48,11 +48,21 @@ def probability_errors(
 
 
 def expected_calibration_error(labels: NDArray[np.integer], probabilities: NDArray[np.float64]) -> float:
-    """Guo et al. 2017, eq. 3, with bins (0, 1/15], (1/15, 2/15], …, (14/15, 1]."""
-    answers, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=(answers == labels) - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    """Guo et al. 2017, eq. 3, with the bins of `confidence_gaps`."""
+    bins, gaps = confidence_gaps(labels, probabilities)
+    return float(np.abs(np.bincount(bins, weights=gaps, minlength=CALIBRATION_BINS)).sum() / len(labels))
+
+
+def confidence_gaps(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The bin of each image's largest probability (N,), of (0, 1/15] to (14/15, 1], and its gap (N,).
+
+    The gap is 1 where that class is the true one, else 0, less the probability.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.intp) - 1, 0, CALIBRATION_BINS - 1)
+    return bins, np.asarray(right - confidence, dtype=np.float64)
 
 
 def brier_score(labels: NDArray[np.integer], probabilities: NDArray[np.float64], positive: int) -> float:

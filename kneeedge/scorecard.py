@@ -1,9 +1,12 @@
 """An evaluation as lines of text: every figure with its 95 % interval, and how the intervals were computed."""
 
+from collections.abc import Sequence
+
 from kneeedge.decision import chosen_on
 from kneeedge.intervals import Estimate, Interval
 from kneeedge.metrics import FIGURES, Evaluation, OneVersusRest
 from kneeedge.prevalence import PredictiveValues
+from kneeedge.spec import Score
 
 TITLES = {"ppv": "PPV", "npv": "NPV", "auroc": "AUROC"}
 OF_CLASS = ("sensitivity", "specificity", "ppv", "npv", "auroc")
@@ -11,11 +14,9 @@ OF_CLASS = ("sensitivity", "specificity", "ppv", "npv", "auroc")
 
 def figure_lines(evaluation: Evaluation) -> list[str]:
     """Accuracy, sensitivity, specificity, PPV, NPV and AUROC; with more than two classes each against the rest too."""
-    more = len(evaluation.classes) > 2
     lines = []
     for name in FIGURES:
-        value, title = getattr(evaluation, name), TITLES.get(name, name)
-        title = f"mean {title}" if more and name == "auroc" else title
+        value, title = getattr(evaluation, name), figure_title(name, evaluation)
         shown = "none: no image could tell" if value is None else with_interval(value, evaluation.intervals[name])
         lines.append(f"  {title:<12} {shown}{_of_positive(name, evaluation)}")
     if evaluation.at_prevalence:
@@ -23,6 +24,12 @@ def figure_lines(evaluation: Evaluation) -> list[str]:
     for name, one in evaluation.one_versus_rest.items():
         lines += class_lines(name, one)
     return [*lines, f"  intervals: 95 %; {methods(evaluation)}"]
+
+
+def figure_title(name: str, evaluation: Evaluation) -> str:
+    """What to call one of FIGURES: the AUROC of more than two classes is the mean of theirs."""
+    mean = "mean " if name == "auroc" and len(evaluation.classes) > 2 else ""
+    return mean + TITLES.get(name, name)
 
 
 def prevalence_lines(found: PredictiveValues) -> list[str]:
@@ -77,6 +84,17 @@ def methods(evaluation: Evaluation) -> str:
 def with_interval(value: float, interval: Interval) -> str:
     """0.9725 [0.953, 0.984]."""
     return f"{value:.4f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def score_figures(score: Score, names: Sequence[str]) -> str:
+    """Those of its figures that a score has, each with its interval where it carries one."""
+    shown = []
+    for name in names:
+        value, interval = getattr(score, name), score.intervals.get(name)
+        if value is not None:
+            figure = with_interval(value, interval) if interval else f"{value:.4f}"
+            shown.append(f"{TITLES.get(name, name)} {figure}")
+    return ", ".join(shown)
 
 
 def _of_positive(name: str, evaluation: Evaluation) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.errors import SpecError
+from kneeedge.intervals import Interval
 from kneeedge.records import from_json, to_json
 
 FORMAT = 2
@@ -68,6 +69,8 @@ class Score:
     "0 to 1; recall of the positive class"
     specificity: float | None = None
     "0 to 1; share of the other classes not called positive"
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    "95 %; of accuracy, auroc, sensitivity and specificity, where they exist and were computed"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class DataReport:
     leaks: int
     "pairs of copies that stand in two splits"
     exact_pairs: int
-    "pairs with the same bytes or the same pixels"
+    "pairs with the same bytes or the same pixels; of more than 32 such images not every two make one"
     near_pairs: int
     "pairs that show one radiograph, mirrored, resized, cropped or otherwise changed"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.metrics import Evaluation, classification_report
-from kneeedge.scorecard import decision_line, figure_lines, probability_line
+from kneeedge.scorecard import decision_line, figure_lines, probability_line, score_figures
 from kneeedge.spec import DISCLAIMER, Calibration, HalfRange, ModelSpec
 
 if TYPE_CHECKING:  # what a command prints must not bring in what other commands run
@@ -132,7 +132,8 @@ def evaluation_text(report: "EvaluationReport") -> str:
     """The figures with their intervals, the classification report and the confusion matrix."""
     evaluation = report.evaluation
     lines = [f"{report.model} on {report.split} ({report.provider}): {evaluation.n} images"]
-    lines += [*figure_lines(evaluation), decision_line(evaluation, report.split), probability_line(evaluation), ""]
+    split = report.split if report.n_seen else ""  # a val that the model never saw did not choose its threshold
+    lines += [*figure_lines(evaluation), decision_line(evaluation, split), probability_line(evaluation), ""]
     lines += [classification_report(evaluation), "", *confusion_lines(evaluation), ""]
     if report.n_abstained:
         lines.append(
@@ -182,7 +183,7 @@ def info_text(spec: ModelSpec, path: Path, providers: list[str]) -> str:
     rows = [
         ("model", f"{spec.name}, {path.stat().st_size / 1e6:.1f} MB, {file.precision if file else 'checkpoint'}"),
         ("classes", ", ".join(spec.classes)),
-        ("positive", f"{spec.positive}, threshold {spec.threshold:g} (rule: {spec.threshold_rule})"),
+        ("positive", f"{spec.positive}, {_answer_rule(spec)}"),
         ("temperature", f"{spec.temperature:g}"),
         *_novelty_rows(spec),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}"),
@@ -192,14 +193,19 @@ def info_text(spec: ModelSpec, path: Path, providers: list[str]) -> str:
         ("recipe", f"{training.recipe}, weights {training.weights}, seed {training.seed}"),
     ]
     for split, score in training.scores.items():
-        area = "n/a" if score.auroc is None else f"{score.auroc:.4f}"
-        rows.append((f"original, {split}", f"accuracy {score.accuracy:.4f}, AUROC {area} ({score.n} images)"))
+        rows.append((f"original, {split}", f"{score_figures(score, ('accuracy', 'auroc'))} ({score.n} images)"))
     rows.append(("splits", training.protocol))
     if training.caveat:
         rows.append(("LEAKY", training.caveat.removeprefix("LEAKY: ")))
     rows += _file_rows(spec)
     rows.append(("providers here", ", ".join(providers)))
     return "\n".join([*(f"{name:>16}  {value}" for name, value in rows), "", DISCLAIMER])
+
+
+def _answer_rule(spec: ModelSpec) -> str:
+    if len(spec.classes) > 2:
+        return "answer: the most probable class"
+    return f"threshold {spec.threshold:g} (rule: {spec.threshold_rule})"
 
 
 def _novelty_rows(spec: ModelSpec) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 from kneeedge.card import CARD, add_speed, card, read_facts, table, write_card
 from kneeedge.claim import TOPICS, claim_rows
 from kneeedge.errors import CheckpointError, NotFoundError
-from kneeedge.spec import DISCLAIMER
+from kneeedge.spec import DISCLAIMER, DataReport
 
 pytestmark = pytest.mark.torch
 
@@ -36,6 +36,20 @@ def test_a_leaky_run_says_so_in_its_card(trained_run: Path) -> None:
     leaky = replace(facts, spec=replace(facts.spec, training=replace(facts.spec.training, leaked=7)))
     assert "LEAKY: 7 held-out images" in card(leaky)
     assert "LEAKY" not in card(facts)
+
+
+def test_a_run_without_an_audit_claims_nothing_of_altered_copies(trained_run: Path) -> None:
+    facts = read_facts(trained_run)
+    found = DataReport(1200, 0, 0, 0, 0)
+    audited = replace(facts, spec=replace(facts.spec, training=replace(facts.spec.training, data_report=found)))
+    assert "nor one with the same bytes, nor its patient" in card(facts)
+    assert "nor a copy of one, nor its patient" in card(audited)
+
+
+def test_the_card_shows_calibration_before_and_after_on_held_out_images(trained_run: Path) -> None:
+    facts = read_facts(trained_run)
+    found = facts.evaluations["test"]
+    assert f"| ECE | {found.uncalibrated.ece:.4f} → {found.ece:.4f} |" in card(facts)
 
 
 def test_the_disclaimer_stands_before_everything_else(trained_run: Path) -> None:

@@ -287,6 +287,28 @@ def test_a_later_export_keeps_the_other_variants_in_the_report(trained_run, tmp_
     assert [file.report.precision for file in report.files] == ["fp32", "fp16"]
 
 
+def test_the_report_of_another_kneeedge_is_written_anew(trained_run, tmp_path):
+    shutil.copytree(trained_run, tmp_path / "run", symlinks=True)
+    shutil.rmtree(tmp_path / "run/models", ignore_errors=True)
+    (tmp_path / "run/models").mkdir()
+    (tmp_path / "run/models/report.json").write_text('{"run": "narrow", "files": [], "unknown": 1}')
+    export_run(tmp_path / "run", ExportOptions(("fp32",)), QUIET)
+    assert [file.report.precision for file in read_report(tmp_path / "run/models").files] == ["fp32"]
+
+
+def test_images_that_cannot_calibrate_are_said_before_the_first_file(trained_run, tmp_path, monkeypatch):
+    shutil.copytree(trained_run, tmp_path / "run", symlinks=True)
+    shutil.rmtree(tmp_path / "run/models", ignore_errors=True)
+    monkeypatch.setattr(export_module.Exporter, "publish", lambda *_: pytest.fail("a file was begun"))
+
+    def refuse(*_):
+        raise DataError("x.png", "this calibration image also stands in val or test", "leave out int8")
+
+    monkeypatch.setattr(export_module, "choose_images", refuse)
+    with pytest.raises(DataError, match="also stands in val or test"):
+        export_run(tmp_path / "run", ExportOptions(), QUIET)
+
+
 def test_the_classifier_head_exports_without_a_map(tmp_path):
     torch.manual_seed(0)
     architecture = Architecture(tuple((16,) * len(block) for block in Architecture().channels), head="classifier")
@@ -368,6 +390,8 @@ def test_unknown_targets_and_precisions_are_refused():
         choose_target("npu")
     with pytest.raises(ConfigError, match="--precision int4 is unknown"):
         ExportOptions(("int4",))
+    with pytest.raises(ConfigError, match="--int8-target npu is unknown"):
+        ExportOptions(int8_target="npu")
 
 
 def test_a_folder_that_is_no_run_says_what_to_do(tmp_path):
@@ -379,3 +403,14 @@ def test_the_file_knows_the_images_it_was_trained_on(exported, phantoms):
     seen = json.loads(Session(exported["fp32"], "cpu").metadata["kneeedge.seen"])
     assert {split: len(hashes) for split, hashes in seen.items()} == {"train": 120, "val": 60}
     assert scan(phantoms).split("train")[0].sha256[:16] in seen["train"]
+
+
+def test_a_file_that_misses_its_own_golden_answers_says_fail_itself(trained_run, tmp_path, monkeypatch):
+    def missed(*given):
+        return dataclasses.replace(verify(*given), passed=False)
+
+    shutil.copytree(trained_run, tmp_path / "run", ignore=shutil.ignore_patterns("models"))
+    monkeypatch.setattr(export_module, "verify", missed)
+    assert export_run(tmp_path / "run", ExportOptions(("fp32",)), QUIET).failed
+    (path,) = (tmp_path / "run/models/rejected").iterdir()
+    assert Session(path, "cpu").spec.file.verification.verdict == FAIL

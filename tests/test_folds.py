@@ -242,7 +242,9 @@ def test_a_pooled_answer_is_that_of_the_images_own_model(crossed):
     specs = [dataclasses.replace(fold.spec, threshold=t) for fold, t in zip(answers, (0.2, 0.45, 0.9), strict=True)]
     moved = [dataclasses.replace(fold, spec=spec) for fold, spec in zip(answers, specs, strict=True)]
     expected = sum(np.trace(np.array(evaluate(fold.labels, fold.probabilities, fold.spec).confusion)) for fold in moved)
-    assert pool_answers(moved).accuracy == pytest.approx(expected / 37)
+    pooled, plain = pool_answers(moved), pool_answers(answers)
+    assert pooled.accuracy == pytest.approx(expected / 37)
+    assert (pooled.ece, pooled.brier, pooled.log_loss) == (plain.ece, plain.brier, plain.log_loss)
 
 
 def test_a_folder_of_folds_is_no_run_to_export(crossed):

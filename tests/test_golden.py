@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from kneeedge.cli import app
+from kneeedge.errors import SpecError
 from kneeedge.golden import int8_concern, verify
 from kneeedge.session import Session
 from kneeedge.spec import GOLDEN_KEY, SPEC_KEY
@@ -154,3 +155,10 @@ def test_a_golden_set_without_the_exporting_machine_is_read(model):
         golden.pop("isa", None)
 
     assert dataclasses.asdict(report_of(change_entry(model, GOLDEN_KEY, forget)))["file_isa"] == ()
+
+
+@pytest.mark.parametrize("logits", [[float("nan"), 0.0], [0.0]])
+def test_golden_answers_that_no_device_could_miss_are_refused(model, logits):
+    damaged = change_entry(model, GOLDEN_KEY, lambda golden: golden["cases"][0].update(file_logits=logits))
+    with pytest.raises(SpecError, match="golden answers are"):
+        report_of(damaged)

@@ -238,6 +238,9 @@ def test_score_carries_the_positive_classs_auroc():
     score = evaluate(labels, probabilities, make_spec(3, positive=2)).score()
     assert score.auroc == pytest.approx(reference.roc_auc_score(labels == 2, probabilities[:, 2]))
     assert score.n == len(labels)
+    area = delong_interval(labels == 2, probabilities[:, 2])
+    assert (score.intervals["auroc"].low, score.intervals["auroc"].high) == pytest.approx((area.low, area.high))
+    assert score.intervals["accuracy"] == wilson(round(score.accuracy * score.n), score.n)
 
 
 @pytest.mark.parametrize("only", [0, 1])

@@ -170,15 +170,20 @@ def test_images_to_settle_is_the_first_number_that_does(gained, lost, n):
     assert bounds[0] > 0.02 >= max(bounds[1:])
 
 
+@pytest.mark.parametrize(("gained", "lost", "n"), [(0, 3, 100), (2, 9, 300)])
+def test_a_loss_beyond_the_tolerance_is_settled_once_its_interval_is(gained, lost, n):
+    needed = images_to_settle(make_change(gained, lost, n), 0.02)
+    least = [-tango(gained / n * m, lost / n * m, m).high for m in (needed - 1, needed, 10 * needed)]
+    assert least[0] <= 0.02 < min(least[1:])
+
+
 def test_images_to_settle_is_no_more_than_settled_already():
     change = make_change(0, 0, 5000)
     assert change.worst_loss <= 0.01
     assert images_to_settle(change, 0.01) <= change.n
 
 
-@pytest.mark.parametrize(
-    ("gained", "lost", "tolerance"), [(0, 2, 0.02), (0, 3, 0.02), (0, 0, 0.0), (2, 2, 1e-6), (0, 0, math.nan)]
-)
+@pytest.mark.parametrize(("gained", "lost", "tolerance"), [(0, 2, 0.02), (0, 0, 0.0), (2, 2, 1e-6), (0, 0, math.nan)])
 def test_what_no_number_of_images_settles_has_none(gained, lost, tolerance):
     assert images_to_settle(make_change(gained, lost, 100), tolerance) is None
 

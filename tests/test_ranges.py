@@ -46,6 +46,13 @@ def test_counts_are_the_same_for_any_chunks_in_any_order(heavy_tailed, n_chunks)
         assert (some.exponent, some.low, some.high) == (whole.exponent, whole.low, whole.high)
 
 
+def test_a_chunk_of_zeros_alone_makes_no_bin_coarser(heavy_tailed):
+    small, zeros = heavy_tailed * 1e-3, np.zeros(5, np.float32)
+    whole, apart = histogram_of(np.append(small, zeros)), histogram_of(zeros, small)
+    assert whole.exponent == apart.exponent < 0
+    assert np.array_equal(whole.counts, apart.counts)
+
+
 def test_counts_are_numpys(heavy_tailed):
     histogram = histogram_of(heavy_tailed - 1)
     half = len(histogram.counts) // 2

@@ -51,6 +51,12 @@ def test_what_does_not_fit_is_refused_by_its_field(text, complaint):
         from_json(Outer, text)
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_not_read_as_one(word):
+    with pytest.raises(ValueError, match=f"{word} is no number"):
+        from_json(Outer, to_json(Outer("", Inner(1), (), 0.5)).replace("0.5", word))
+
+
 def test_nan_is_no_json():
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json(Outer("", Inner(1), (), float("nan")))
