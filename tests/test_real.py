@@ -42,7 +42,9 @@ def models(real_data: Path, subset: Path) -> dict[str, Path]:
         data=str(subset), weights=str(real_data.parent / WEIGHTS), views=2, epochs=6, patience=0, ema=0.0
     )
     train(config, subset.parent / "runs/real", [], QUIET)
-    report = export_run(subset.parent / "runs/real", ExportOptions(n_calibration=40, tolerance=0.2), QUIET)
+    report = export_run(
+        subset.parent / "runs/real", ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.5), QUIET
+    )
     return {file.report.precision: subset.parent / "runs/real/models" / file.path for file in report.files}
 
 
