@@ -244,7 +244,8 @@ def main() -> None:
     gathered, results = study(config, given.seeds, given.n, Progress())
     print(table(results))
     if given.json:
-        record = {"environment": environment(), "config": config, "data_report": gathered.data_report}
+        named = replace(config, data=Path(given.data).name, weights=Path(given.weights).name)  # not where they lie
+        record = {"environment": environment(), "config": named, "data_report": gathered.data_report}
         groups = len({sample.group for sample in gathered.dataset.samples})
         record |= {"n_images": len(gathered.dataset.samples), "n_groups": groups}
         given.json.write_text(dump(record | {"results": [asdict(r) for r in results]}) + "\n", encoding="utf-8")
