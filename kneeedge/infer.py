@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kneeedge import machine
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
 from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
@@ -15,16 +16,19 @@ from kneeedge.memory import BatchRunner
 from kneeedge.predictions import ABSTAIN, ERROR, OK, Answer, Prediction, write_predictions
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
-from kneeedge.reading import DECODING, READING, RUNNING, Pixels, StageClock, read_batches
+from kneeedge.reading import DECODING, READING, RUNNING, Pixels, StageClock, in_order, read_batches
 from kneeedge.session import Outputs, Session
 from kneeedge.spec import ModelSpec
 
+MANY = 16
+"images a core from which on the cores work apart"
 DEFAULT_BATCH = {"cpu": 4, "cuda": 64, "tensorrt": 64}
 
 
 class Predictor:
     """A model file, ready to answer: `Predictor("model.onnx").predict("xray.png")`.
 
+    Where `n_images` are many, each CPU core answers batches of its own: cores that share a batch wait for each other.
     With `answer_all` an image unlike the training images is answered all the same; its status stays `abstain`.
     """
 
@@ -35,10 +39,14 @@ class Predictor:
         threads: int | None = None,
         batch_size: int | None = None,
         answer_all: bool = False,
+        n_images: int = 1,
     ) -> None:
-        self.session = Session(model, provider, threads)
+        self.threads = threads or machine.available_cpus()
+        many = n_images >= MANY * self.threads
+        self.session = Session(model, provider, 1 if many else self.threads)
         self.spec: ModelSpec = self.session.spec
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
+        self.lanes = self.threads if many and self.session.provider == "cpu" else 1
         self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:
@@ -55,11 +63,19 @@ class Predictor:
         As many threads as the network may use decode ahead of it. Batches shrink where memory does not suffice, which
         goes to `say`; `clock` gets the seconds of each stage. Raises OutOfMemoryError where not even one image fits.
         """
-        clock, runner = clock or StageClock(), BatchRunner(self.session, say or (lambda _: None))
-        for batch in read_batches(images, self.spec.pixel_path, self.batch_size, self.session.threads, clock):
-            with clock.measure(RUNNING):
-                answers = self._answer_batch(batch, runner)
+        clock, runner = clock or StageClock(), BatchRunner(self.session, say or (lambda _: None), self.lanes)
+        batches = read_batches(images, self.spec.pixel_path, self.batch_size, self.threads, clock)
+        # One batch more than there are lanes, so that no lane waits while the caller writes.
+        answered = in_order(lambda batch: self._answer_batch(batch, runner), batches, self.lanes, self.lanes + 1)
+        while (answers := self._wait(answered, clock)) is not None:
             yield from answers
+
+    def _wait(self, answered: Iterator[list[Answer]], clock: StageClock) -> list[Answer] | None:
+        """The next answers; the time until then is the network's, but for that in which it lacked images."""
+        read, start = clock.seconds[READING], time.perf_counter()
+        answers = next(answered, None)
+        clock.seconds[RUNNING] += time.perf_counter() - start - (clock.seconds[READING] - read)
+        return answers
 
     def _answer_batch(self, batch: list[tuple[FoundImage, Pixels | ImageError]], runner: BatchRunner) -> list[Answer]:
         read = [(found.name, pixels) for found, pixels in batch if not isinstance(pixels, ImageError)]

@@ -1,6 +1,8 @@
 """Batches that adapt to memory: halved where ONNX Runtime cannot allocate, so that the run goes on."""
 
+import sys
 from collections.abc import Callable, Sequence
+from threading import Lock, Semaphore
 from typing import Protocol
 
 import numpy as np
@@ -21,32 +23,54 @@ class Runs(Protocol):
 
 
 class BatchRunner:
-    """Runs batches of any size, in parts of at most `limit` images, which shrinks where memory does not suffice."""
+    """Runs batches, from up to `n_lanes` threads at once, in parts of at most `limit` images.
 
-    def __init__(self, session: Runs, say: Callable[[str], None]) -> None:
-        self.limit: int | None = None
-        "images that fit; None while nothing has failed"
-        self._session, self._say = session, say
+    `limit` halves where memory does not suffice; where a single image still does not fit, the threads take turns.
+    """
+
+    def __init__(self, session: Runs, say: Callable[[str], None], n_lanes: int = 1) -> None:
+        self.limit = sys.maxsize
+        self._session, self._say, self._n_lanes = session, say, n_lanes
+        self._take_turns = False
+        self._entering, self._places = Lock(), Semaphore(n_lanes)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Answers for `images` (N, 1, S, S) uint8. Raises OutOfMemoryError where not even one fits into memory."""
         parts: list[Outputs] = []
-        done, failed = 0, 0
+        done = 0
         while done < len(images):
-            part = images[done : done + (self.limit or len(images))]
+            part, alone = images[done : done + self.limit], self._take_turns
             try:
-                parts.append(self._session.run(part))
+                parts.append(self._run(part, alone))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if len(part) == 1:
+                if len(part) == 1 and (alone or self._n_lanes == 1):
                     raise OutOfMemoryError from error
-                failed, self.limit = failed or len(part), len(part) // 2
+                self._shrink(len(part))
             else:
                 done += len(part)
-        if failed:
-            self._say(f"memory does not suffice for {failed} images at once: going on with {self.limit}")
         return joined(parts)
+
+    def _run(self, part: NDArray[np.uint8], alone: bool) -> Outputs:
+        n_places = self._n_lanes if alone else 1
+        with self._entering:  # one thread at a time, so that two who want all places cannot hold half of them each
+            for _ in range(n_places):
+                self._places.acquire()
+        try:
+            return self._session.run(part)
+        finally:
+            self._places.release(n_places)
+
+    def _shrink(self, n_failed: int) -> None:
+        """Go on with half of `n_failed` images, or with one thread at a time, and say so once for each step."""
+        with self._entering:
+            if n_failed // 2 in range(1, self.limit):
+                self.limit = n_failed // 2
+                self._say(f"memory does not suffice for {n_failed} images at once: going on with {self.limit}")
+            elif n_failed == 1 and not self._take_turns:
+                self._take_turns = True
+                self._say("memory does not suffice for one image a core: going on with one at a time")
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -18,8 +18,8 @@ from kneeedge.spec import PixelPath
 
 Pixels = NDArray[np.uint8]
 
-LOOK_AHEAD = 3
-"batches that are read while the caller has another: measured to keep the network fed, and a few MB"
+LOOK_AHEAD = 2
+"batches read beyond the one that is handed over"
 READING, RUNNING, DECODING = "reading", "running", "decoding"
 
 
@@ -31,6 +31,8 @@ class HasPath(Protocol):
 
 
 Image = TypeVar("Image", bound=HasPath)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class StageClock:
@@ -48,43 +50,54 @@ class StageClock:
         self.seconds[stage] += self._clock() - start
 
 
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int, n_ahead: int) -> Iterator[Result]:
+    """`work` of each item, done by threads and given in the order of the items.
+
+    At most `n_ahead` items are in work, or done, beyond those that were taken. What `work` raises is raised here.
+    """
+    remaining = iter(items)
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        while True:
+            for item in islice(remaining, n_ahead - len(waiting)):
+                waiting.append(pool.submit(work, item))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def read_batches(
     images: Iterable[Image], pixel_path: PixelPath, batch_size: int, n_readers: int, clock: StageClock
 ) -> Iterator[list[tuple[Image, Pixels | ImageError]]]:
     """Each image with its pixels (S, S), or why it has none; in order, `batch_size` at a time.
 
-    Pillow and ONNX Runtime both release the interpreter lock, so threads suffice. No more than LOOK_AHEAD batches are
-    read beyond the one that is handed over. `clock` gets the time waited for readers (READING) and the processor time
-    that they took (DECODING).
+    Pillow and ONNX Runtime both release the interpreter lock, so threads suffice. No more than LOOK_AHEAD batches, and
+    one image a reader, are read beyond the batch handed over. `clock` gets the time waited for readers (READING) and
+    the processor time that they took (DECODING).
     """
-    remaining = iter(images)
-    waiting: deque[tuple[Image, Future[tuple[Pixels | ImageError, float]]]] = deque()
-    pool = ThreadPoolExecutor(n_readers)
-    try:
-        while True:
-            for image in islice(remaining, (1 + LOOK_AHEAD) * batch_size - len(waiting)):
-                waiting.append((image, pool.submit(_read, image.path, pixel_path)))
-            if not waiting:
-                return
-            batch = []
-            with clock.measure(READING):
-                for _ in range(min(batch_size, len(waiting))):
-                    image, future = waiting.popleft()
-                    pixels, seconds = future.result()
-                    batch.append((image, pixels))
-                    clock.seconds[DECODING] += seconds
-            yield batch
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def read(image: Image) -> tuple[Image, Pixels | ImageError, float]:
+        start = time.thread_time()
+        return image, read_input(image.path, pixel_path), time.thread_time() - start
+
+    results = in_order(read, images, n_readers, LOOK_AHEAD * batch_size + n_readers)
+    while True:
+        with clock.measure(READING):
+            part = list(islice(results, batch_size))
+        if not part:
+            return
+        clock.seconds[DECODING] += sum(seconds for *_, seconds in part)
+        yield [(image, pixels) for image, pixels, _ in part]
 
 
-def _read(path: Path, pixel_path: PixelPath) -> tuple[Pixels | ImageError, float]:
-    """The pixels, or why there are none, and the processor seconds that they took."""
-    start = time.thread_time()
+def read_input(path: Path, pixel_path: PixelPath) -> Pixels | ImageError:
+    """The network's input (S, S) for an image file, or why there is none."""
     try:
-        result: Pixels | ImageError = load_input(path, pixel_path)
+        return load_input(path, pixel_path)
     except ImageError as error:
-        result = error
+        return error
     except MemoryError:
-        result = ImageError(path, "there is not enough memory to decode it", "free some memory or shrink the image")
-    return result, time.thread_time() - start
+        return ImageError(path, "there is not enough memory to decode it", "free some memory or shrink the image")
