@@ -13,7 +13,7 @@ KneeEdgeError
 ├── DivergedError (ArithmeticError)       a training loss that is no longer finite
 ├── MissingExtraError (ImportError)       a command whose extra is not installed
 ├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
-├── OutOfMemoryError (MemoryError)        a single image for which the memory does not suffice
+├── OutOfMemoryError (RuntimeError)       a single image for which the memory does not suffice
 ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
 └── WorkerError (RuntimeError)            a benchmark process that ended without a result
 """
@@ -115,7 +115,7 @@ class RuntimeConflictError(KneeEdgeError, ImportError):
         )
 
 
-class OutOfMemoryError(KneeEdgeError, MemoryError):
+class OutOfMemoryError(KneeEdgeError, RuntimeError):
     """A single image for which the memory does not suffice."""
 
     def __init__(self) -> None:

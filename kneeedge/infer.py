@@ -25,6 +25,10 @@ MANY = 16
 DEFAULT_BATCH = {"cpu": 4, "cuda": 64, "tensorrt": 64}
 
 
+def say_nothing(line: str) -> None:
+    """What a long run says by the way, unless its caller wants to hear it."""
+
+
 class Predictor:
     """A model file, ready to answer: `Predictor("model.onnx").predict("xray.png")`.
 
@@ -42,28 +46,29 @@ class Predictor:
         n_images: int = 1,
     ) -> None:
         self.threads = threads or machine.available_cpus()
-        many = n_images >= MANY * self.threads
-        self.session = Session(model, provider, 1 if many else self.threads)
+        apart = n_images >= MANY * self.threads and provider in ("auto", "cpu")
+        self.session = Session(model, provider, 1 if apart else self.threads)
         self.spec: ModelSpec = self.session.spec
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
-        self.lanes = self.threads if many and self.session.provider == "cpu" else 1
+        self.lanes = self.threads if apart and self.session.provider == "cpu" else 1
         self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:
-        """The answer to one image file. Raises ImageError where it cannot be read."""
+        """The answer to one image file. Raises ImageError where it cannot be read, OutOfMemoryError where not run."""
         image = load_input(Path(path), self.spec.pixel_path)
-        (answer,) = self._answer(self.session.run(image[None, None]), [image], [str(path)])
+        outputs = BatchRunner(self.session, say_nothing).run(image[None, None])
+        (answer,) = self._answer(outputs, [image], [str(path)])
         return answer.prediction
 
     def predict_all(
-        self, images: Iterable[FoundImage], clock: StageClock | None = None, say: Callable[[str], None] | None = None
+        self, images: Iterable[FoundImage], clock: StageClock | None = None, say: Callable[[str], None] = say_nothing
     ) -> Iterator[Answer]:
         """Answers in the order of `images`; a file that cannot be read is an answer with its reason.
 
         As many threads as the network may use decode ahead of it. Batches shrink where memory does not suffice, which
         goes to `say`; `clock` gets the seconds of each stage. Raises OutOfMemoryError where not even one image fits.
         """
-        clock, runner = clock or StageClock(), BatchRunner(self.session, say or (lambda _: None), self.lanes)
+        clock, runner = clock or StageClock(), BatchRunner(self.session, say, self.lanes)
         batches = read_batches(images, self.spec.pixel_path, self.batch_size, self.threads, clock)
         # One batch more than there are lanes, so that no lane waits while the caller writes.
         answered = in_order(lambda batch: self._answer_batch(batch, runner), batches, self.lanes, self.lanes + 1)

@@ -75,10 +75,8 @@ class BatchRunner:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` is Python's or ONNX Runtime's word for memory that could not be had."""
-    if isinstance(error, MemoryError):
-        return not isinstance(error, OutOfMemoryError)
     from_runtime = type(error).__module__.startswith("onnxruntime")
-    return from_runtime and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or (from_runtime and any(w in str(error).lower() for w in OUT_OF_MEMORY))
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:

@@ -10,7 +10,7 @@ from PIL import Image
 pytestmark = pytest.mark.torch
 
 from kneeedge import Predictor  # noqa: E402
-from kneeedge.errors import ConfigError, ImageError  # noqa: E402
+from kneeedge.errors import ConfigError, ImageError, OutOfMemoryError  # noqa: E402
 from kneeedge.heatmap import heatmap_path, overlay  # noqa: E402
 from kneeedge.images import find_images  # noqa: E402
 from kneeedge.infer import StageSeconds, infer_folder  # noqa: E402
@@ -239,6 +239,15 @@ def test_a_folder_goes_on_where_memory_does_not_suffice(predictor, folder, tmp_p
     assert capsys.readouterr().err == "memory does not suffice for 4 images at once: going on with 2\n"
     pairs = zip(rows(tmp_path / "whole.csv"), rows(tmp_path / "halved.csv"), strict=True)
     assert all(one["path"] == two["path"] and one["prediction"] == two["prediction"] for one, two in pairs)
+
+
+def test_a_single_image_beyond_the_memory_is_an_error_with_a_remedy(predictor, folder, monkeypatch):
+    def refuse(images):
+        raise MemoryError
+
+    monkeypatch.setattr(predictor.session, "run", refuse)
+    with pytest.raises(OutOfMemoryError, match="int8 model"):
+        predictor.predict(folder / "room 0/0.png")
 
 
 def test_the_seconds_of_the_stages_add_up(predictor, folder, tmp_path):
