@@ -11,7 +11,8 @@ from kneeedge.errors import KneeEdgeError
 from kneeedge.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from kneeedge.infer import Prediction, Predictor
+    from kneeedge.infer import Predictor
+    from kneeedge.predictions import Prediction
 
 __all__ = ["KneeEdgeError", "ModelSpec", "Prediction", "Predictor", "__version__"]
 __version__ = "0.1.0"

@@ -110,7 +110,7 @@ def infer(
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     listing = find_images(paths)
-    predictor = Predictor(choice.path, provider, threads, batch_size, answer_all)
+    predictor = Predictor(choice.path, provider, threads, batch_size, answer_all, len(listing.images))
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kneeedge.errors import DataError, ImageError, NotFoundError
 from kneeedge.images import find_images, read_grey
+from kneeedge.machine import available_cpus
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "sha256", "split", "class", "group")
@@ -108,7 +109,7 @@ def labelled_images(
         listing = find_images([folder / name])
         others += listing.others
         samples += [Sample(image.path, f"{name}/{image.name}", "", split, label, "") for image in listing.images]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         read = list(pool.map(_hash_and_decode, samples))
     if broken := [error for error in read if isinstance(error, ImageError)]:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""

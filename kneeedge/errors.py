@@ -13,6 +13,7 @@ KneeEdgeError
 ├── DivergedError (ArithmeticError)       a training loss that is no longer finite
 ├── MissingExtraError (ImportError)       a command whose extra is not installed
 ├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
+├── OutOfMemoryError (RuntimeError)       a single image for which the memory does not suffice
 ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
 └── WorkerError (RuntimeError)            a benchmark process that ended without a result
 """
@@ -112,6 +113,13 @@ class RuntimeConflictError(KneeEdgeError, ImportError):
             f"{found} are both installed and overwrite each other; run: "
             f"pip uninstall -y {' '.join(wheels)} && pip install 'kneeedge[cpu]' (or 'kneeedge[cuda]')"
         )
+
+
+class OutOfMemoryError(KneeEdgeError, RuntimeError):
+    """A single image for which the memory does not suffice."""
+
+    def __init__(self) -> None:
+        super().__init__("memory does not suffice for a single image; free some, or use a narrower or an int8 model")
 
 
 class ProviderError(KneeEdgeError, RuntimeError):

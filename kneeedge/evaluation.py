@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge import machine
 from kneeedge.dataset import SPLITS, Sample, labelled_images
-from kneeedge.errors import ConfigError, DataError, NotFoundError, SpecError
+from kneeedge.errors import ConfigError, DataError, ImageError, NotFoundError, SpecError
 from kneeedge.intervals import Interval
+from kneeedge.memory import BatchRunner, joined
 from kneeedge.metrics import Evaluation, evaluate
 from kneeedge.paired import compare
-from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
+from kneeedge.reading import Pixels, StageClock, read_batches
 from kneeedge.session import Outputs, Session
 from kneeedge.spec import SEEN_KEY, ModelSpec, PixelPath
 
@@ -171,28 +172,27 @@ def score_session(
 
 def answer_samples(session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress) -> Outputs:
     """The session's answers to the samples, in their order, without class activation maps."""
+    runner = BatchRunner(session, progress)
     batches = input_batches(samples, session.spec.pixel_path, batch_size, progress)
-    parts = [session.run(batch) for batch in batches]
-    distances = [part.distance for part in parts if part.distance is not None]
-    return Outputs(
-        np.concatenate([part.probabilities for part in parts]), np.concatenate([part.logits for part in parts]), None,
-        np.concatenate(distances) if distances else None,
-    )  # fmt: skip
+    return joined([dataclasses.replace(runner.run(batch), cam=None) for batch in batches])
 
 
 def input_batches(
     samples: Sequence[Sample], pixel_path: PixelPath, batch_size: int, progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
-    """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read by several threads, one batch in memory."""
+    """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead; raises ImageError where one has none."""
+    batches = read_batches(samples, pixel_path, batch_size, machine.available_cpus(), StageClock())
+    with progress.stage("evaluate", len(samples)) as stage:
+        for batch in batches:
+            yield np.stack([pixels_of(pixels) for _, pixels in batch])[:, None]
+            stage.advance(len(batch))
 
-    def read(sample: Sample) -> NDArray[np.uint8]:
-        return load_input(sample.path, pixel_path)
 
-    with progress.stage("evaluate", len(samples)) as stage, ThreadPoolExecutor() as pool:
-        for start in range(0, len(samples), batch_size):
-            part = samples[start : start + batch_size]
-            yield np.stack(list(pool.map(read, part)))[:, None]
-            stage.advance(len(part))
+def pixels_of(read: Pixels | ImageError) -> Pixels:
+    """The pixels; raises the reason where there are none."""
+    if isinstance(read, ImageError):
+        raise read
+    return read
 
 
 def describe(answers: Answers, split: str, n_seen: int | None, reference: Reference | None) -> Accuracy:

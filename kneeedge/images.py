@@ -51,13 +51,26 @@ _DECODER_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FoundImage:
-    """A file to be read as an image."""
+    """A file to be read as an image; small, since a folder may hold 100,000: one string of its own."""
 
-    path: Path
-    name: str
-    "POSIX path relative to the folder given; as given for a file, and behind its folder where several paths are"
+    folder: str
+    "the folder given, or empty for a file given"
+    below: str
+    "POSIX path relative to the folder, or the file as given"
+    prefix: str = ""
+    "what the name has before it: the folder, where several paths are given"
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.folder, self.below)
+
+    @property
+    def name(self) -> str:
+        """POSIX path relative to the folder given; as given for a file, and behind its folder where several are."""
+        return self.prefix + self.below
 
 
 @dataclass(frozen=True)
@@ -100,25 +113,28 @@ def find_images(paths: Sequence[Path]) -> Listing:
     A file given is an image whatever its suffix; a folder is read recursively, but for hidden files and linked
     folders. Raises NotFoundError for a missing path; DataError for no image or a folder that cannot be listed.
     """
-    found: list[tuple[FoundImage, bool]] = []
+    images: list[FoundImage] = []
+    others: list[FoundImage] = []
     for path in paths:
         if not path.exists():
             raise NotFoundError(f"{path} is not there", "check the path")
         if path.is_dir():
-            prefix = f"{path.as_posix().rstrip('/')}/" if len(paths) > 1 else ""
-            found += [(FoundImage(Path(file), prefix + name), good) for name, file, good in sorted(_walk(path))]
+            folder, prefix = os.fspath(path), f"{path.as_posix().rstrip('/')}/" if len(paths) > 1 else ""
+            for below, good in sorted(_walk(folder)):
+                (images if good else others).append(FoundImage(folder, below, prefix))
         else:
-            found.append((FoundImage(path, path.as_posix()), path.is_file()))
-    images = dict.fromkeys(image for image, good in found if good)
+            (images if path.is_file() else others).append(FoundImage("", path.as_posix()))
     if not images:
         where = ", ".join(map(str, paths)) or "no path given"
         raise DataError(where, "no images found", f"give files, or folders with {' '.join(IMAGE_SUFFIXES)}")
-    return Listing(tuple(images), tuple(dict.fromkeys(image.path for image, good in found if not good)))
+    if len(paths) > 1:  # one of them may be inside another
+        images = list({image.name: image for image in images}.values())
+    return Listing(tuple(images), tuple(dict.fromkeys(other.path for other in others)))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
-    """Relative POSIX path, path, and whether it is an image, of each file under `folder`, in no order."""
-    pending = [("", os.fspath(folder))]
+def _walk(folder: str) -> Iterator[tuple[str, bool]]:
+    """Relative POSIX path of each file under `folder`, and whether it is an image; in no order."""
+    pending = [("", folder)]
     while pending:
         prefix, here = pending.pop()
         try:
@@ -130,7 +146,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
             if entry.is_dir(follow_symlinks=False):
                 pending.append((f"{prefix}{entry.name}/", entry.path))
             else:
-                yield prefix + entry.name, entry.path, _is_image(entry)
+                yield prefix + entry.name, _is_image(entry)
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

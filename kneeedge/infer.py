@@ -1,71 +1,38 @@
-"""Predictor, and the folder pipeline: reading, running and writing at the same time, rows in input order."""
+"""Predictor, and the streaming folder pipeline: read ‖ run ‖ write, with the seconds of each stage."""
 
-import csv
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kneeedge import machine
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
 from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
+from kneeedge.memory import BatchRunner
+from kneeedge.predictions import ABSTAIN, ERROR, OK, Answer, Prediction, write_predictions
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
+from kneeedge.reading import DECODING, READING, RUNNING, Pixels, StageClock, in_order, read_batches
 from kneeedge.session import Outputs, Session
 from kneeedge.spec import ModelSpec
 
-OK, ABSTAIN, ERROR = "ok", "abstain", "error"
+MANY = 16
+"images a core from which on the cores work apart"
 DEFAULT_BATCH = {"cpu": 4, "cuda": 64, "tensorrt": 64}
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One image's answer, or the reason there is none.
-
-    An image unlike the training images has the status `abstain` and no answer, unless all were to be answered.
-    """
-
-    path: str
-    "as in predictions.csv: relative to the folder given"
-    status: str
-    "ok, abstain or error"
-    prediction: str | None
-    "the class, by the model's locked threshold; None for an error or where the model abstains"
-    probability: float | None
-    "of the positive class"
-    probabilities: dict[str, float]
-    "of each class; empty where there is no prediction"
-    error: str = ""
-    "why there is none, or why it is not to be trusted"
-    distance: float | None = None
-    "how far the image's features lie from those of the training images; None where the model does not say"
-
-    @property
-    def ok(self) -> bool:
-        return self.status == OK
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A prediction with what a heat map needs."""
-
-    prediction: Prediction
-    image: NDArray[np.uint8] | None
-    "(S, S), the network's input"
-    cam: NDArray[np.float32] | None
-    "(S/32, S/32), of the predicted class"
+def say_nothing(line: str) -> None:
+    """What a long run says by the way, unless its caller wants to hear it."""
 
 
 class Predictor:
     """A model file, ready to answer: `Predictor("model.onnx").predict("xray.png")`.
 
+    Where `n_images` are many, each CPU core answers batches of its own: cores that share a batch wait for each other.
     With `answer_all` an image unlike the training images is answered all the same; its status stays `abstain`.
     """
 
@@ -76,58 +43,59 @@ class Predictor:
         threads: int | None = None,
         batch_size: int | None = None,
         answer_all: bool = False,
+        n_images: int = 1,
     ) -> None:
-        self.session = Session(model, provider, threads)
+        self.threads = threads or machine.available_cpus()
+        apart = n_images >= MANY * self.threads and provider in ("auto", "cpu")
+        self.session = Session(model, provider, 1 if apart else self.threads)
         self.spec: ModelSpec = self.session.spec
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
+        self.lanes = self.threads if apart and self.session.provider == "cpu" else 1
         self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:
-        """The answer to one image file. Raises ImageError where it cannot be read."""
+        """The answer to one image file. Raises ImageError where it cannot be read, OutOfMemoryError where not run."""
         image = load_input(Path(path), self.spec.pixel_path)
-        (answer,) = self._run([image], [str(path)])
+        outputs = BatchRunner(self.session, say_nothing).run(image[None, None])
+        (answer,) = self._answer(outputs, [image], [str(path)])
         return answer.prediction
 
-    def predict_all(self, images: Sequence[FoundImage], n_readers: int | None = None) -> Iterator[Answer]:
+    def predict_all(
+        self, images: Iterable[FoundImage], clock: StageClock | None = None, say: Callable[[str], None] = say_nothing
+    ) -> Iterator[Answer]:
         """Answers in the order of `images`; a file that cannot be read is an answer with its reason.
 
-        Reader threads decode ahead while the network runs (Pillow and ONNX Runtime both release the interpreter
-        lock); at most four batches are in memory.
+        As many threads as the network may use decode ahead of it. Batches shrink where memory does not suffice, which
+        goes to `say`; `clock` gets the seconds of each stage. Raises OutOfMemoryError where not even one image fits.
         """
-        readers = n_readers or max(2, machine.available_cpus())
-        with ThreadPoolExecutor(readers) as pool:
-            remaining = iter(images)
-            waiting: deque[tuple[FoundImage, Future[NDArray[np.uint8] | ImageError]]] = deque()
-            try:
-                while True:
-                    for image in islice(remaining, 4 * self.batch_size - len(waiting)):
-                        waiting.append((image, pool.submit(self._read, image.path)))
-                    if not waiting:
-                        return
-                    yield from self._answer_batch(
-                        [waiting.popleft() for _ in range(min(self.batch_size, len(waiting)))]
-                    )
-            finally:
-                pool.shutdown(cancel_futures=True)
+        clock, runner = clock or StageClock(), BatchRunner(self.session, say, self.lanes)
+        batches = read_batches(images, self.spec.pixel_path, self.batch_size, self.threads, clock)
+        # One batch more than there are lanes, so that no lane waits while the caller writes.
+        answered = in_order(lambda batch: self._answer_batch(batch, runner), batches, self.lanes, self.lanes + 1)
+        while (answers := self._wait(answered, clock)) is not None:
+            yield from answers
 
-    def _read(self, path: Path) -> NDArray[np.uint8] | ImageError:
-        try:
-            return load_input(path, self.spec.pixel_path)
-        except ImageError as error:
-            return error
+    def _wait(self, answered: Iterator[list[Answer]], clock: StageClock) -> list[Answer] | None:
+        """The next answers; the time until then is the network's, but for that in which it lacked images."""
+        read, start = clock.seconds[READING], time.perf_counter()
+        answers = next(answered, None)
+        clock.seconds[RUNNING] += time.perf_counter() - start - (clock.seconds[READING] - read)
+        return answers
 
-    def _answer_batch(self, batch: list[tuple[FoundImage, Future[NDArray[np.uint8] | ImageError]]]) -> Iterator[Answer]:
-        read = [(found, future.result()) for found, future in batch]
-        pixels = [(found.name, image) for found, image in read if not isinstance(image, ImageError)]
-        answers = iter(self._run([image for _, image in pixels], [name for name, _ in pixels]) if pixels else [])
-        for found, image in read:
-            if isinstance(image, ImageError):
-                yield Answer(Prediction(found.name, ERROR, None, None, {}, image.reason), None, None)
-            else:
-                yield next(answers)
+    def _answer_batch(self, batch: list[tuple[FoundImage, Pixels | ImageError]], runner: BatchRunner) -> list[Answer]:
+        read = [(found.name, pixels) for found, pixels in batch if not isinstance(pixels, ImageError)]
+        answers: Iterator[Answer] = iter(())
+        if read:
+            names, images = [name for name, _ in read], [pixels for _, pixels in read]
+            answers = iter(self._answer(runner.run(np.stack(images)[:, None]), images, names))
+        return [
+            Answer(Prediction(found.name, ERROR, None, None, {}, pixels.reason), None, None)
+            if isinstance(pixels, ImageError)
+            else next(answers)
+            for found, pixels in batch
+        ]
 
-    def _run(self, images: list[NDArray[np.uint8]], names: list[str]) -> list[Answer]:
-        outputs = self.session.run(np.stack(images)[:, None])
+    def _answer(self, outputs: Outputs, images: list[Pixels], names: list[str]) -> list[Answer]:
         if not np.allclose(outputs.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise ModelFileError(self.session.path, "its probabilities do not sum to 1")
         decided = self.spec.decide(outputs.probabilities)
@@ -158,6 +126,24 @@ class Predictor:
 
 
 @dataclass(frozen=True)
+class StageSeconds:
+    """Where the time of a folder run went; the first three add up to it."""
+
+    reading: float
+    "the network waited for images that were not decoded yet"
+    running: float
+    "in the network; that images are decoded at the same time slows it where they share cores"
+    writing: float
+    "rows, progress, and heat maps that were not written yet"
+    decoding_cpu: float
+    "processor time of the readers, over all threads"
+
+    def limit(self) -> str:
+        """The name of the stage that took most of the time."""
+        return max(("reading", "running", "writing"), key=lambda name: float(getattr(self, name)))
+
+
+@dataclass(frozen=True)
 class FolderSummary:
     """What a folder run came to."""
 
@@ -172,6 +158,9 @@ class FolderSummary:
     seconds: float
     "from the first file to the last row"
     images_per_second: float
+    stages: StageSeconds
+    limited_by: str
+    "the stage that took most of the time: reading, running or writing"
     out: str
 
 
@@ -198,27 +187,48 @@ def infer_folder(
     spec = predictor.spec
     if heatmaps and spec.architecture.head != "gap":
         raise ConfigError("this model's head gives no class activation map", "leave out --heatmaps")
-    start = time.perf_counter()
-    statuses: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    kept = []
-    answers = predictor.predict_all(listing.images)
+    start, clock, tally, kept = time.perf_counter(), StageClock(), Tally(), []
+    answers = predictor.predict_all(listing.images, clock, progress)
     if heatmaps:
         answers = draw_heatmaps(answers, heatmaps)
     for answer in write_predictions(answers, len(listing.images), spec, out, progress):
-        prediction = answer.prediction
-        statuses[prediction.status] += 1
-        if prediction.ok and prediction.prediction is not None:
-            counts[prediction.prediction] += 1
+        tally.add(answer.prediction)
         if keep:
-            kept.append(prediction)
-    n, seconds = len(listing.images), time.perf_counter() - start
-    summary = FolderSummary(
-        n, statuses[OK], statuses[ABSTAIN], statuses[ERROR], {name: counts[name] for name in spec.classes},
-        round(seconds, 3), round(n / seconds, 2), str(out),
-    )  # fmt: skip
+            kept.append(answer.prediction)
+    seconds = time.perf_counter() - start
+    summary = summarise(tally, spec, stage_seconds(clock, seconds), seconds, out)
     others = tuple(map(str, listing.others))
     return FolderResult(str(predictor.session.path), predictor.session.provider, summary, others, tuple(kept))
+
+
+class Tally:
+    """Counts of statuses, and of classes among the images answered."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.classes: Counter[str] = Counter()
+
+    def add(self, prediction: Prediction) -> None:
+        self.statuses[prediction.status] += 1
+        if prediction.ok and prediction.prediction is not None:
+            self.classes[prediction.prediction] += 1
+
+
+def stage_seconds(clock: StageClock, seconds: float) -> StageSeconds:
+    """The stages of a run of `seconds`; what was neither reading nor running is writing."""
+    reading, running, decoding = (clock.seconds[stage] for stage in (READING, RUNNING, DECODING))
+    writing = max(0.0, seconds - reading - running)
+    return StageSeconds(*(round(value, 3) for value in (reading, running, writing, decoding)))
+
+
+def summarise(tally: Tally, spec: ModelSpec, stages: StageSeconds, seconds: float, out: Path) -> FolderSummary:
+    """What the run came to."""
+    found, n = tally.statuses, tally.statuses.total()
+    counts = {name: tally.classes[name] for name in spec.classes}
+    return FolderSummary(
+        n, found[OK], found[ABSTAIN], found[ERROR], counts, round(seconds, 3), round(n / seconds, 2), stages,
+        stages.limit(), str(out),
+    )  # fmt: skip
 
 
 def draw_heatmaps(answers: Iterator[Answer], folder: Path) -> Iterator[Answer]:
@@ -228,40 +238,3 @@ def draw_heatmaps(answers: Iterator[Answer], folder: Path) -> Iterator[Answer]:
             if answer.image is not None and answer.cam is not None:
                 writer.write(answer.prediction.path, answer.image, answer.cam)
             yield answer
-
-
-def columns(spec: ModelSpec) -> list[str]:
-    """The header of `predictions.csv`."""
-    return ["path", "status", "prediction", "probability", *(f"p_{name}" for name in spec.classes), "distance", "error"]
-
-
-def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
-    """One row of `predictions.csv`; probabilities with six digits, the distance with four."""
-    numbers = [prediction.probabilities.get(name) for name in spec.classes]
-    return [
-        prediction.path,
-        prediction.status,
-        prediction.prediction or "",
-        *("" if value is None else f"{value:.6f}" for value in (prediction.probability, *numbers)),
-        "" if prediction.distance is None else f"{prediction.distance:.4f}",
-        prediction.error,
-    ]
-
-
-def write_predictions(
-    answers: Iterator[Answer], n: int, spec: ModelSpec, out: Path, progress: Progress
-) -> Iterator[Answer]:
-    """Pass the answers on while their rows are written; `out` takes its name only when the last row is in it."""
-    part = out.with_name(f".{out.name}.part")
-    with (
-        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        progress.stage("infer", n) as stage,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns(spec))
-        for answer in answers:
-            writer.writerow(row(answer.prediction, spec))
-            file.flush()
-            stage.advance()
-            yield answer
-    part.replace(out)

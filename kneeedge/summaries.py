@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # what a command prints must not bring in what other commands
     from kneeedge.evaluation import EvaluationReport
     from kneeedge.gate import ExportReport, VerifyReport
     from kneeedge.golden import GoldenReport
-    from kneeedge.infer import FolderResult
+    from kneeedge.infer import FolderResult, FolderSummary
 
 N_LISTED = 5
 
@@ -119,6 +119,7 @@ def infer_text(result: "FolderResult") -> str:
     lines.append(
         f"{summary.images_per_second:.1f} images/s on {result.provider}, {summary.seconds:.1f} s, {summary.out}"
     )
+    lines.append(stage_line(summary))
     if result.others:
         lines.append(f"left out, since they are no images: {len(result.others):,} files")
         lines += [f"  {path}" for path in result.others[:N_LISTED]]
@@ -126,6 +127,17 @@ def infer_text(result: "FolderResult") -> str:
     if summary.n_errors:
         lines.append("the rows with status=error say what is wrong with each file")
     return "\n".join([*lines, DISCLAIMER])
+
+
+def stage_line(summary: "FolderSummary") -> str:
+    """Which stage limits a folder run, and what each took."""
+    names = {"running": "the network", "reading": "reading the images", "writing": "writing the results"}
+    shares = ", ".join(
+        f"{getattr(summary.stages, stage) / max(summary.seconds, 1e-9):.0%} {what}"
+        for stage, what in (("reading", "waiting for images"), ("running", "in the network"), ("writing", "writing"))
+    )
+    decoding = f"decoding took {summary.stages.decoding_cpu:.1f} s of processor time"
+    return f"limited by {names[summary.limited_by]}: {shares}; {decoding}"
 
 
 def evaluation_text(report: "EvaluationReport") -> str:

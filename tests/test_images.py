@@ -549,7 +549,7 @@ def test_a_linked_folder_that_is_given_is_read(tmp_path: Path) -> None:
 def test_a_file_given_is_an_image_whatever_its_suffix(tmp_path: Path) -> None:
     touch(tmp_path, "scan.bin", ".hidden")
     for file in (tmp_path / "scan.bin", tmp_path / ".hidden"):
-        assert find_images([file]).images == (FoundImage(file, file.as_posix()),)
+        assert find_images([file]).images == (FoundImage("", file.as_posix()),)
 
 
 def test_same_names_in_two_sub_folders_stay_apart(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from PIL import Image
 pytestmark = pytest.mark.torch
 
 from kneeedge import Predictor  # noqa: E402
-from kneeedge.errors import ConfigError, ImageError  # noqa: E402
+from kneeedge.errors import ConfigError, ImageError, OutOfMemoryError  # noqa: E402
 from kneeedge.heatmap import heatmap_path, overlay  # noqa: E402
 from kneeedge.images import find_images  # noqa: E402
-from kneeedge.infer import infer_folder  # noqa: E402
+from kneeedge.infer import StageSeconds, infer_folder  # noqa: E402
 from kneeedge.progress import Progress  # noqa: E402
 from kneeedge.summaries import infer_text  # noqa: E402
 from tests.tiny_onnx import write_tiny_model  # noqa: E402
@@ -205,3 +205,71 @@ def test_a_heat_map_that_cannot_be_written_stops_the_run(predictor, folder, tmp_
     with pytest.raises(OSError, match="maps"):
         infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / "maps")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_cores_that_work_apart_give_the_same_rows(exported, folder, tmp_path):
+    written = []
+    for n_images in (1, 10_000):
+        predictor = limited(Predictor(exported["fp32"], "cpu", threads=2, batch_size=2, n_images=n_images), 1e6)
+        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+        written.append([(row["path"], row["status"], row["prediction"]) for row in rows(tmp_path / "out.csv")])
+    assert (predictor.lanes, predictor.session.threads) == (2, 1)
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("n_images", [1, 10_000])
+def test_the_threads_asked_for_are_those_of_the_network_in_all(exported, n_images):
+    for threads in (1, 3):
+        predictor = Predictor(exported["fp32"], "cpu", threads=threads, n_images=n_images)
+        assert predictor.lanes * predictor.session.threads == threads
+
+
+def test_a_folder_goes_on_where_memory_does_not_suffice(predictor, folder, tmp_path, monkeypatch, capsys):
+    listing = find_images([folder])
+    infer_folder(predictor, listing, tmp_path / "whole.csv", QUIET)
+    run = predictor.session.run
+
+    def run_two(images):
+        if len(images) > 2:
+            raise MemoryError
+        return run(images)
+
+    monkeypatch.setattr(predictor.session, "run", run_two)
+    infer_folder(predictor, listing, tmp_path / "halved.csv", Progress())
+    assert capsys.readouterr().err == "memory does not suffice for 4 images at once: going on with 2\n"
+    pairs = zip(rows(tmp_path / "whole.csv"), rows(tmp_path / "halved.csv"), strict=True)
+    assert all(one["path"] == two["path"] and one["prediction"] == two["prediction"] for one, two in pairs)
+
+
+def test_a_single_image_beyond_the_memory_is_an_error_with_a_remedy(predictor, folder, monkeypatch):
+    def refuse(images):
+        raise MemoryError
+
+    monkeypatch.setattr(predictor.session, "run", refuse)
+    with pytest.raises(OutOfMemoryError, match="int8 model"):
+        predictor.predict(folder / "room 0/0.png")
+
+
+def test_the_seconds_of_the_stages_add_up(predictor, folder, tmp_path):
+    summary = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET).summary
+    stages = summary.stages
+    assert stages.reading + stages.running + stages.writing == pytest.approx(summary.seconds, abs=0.01)
+    assert min(stages.reading, stages.running, stages.writing) >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("reading", "running", "writing", "limit"),
+    [(3.0, 1.0, 1.0, "reading"), (1.0, 3.0, 1.0, "running"), (1.0, 1.0, 3.0, "writing")],
+)
+def test_the_stage_that_takes_most_of_the_time_limits(reading, running, writing, limit):
+    assert StageSeconds(reading, running, writing, 0.0).limit() == limit
+
+
+def test_the_summary_says_which_stage_limits(predictor, folder, tmp_path):
+    result = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
+    slow = replace(result.summary, seconds=4.0, stages=StageSeconds(3.0, 0.6, 0.4, 5.5), limited_by="reading")
+    line = next(line for line in infer_text(replace(result, summary=slow)).splitlines() if "limited by" in line)
+    assert line == (
+        "limited by reading the images: 75% waiting for images, 15% in the network, 10% writing; "
+        "decoding took 5.5 s of processor time"
+    )

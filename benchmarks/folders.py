@@ -1,0 +1,199 @@
+"""Folders against the bare network, and time and memory over folders of very different sizes.
+
+    python -m benchmarks.folders --model MODEL.onnx [--repeats 5] [--n 64] > benchmarks/results/….json
+    python -m benchmarks.folders --growth 1000 10000 100000 > benchmarks/results/….json
+
+The first gives images a second of `infer` on 224 × 224 PNGs and on JPEGs of 5 megapixels, over those of the bare
+session at the same batch size with all threads; interleaved, medians. Where readers and network share the cores, the
+processor time of decoding bounds that ratio: `ceiling`. The JPEGs are phantoms with noise, saved at quality 75: 0.11
+bytes a pixel, the median of the 239 knee radiographs in JPEG of the osteoporosis data set.
+
+The second runs folders of links to 24 PNGs, each in a fresh process, with a network of two small convolutions on 64 ×
+64 pixels (tests/tiny_onnx.py), so that what is measured is the pipeline. Memory needs Linux.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from math import log
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from PIL import Image
+
+from kneeedge.images import find_images
+from kneeedge.infer import FolderSummary, Predictor, infer_folder
+from kneeedge.machine import environment
+from kneeedge.phantom import phantom
+from kneeedge.progress import Progress
+from kneeedge.session import Session
+
+N_FILES = 24
+JPEG_SIZE = (2592, 1944)
+NOISE, QUALITY = 4.0, 75
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One kind of image."""
+
+    kind: str
+    bare_images_per_second: float
+    images_per_second: float
+    ratio: float
+    decoding_ms: float
+    "processor time of reading, decoding and resizing one image"
+    ceiling: float
+    "of the ratio: the network's processor time over that of network and decoding, on cores that never idle"
+    limited_by: str
+    samples: list[float]
+    "images a second"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One folder size."""
+
+    n: int
+    seconds: float
+    cpu_seconds: float
+    exponent: float | None
+    "slope of log processor time over log n, from the size before"
+    listing_mb: float
+    "resident memory that the list of files added"
+    peak_above_loaded_mb: float
+    "peak resident memory above that with the model loaded and one image answered, the list included"
+    limited_by: str
+
+
+def write_pngs(folder: Path) -> None:
+    folder.mkdir()
+    for seed in range(N_FILES):
+        Image.fromarray(phantom(seed, seed % 5 / 4, 224)).save(folder / f"{seed:02d}.png")
+
+
+def write_jpegs(folder: Path) -> None:
+    folder.mkdir()
+    for seed in range(N_FILES):
+        large = Image.fromarray(phantom(seed, seed % 5 / 4, 1024)).resize(JPEG_SIZE, Image.Resampling.BICUBIC)
+        noise = np.random.default_rng(seed).normal(0, NOISE, JPEG_SIZE[::-1])
+        pixels = np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{seed:02d}.jpg", quality=QUALITY)
+
+
+def linked(files: Path, folder: Path, n: int) -> Path:
+    """`folder` with `n` symbolic links to the files, a thousand in each sub-folder."""
+    sources = sorted(files.iterdir())
+    for i in range(n):
+        if i % 1000 == 0:
+            below = folder / f"{i // 1000:04d}"
+            below.mkdir(parents=True)
+        (below / f"{i:07d}{sources[0].suffix}").symlink_to(sources[i % len(sources)])
+    return folder
+
+
+def run_folder(predictor: Predictor, folder: Path, out: Path) -> FolderSummary:
+    return infer_folder(predictor, find_images([folder]), out, Progress(quiet=True)).summary
+
+
+def ratios(model: Path, n: int, repeats: int, scratch: Path) -> list[Ratio]:
+    write_pngs(scratch / "png-files")
+    write_jpegs(scratch / "jpg-files")
+    folders = {kind: linked(scratch / f"{kind}-files", scratch / kind, n) for kind in ("png", "jpg")}
+    session, predictor = Session(model, "cpu"), Predictor(model, "cpu", n_images=n)
+    side, size = session.spec.pixel_path.size, predictor.batch_size
+    batch = np.random.default_rng(0).integers(0, 256, (size, 1, side, side), dtype=np.uint8)
+    bare: list[float] = []
+    found: dict[str, list[FolderSummary]] = defaultdict(list)
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        for _ in range(n // size):
+            session.run(batch)
+        bare.append(n // size * size / (time.perf_counter() - start))
+        for kind, folder in folders.items():
+            found[kind].append(run_folder(predictor, folder, scratch / "out.csv"))
+    return [make_ratio(kind, bare[1:], found[kind][1:], session.threads) for kind in folders]  # the first warms up
+
+
+def make_ratio(kind: str, bare: list[float], found: list[FolderSummary], n_threads: int) -> Ratio:
+    speed, plain = median(one.images_per_second for one in found), median(bare)
+    decoding = median(one.stages.decoding_cpu / one.n for one in found)
+    network = n_threads / plain  # processor seconds an image
+    return Ratio(
+        kind, round(plain, 2), round(speed, 2), round(speed / plain, 3), round(decoding * 1e3, 2),
+        round(network / (network + decoding), 3), found[-1].limited_by, [one.images_per_second for one in found],
+    )  # fmt: skip
+
+
+def growth(sizes: list[int], scratch: Path) -> list[Growth]:
+    from tests.tiny_onnx import write_tiny_model
+
+    write_pngs(scratch / "files")
+    model, rows = write_tiny_model(scratch / "tiny.onnx"), []
+    for n in sizes:
+        folder = linked(scratch / "files", scratch / str(n), n)
+        child = [sys.executable, "-m", "benchmarks.folders", "--model", str(model), "--child", str(folder)]
+        reply = subprocess.run(child, check=True, capture_output=True, text=True).stdout
+        rows.append(Growth(n=n, exponent=None, **json.loads(reply)))
+    for i, (small, large) in enumerate(pairwise(rows), 1):
+        slope = log(large.cpu_seconds / small.cpu_seconds) / log(large.n / small.n)
+        rows[i] = replace(large, exponent=round(slope, 3))
+    return rows
+
+
+def child(model: Path, folder: Path) -> dict[str, object]:
+    """A folder run in this process; megabytes and seconds."""
+    predictor = Predictor(model, "cpu", n_images=1 << 20)
+    first = next(folder.rglob("*.png"))
+    predictor.predict(first)
+    loaded, start, cpu = memory_mb("VmRSS"), time.perf_counter(), time.process_time()
+    listing = find_images([folder])
+    listed = memory_mb("VmRSS")
+    result = infer_folder(predictor, listing, folder / "out.csv", Progress(quiet=True))
+    return {
+        "seconds": round(time.perf_counter() - start, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "listing_mb": round(listed - loaded, 1),
+        "peak_above_loaded_mb": round(memory_mb("VmHWM") - loaded, 1),
+        "limited_by": result.summary.limited_by,
+    }
+
+
+def memory_mb(what: str) -> float:
+    """VmRSS: resident now; VmHWM: the most so far."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(what))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--n", type=int, default=64, help="images a run of the ratio")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--growth", type=int, nargs="+", default=[])
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(child(arguments.model, arguments.child)))
+        return
+    if not arguments.model and not arguments.growth:
+        parser.error("give --model, --growth or both")
+    facts, found = environment(), {}
+    with tempfile.TemporaryDirectory() as name:
+        if arguments.model:
+            rows = ratios(arguments.model, arguments.n, arguments.repeats, Path(name))
+            found = {"model": arguments.model.name, "ratios": [asdict(row) for row in rows]}
+        if arguments.growth:
+            found["growth"] = [asdict(row) for row in growth(arguments.growth, Path(name))]
+    print(json.dumps({"environment": asdict(facts)} | found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

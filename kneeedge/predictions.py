@@ -1,0 +1,88 @@
+"""What a model says of one image, and `predictions.csv`: a row for each, in input order."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.progress import Progress
+from kneeedge.spec import ModelSpec
+
+OK, ABSTAIN, ERROR = "ok", "abstain", "error"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's answer, or the reason there is none.
+
+    An image unlike the training images has the status `abstain` and no answer, unless all were to be answered.
+    """
+
+    path: str
+    "as in predictions.csv: relative to the folder given"
+    status: str
+    "ok, abstain or error"
+    prediction: str | None
+    "the class, by the model's locked threshold; None for an error or where the model abstains"
+    probability: float | None
+    "of the positive class"
+    probabilities: dict[str, float]
+    "of each class; empty where there is no prediction"
+    error: str = ""
+    "why there is none, or why it is not to be trusted"
+    distance: float | None = None
+    "how far the image's features lie from those of the training images; None where the model does not say"
+
+    @property
+    def ok(self) -> bool:
+        return self.status == OK
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prediction with what a heat map needs."""
+
+    prediction: Prediction
+    image: NDArray[np.uint8] | None
+    "(S, S), the network's input"
+    cam: NDArray[np.float32] | None
+    "(S/32, S/32), of the predicted class"
+
+
+def columns(spec: ModelSpec) -> list[str]:
+    """The header of `predictions.csv`."""
+    return ["path", "status", "prediction", "probability", *(f"p_{name}" for name in spec.classes), "distance", "error"]
+
+
+def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
+    """One row of `predictions.csv`; probabilities with six digits, the distance with four."""
+    numbers = [prediction.probabilities.get(name) for name in spec.classes]
+    return [
+        prediction.path,
+        prediction.status,
+        prediction.prediction or "",
+        *("" if value is None else f"{value:.6f}" for value in (prediction.probability, *numbers)),
+        "" if prediction.distance is None else f"{prediction.distance:.4f}",
+        prediction.error,
+    ]
+
+
+def write_predictions(
+    answers: Iterator[Answer], n: int, spec: ModelSpec, out: Path, progress: Progress
+) -> Iterator[Answer]:
+    """Pass the answers on while their rows are written; `out` takes its name only when the last row is in it."""
+    part = out.with_name(f".{out.name}.part")
+    with (
+        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        progress.stage("infer", n) as stage,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(columns(spec))
+        for answer in answers:
+            writer.writerow(row(answer.prediction, spec))
+            stage.advance()
+            yield answer
+    part.replace(out)
