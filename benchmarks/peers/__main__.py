@@ -5,10 +5,11 @@
 
 RUN is a finished run with its exported files in RUN/models; DATA the folder that it was trained on. First each peer's
 file is made (`prepare.py`), then every subject takes its turn in each of several rounds, so that drift of the machine
-hits all alike; each turn is a fresh process. A turn answers single images, then its share of the test split in batches
-of two sizes, so that accuracy and throughput come from the same runs. All get the same uint8 pixels from the one pixel
-path and give logits; normalisation counts, wherever it is done. All use the same threads, the physical cores. Memory is
-the peak of the turn's process above what it held before it imported the runtime. The ceiling is probed in each round.
+hits all alike; each turn is a fresh process. A turn answers its share of the test split, some images one by one and the
+others in batches of two sizes, so that accuracy, latency and throughput come from the same runs. All get the same uint8
+pixels from the one pixel path and give logits; normalisation counts, wherever it is done. All use the same threads, the
+physical cores. Memory is the peak of the turn's process above what it held before it imported the runtime. The ceiling
+is probed in each round.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.probe import Ceiling
 from benchmarks.peers.subjects import REFERENCE, Place, Subject, size_mb
-from benchmarks.peers.turn import BatchRuns, Turn
+from benchmarks.peers.turn import Turn
 from kneeedge.evaluation import Accuracy, Answers, Reference, describe
 from kneeedge.metrics import evaluate
 from kneeedge.spec import ModelSpec, softmax
@@ -56,7 +56,7 @@ class Runs:
     p90_ms: float | None
     "absent with fewer than 100 runs"
     images_per_second: float
-    "at the median"
+    "images over the sum of all runs"
     spread: float
     "largest over smallest median of a round, less 1"
     peak_memory_mb: float | None
@@ -116,28 +116,30 @@ def make_rows(
 
 def fill(row: Row, one: Measured, reference: Measured | None, material: Material) -> Row:
     """The row with speed and accuracy."""
-    single, *offline = [combine([turn.runs[i] for turn in one.turns]) for i in range(len(one.turns[0].runs))]
+    sizes = [runs.batch_size for runs in one.turns[0].runs]
+    single, *offline = (combine(one.turns, size) for size in sizes)
     row = replace(
         row, cold_start_ms=min(turn.cold_start_ms for turn in one.turns), single=single, offline=tuple(offline),
         accuracy=accuracy(one, reference, material),
     )  # fmt: skip
     if reference is None:
         return row
-    base = combine([turn.runs[0] for turn in reference.turns])
+    base = combine(reference.turns, 1)
     each = tuple(round(median(a) / median(b), 3) for a, b in zip(base.rounds, single.rounds, strict=True))
     return replace(row, times_eager=median(each), times_eager_rounds=each)
 
 
-def combine(rounds: Sequence[BatchRuns]) -> Runs:
-    """The runs of one batch size in all rounds."""
+def combine(turns: Sequence[Turn], batch_size: int) -> Runs:
+    """The runs of one batch size in all turns."""
+    rounds = [runs for turn in turns for runs in turn.runs if runs.batch_size == batch_size]
     samples = [sample for one in rounds for sample in one.samples]
-    p50, medians = median(samples), [median(one.samples) for one in rounds]
+    medians = [median(one.samples) for one in rounds]
     p90 = quantiles(samples, n=10, method="inclusive")[8] if len(samples) >= LEAST_FOR_P90 else None
     peaks = [one.peak_memory_mb for one in rounds if one.peak_memory_mb is not None]
-    size = rounds[0].batch_size
     return Runs(
-        size, round(p50, 3), None if p90 is None else round(p90, 3), round(size * 1e3 / p50, 3),
-        round(max(medians) / min(medians) - 1, 4), max(peaks, default=None), tuple(one.samples for one in rounds),
+        batch_size, round(median(samples), 3), None if p90 is None else round(p90, 3),
+        round(batch_size * len(samples) * 1e3 / sum(samples), 3), round(max(medians) / min(medians) - 1, 4),
+        max(peaks, default=None), tuple(one.samples for one in rounds),
     )  # fmt: skip
 
 
@@ -181,7 +183,7 @@ def cells(row: Row) -> list[str]:
         _times(row),
         NONE if row.single.p90_ms is None else f"{row.single.p90_ms:.1f}",
         f"{best.images_per_second:.2f} ({best.batch_size})",
-        f"{_whole(row.single.peak_memory_mb)} / {_whole(row.offline[-1].peak_memory_mb)}",
+        f"{_whole(row.single.peak_memory_mb)} / {_whole(_most_memory(row))}",
         f"{row.size_mb:.1f}",
         f"{found.accuracy:.3f} [{found.interval.low:.3f}, {found.interval.high:.3f}]",
         NONE if found.auroc is None else f"{found.auroc:.3f}",
@@ -195,6 +197,10 @@ def _times(row: Row) -> str:
         return NONE
     low, high = min(row.times_eager_rounds), max(row.times_eager_rounds)
     return f"{row.times_eager:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _most_memory(row: Row) -> float | None:
+    return row.offline[-1].peak_memory_mb if row.offline else None
 
 
 def _whole(value: float | None) -> str:

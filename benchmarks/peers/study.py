@@ -33,7 +33,7 @@ class Options:
     "names of subjects; none: all"
     rounds: int = 3
     n_single: int = 34
-    "single images a round; with 3 rounds they support a p90"
+    "timed single images a round; with 3 rounds they support a p90"
     batch_sizes: tuple[int, ...] = (8, 32)
     "ascending"
     n_accuracy: int | None = None

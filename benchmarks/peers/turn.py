@@ -52,7 +52,7 @@ class Turn:
 
 
 def take_turn(request: TurnRequest) -> Turn:
-    """Run the subject."""
+    """Run the subject on every image once: the first ones alone, the others in batches."""
     images = np.ascontiguousarray(np.load(request.place.images("test"))[request.first :: request.step])
     before = restart_peak_mb()
     start = time.perf_counter()
@@ -60,36 +60,46 @@ def take_turn(request: TurnRequest) -> Turn:
     answer = load(subject.name, request.place.file(subject), request.place)
     answer(images[:1])
     cold_start_ms = round((time.perf_counter() - start) * 1e3, 1)
-    singles = make_batches(images, 1)[: request.n_single]
-    runs = [time_batches(answer, singles, request.n_single, before)[0]]
-    logits: list[Logits] = []
-    for size, part in zip(request.batch_sizes, share_out(len(images), request.batch_sizes), strict=True):
-        if part.stop > part.start:  # memory only grows, so the batches do as well
-            batches = make_batches(images[part], size)
-            found, answers = time_batches(answer, batches, len(batches), before)
-            runs.append(found)
-            logits.append(answers[: part.stop - part.start])
+    warm_up(answer, images[:1], WARMUP_SECONDS, time.perf_counter)
+    runs, logits = [], []
+    for size, part in share_out(len(images), request.n_single, request.batch_sizes):
+        found, answers = time_batches(answer, images[part], size, before)  # memory only grows, so the sizes do as well
+        runs.append(found)
+        logits.append(answers)
     return Turn(cold_start_ms, tuple(runs), tuple(tuple(map(float, row)) for row in np.concatenate(logits)))
 
 
-def time_batches(
-    answer: Answer, batches: Sequence[Images], n_runs: int, memory_before: float | None
-) -> tuple[BatchRuns, Logits]:
-    """`n_runs` runs over the batches in turn, after a warm-up of their shape, and all their logits."""
-    kept: list[Logits] = []
-    warm_up(answer, batches[0], WARMUP_SECONDS, time.perf_counter)
-    samples = time_runs(lambda batch: kept.append(answer(batch)), batches, 0, n_runs, time.perf_counter)
+def time_batches(answer: Answer, images: Images, size: int, memory_before: float | None) -> tuple[BatchRuns, Logits]:
+    """Timed runs over the images in batches, and their logits (N, K).
+
+    The first batch, which allocates for its shape, answers untimed; where it is the only one it runs again.
+    """
+    batches, kept = make_batches(images, size), []
+
+    def run(batch: Images) -> None:
+        kept.append(answer(batch))
+
+    run(batches[0])
+    timed = batches[1:] or batches
+    samples = time_runs(run, timed, 0, len(timed), time.perf_counter)
     peak = peak_memory_mb()
     above = None if peak is None or memory_before is None else round(peak - memory_before, 1)
-    return BatchRuns(len(batches[0]), samples, above), np.concatenate(kept)
+    return BatchRuns(size, samples, above), np.concatenate(kept)[: len(images)]
 
 
-def share_out(n: int, sizes: Sequence[int]) -> list[slice]:
-    """Which of `n` images run at which batch size: equal parts in full batches, the remainder at the smallest."""
-    counts = [n // len(sizes) // size * size for size in sizes]
-    counts[0] = n - sum(counts[1:])
-    ends = np.cumsum(counts)
-    return [slice(int(end - count), int(end)) for end, count in zip(ends, counts, strict=True)]
+def share_out(n: int, n_single: int, sizes: Sequence[int]) -> list[tuple[int, slice]]:
+    """Which of `n` images run at which batch size, sizes without any left out.
+
+    One by one for `n_single` timed runs, at most half of them; then as many batches of each size, the remainder at the
+    smallest.
+    """
+    singles = min(n_single + 1, max(1, n // 2))
+    rest = n - singles
+    counts = [rest // sum(sizes) * size for size in sizes]
+    counts[0] = rest - sum(counts[1:])
+    ends = np.cumsum([singles, *counts])
+    parts = zip((1, *sizes), (singles, *counts), ends, strict=True)
+    return [(size, slice(int(end) - count, int(end))) for size, count, end in parts if count]
 
 
 if __name__ == "__main__":
