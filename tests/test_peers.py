@@ -132,7 +132,7 @@ def test_peers_answer_as_the_original_and_a_missing_file_is_a_failing_row(traine
     names = ("eager", "onnx", "static", "kneeedge-fp16", "kneeedge-int8")
     rows = measure(run, phantoms, tmp_path, *names)
     assert tuple(rows) == names
-    assert "no-fp16.onnx" in rows["kneeedge-fp16"].failure
+    assert "RUN/models/no-fp16.onnx: no such model file" in rows["kneeedge-fp16"].failure
     assert rows["kneeedge-fp16"].single is None
     assert rows["onnx"].accuracy.flips == 0
     for name in ("eager", "static", "kneeedge-int8"):

@@ -40,6 +40,14 @@ def serve(request: type[T], answer: Callable[[T], Any]) -> None:
     told.write_text(to_json(answer(from_json(request, asked.read_text(encoding="utf-8")))), encoding="utf-8")
 
 
+def without_paths(reason: Exception, **places: str) -> str:
+    """The reason with each of the places under its name, since results are published."""
+    text = str(reason)
+    for name, path in places.items():
+        text = text.replace(path, name.upper())
+    return text
+
+
 def last_words(status: int, stderr: bytes) -> str:
     """The error's own line: the last that names an exception, else the last one, else how the process ended."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]

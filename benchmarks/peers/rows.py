@@ -32,6 +32,8 @@ class Material:
     spec: ModelSpec
     labels: NDArray[np.intp]
     "(N,)"
+    groups: tuple[str, ...]
+    "(N,) patients, for whom the intervals allow"
     n_seen: int
     "images that the model was trained or chosen on"
 
@@ -147,7 +149,9 @@ def accuracy(one: Measured, reference: Measured | None, material: Material) -> A
     """The figures of a subject, paired with PyTorch eager's."""
     spec, labels = material.spec, material.labels
     probabilities = answers_in_order(one.turns, spec, len(labels))
-    answers = Answers(evaluate(labels, probabilities, spec), tuple(map(int, spec.decide(probabilities))))
+    answers = Answers(
+        evaluate(labels, probabilities, spec, material.groups), tuple(map(int, spec.decide(probabilities)))
+    )
     against = None
     if reference is not None and reference is not one:
         predictions = spec.decide(answers_in_order(reference.turns, spec, len(labels)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.jobs import JobError, run_job
+from benchmarks.peers.jobs import JobError, run_job, without_paths
 from benchmarks.peers.prepare import MADE_FROM, MAKERS, N_NNCF, Prepared, PrepareRequest
 from benchmarks.peers.probe import Ceiling, ProbeRequest, best_of
 from benchmarks.peers.rows import Material, Measured, Row, make_rows
@@ -115,7 +115,8 @@ def gather(options: Options, place: Place, progress: Progress) -> Material:
         np.save(place.images(split), np.concatenate(list(batches)))
     seen = frozenset(sample.short_hash for sample in dataset.samples if sample.split != "test")
     labels = np.array([sample.label for sample in chosen["test"]])
-    return Material(spec, labels, count_seen(chosen["test"], seen))
+    groups = tuple(sample.group for sample in chosen["test"])
+    return Material(spec, labels, groups, count_seen(chosen["test"], seen))
 
 
 def mixed(samples: Sequence[Sample]) -> list[Sample]:
@@ -132,7 +133,7 @@ def prepare_files(measured: Sequence[Measured], place: Place, progress: Progress
         try:
             note, failure = run_job("prepare", PrepareRequest(file, place), Prepared, Path(place.work)).note, None
         except JobError as error:
-            note, failure = "", f"making it: {error}"
+            note, failure = "", f"making it: {without_paths(error, run=place.run, work=place.work)}"
             progress(f"{file}: {failure}")
         for one in measured:
             if one.subject.file == file:
@@ -153,6 +154,6 @@ def take_round(
             try:
                 one.turns.append(run_job("turn", request, Turn, work))
             except JobError as error:
-                one.failure = str(error)
-                progress(f"{one.subject.name}: {error}")
+                one.failure = without_paths(error, run=place.run, work=place.work)
+                progress(f"{one.subject.name}: {one.failure}")
     return run_job("probe", ProbeRequest(options.threads), Ceiling, work)
