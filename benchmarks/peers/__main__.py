@@ -1,0 +1,55 @@
+"""kneeedge beside what a user would run in its place: the same weights, the same images, this machine, one go.
+
+    python -m pip install -c constraints.txt -e ".[train,cpu]" --group peers
+    python -m benchmarks.peers --run RUN --data DATA [--json FILE] [--markdown FILE] [--only NAMES]
+
+RUN is a finished run with its exported files in RUN/models; DATA the folder that it was trained on. First each peer's
+file is made (`prepare.py`), then every subject takes its turn in each of several rounds, so that drift of the machine
+hits all alike; each turn is a fresh process. A turn answers its share of the test split, some images one by one and the
+others in batches of two sizes, so that accuracy, latency and throughput come from the same runs. All get the same uint8
+pixels from the one pixel path and give logits; normalisation counts, wherever it is done. All use the same threads, the
+physical cores. Memory is the peak of the turn's process above what it held before it imported the runtime. The ceiling
+is probed in each round.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks.peers.rows import table
+from benchmarks.peers.study import Options, study
+from kneeedge.machine import available_cpus
+from kneeedge.progress import Progress
+from kneeedge.records import dump
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--run", required=True)
+    add("--data", required=True)
+    add("--json", type=Path)
+    add("--markdown", type=Path)
+    add("--only", default="", help="names of subjects, with commas between them")
+    add("--threads", type=int, default=available_cpus())
+    add("--rounds", type=int, default=Options.rounds)
+    add("--n-single", type=int, default=Options.n_single, help="single images a round")
+    add("--n-accuracy", type=int, help="so many test images, for a trial of the study")
+    given = parser.parse_args()
+    options = Options(
+        given.run, given.data, given.threads, tuple(filter(None, given.only.split(","))), given.rounds, given.n_single,
+        n_accuracy=given.n_accuracy,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="peers-") as work:
+        found = study(options, Path(work), Progress())
+    print(table(found.rows))
+    if given.markdown:
+        given.markdown.write_text(table(found.rows) + "\n", encoding="utf-8")
+    if given.json:
+        given.json.write_text(dump(found) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

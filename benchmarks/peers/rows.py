@@ -1,0 +1,211 @@
+"""What the turns found → one row a subject, and the table of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median, quantiles
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers.probe import Ceiling
+from benchmarks.peers.subjects import REFERENCE, Place, Subject, size_mb
+from benchmarks.peers.turn import Turn
+from kneeedge.evaluation import Accuracy, Answers, Reference, describe
+from kneeedge.metrics import evaluate
+from kneeedge.spec import ModelSpec, softmax
+
+LEAST_FOR_P90 = 100
+"runs: some ten lie beyond it"
+STEADY = 0.10
+"a larger spread of the rounds' medians is marked"
+NONE = "—"
+HEADS = (
+    "what", "one image, p50 ms", "× eager", "p90 ms", "images/s (batch)", "memory MB, one image / batch", "size MB",
+    "accuracy [95 %]", "AUROC", "flips", "share of ceiling",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Material:
+    """The images that all subjects answered."""
+
+    spec: ModelSpec
+    labels: NDArray[np.intp]
+    "(N,)"
+    groups: tuple[str, ...]
+    "(N,) patients, for whom the intervals allow"
+    n_seen: int
+    "images that the model was trained or chosen on"
+
+
+@dataclass
+class Measured:
+    """What is known of a subject so far."""
+
+    subject: Subject
+    note: str = ""
+    failure: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs at one batch size."""
+
+    batch_size: int
+    p50_ms: float
+    "a batch"
+    p90_ms: float | None
+    "absent with fewer than 100 runs"
+    images_per_second: float
+    "images over the sum of all runs"
+    spread: float
+    "largest over smallest median of a round, less 1"
+    peak_memory_mb: float | None
+    "the largest of the rounds"
+    rounds: tuple[tuple[float, ...], ...]
+    "milliseconds of every run, round by round"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject, measured."""
+
+    name: str
+    title: str
+    arithmetic: str
+    note: str
+    failure: str | None
+    "why there is nothing else"
+    size_mb: float | None = None
+    cold_start_ms: float | None = None
+    "from before the runtime's import to the first answer; the smallest of the rounds, with warm caches"
+    single: Runs | None = None
+    offline: tuple[Runs, ...] = ()
+    times_eager: float | None = None
+    "PyTorch eager's median for one image over this one's, as the median of the rounds"
+    times_eager_rounds: tuple[float, ...] = ()
+    "it within each round"
+    accuracy: Accuracy | None = None
+    share_of_ceiling: float | None = None
+    "0 to 1; products a second at the best batch size, over the ceiling of the arithmetic"
+
+    @property
+    def best(self) -> Runs | None:
+        """The runs of the batch size with the most images a second."""
+        runs = [self.single, *self.offline] if self.single else []
+        return max(runs, key=lambda one: one.images_per_second, default=None)
+
+
+def make_rows(
+    measured: Sequence[Measured], place: Place, material: Material, ceiling: Ceiling, giga_macs_an_image: float
+) -> tuple[Row, ...]:
+    """A row for each subject; flips and ratios against PyTorch eager, where it was measured."""
+    whole = [one for one in measured if one.failure is None]
+    reference = next((one for one in whole if one.subject.name == REFERENCE), None)
+    rows = []
+    for one in measured:
+        subject = one.subject
+        row = Row(subject.name, subject.title, subject.arithmetic, one.note, one.failure)
+        if one.failure is None:
+            row = fill(row, one, reference, material)
+            rate = row.best.images_per_second * giga_macs_an_image
+            share = round(rate / getattr(ceiling, subject.arithmetic), 4)
+            row = replace(row, size_mb=size_mb(place.file(subject)), share_of_ceiling=share)
+        rows.append(row)
+    return tuple(rows)
+
+
+def fill(row: Row, one: Measured, reference: Measured | None, material: Material) -> Row:
+    """The row with speed and accuracy."""
+    sizes = [runs.batch_size for runs in one.turns[0].runs]
+    single, *offline = (combine(one.turns, size) for size in sizes)
+    row = replace(
+        row, cold_start_ms=min(turn.cold_start_ms for turn in one.turns), single=single, offline=tuple(offline),
+        accuracy=accuracy(one, reference, material),
+    )  # fmt: skip
+    if reference is None:
+        return row
+    base = combine(reference.turns, 1)
+    each = tuple(round(median(a) / median(b), 3) for a, b in zip(base.rounds, single.rounds, strict=True))
+    return replace(row, times_eager=median(each), times_eager_rounds=each)
+
+
+def combine(turns: Sequence[Turn], batch_size: int) -> Runs:
+    """The runs of one batch size in all turns."""
+    rounds = [runs for turn in turns for runs in turn.runs if runs.batch_size == batch_size]
+    samples = [sample for one in rounds for sample in one.samples]
+    medians = [median(one.samples) for one in rounds]
+    p90 = quantiles(samples, n=10, method="inclusive")[8] if len(samples) >= LEAST_FOR_P90 else None
+    peaks = [one.peak_memory_mb for one in rounds if one.peak_memory_mb is not None]
+    return Runs(
+        batch_size, round(median(samples), 3), None if p90 is None else round(p90, 3),
+        round(batch_size * len(samples) * 1e3 / sum(samples), 3), round(max(medians) / min(medians) - 1, 4),
+        max(peaks, default=None), tuple(one.samples for one in rounds),
+    )  # fmt: skip
+
+
+def accuracy(one: Measured, reference: Measured | None, material: Material) -> Accuracy:
+    """The figures of a subject, paired with PyTorch eager's."""
+    spec, labels = material.spec, material.labels
+    probabilities = answers_in_order(one.turns, spec, len(labels))
+    answers = Answers(
+        evaluate(labels, probabilities, spec, material.groups), tuple(map(int, spec.decide(probabilities)))
+    )
+    against = None
+    if reference is not None and reference is not one:
+        predictions = spec.decide(answers_in_order(reference.turns, spec, len(labels)))
+        against = Reference(REFERENCE, "pytorch-fp32", labels, predictions)
+    return describe(answers, "test", material.n_seen, against)
+
+
+def answers_in_order(turns: Sequence[Turn], spec: ModelSpec, n: int) -> NDArray[np.float32]:
+    """Probabilities (N, K) in the order of the images, of which turn i of k answered i, i + k, …"""
+    logits = np.empty((n, len(spec.classes)), np.float32)
+    for i, turn in enumerate(turns):
+        logits[i :: len(turns)] = turn.logits
+    return softmax(logits, spec.temperature)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table, and below it what is to be said of some of them."""
+    lines = [f"| {' | '.join(HEADS)} |", "|---" + "|--:" * (len(HEADS) - 1) + "|"]
+    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
+    notes = [f"- {row.title}: {row.note}" for row in rows if row.note]
+    return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+def cells(row: Row) -> list[str]:
+    """One line of the table."""
+    best = row.best
+    if best is None or row.single is None or row.accuracy is None:
+        return [row.title, f"failed: {row.failure}", *[NONE] * (len(HEADS) - 2)]
+    found, unsteady = row.accuracy, " ~" if row.single.spread > STEADY else ""
+    return [
+        row.title,
+        f"{row.single.p50_ms:.1f}{unsteady}",
+        _times(row),
+        NONE if row.single.p90_ms is None else f"{row.single.p90_ms:.1f}",
+        f"{best.images_per_second:.2f} ({best.batch_size})",
+        f"{_whole(row.single.peak_memory_mb)} / {_whole(_most_memory(row))}",
+        f"{row.size_mb:.1f}",
+        f"{found.accuracy:.3f} [{found.interval.low:.3f}, {found.interval.high:.3f}]",
+        NONE if found.auroc is None else f"{found.auroc:.3f}",
+        NONE if found.flips is None else f"{found.flips} of {found.n}",
+        f"{row.share_of_ceiling:.0%} of {row.arithmetic}",
+    ]
+
+
+def _times(row: Row) -> str:
+    if row.times_eager is None:
+        return NONE
+    low, high = min(row.times_eager_rounds), max(row.times_eager_rounds)
+    return f"{row.times_eager:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _most_memory(row: Row) -> float | None:
+    return row.offline[-1].peak_memory_mb if row.offline else None
+
+
+def _whole(value: float | None) -> str:
+    return NONE if value is None else f"{value:.0f}"

@@ -1,0 +1,102 @@
+"""What is compared: kneeedge's files, and what a user of today's tools would run in their place."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kneeedge.spec import Architecture, ModelSpec
+
+FP32, BF16, INT8 = "fp32", "bf16", "int8"
+REFERENCE = "eager"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One row of the study."""
+
+    name: str
+    "for --only"
+    title: str
+    arithmetic: str
+    "fp32, bf16 or int8: what most of its products are made in, and so the ceiling that it is held against"
+    file: str
+    "what it runs: `model.safetensors` of the run, a precision of `models/`, or a file that `prepare` makes"
+
+
+SUBJECTS = (
+    Subject(REFERENCE, "PyTorch eager, fp32", FP32, "model.safetensors"),
+    Subject("channels-last", "PyTorch channels-last, bf16 autocast", BF16, "model.safetensors"),
+    Subject("compile", "PyTorch `torch.compile`, fp32", FP32, "model.safetensors"),
+    Subject("onnx", "plain `torch.onnx.export`, RGB fp32 in, ONNX Runtime", FP32, "plain.onnx"),
+    Subject("dynamic", "ONNX Runtime dynamic int8", INT8, "dynamic.onnx"),
+    Subject("static", "ONNX Runtime static int8, defaults", INT8, "static.onnx"),
+    Subject("ultralytics-onnx", "int8 the way of Ultralytics, ONNX Runtime", INT8, "ultralytics.onnx"),
+    Subject("ultralytics-openvino", "int8 the way of Ultralytics, OpenVINO", INT8, "ultralytics.xml"),
+    Subject("openvino", "OpenVINO fp32", FP32, "openvino.xml"),
+    Subject("openvino-bf16", "OpenVINO bf16", BF16, "openvino.xml"),
+    Subject("openvino-int8", "OpenVINO int8 (NNCF, defaults)", INT8, "nncf.xml"),
+    Subject("openvino-kneeedge", "OpenVINO on kneeedge's int8 file", INT8, "kneeedge.int8"),
+    Subject("kneeedge-fp32", "**kneeedge fp32**", FP32, "kneeedge.fp32"),
+    Subject("kneeedge-fp16", "**kneeedge fp16**", FP32, "kneeedge.fp16"),  # ONNX Runtime's CPU multiplies it in fp32
+    Subject("kneeedge-int8", "**kneeedge int8**", INT8, "kneeedge.int8"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the study's files are."""
+
+    run: str
+    "a finished run, exported"
+    work: str
+    "scratch: what `prepare` makes, and the images"
+    threads: int
+
+    def spec(self) -> ModelSpec:
+        """The run's spec, without PyTorch."""
+        path = Path(self.run, "spec.json")
+        return ModelSpec.from_json(path.read_text(encoding="utf-8"), str(path))
+
+    def file(self, subject: Subject) -> Path:
+        """The file that a subject runs; of the run's models one that passed, else the rejected one."""
+        if subject.file == "model.safetensors":
+            return Path(self.run, subject.file)
+        if not subject.file.startswith("kneeedge."):
+            return Path(self.work, subject.file)
+        precision = subject.file.removeprefix("kneeedge.")
+        folder = Path(self.run, "models")
+        found = [*folder.glob(f"*.{precision}.onnx"), *folder.glob(f"rejected/*.{precision}.onnx")]
+        return found[0] if found else folder / f"no-{precision}.onnx"
+
+    def images(self, name: str) -> Path:
+        """Where (N, 1, S, S) uint8 of `test`, `train` or `val` lie."""
+        return Path(self.work, f"{name}.npy")
+
+
+def size_mb(file: Path) -> float:
+    """Megabytes on disk, with the weights that stand beside the graph."""
+    beside = (file, Path(f"{file}.data"), file.with_suffix(".bin"))
+    return round(sum(path.stat().st_size for path in beside if path.is_file()) / 1e6, 2)
+
+
+def giga_macs(architecture: Architecture, size: int, n_classes: int) -> float:
+    """Multiplications with addition, in 10⁹, that one image of `size`² costs in convolutions and linear layers.
+
+    The stem is counted with its three input channels, as the network was trained: a file that folds them does less.
+    """
+    macs = sum(9 * a * b * side**2 for a, b, side in _convolutions(architecture, size))
+    last = architecture.channels[-1][-1]
+    if architecture.head == "gap":
+        return (macs + last * n_classes) / 1e9
+    hidden = 8 * last  # as in the model
+    return (macs + 49 * last * hidden + hidden**2 + hidden * n_classes) / 1e9
+
+
+def _convolutions(architecture: Architecture, side: int) -> Iterator[tuple[int, int, int]]:
+    """Channels in, channels out and side of each 3×3 convolution."""
+    before = 3
+    for block in architecture.channels:
+        for channels in block:
+            yield before, channels, side
+            before = channels
+        side //= 2

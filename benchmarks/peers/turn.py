@@ -1,0 +1,106 @@
+"""One turn of one subject, in a process of its own: single images, then batches, then what memory they took."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.peers.jobs import serve
+from benchmarks.peers.load import Answer, Images, Logits, load
+from benchmarks.peers.subjects import SUBJECTS, Place
+from kneeedge.bench_worker import make_batches, peak_memory_mb, restart_peak_mb, time_runs, warm_up
+
+WARMUP_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class TurnRequest:
+    """What to run."""
+
+    subject: str
+    place: Place
+    first: int
+    step: int
+    "the turn answers the test images first, first + step, …"
+    n_single: int
+    batch_sizes: tuple[int, ...]
+    "ascending"
+
+
+@dataclass(frozen=True)
+class BatchRuns:
+    """The timed runs at one batch size."""
+
+    batch_size: int
+    samples: tuple[float, ...]
+    "milliseconds a run, in order, none left out"
+    peak_memory_mb: float | None
+    "most resident memory until the end of these runs, above that before the runtime's import"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a turn found."""
+
+    cold_start_ms: float
+    "from before the runtime's import to the first answer"
+    runs: tuple[BatchRuns, ...]
+    "the first at batch size 1"
+    logits: tuple[tuple[float, ...], ...]
+    "(N, K) of the turn's images"
+
+
+def take_turn(request: TurnRequest) -> Turn:
+    """Run the subject on every image once: the first ones alone, the others in batches."""
+    images = np.ascontiguousarray(np.load(request.place.images("test"))[request.first :: request.step])
+    before = restart_peak_mb()
+    start = time.perf_counter()
+    subject = next(one for one in SUBJECTS if one.name == request.subject)
+    answer = load(subject.name, request.place.file(subject), request.place)
+    answer(images[:1])
+    cold_start_ms = round((time.perf_counter() - start) * 1e3, 1)
+    warm_up(answer, images[:1], WARMUP_SECONDS, time.perf_counter)
+    runs, logits = [], []
+    for size, part in share_out(len(images), request.n_single, request.batch_sizes):
+        found, answers = time_batches(answer, images[part], size, before)  # memory only grows, so the sizes do as well
+        runs.append(found)
+        logits.append(answers)
+    return Turn(cold_start_ms, tuple(runs), tuple(tuple(map(float, row)) for row in np.concatenate(logits)))
+
+
+def time_batches(answer: Answer, images: Images, size: int, memory_before: float | None) -> tuple[BatchRuns, Logits]:
+    """Timed runs over the images in batches, and their logits (N, K).
+
+    The first batch, which allocates for its shape, answers untimed; where it is the only one it runs again.
+    """
+    batches, kept = make_batches(images, size), []
+
+    def run(batch: Images) -> None:
+        kept.append(answer(batch))
+
+    run(batches[0])
+    timed = batches[1:] or batches
+    samples = time_runs(run, timed, 0, len(timed), time.perf_counter)
+    peak = peak_memory_mb()
+    above = None if peak is None or memory_before is None else round(peak - memory_before, 1)
+    return BatchRuns(size, samples, above), np.concatenate(kept)[: len(images)]
+
+
+def share_out(n: int, n_single: int, sizes: Sequence[int]) -> list[tuple[int, slice]]:
+    """Which of `n` images run at which batch size, sizes without any left out.
+
+    One by one for `n_single` timed runs, at most half of them; then as many batches of each size, the remainder at the
+    smallest.
+    """
+    singles = min(n_single + 1, max(1, n // 2))
+    rest = n - singles
+    counts = [rest // sum(sizes) * size for size in sizes]
+    counts[0] = rest - sum(counts[1:])
+    ends = np.cumsum([singles, *counts])
+    parts = zip((1, *sizes), (singles, *counts), ends, strict=True)
+    return [(size, slice(int(end) - count, int(end))) for size, count, end in parts if count]
+
+
+if __name__ == "__main__":
+    serve(TurnRequest, take_turn)
