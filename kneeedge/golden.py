@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.errors import SpecError
+from kneeedge.gpu import GPU_PROVIDERS
 from kneeedge.machine import has_vnni
+from kneeedge.placement import Placement, placement
 from kneeedge.records import from_json, to_json
 from kneeedge.session import Session
 from kneeedge.spec import GOLDEN_KEY
@@ -68,6 +70,8 @@ class GoldenReport:
     "what the file was made for"
     concern: str = ""
     "why the file does not suit this CPU though its golden answers may be right, with the remedy; or empty"
+    placement: Placement | None = None
+    "where the nodes ran; profiled on GPUs only"
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> str:
@@ -130,6 +134,7 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
         file_isa=golden.isa,
         int8_target=target,
         concern=int8_concern(target, session.provider, isa),
+        placement=placement(session) if session.provider in GPU_PROVIDERS else None,
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kneeedge import machine
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
+from kneeedge.gpu import GpuOptions
 from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
 from kneeedge.preprocess import load_input
@@ -76,8 +77,9 @@ class Predictor:
         threads: int | None = None,
         batch_size: int | None = None,
         answer_all: bool = False,
+        gpu: GpuOptions | None = None,
     ) -> None:
-        self.session = Session(model, provider, threads)
+        self.session = Session(model, provider, threads, gpu)
         self.spec: ModelSpec = self.session.spec
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
         self.answer_all = answer_all

@@ -173,6 +173,8 @@ def golden_text(report: "GoldenReport") -> str:
     )
     if not report.passed:
         text += "; this device does not answer as the original did: use another provider or precision"
+    if report.placement:
+        text += f"; {report.placement}"
     return f"{text}; {report.concern}" if report.concern else text
 
 
