@@ -91,6 +91,13 @@ def require_gpu(runtime: ModuleType, provider: str) -> None:
             _require_tensorrt(runtime, name)
 
 
+def failure_reason(error: Exception) -> str:
+    """What went wrong in one line: of a failed CUDA call what CUDA says, without the C++ around it."""
+    text = " ".join(str(error).split())
+    found = re.search(r"(?:CUDA|CUDNN|CUBLAS) failure \d+: [^;]+", text)
+    return found[0].strip() if found else text
+
+
 def load_library(name: str) -> Any:
     """The shared library, for this process and what it loads later; raises OSError where it is not there."""
     return ctypes.CDLL(name)

@@ -22,7 +22,16 @@ from kneeedge.errors import (
     RuntimeConflictError,
     SpecError,
 )
-from kneeedge.gpu import CUDA, GPU_PROVIDERS, INT8_ON_CUDA, TENSORRT, GpuOptions, cuda_options, require_gpu
+from kneeedge.gpu import (
+    CUDA,
+    GPU_PROVIDERS,
+    INT8_ON_CUDA,
+    TENSORRT,
+    GpuOptions,
+    cuda_options,
+    failure_reason,
+    require_gpu,
+)
 from kneeedge.model_metadata import read_spec
 from kneeedge.spec import SPEC_KEY, ModelSpec
 
@@ -124,7 +133,7 @@ class Session:
         if provider != "cpu":
             # A node that the provider cannot take must be an error, not a silent trip to the CPU.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        with self._failures(provider, "fix that or use --provider cpu"):
+        with self._failures(provider, "fix that, try the fp16 or fp32 file, or use --provider cpu"):
             session = runtime.InferenceSession(
                 str(self.path), sess_options=options, providers=self._providers(provider, record), enable_fallback=0
             )
@@ -164,7 +173,7 @@ class Session:
         except KneeEdgeError:
             raise
         except failures as error:
-            reason = " ".join(str(error).split())
+            reason = failure_reason(error)
             if provider == "cpu":
                 raise ModelFileError(self.path, f"ONNX Runtime cannot load it ({reason})") from error
             raise ProviderError(provider, reason, remedy) from error

@@ -11,7 +11,7 @@ import pytest
 from kneeedge import gpu
 from kneeedge import session as session_module
 from kneeedge.errors import ConfigError, ModelFileError, ProviderError, SpecError
-from kneeedge.gpu import GpuOptions, cuda_options, require_gpu
+from kneeedge.gpu import GpuOptions, cuda_options, failure_reason, require_gpu
 from kneeedge.model_metadata import read_metadata, read_spec
 from kneeedge.phantom import phantoms
 from kneeedge.session import Session, gpu_works
@@ -174,6 +174,13 @@ def test_a_run_that_fails_on_the_gpu_is_one_line_with_a_remedy(models, fake_gpu,
     monkeypatch.setattr(fake_gpu.sessions[0], "run_with_iobinding", fail, raising=False)
     with pytest.raises(ProviderError, match="out of memory; lower --batch-size"):
         session.run(phantoms(2, 64))
+
+
+def test_of_a_failed_cuda_call_the_reason_is_what_cuda_says():
+    text = ("/src/cuda_call.cc:154 void CudaCall(...) [with\n THRW = true] CUDA failure 35: driver too old ; GPU=-1 ;"
+            " expr=cudaSetDevice(0);")  # fmt: skip
+    assert failure_reason(RuntimeError(text)) == "CUDA failure 35: driver too old"
+    assert failure_reason(RuntimeError("no\nCUDA")) == "no CUDA"
 
 
 def test_auto_takes_the_gpu_and_prefers_its_files(models, fake_gpu, tmp_path):
