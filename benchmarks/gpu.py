@@ -9,6 +9,7 @@ where there is no GPU, where a section failed, or where an answer of fp32 differ
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -117,6 +118,7 @@ def answers(bench: Bench, deadline: Deadline) -> Cells:
         if deadline.left < 2:
             cells.left_out.append(name)
             continue
+        gc.collect()  # the session before held itself, and GPU memory with it
         session = Session(bench.files[precision], "cuda", gpu=LAYOUTS[layout])
         found = joined([session.run(part) for part in (images[:24], images[24:48], images[48:63], images[63:])])
         cells.rows.append(agreement(name, found, bench.reference, bench.spec))

@@ -1,5 +1,6 @@
 """The pure part of `benchmarks.gpu`: a time budget, interleaved timing, statistics, the network's operations."""
 
+import gc
 import shutil
 import subprocess
 import time
@@ -97,6 +98,7 @@ def run_section(section: Section, deadline: Deadline, failures: tuple[type[Excep
         cells = section.run(deadline)
     except (KneeEdgeError, OSError, RuntimeError, ImportError, *failures) as error:
         state, why = "failed", " ".join(f"{type(error).__name__}: {error}".split())
+    gc.collect()  # sessions hold themselves, and GPU memory with them
     return Outcome(section.name, state, why, round(deadline.clock() - began, 1), cells.rows, cells.left_out)
 
 

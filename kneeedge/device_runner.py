@@ -140,11 +140,11 @@ class DeviceRunner:
             lanes.put(lane)
 
     def _open(self, batch: int) -> "queue.SimpleQueue[Lane]":
-        replay = batch == 1 and self._record is not None
-        session = self._record() if replay and self._record else self._session
+        record = self._record if batch == 1 else None
+        session = record() if record else self._session
         lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
         side = self._shapes.side
-        for _ in range(1 if replay else self._n_lanes):
+        for _ in range(1 if record else self._n_lanes):
             host, locked = host_buffer((batch, 1, side, side), cuda_runtime(self._runtime, self._device))
             self.page_locked &= locked
             lane = Lane(self._runtime, session, self._shapes, self._device, host)

@@ -37,6 +37,11 @@ class Placement:
     def share_of_nodes(self) -> float:
         return self.n_on_provider / self.n_nodes
 
+    @property
+    def n_on_host(self) -> int:
+        """Nodes that ran on no GPU; those that TensorRT leaves to the CUDA provider did."""
+        return sum(n for name, n in self.elsewhere.items() if not name.endswith(" on cuda"))
+
     def __str__(self) -> str:
         others = "".join(f", {n} {name}" for name, n in self.elsewhere.items())
         return (

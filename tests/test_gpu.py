@@ -7,16 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
-from kneeedge import gpu
+from kneeedge import choose, gpu
 from kneeedge import session as session_module
+from kneeedge.cli import app
 from kneeedge.errors import ConfigError, ModelFileError, ProviderError, SpecError
 from kneeedge.gpu import GpuOptions, cuda_options, failure_reason, require_gpu
 from kneeedge.model_metadata import read_metadata, read_spec
 from kneeedge.phantom import phantoms
 from kneeedge.session import Session, gpu_works
 from kneeedge.tensorrt import check_int8, engine_folder, private_folder, tensorrt_options, user_cache
-from tests.fake_gpu import FakeLibraries, FakeRuntime, fake_gpu
+from tests.fake_gpu import FakeLibraries, FakeRuntime, FakeSession, fake_gpu
 from tests.tiny_onnx import tiny_spec, write_tiny_model
 
 __all__ = ["fake_gpu"]
@@ -183,9 +186,46 @@ def test_of_a_failed_cuda_call_the_reason_is_what_cuda_says():
     assert failure_reason(RuntimeError("no\nCUDA")) == "no CUDA"
 
 
-def test_auto_takes_the_gpu_and_prefers_its_files(models, fake_gpu, tmp_path):
+def test_auto_takes_the_gpu_where_there_is_one(models, fake_gpu):
     assert Session(models["fp32"], "auto").provider == "cuda"
     assert gpu_works()
+
+
+@pytest.mark.parametrize(("works", "precision"), [(True, "fp16"), (False, "int8")])
+def test_auto_prefers_the_file_that_suits_what_it_will_run_on(works, precision, monkeypatch, tmp_path):
+    names = [SimpleNamespace(path=f"m.{name}.onnx", report=SimpleNamespace(precision=name, verdict="pass"))
+             for name in ("fp32", "fp16", "int8")]  # fmt: skip
+    (tmp_path / "latest").mkdir()
+    monkeypatch.delenv("KNEEEDGE_MODEL", raising=False)
+    monkeypatch.setattr(choose, "read_report", lambda _: SimpleNamespace(files=names))
+    monkeypatch.setattr(choose, "gpu_works", lambda: works)
+    assert choose.choose_model(None, "auto", tmp_path).path.name == f"m.{precision}.onnx"
+
+
+def test_infer_hands_its_gpu_options_on_and_warns_of_int8(models, fake_gpu, tmp_path):
+    image = tmp_path / "knee.png"
+    Image.fromarray(phantoms(1, 64)[0, 0]).save(image)
+    options = ["--provider", "cuda", "--tf32", "--gpu-memory-gb", "2", "--no-cuda-graph"]
+    command = ["infer", str(image), "--model", str(models["int8"]), "--out", str(tmp_path / "p.csv"), *options]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0
+    assert "runs QDQ int8 in float" in done.stderr
+    (asked,) = [dict(one.providers)["CUDAExecutionProvider"] for one in fake_gpu.sessions]
+    assert (asked["use_tf32"], asked["gpu_mem_limit"]) == ("1", str(2 * 2**30))
+
+
+def test_verify_says_where_the_nodes_ran(models, fake_gpu):
+    done = CliRunner().invoke(app, ["verify", str(models["fp32"]), "--provider", "cuda"])
+    assert done.exit_code == 0
+    assert "(100.0%) and 100.0% of the time on cuda, 0 copies between host and device" in done.stdout
+
+
+def test_verify_fails_where_a_node_ran_on_no_gpu(models, fake_gpu, monkeypatch):
+    monkeypatch.setattr(FakeSession, "end_profiling", lambda self: self.real.end_profiling())
+    done = CliRunner().invoke(app, ["verify", str(models["fp32"]), "--provider", "cuda"])
+    assert done.exit_code == 1
+    assert done.stdout.startswith("FAIL")
+    assert "ran on no GPU" in done.stdout
 
 
 def test_auto_without_a_gpu_says_why_it_runs_on_the_cpu(models, fake_gpu, monkeypatch):

@@ -186,7 +186,7 @@ def test_a_whole_run_holds_every_section(pretended):
     assert code == int(bool(failed))
     assert failed <= {"ceiling", "against torch"}
     assert [one["flips"] for one in found["answers"]["rows"]] == [0] * 6
-    assert {one["share_of_time"] for one in found["placement"]["rows"]} == {0.0}
+    assert {one["share_of_time"] for one in found["placement"]["rows"]} == {1.0}
     assert len(found["single image"]["rows"]) == 12
     assert len(found["offline fp16"]["rows"]) == 2 * 9
     assert len(found["offline fp32"]["rows"]) == 2 * 6
