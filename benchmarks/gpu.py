@@ -136,7 +136,10 @@ def placements(bench: Bench, _: Deadline) -> Cells:
     cells = Cells()
     for precision, path in bench.files.items():
         try:
-            cells.rows.append({"file": path.name, **asdict(placement(Session(path, "cuda"), 8))})
+            session = Session(path, "cuda")
+            session.run(bench.batch(8))
+            locked = session.runner is not None and session.runner.page_locked
+            cells.rows.append({"file": path.name, "page_locked": locked, **asdict(placement(session, 8))})
         except ProviderError as error:
             cells.left_out.append(f"{precision}: {error}")
     return cells

@@ -132,12 +132,17 @@ class DeviceRunner:
             return self._lanes[batch]
 
     def _run_part(self, images: Images) -> Results:
-        lanes = self.lanes(self.batch_for(len(images)))
+        batch = self.batch_for(len(images))
+        lanes, failed = self.lanes(batch), True
         lane = lanes.get()
         try:
-            return lane.run(images)
+            results = lane.run(images)
+            failed = False
+            return results
         finally:
-            lanes.put(lane)
+            lanes.put(lane)  # whoever waits for it shall not wait for ever
+            if failed:  # as where memory ran out: smaller batches must not be padded to this one
+                self._lanes.pop(batch, None)
 
     def _open(self, batch: int) -> "queue.SimpleQueue[Lane]":
         record = self._record if batch == 1 else None

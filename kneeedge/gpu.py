@@ -27,7 +27,7 @@ class GpuOptions:
     tf32: bool = False
     "round fp32 products to TF32's 10 bits of mantissa: faster, and no longer fp32"
     memory_gb: float | None = None
-    "most GPU memory for the arena, GiB; None: as much as there is"
+    "most GPU memory for the arena, GiB; the CUDA graph has an arena of its own; None: as much as there is"
     nhwc: bool | None = None
     "channels last, as tensor cores want it; None: for fp16 files"
     fuse_conv_bias: bool = False

@@ -43,10 +43,12 @@ def tensorrt_options(options: gpu.GpuOptions, spec: ModelSpec, folder: Path) -> 
         "trt_timing_cache_enable": True,
     }
     side, typical = spec.pixel_path.size, min(TYPICAL_BATCH, options.max_batch)
+    limit = {} if options.memory_gb is None else {"trt_max_workspace_size": str(int(options.memory_gb * gpu.GIB))}
     sizes = {"min": 1, "opt": typical, "max": options.max_batch}
     return {
         **{name: str(int(flag)) for name, flag in flags.items()},
         **{f"trt_profile_{name}_shapes": f"image:{n}x1x{side}x{side}" for name, n in sizes.items()},
+        **limit,
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_path": str(folder),
         "trt_builder_optimization_level": str(options.builder_level),

@@ -105,12 +105,15 @@ def test_the_single_image_alone_runs_in_the_recorded_session(session, images):
     assert device.lanes(1).qsize() == 1
 
 
-def test_a_lane_comes_back_after_a_run_that_fails(session, images):
+def test_no_batch_is_padded_to_a_shape_that_failed(session, images):
     device = runner(session, n_lanes=1)
-    device.run(images[:2])
+    device.run(images[:4])
+    lanes = device.lanes(4)
     with pytest.raises(ValueError, match="broadcast"):
-        device.run(np.zeros((2, 1, 32, 32), np.uint8))
-    assert device.lanes(2).qsize() == 1
+        device.run(np.zeros((4, 1, 32, 32), np.uint8))
+    assert lanes.qsize() == 1
+    assert device.batch_for(3) == 3
+    assert_same(device.run(images[:3]), session, images[:3])
 
 
 class FakeCuda:

@@ -242,6 +242,12 @@ def test_tensorrt_computes_in_the_files_precision(models, precision, fp16, int8,
     assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == (fp16, int8)
 
 
+def test_tensorrts_workspace_is_bounded_where_memory_is(tmp_path):
+    assert "trt_max_workspace_size" not in tensorrt_options(GpuOptions(), tiny_spec(), tmp_path)
+    options = tensorrt_options(GpuOptions(memory_gb=2), tiny_spec(), tmp_path)
+    assert options["trt_max_workspace_size"] == str(2 * 2**30)
+
+
 def test_tensorrts_profile_spans_all_batches(tmp_path):
     options = tensorrt_options(GpuOptions(max_batch=32), tiny_spec(), tmp_path)
     shapes = [options[f"trt_profile_{name}_shapes"] for name in ("min", "opt", "max")]
