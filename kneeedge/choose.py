@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kneeedge.errors import NotFoundError
 from kneeedge.gate import FAIL, PASS, read_report
+from kneeedge.session import gpu_works
 
 RUNS = Path("runs")
 LATEST = "latest"
@@ -43,7 +44,8 @@ def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice
         return Choice(Path(variable), f"from {MODEL_VARIABLE}")
     run = latest_run(runs)
     passed = {file.report.precision: file for file in read_report(run / "models").files if file.report.verdict == PASS}
-    order = PREFERENCE["cpu" if provider in ("auto", "cpu") else "gpu"]
+    on_gpu = gpu_works() if provider == "auto" else provider != "cpu"
+    order = PREFERENCE["gpu" if on_gpu else "cpu"]
     for precision in order:
         if precision in passed:
             path = run / "models" / passed[precision].path

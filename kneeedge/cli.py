@@ -10,11 +10,14 @@ from kneeedge.cli_audit import audit
 from kneeedge.cli_train import train
 from kneeedge.console import (
     BatchSize,
+    CudaGraph,
+    GpuMemory,
     Json,
     Model,
     OneLineErrors,
     Provider,
     Quiet,
+    Tf32,
     Threads,
     require_train,
     show,
@@ -98,11 +101,15 @@ def infer(
     answer_all: Annotated[
         bool, typer.Option("--answer-all", help="Answer images unlike the training images too; they stay `abstain`.")
     ] = False,
+    gpu_memory_gb: GpuMemory = None,
+    tf32: Tf32 = False,
+    cuda_graph: CudaGraph = True,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
     """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code is 1."""
     from kneeedge.choose import choose_model
+    from kneeedge.gpu import GpuOptions
     from kneeedge.images import find_images
     from kneeedge.infer import Predictor, infer_folder
     from kneeedge.summaries import infer_text
@@ -110,7 +117,8 @@ def infer(
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     listing = find_images(paths)
-    predictor = Predictor(choice.path, provider, threads, batch_size, answer_all, len(listing.images))
+    gpu = GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph)
+    predictor = Predictor(choice.path, provider, threads, batch_size, answer_all, len(listing.images), gpu)
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)
@@ -130,16 +138,22 @@ def evaluate(
     provider: Provider = "auto",
     batch_size: BatchSize = None,
     threads: Threads = None,
+    gpu_memory_gb: GpuMemory = None,
+    tf32: Tf32 = False,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
     """How a model does on labelled images: report, confusion matrix, AUROC, each with a 95 % interval."""
     from kneeedge.evaluation import evaluate_model
+    from kneeedge.gpu import GpuOptions
     from kneeedge.session import Session
     from kneeedge.summaries import evaluation_text
 
-    session = Session(model, provider, threads)
-    result = evaluate_model(session, data, split, batch_size, Progress(quiet), group_regex, prevalence)
+    progress = Progress(quiet)
+    session = Session(model, provider, threads, GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb))
+    if session.notice:
+        progress(session.notice)
+    result = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
     show(evaluation_text(result), result.as_record(), json)
 
 
@@ -148,18 +162,22 @@ def verify(
     models: Annotated[list[Path], typer.Argument(help="The .onnx files.")],
     provider: Provider = "auto",
     threads: Threads = None,
+    cuda_graph: CudaGraph = True,
     json: Json = None,
 ) -> None:
     """Does this device give the answers that the file's golden inputs ask for?"""
     from kneeedge import machine
     from kneeedge.dataset import file_sha256
     from kneeedge.golden import verify as verify_session
+    from kneeedge.gpu import GpuOptions
     from kneeedge.session import Session
     from kneeedge.summaries import golden_text
 
     reports = []
     for model in models:
-        session = Session(model, provider, threads)
+        session = Session(model, provider, threads, GpuOptions(cuda_graph=cuda_graph))
+        if session.notice:
+            Progress()(session.notice)
         reports.append(verify_session(session, file_sha256(model), machine.cpu_model(), machine.isa_flags()))
     show("\n".join(map(golden_text, reports)), reports, json)
     if not all(report.passed for report in reports):

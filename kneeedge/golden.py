@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.errors import SpecError
+from kneeedge.gpu import GPU_PROVIDERS
 from kneeedge.machine import has_vnni
+from kneeedge.placement import Placement, placement
 from kneeedge.records import from_json, to_json
 from kneeedge.session import Session
 from kneeedge.spec import GOLDEN_KEY
@@ -68,6 +70,8 @@ class GoldenReport:
     "what the file was made for"
     concern: str = ""
     "why the file does not suit this CPU though its golden answers may be right, with the remedy; or empty"
+    placement: Placement | None = None
+    "where the nodes ran; profiled on GPUs only"
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> str:
@@ -114,13 +118,14 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
     from_original = np.abs(logits - np.array([case.original_logits for case in golden.cases])).max(axis=1)
     target = session.spec.file.int8_target if session.spec.file else None
     wrong = (from_file > golden.device_tolerance) | (from_original > golden.original_tolerance)
+    where = placement(session) if session.provider in GPU_PROVIDERS else None
     return GoldenReport(
         model=str(session.path),
         sha256=sha256,
         provider=session.provider,
         cpu=cpu,
         n=len(golden.cases),
-        passed=not wrong.any(),
+        passed=not wrong.any() and not (where and where.n_on_host),
         max_change_from_file=float(from_file.max()),
         device_tolerance=golden.device_tolerance,
         max_change_from_original=float(from_original.max()),
@@ -130,6 +135,7 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
         file_isa=golden.isa,
         int8_target=target,
         concern=int8_concern(target, session.provider, isa),
+        placement=where,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from kneeedge import machine
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
+from kneeedge.gpu import GpuOptions
 from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
 from kneeedge.memory import BatchRunner
@@ -44,13 +45,14 @@ class Predictor:
         batch_size: int | None = None,
         answer_all: bool = False,
         n_images: int = 1,
+        gpu: GpuOptions | None = None,
     ) -> None:
         self.threads = threads or machine.available_cpus()
         apart = n_images >= MANY * self.threads and provider in ("auto", "cpu")
-        self.session = Session(model, provider, 1 if apart else self.threads)
+        self.session = Session(model, provider, 1 if apart else self.threads, gpu)
         self.spec: ModelSpec = self.session.spec
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
-        self.lanes = self.threads if apart and self.session.provider == "cpu" else 1
+        self.lanes = self.session.gpu.lanes if self.session.runner else self.threads if apart else 1
         self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:

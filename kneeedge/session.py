@@ -1,8 +1,7 @@
 """ONNX file → session: the provider asked for and really used, threads, and the file's own contract checked."""
 
 import contextlib
-import ctypes
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge import machine
+from kneeedge.device_runner import DeviceRunner, shapes_of
 from kneeedge.errors import (
+    KneeEdgeError,
     MissingExtraError,
     ModelFileError,
     NotFoundError,
@@ -21,12 +22,23 @@ from kneeedge.errors import (
     RuntimeConflictError,
     SpecError,
 )
+from kneeedge.gpu import (
+    CUDA,
+    GPU_PROVIDERS,
+    INT8_ON_CUDA,
+    TENSORRT,
+    GpuOptions,
+    cuda_options,
+    failure_reason,
+    require_gpu,
+)
+from kneeedge.model_metadata import read_spec
 from kneeedge.spec import SPEC_KEY, ModelSpec
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": CUDA,
+    "tensorrt": TENSORRT,
     "openvino": "OpenVINOExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
@@ -49,33 +61,56 @@ class Outputs:
 
 
 class Session:
-    """One `.onnx` file, loaded and checked.
+    """One `.onnx` file, loaded and checked. Threads may share it.
 
     Raises ProviderError where the provider asked for does not take the model, ModelFileError where ONNX Runtime
     cannot load it or its signature is not the contract's, and SpecError where the spec is missing or damaged.
     """
 
-    def __init__(self, model: Path | str, provider: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Path | str,
+        provider: str = "auto",
+        threads: int | None = None,
+        gpu: GpuOptions | None = None,
+    ) -> None:
         self.path = Path(model)
         if not self.path.is_file():
             raise NotFoundError(f"{model}: no such model file", "give the path of an .onnx file from `kneeedge export`")
         self.threads = threads or machine.available_cpus()
+        self.gpu = gpu or GpuOptions()
         self.notice = ""
         "one line about the provider that its user should know, or empty"
-        runtime = load_runtime()
-        self.provider, self._session = self._open(runtime, provider)
+        self._runtime = load_runtime()
+        self.provider, self._session = self._open(self._runtime, provider)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         if SPEC_KEY not in self.metadata:
             raise SpecError(self.path, "this ONNX file carries no kneeedge spec, so its classes and pixels are unknown")
         self.spec = ModelSpec.from_json(self.metadata[SPEC_KEY], str(self.path))
         self._outputs = self._check_signature()
+        self.runner = self._device_runner() if self.provider in GPU_PROVIDERS else None
+        "what holds the buffers on the GPU, where one computes"
+        if self.provider == "cuda" and self.spec.file and self.spec.file.precision == "int8":
+            self.notice = INT8_ON_CUDA
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Answers for `images` (N, 1, S, S) uint8. Raises ModelFileError where an answer is not finite."""
-        results = dict(zip(self._outputs, self._session.run(self._outputs, {"image": images}), strict=True))
+        if self.runner is None:
+            answers = self._session.run(self._outputs, {"image": images})
+            results = dict(zip(self._outputs, answers, strict=True))
+        else:
+            with self._failures(self.provider, "lower --batch-size, give --gpu-memory-gb more, or use --provider cpu"):
+                results = self.runner.run(images)
         if not all(np.isfinite(results[name]).all() for name in ("logits", "distance") if name in results):
             raise ModelFileError(self.path, f"the network gave NaN or infinity on provider {self.provider}")
         return Outputs(results["probabilities"], results["logits"], results.get("cam"), results.get("distance"))
+
+    def profile(self, images: NDArray[np.uint8], folder: Path) -> Path:
+        """The profile that ONNX Runtime writes into `folder` of two runs in a session like this one."""
+        session = self._create(self._runtime, self.provider, profile=folder)
+        for _ in range(2):
+            session.run(self._outputs, {"image": images})
+        return Path(session.end_profiling())
 
     def _open(self, runtime: ModuleType, provider: str) -> tuple[str, Any]:
         if provider != "auto":
@@ -87,29 +122,61 @@ class Session:
                 self.notice = f"running on the CPU, since {error}"
         return "cpu", self._create(runtime, "cpu")
 
-    def _create(self, runtime: ModuleType, provider: str) -> Any:
+    def _create(self, runtime: ModuleType, provider: str, record: bool = False, profile: Path | None = None) -> Any:
+        """A session of ONNX Runtime; with `record` one for single images, which replays a CUDA graph."""
         check_provider(runtime, provider)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
         if provider != "cpu":
             # A node that the provider cannot take must be an error, not a silent trip to the CPU.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        state = runtime.capi.onnxruntime_pybind11_state
-        failures = (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NotImplemented, state.InvalidArgument,
-                    state.RuntimeException, state.NoModel, state.EPFail)  # fmt: skip
-        try:
+        with self._failures(provider, "fix that, try the fp16 or fp32 file, or use --provider cpu"):
             session = runtime.InferenceSession(
-                str(self.path), sess_options=options, providers=provider_options(provider)
+                str(self.path), sess_options=options, providers=self._providers(provider, record), enable_fallback=0
             )
+        if session.get_providers()[0] != PROVIDERS[provider]:
+            raise ProviderError(provider, "ONNX Runtime left it out and gave no reason", "use --provider cpu")
+        session.disable_fallback()  # else a failing run would go on with the CPU
+        return session
+
+    def _providers(self, provider: str, record: bool) -> list[tuple[str, dict[str, str]]]:
+        """ONNX Runtime's list of providers with their options; what TensorRT does not take, CUDA does."""
+        if provider not in GPU_PROVIDERS:
+            return [(PROVIDERS[provider], {})]
+        spec = read_spec(self.path)
+        cuda = (CUDA, cuda_options(self.gpu, spec.file.precision if spec.file else "fp32", record))
+        if provider == "cuda":
+            return [cuda]
+        from kneeedge.tensorrt import tensorrt_provider
+
+        return [tensorrt_provider(self.gpu, spec, self.path, self._runtime), cuda]
+
+    def _device_runner(self) -> DeviceRunner:
+        record = self.gpu.cuda_graph and self.provider == "cuda"
+        return DeviceRunner(
+            self._runtime, self._session, shapes_of(self.spec, self._outputs),
+            (lambda: self._create(self._runtime, "cuda", record=True)) if record else None,
+            n_lanes=self.gpu.lanes, max_batch=self.gpu.max_batch,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _failures(self, provider: str, remedy: str) -> Iterator[None]:
+        """Turn what ONNX Runtime raises into ModelFileError on the CPU, and into ProviderError elsewhere."""
+        state = self._runtime.capi.onnxruntime_pybind11_state
+        failures = (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NotImplemented, state.InvalidArgument,
+                    state.RuntimeException, state.NoModel, state.EPFail, RuntimeError)  # fmt: skip
+        try:
+            yield
+        except KneeEdgeError:
+            raise
         except failures as error:
-            reason = " ".join(str(error).split())
+            reason = failure_reason(error)
             if provider == "cpu":
                 raise ModelFileError(self.path, f"ONNX Runtime cannot load it ({reason})") from error
-            raise ProviderError(provider, reason, "fix that or use --provider cpu") from error
-        if session.get_providers()[0] != PROVIDERS[provider]:
-            raise ProviderError(provider, missing_library(runtime, provider), PROVIDER_REMEDY)
-        return session
+            raise ProviderError(provider, reason, remedy) from error
 
     def _check_signature(self) -> list[str]:
         """The names of the outputs to ask for, after the graph has been held against the spec."""
@@ -124,9 +191,6 @@ class Session:
         if self.spec.novelty and len(shapes.get("distance", ())) != 1:
             raise ModelFileError(self.path, "it has no output distance [N], to which its spec gives a limit")
         return [name for name in ("probabilities", "logits", "cam", "distance") if name in shapes]
-
-
-PROVIDER_REMEDY = "install the NVIDIA driver and `pip install 'kneeedge[cuda]'`, or use --provider cpu"
 
 
 def load_runtime() -> ModuleType:
@@ -146,36 +210,30 @@ def load_runtime() -> ModuleType:
 
 
 def check_provider(runtime: ModuleType, provider: str) -> None:
-    """Raise ProviderError where this wheel of ONNX Runtime does not have `provider`; preload CUDA's libraries."""
+    """Raise ProviderError where this wheel of ONNX Runtime, or this machine, lacks what `provider` needs."""
     if provider not in PROVIDERS:
         raise ProviderError(provider, "kneeedge does not know it", f"choose one of auto, {', '.join(PROVIDERS)}")
     if PROVIDERS[provider] not in runtime.get_available_providers():
         here = [name for name, full in PROVIDERS.items() if full in runtime.get_available_providers()]
         wheel = next((name for name in WHEELS if _is_installed(name)), "onnxruntime")
         remedy = f"use --provider {here[0] if here else 'cpu'}"
-        if provider in ("cuda", "tensorrt"):
+        if provider in GPU_PROVIDERS:
             remedy = f"run `pip uninstall -y {wheel} && pip install 'kneeedge[cuda]'`, or {remedy}"
         raise ProviderError(provider, f"the installed {wheel} {runtime.__version__} has only {', '.join(here)}", remedy)
-    if provider in ("cuda", "tensorrt"):
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it could not load
-            runtime.preload_dlls()
+    if provider in GPU_PROVIDERS:
+        require_gpu(runtime, provider)
 
 
-def provider_options(provider: str) -> list[tuple[str, dict[str, str]]]:
-    """ONNX Runtime's provider list for one provider; with CUDA, fp32 stays fp32 (TF32 off)."""
-    options = {"use_tf32": "0"} if provider == "cuda" else {}
-    return [(PROVIDERS[provider], options)]
-
-
-def missing_library(runtime: ModuleType, provider: str) -> str:
-    """Why ONNX Runtime left out a provider that its wheel has: the shared library that does not load."""
-    library = Path(str(runtime.__file__)).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
-    for candidate in ("libcuda.so.1", str(library)):
-        try:
-            ctypes.CDLL(candidate)
-        except OSError as error:
-            return str(error).splitlines()[0]
-    return "ONNX Runtime did not take it and gave no reason"
+def gpu_works() -> bool:
+    """Whether the provider `auto` takes the GPU here."""
+    runtime = load_runtime()
+    if CUDA not in runtime.get_available_providers():
+        return False
+    try:
+        require_gpu(runtime, "cuda")
+    except ProviderError:
+        return False
+    return True
 
 
 def available_providers() -> list[str]:

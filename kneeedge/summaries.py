@@ -183,8 +183,12 @@ def golden_text(report: "GoldenReport") -> str:
         f"{report.max_change_from_file:.3g} to the exporting machine (allowed {report.device_tolerance:.3g}), "
         f"{report.max_change_from_original:.3g} to the original (allowed {report.original_tolerance:.3g})"
     )
-    if not report.passed:
+    if report.wrong_cases:
         text += "; this device does not answer as the original did: use another provider or precision"
+    if report.placement:
+        text += f"; {report.placement}"
+        if report.placement.n_on_host:
+            text += ", so that part of it ran on no GPU: use --provider cpu"
     return f"{text}; {report.concern}" if report.concern else text
 
 

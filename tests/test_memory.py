@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from kneeedge.errors import ModelFileError, OutOfMemoryError
+from kneeedge.errors import ModelFileError, OutOfMemoryError, ProviderError
 from kneeedge.memory import BatchRunner, is_out_of_memory, joined
 from kneeedge.session import Outputs
 
@@ -115,6 +115,14 @@ def test_other_errors_are_raised_as_they_are(error):
     with pytest.raises(type(error)):
         BatchRunner(session, lambda _: None).run(numbered(4))
     assert session.sizes == [4]
+
+
+def test_a_gpu_without_memory_is_known_by_what_its_error_came_from():
+    error = ProviderError("cuda", "CUDA failure 2: out of memory", "lower --batch-size")
+    error.__cause__ = MemoryError()
+    assert is_out_of_memory(error)
+    error.__cause__ = RuntimeError("no kernel image")
+    assert not is_out_of_memory(error)
 
 
 def test_joined_parts_keep_what_is_absent_absent():

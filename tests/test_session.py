@@ -1,6 +1,5 @@
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,23 +14,10 @@ from kneeedge.errors import (
     RuntimeConflictError,
     SpecError,
 )
-from kneeedge.session import Session, check_provider, load_runtime, missing_library
+from kneeedge.session import Session, load_runtime
 from tests.tiny_onnx import write_tiny_model
 
 pytestmark = pytest.mark.torch
-
-
-class FakeRuntime(SimpleNamespace):
-    """An ONNX Runtime of a GPU wheel on a machine without a GPU."""
-
-    __version__ = "9.9"
-    __file__ = "/nowhere/onnxruntime/__init__.py"
-
-    def get_available_providers(self) -> list[str]:
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-
-    def preload_dlls(self) -> None:
-        sys.stdout.write("Failed to load libcudnn.so.9")
 
 
 def test_cuda_without_its_wheel_says_what_to_install(exported):
@@ -42,38 +28,6 @@ def test_cuda_without_its_wheel_says_what_to_install(exported):
 def test_an_unknown_provider_lists_the_known(exported):
     with pytest.raises(ProviderError, match="choose one of auto, cpu, cuda"):
         Session(exported["fp32"], "tpu")
-
-
-def test_preloading_does_not_write_to_stdout(capsys):
-    check_provider(FakeRuntime(), "cuda")
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "libcudnn" in captured.err
-
-
-def test_a_missing_library_is_named():
-    assert "libcuda.so.1" in missing_library(FakeRuntime(), "cuda")
-
-
-def test_cuda_that_silently_became_cpu_is_an_error(exported, monkeypatch):
-    """What ONNX Runtime does when CUDA's libraries are missing: it logs, and runs on the CPU."""
-    import onnxruntime
-
-    class Fallen(FakeRuntime):
-        capi = onnxruntime.capi
-        SessionOptions = onnxruntime.SessionOptions
-
-        @staticmethod
-        def InferenceSession(path, **asked):  # noqa: N802
-            assert "sess_options" in asked
-            return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    monkeypatch.setattr(session_module, "load_runtime", Fallen)
-    with pytest.raises(ProviderError, match=r"libcuda\.so\.1.*or use --provider cpu"):
-        Session(exported["fp32"], "cuda")
-    auto = Session(exported["fp32"], "auto")
-    assert auto.provider == "cpu"
-    assert "libcuda" in auto.notice
 
 
 def test_no_runtime_says_which_extra_to_install(monkeypatch):

@@ -1,0 +1,234 @@
+"""The pure part of `benchmarks.gpu`: a time budget, interleaved timing, statistics, the network's operations."""
+
+import gc
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from kneeedge.errors import KneeEdgeError
+from kneeedge.session import Outputs
+from kneeedge.spec import ModelSpec
+
+Clock = Callable[[], float]
+SLICE = 0.2
+"seconds of one candidate before the next has its turn"
+NVIDIA_SMI = (
+    "name", "driver_version", "memory.total", "memory.used", "clocks.sm", "clocks.max.sm", "clocks.mem",
+    "power.draw", "power.limit", "temperature.gpu", "pstate",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a section must be done."""
+
+    end: float
+    clock: Clock = time.perf_counter
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.end - self.clock())
+
+
+@dataclass
+class Cells:
+    """What one section found, and what it had no time or no means for."""
+
+    rows: list[Any] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the measurement."""
+
+    name: str
+    seconds: float
+    "its share of the budget; it may use what earlier ones left, up to twice this"
+    run: Callable[[Deadline], Cells]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a section."""
+
+    name: str
+    state: str
+    "done, failed or skipped"
+    why: str
+    seconds: float
+    "that it took"
+    rows: list[Any]
+    left_out: list[str]
+
+
+def run_sections(
+    sections: Sequence[Section], budget: float, failures: tuple[type[Exception], ...],
+    save: Callable[[list[Outcome]], None], clock: Clock = time.perf_counter,
+) -> list[Outcome]:  # fmt: skip
+    """The outcome of each section in turn; one that fails is reported and the next goes on. `save` sees each step.
+
+    A section is skipped where less than a quarter of its share is left.
+    """
+    outcomes: list[Outcome] = []
+    start = clock()
+    for section in sections:
+        began = clock()
+        left = budget - (began - start)
+        if left < section.seconds / 4:
+            outcomes.append(Outcome(section.name, "skipped", f"{left:.0f} s of the budget left", 0.0, [], []))
+        else:
+            deadline = Deadline(began + min(2 * section.seconds, left), clock)
+            outcomes.append(run_section(section, deadline, failures))
+        save(outcomes)
+    return outcomes
+
+
+def run_section(section: Section, deadline: Deadline, failures: tuple[type[Exception], ...]) -> Outcome:
+    """The outcome of one section."""
+    began, cells, state, why = deadline.clock(), Cells(), "done", ""
+    try:
+        cells = section.run(deadline)
+    except (KneeEdgeError, OSError, RuntimeError, ImportError, *failures) as error:
+        state, why = "failed", " ".join(f"{type(error).__name__}: {error}".split())
+    gc.collect()  # sessions hold themselves, and GPU memory with them
+    return Outcome(section.name, state, why, round(deadline.clock() - began, 1), cells.rows, cells.left_out)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a network."""
+
+    name: str
+    n_images: int
+    "that one run answers"
+    run: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Every run of one candidate."""
+
+    name: str
+    batch: int
+    n_runs: int
+    images_per_second: float
+    "by the median run"
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float | None
+    "absent below 500 runs, of which it would be the worst few"
+    ceiling_share: float | None
+    "of the matrix-product ceiling of the same precision; absent where none was measured"
+
+
+def interleave(
+    candidates: Sequence[Candidate], seconds: float, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Milliseconds of each run: the candidates take turns of SLICE seconds until each has had `seconds`."""
+    samples: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    for candidate in candidates:
+        turn(candidate.run, clock)  # clocks rise, buffers are made, kernels compiled
+    for _ in range(max(1, round(seconds / SLICE))):
+        for candidate in candidates:
+            samples[candidate.name] += turn(candidate.run, clock)
+    return samples
+
+
+def turn(run: Callable[[], object], clock: Clock) -> list[float]:
+    """Milliseconds of each run within SLICE seconds, one at least."""
+    samples: list[float] = []
+    start = end = clock()
+    while not samples or end - start < SLICE:
+        begin = clock()
+        run()
+        end = clock()
+        samples.append((end - begin) * 1e3)
+    return samples
+
+
+def speeds(
+    candidates: Sequence[Candidate], batch: int, seconds: float, flops: float, ceiling: float | None,
+    clock: Clock = time.perf_counter,
+) -> list[Speed]:  # fmt: skip
+    """The speed of each candidate; `flops` is of one image, `ceiling` in floating-point operations a second."""
+    samples = interleave(candidates, seconds, clock)
+    return [describe(candidate, batch, samples[candidate.name], flops, ceiling) for candidate in candidates]
+
+
+def describe(candidate: Candidate, batch: int, samples: Sequence[float], flops: float, ceiling: float | None) -> Speed:
+    """The statistics of one candidate's runs, in ms; none is left out."""
+    rate = candidate.n_images / median(samples) * 1e3
+    p50, p90, p99 = (round(float(value), 4) for value in np.percentile(samples, (50, 90, 99)))
+    share = None if ceiling is None else round(rate * flops / ceiling, 4)
+    tail = p99 if len(samples) >= 500 else None
+    return Speed(candidate.name, batch, len(samples), round(rate, 1), p50, p90, tail, share)
+
+
+def overlapped(run: Callable[[Any], object], batches: Sequence[Any], pool: ThreadPoolExecutor) -> Callable[[], object]:
+    """A run of all the batches from the threads of the pool at once."""
+    return lambda: list(pool.map(run, batches))
+
+
+def flops_of(spec: ModelSpec) -> float:
+    """Floating-point operations of one image: two for each product of the 3×3 convolutions; the rest is below 1 %.
+
+    VGG19 at 224²: 39.0e9.
+    """
+    side, channels, total = spec.pixel_path.size, 3, 0
+    for block in spec.architecture.channels:
+        for width in block:
+            total += 2 * 9 * channels * width * side * side
+            channels = width
+        side //= 2
+    return float(total)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one session's answers differ from those of the CPU in fp32."""
+
+    name: str
+    n: int
+    max_logit_change: float
+    mean_logit_change: float
+    flips: int
+    "answers that changed"
+
+
+def agreement(name: str, found: Outputs, reference: Outputs, spec: ModelSpec) -> Agreement:
+    """How the answers of `found` differ from the reference's to the same images."""
+    change = np.abs(found.logits - reference.logits)
+    flips = int((spec.decide(found.probabilities) != spec.decide(reference.probabilities)).sum())
+    return Agreement(name, len(change), float(change.max()), float(change.mean()), flips)
+
+
+def nvidia_smi() -> list[dict[str, str]]:
+    """What `nvidia-smi` says of each GPU now; empty without it."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    command = [tool, f"--query-gpu={','.join(NVIDIA_SMI)}", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return parse_nvidia_smi(done.stdout) if done.returncode == 0 else []
+
+
+def parse_nvidia_smi(text: str) -> list[dict[str, str]]:
+    """One mapping a line; fields that the driver does not give are left out."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
+    return [
+        {name: cell for name, cell in zip(NVIDIA_SMI, row, strict=True) if not cell.startswith("[")} for row in rows
+    ]
+
+
+def fastest(rows: Sequence[Speed]) -> Speed:
+    """The fastest row of the largest batch."""
+    largest = max(row.batch for row in rows)
+    return max((row for row in rows if row.batch == largest), key=lambda row: row.images_per_second)

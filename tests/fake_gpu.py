@@ -1,0 +1,111 @@
+"""A GPU build of ONNX Runtime on a machine without a GPU: it says CUDA and computes on the CPU."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from kneeedge import gpu, session
+
+
+class FakeSession:
+    """A session of the CPU provider under the names of the providers asked for."""
+
+    def __init__(self, path: str, sess_options: Any, providers: list, enable_fallback: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.enable_profiling = sess_options.enable_profiling
+        if options.enable_profiling:
+            options.profile_file_prefix = sess_options.profile_file_prefix
+        self.real = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.providers, self.enable_fallback, self.falls_back = providers, enable_fallback, True
+        self.no_cpu = sess_options.get_session_config_entry("session.disable_cpu_ep_fallback")
+
+    def get_providers(self) -> list[str]:
+        return [name for name, _ in self.providers]
+
+    def end_profiling(self) -> str:
+        """The real profile, in which the provider that was asked for takes the place of the CPU's."""
+        path = Path(self.real.end_profiling())
+        path.write_text(path.read_text().replace("CPUExecutionProvider", self.providers[0][0]))
+        return str(path)
+
+    def disable_fallback(self) -> None:
+        self.falls_back = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+class FakeRuntime(SimpleNamespace):
+    """The names of onnxruntime that a GPU session uses; `sessions` and `values` are what it made."""
+
+    __version__ = "9.9"
+    __file__ = "/nowhere/onnxruntime/__init__.py"
+    cuda_version = "13.0"
+    capi = onnxruntime.capi
+    SessionOptions = onnxruntime.SessionOptions
+
+    def __init__(self) -> None:
+        super().__init__(sessions=[], values=[], OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=self.allocate))
+
+    def get_available_providers(self) -> list[str]:
+        return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def preload_dlls(self) -> None:
+        print("Failed to load libcudnn.so.9")  # noqa: T201 - as the real one does
+
+    def InferenceSession(self, path: str, **asked: Any) -> Any:  # noqa: N802
+        if asked["providers"][0][0] == "CPUExecutionProvider":
+            return onnxruntime.InferenceSession(path, asked["sess_options"], providers=["CPUExecutionProvider"])
+        self.sessions.append(FakeSession(path, **asked))
+        return self.sessions[-1]
+
+    def allocate(self, shape: list[int], dtype: Any, device: str, index: int) -> Any:
+        assert (device, index) == ("cuda", 0)
+        self.values.append(tuple(shape))
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cpu", 0)
+
+
+class FakeLibraries:
+    """Shared libraries by name; the missing ones fail as dlopen does. `n_gpus` is what the driver counts."""
+
+    def __init__(self, missing: str = "-", n_gpus: int = 1) -> None:
+        self.missing, self.n_gpus, self.loaded = missing, n_gpus, []
+
+    def __call__(self, name: str) -> Any:
+        if self.missing in name:
+            raise OSError(f"{name}: cannot open shared object file: No such file or directory\nand more")
+        self.loaded.append(Path(name).name)
+        return self
+
+    def cuInit(self, *_: Any) -> int:  # noqa: N802
+        return 0 if self.n_gpus else 100
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = self.n_gpus
+        return 0
+
+    def cuDeviceGetName(self, buffer: Any, *_: Any) -> int:  # noqa: N802
+        buffer.value = b"NVIDIA Fake 9000/X"
+        return 0
+
+    def cudaHostRegister(self, *_: Any) -> int:  # noqa: N802
+        return 2
+
+    def cudaGetLastError(self) -> int:  # noqa: N802
+        return 2
+
+    def getInferLibVersion(self) -> int:  # noqa: N802
+        return 101_300
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
+    """Sessions find a GPU."""
+    runtime = FakeRuntime()
+    monkeypatch.setattr(session, "load_runtime", lambda: runtime)
+    monkeypatch.setattr(gpu, "load_library", FakeLibraries())
+    return runtime
