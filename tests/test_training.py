@@ -34,10 +34,12 @@ def short(config: TrainConfig, **changes) -> TrainConfig:
     return dataclasses.replace(config, epochs=3, **changes)
 
 
-def test_a_run_learns_the_phantoms(trained_run):
-    metrics = json.loads((trained_run / "metrics.json").read_text())
-    assert metrics["val"]["auroc"] > 0.8
-    assert metrics["test"]["auroc"] > 0.8
+def test_a_run_learns_the_phantoms(narrow_config, tmp_path):
+    # 24 epochs give 0.976 and more with three seeds; after the 8 of the shared run one CPU's rounding decides over 0.8.
+    train(dataclasses.replace(narrow_config, epochs=24), tmp_path / "run", [], QUIET)
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["val"]["auroc"] > 0.9
+    assert metrics["test"]["auroc"] > 0.9
 
 
 def test_a_run_folder_holds_what_the_design_says(trained_run):
