@@ -15,6 +15,7 @@ from kneeedge.bench_worker import N_PHANTOMS, Reply, Timing, WorkRequest, WorkRe
 from kneeedge.dataset import Sample, read_split
 from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError, NotFoundError, WorkerError
 from kneeedge.evaluation import Accuracy, Reference, count_seen, describe, evaluation_samples, seen_hashes
+from kneeedge.gpu import INT8_ON_CUDA
 from kneeedge.progress import Progress
 from kneeedge.records import from_json, to_json
 from kneeedge.report import ORIGINAL, STEADY, BenchResult, Row, advice, label, summarise, window_spread
@@ -277,9 +278,10 @@ def warnings(
 
 def model_warnings(one: Measured, rows: Sequence[Row]) -> list[str]:
     """What to bear in mind with one model's rows."""
-    name, found = label(one.subject.path), [one.result.notice] if one.result.notice else []
+    name, notice = label(one.subject.path), one.result.notice
+    found = [notice] if notice and notice != INT8_ON_CUDA else []
     if one.subject.precision == "int8" and one.result.provider == "cuda":
-        found.append(f"{name}: the CUDA provider runs QDQ int8 in float and slowly; use fp16, or provider tensorrt")
+        found.append(f"{name}: {INT8_ON_CUDA}")
     if (accuracy := rows[0].accuracy) is not None and accuracy.n_seen:
         found.append(f"{name}: LEAKY, the model was trained or chosen on {accuracy.n_seen} of {accuracy.n} images")
     for row in rows:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from kneeedge.errors import NotFoundError
 from kneeedge.gate import FAIL, PASS, read_report
-from kneeedge.session import gpu_works
 
 RUNS = Path("runs")
 LATEST = "latest"
@@ -44,6 +43,8 @@ def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice
         return Choice(Path(variable), f"from {MODEL_VARIABLE}")
     run = latest_run(runs)
     passed = {file.report.precision: file for file in read_report(run / "models").files if file.report.verdict == PASS}
+    from kneeedge.session import gpu_works  # `kneeedge --help` comes past here and needs no session
+
     on_gpu = gpu_works() if provider == "auto" else provider != "cpu"
     order = PREFERENCE["gpu" if on_gpu else "cpu"]
     for precision in order:

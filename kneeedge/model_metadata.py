@@ -1,7 +1,7 @@
 """A model file's spec without a session: some choices must be made before ONNX Runtime opens the file."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,11 @@ FIXED = {1: 8, 5: 4}
 
 def read_spec(path: Path) -> ModelSpec:
     """The spec in an `.onnx` file; raises ModelFileError or SpecError where there is none."""
-    metadata = read_metadata(path)
+    return spec_in(read_metadata(path), path)
+
+
+def spec_in(metadata: Mapping[str, str], path: Path) -> ModelSpec:
+    """The spec among the metadata of the file `path`; raises SpecError where there is none."""
     if SPEC_KEY not in metadata:
         raise SpecError(path, "this ONNX file carries no kneeedge spec, so its classes and pixels are unknown")
     return ModelSpec.from_json(metadata[SPEC_KEY], str(path))

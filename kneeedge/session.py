@@ -20,7 +20,6 @@ from kneeedge.errors import (
     NotFoundError,
     ProviderError,
     RuntimeConflictError,
-    SpecError,
 )
 from kneeedge.gpu import (
     CUDA,
@@ -32,8 +31,7 @@ from kneeedge.gpu import (
     failure_reason,
     require_gpu,
 )
-from kneeedge.model_metadata import read_spec
-from kneeedge.spec import SPEC_KEY, ModelSpec
+from kneeedge.model_metadata import read_spec, spec_in
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -84,9 +82,7 @@ class Session:
         self._runtime = load_runtime()
         self.provider, self._session = self._open(self._runtime, provider)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        if SPEC_KEY not in self.metadata:
-            raise SpecError(self.path, "this ONNX file carries no kneeedge spec, so its classes and pixels are unknown")
-        self.spec = ModelSpec.from_json(self.metadata[SPEC_KEY], str(self.path))
+        self.spec = spec_in(self.metadata, self.path)
         self._outputs = self._check_signature()
         self.runner = self._device_runner() if self.provider in GPU_PROVIDERS else None
         "what holds the buffers on the GPU, where one computes"

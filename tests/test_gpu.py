@@ -198,7 +198,7 @@ def test_auto_prefers_the_file_that_suits_what_it_will_run_on(works, precision, 
     (tmp_path / "latest").mkdir()
     monkeypatch.delenv("KNEEEDGE_MODEL", raising=False)
     monkeypatch.setattr(choose, "read_report", lambda _: SimpleNamespace(files=names))
-    monkeypatch.setattr(choose, "gpu_works", lambda: works)
+    monkeypatch.setattr(session_module, "gpu_works", lambda: works)
     assert choose.choose_model(None, "auto", tmp_path).path.name == f"m.{precision}.onnx"
 
 

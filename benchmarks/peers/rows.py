@@ -12,12 +12,9 @@ from benchmarks.peers.subjects import REFERENCE, Place, Subject, size_mb
 from benchmarks.peers.turn import Turn
 from kneeedge.evaluation import Accuracy, Answers, Reference, describe
 from kneeedge.metrics import evaluate
+from kneeedge.report import LEAST_RUNS, STEADY
 from kneeedge.spec import ModelSpec, softmax
 
-LEAST_FOR_P90 = 100
-"runs: some ten lie beyond it"
-STEADY = 0.10
-"a larger spread of the rounds' medians is marked"
 NONE = "—"
 HEADS = (
     "what", "one image, p50 ms", "× eager", "p90 ms", "images/s (batch)", "memory MB, one image / batch", "size MB",
@@ -136,7 +133,7 @@ def combine(turns: Sequence[Turn], batch_size: int) -> Runs:
     rounds = [runs for turn in turns for runs in turn.runs if runs.batch_size == batch_size]
     samples = [sample for one in rounds for sample in one.samples]
     medians = [median(one.samples) for one in rounds]
-    p90 = quantiles(samples, n=10, method="inclusive")[8] if len(samples) >= LEAST_FOR_P90 else None
+    p90 = quantiles(samples, n=10, method="inclusive")[8] if len(samples) >= LEAST_RUNS[90] else None
     peaks = [one.peak_memory_mb for one in rounds if one.peak_memory_mb is not None]
     return Runs(
         batch_size, round(median(samples), 3), None if p90 is None else round(p90, 3),
