@@ -1,14 +1,13 @@
-"""The gate: a variant's answers beside the original's, case by case, and a verdict on the evidence."""
+"""The gate: a variant's answers beside the original's, case by case."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.dataset import Sample
-from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, CaseChange, RefusalChange, VerifyReport
+from kneeedge.gate import INCONCLUSIVE, TOLERANCE, CaseChange, RefusalChange, VerifyReport, judge
 from kneeedge.intervals import Interval
 from kneeedge.metrics import evaluate
 from kneeedge.paired import (
-    PairedChange,
     compare_groups,
     images_to_settle,
     paired_auroc_change,
@@ -16,12 +15,6 @@ from kneeedge.paired import (
 )
 from kneeedge.spec import ModelSpec, Novelty, softmax
 
-EQUAL_LOGITS = {"fp32": 1e-3}
-"largest logit change that is rounding alone: such a variant is the original, and no statistics is needed"
-MAX_LOGIT_CHANGE = {"fp32": 1e-2, "fp16": 0.5}
-"a larger change is a fault of the conversion, however few answers it flips"
-TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
-"accuracy that a variant may lose, as a share of all images"
 N_LISTED = 10
 
 
@@ -88,38 +81,3 @@ def auroc_change(
     else:
         scores = [softmax(logits, spec.temperature)[:, k] for logits in (original, variant)]
     return paired_auroc_change(labels == k, scores[0], scores[1])
-
-
-def judge(change: PairedChange, max_logit_change: float, precision: str, tolerance: float) -> tuple[str, str]:
-    """Verdict and its reason.
-
-    Pass: the logits are the original's up to rounding, or the accuracy lost is, with 95 % confidence, within the
-    tolerance. Fail: the loss is beyond it with the same confidence, or the logits moved further than the
-    precision can. Anything else needs more images.
-    """
-    if max_logit_change > MAX_LOGIT_CHANGE.get(precision, np.inf):
-        return (
-            FAIL,
-            f"a logit moved by {max_logit_change:.3g}, and {precision} may move it by {MAX_LOGIT_CHANGE[precision]:g}",
-        )
-    if change.flips == 0 and max_logit_change <= EQUAL_LOGITS.get(precision, -np.inf):
-        return PASS, f"the same answers; no logit moved by more than {max_logit_change:.2g}"
-    if change.worst_loss <= tolerance:
-        return (
-            PASS,
-            f"at most {change.worst_loss:.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
-        )
-    if best_case_loss(change) > tolerance:
-        return (
-            FAIL,
-            f"at least {best_case_loss(change):.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
-        )
-    return INCONCLUSIVE, (
-        f"{change.n} images cannot tell: between {best_case_loss(change):.2%} and {change.worst_loss:.2%} of accuracy "
-        f"lost, tolerance {tolerance:.2%}"
-    )
-
-
-def best_case_loss(change: PairedChange) -> float:
-    """The least loss of accuracy that the two-sided 95 % interval allows; negative where it may be a gain."""
-    return -change.interval.high

@@ -1,7 +1,9 @@
-"""What the export gate reports, as `models/report.json` holds it and every command reads it."""
+"""The export gate's verdict on the evidence, and what it reports: `models/report.json`, which every command reads."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from kneeedge.errors import ModelFileError, NotFoundError
 from kneeedge.intervals import Interval
@@ -11,6 +13,12 @@ from kneeedge.spec import Calibration, HalfRange, Score
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 REPORT = "report.json"
+EQUAL_LOGITS = {"fp32": 1e-3}
+"largest logit change that is rounding alone: such a variant is the original, and no statistics is needed"
+MAX_LOGIT_CHANGE = {"fp32": 1e-2, "fp16": 0.5}
+"a larger change is a fault of the conversion, however few answers it flips"
+TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
+"accuracy that a variant may lose, as a share of all images"
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,41 @@ class ExportReport:
     @property
     def failed(self) -> bool:
         return any(file.report.verdict == FAIL for file in self.files)
+
+
+def judge(change: PairedChange, max_logit_change: float, precision: str, tolerance: float) -> tuple[str, str]:
+    """Verdict and its reason.
+
+    Pass: the logits are the original's up to rounding, or the accuracy lost is, with 95 % confidence, within the
+    tolerance. Fail: the loss is beyond it with the same confidence, or the logits moved further than the
+    precision can. Anything else needs more images.
+    """
+    if max_logit_change > MAX_LOGIT_CHANGE.get(precision, np.inf):
+        return (
+            FAIL,
+            f"a logit moved by {max_logit_change:.3g}, and {precision} may move it by {MAX_LOGIT_CHANGE[precision]:g}",
+        )
+    if change.flips == 0 and max_logit_change <= EQUAL_LOGITS.get(precision, -np.inf):
+        return PASS, f"the same answers; no logit moved by more than {max_logit_change:.2g}"
+    if change.worst_loss <= tolerance:
+        return (
+            PASS,
+            f"at most {change.worst_loss:.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
+        )
+    if best_case_loss(change) > tolerance:
+        return (
+            FAIL,
+            f"at least {best_case_loss(change):.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
+        )
+    return INCONCLUSIVE, (
+        f"{change.n} images cannot tell: between {best_case_loss(change):.2%} and {change.worst_loss:.2%} of accuracy "
+        f"lost, tolerance {tolerance:.2%}"
+    )
+
+
+def best_case_loss(change: PairedChange) -> float:
+    """The least loss of accuracy that the two-sided 95 % interval allows; negative where it may be a gain."""
+    return -change.interval.high
 
 
 def read_report(models: Path) -> ExportReport:

@@ -21,10 +21,10 @@ from export.run import ExportOptions, export_run  # noqa: E402
 from export.to_fp16 import to_fp16  # noqa: E402
 from export.to_int8 import choose_target, to_int8  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
-from export.verify import judge, pair  # noqa: E402
+from export.verify import pair  # noqa: E402
 from kneeedge.dataset import Sample, scan  # noqa: E402
 from kneeedge.errors import ConfigError, DataError, NoAnswerError, NotFoundError  # noqa: E402
-from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, read_report  # noqa: E402
+from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, judge, read_report  # noqa: E402
 from kneeedge.golden import read_golden, verify  # noqa: E402
 from kneeedge.paired import compare  # noqa: E402
 from kneeedge.phantom import phantom  # noqa: E402
