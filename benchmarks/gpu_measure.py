@@ -1,8 +1,6 @@
 """The pure part of `benchmarks.gpu`: a time budget, interleaved timing, statistics, the network's operations."""
 
 import gc
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from kneeedge.bench.macs import macs
 from kneeedge.errors import KneeEdgeError
+from kneeedge.nvidia import query
 from kneeedge.session import Outputs
 from kneeedge.spec import ModelSpec
 
@@ -178,17 +178,8 @@ def overlapped(run: Callable[[Any], object], batches: Sequence[Any], pool: Threa
 
 
 def flops_of(spec: ModelSpec) -> float:
-    """Floating-point operations of one image: two for each product of the 3×3 convolutions; the rest is below 1 %.
-
-    VGG19 at 224²: 39.0e9.
-    """
-    side, channels, total = spec.pixel_path.size, 3, 0
-    for block in spec.architecture.channels:
-        for width in block:
-            total += 2 * 9 * channels * width * side * side
-            channels = width
-        side //= 2
-    return float(total)
+    """Floating-point operations of one image."""
+    return 2.0 * macs(spec.architecture, spec.pixel_path.size, len(spec.classes))
 
 
 @dataclass(frozen=True)
@@ -212,17 +203,11 @@ def agreement(name: str, found: Outputs, reference: Outputs, spec: ModelSpec) ->
 
 def nvidia_smi() -> list[dict[str, str]]:
     """What `nvidia-smi` says of each GPU now; empty without it."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    command = [tool, f"--query-gpu={','.join(NVIDIA_SMI)}", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    return parse_nvidia_smi(done.stdout) if done.returncode == 0 else []
+    return by_field(query(f"--query-gpu={','.join(NVIDIA_SMI)}"))
 
 
-def parse_nvidia_smi(text: str) -> list[dict[str, str]]:
-    """One mapping a line; fields that the driver does not give are left out."""
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()]
+def by_field(rows: list[list[str]]) -> list[dict[str, str]]:
+    """One mapping a GPU; fields that the driver does not give are left out."""
     return [
         {name: cell for name, cell in zip(NVIDIA_SMI, row, strict=True) if not cell.startswith("[")} for row in rows
     ]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kneeedge.bench.result import BenchResult, label, read_bench, single_rows, times_as_fast
 from kneeedge.claim import claim_rows
 from kneeedge.dataset import SPLITS, Dataset, read_split
 from kneeedge.errors import CheckpointError, NotFoundError, SpecError
 from kneeedge.gate import REPORT, VerifyReport, read_report
 from kneeedge.metrics import FIGURES, Evaluation
 from kneeedge.records import from_json
-from kneeedge.report import SINGLE, BenchResult, label, read_bench, times_as_fast
 from kneeedge.scorecard import OF_CLASS, TITLES, figure_title, with_interval
 from kneeedge.session import Session
 from kneeedge.spec import CARD_KEY, DISCLAIMER, ModelSpec
@@ -248,7 +248,7 @@ def speed_lines(speed: BenchResult | None) -> list[str]:
     """One image at a time, as `kneeedge bench` measured it."""
     if speed is None:
         return ["Not measured yet: run `kneeedge bench`, which adds it here."]
-    single = [row for row in speed.results if row.scenario == SINGLE]
+    single = single_rows(speed)
     rows = [
         [
             label(row.model),

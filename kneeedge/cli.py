@@ -7,6 +7,7 @@ import typer
 
 from kneeedge import __version__
 from kneeedge.cli_audit import audit
+from kneeedge.cli_bench import bench
 from kneeedge.cli_train import train
 from kneeedge.console import (
     BatchSize,
@@ -21,9 +22,7 @@ from kneeedge.console import (
     Threads,
     require_train,
     show,
-    show_text,
 )
-from kneeedge.errors import ConfigError
 from kneeedge.progress import Progress
 from kneeedge.spec import DISCLAIMER
 
@@ -200,37 +199,7 @@ def info(
     show(text, session.spec, json)
 
 
-@app.command(rich_help_panel=DEVICE)
-def bench(
-    models: Annotated[list[Path] | None, typer.Argument(help="The .onnx files; the last run's by default.")] = None,
-    provider: Provider = "auto",
-    data: Annotated[Path | None, typer.Option(help="Labelled images: accuracy and flips beside speed.")] = None,
-    run: Annotated[Path | None, typer.Option(help="The run whose PyTorch original is the first row.")] = None,
-    batch_sizes: Annotated[str, typer.Option(help="Batch sizes of the offline runs, separated by commas.")] = "1,8,32",
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each scenario of each model.")] = 10.0,
-    threads: Threads = None,
-    json: Json = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the rows as CSV.")] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Speed beside accuracy: the PyTorch original and each variant, each in a fresh process."""
-    from kneeedge.bench import BenchRequest
-    from kneeedge.bench import bench as run_bench
-    from kneeedge.card import add_speed
-    from kneeedge.choose import bench_subjects
-    from kneeedge.report import bench_csv, bench_json, bench_table
-
-    files, original = bench_subjects(tuple(models or ()), run)
-    request = BenchRequest(
-        files, original, provider, threads, parse_sizes(batch_sizes), seconds, data=str(data) if data else None
-    )
-    progress = Progress(quiet)
-    result = run_bench(request, progress)
-    if csv:
-        csv.write_text(bench_csv(result), encoding="utf-8")
-    show_text(bench_table(result), bench_json(result), json)
-    if original:
-        progress(f"the figures are in {add_speed(Path(original), bench_json(result))} now")
+app.command(rich_help_panel=DEVICE)(bench)
 
 
 @app.command(rich_help_panel=MAKE)
@@ -243,17 +212,6 @@ def demo(
     from kneeedge.demo import run_demo
 
     run_demo(app, out, images)
-
-
-def parse_sizes(text: str) -> tuple[int, ...]:
-    """1,8,32 → (1, 8, 32); raises ConfigError where one is no positive number."""
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--batch-sizes {text} is no list of numbers", "give for example 1,8,32") from error
-    if min(sizes) < 1:
-        raise ConfigError(f"--batch-sizes {text} has a size below 1", "give for example 1,8,32")
-    return sizes
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What every command shares: option types, errors as one line, reports to stdout or as JSON."""
 
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from kneeedge.records import dump
 
 WRONG_USAGE = 2
 TRAIN_MODULES = ("torch", "torchvision", "lightning_fabric", "onnx", "onnxscript", "safetensors", "matplotlib", "scipy")
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 160
 "columns of a report that goes to a file or a pipe"
 
 Provider = Annotated[str, typer.Option(help="auto, cpu, cuda, tensorrt, … Never falls back in silence.")]
@@ -70,13 +71,18 @@ def show_text(report: Any, record: str, json: Path | None) -> None:
     if json == Path("-"):
         typer.echo(record)
         return
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console = Console(highlight=False, width=report_width())
     if isinstance(report, str):
         typer.echo(_encodable(report))
     else:
         console.print(report)
     if json:
         json.write_text(record + "\n", encoding="utf-8")
+
+
+def report_width() -> int:
+    """Columns for a report: a narrower terminal breaks the lines of a wide table, which loses none of its figures."""
+    return max(shutil.get_terminal_size().columns, PLAIN_WIDTH) if sys.stdout.isatty() else PLAIN_WIDTH
 
 
 def _encodable(text: str) -> str:

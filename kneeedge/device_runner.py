@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from kneeedge.spec import ModelSpec
 
 Images = NDArray[np.uint8]
 Results = dict[str, NDArray[np.float32]]
+Clock = Callable[[], float]
 WARM_UPS = 2
 "runs of a new shape before its first answer: cuDNN tries its algorithms in the first, a CUDA graph is recorded by then"
 
@@ -114,6 +116,19 @@ class DeviceRunner:
             return self._run_part(images)
         results = list(self._threads.map(self._run_part, parts))
         return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+
+    def time_parts(self, images: Images, clock: Clock = time.perf_counter) -> tuple[float, float, float]:
+        """Seconds that a run of these images takes to copy in, to compute and to copy out; N ≤ `max_batch`."""
+        lanes = self.lanes(self.batch_for(len(images)))
+        lane = lanes.get()
+        try:
+            marks = [clock()]
+            for part in (lambda: lane.put(images), lane.execute, lambda: lane.get(len(images))):
+                part()
+                marks.append(clock())
+        finally:
+            lanes.put(lane)
+        return marks[1] - marks[0], marks[2] - marks[1], marks[3] - marks[2]
 
     def batch_for(self, n: int) -> int:
         """The batch shape that `n` images run in: theirs where it is known, else the next larger, else a new one.

@@ -132,5 +132,5 @@ class ProviderError(KneeEdgeError, RuntimeError):
 class WorkerError(KneeEdgeError, RuntimeError):
     """A benchmark process that ended without a result."""
 
-    def __init__(self, what: str, reason: str) -> None:
-        super().__init__(f"{what} ended without a result: {reason}; run the command again with --debug")
+    def __init__(self, what: str, reason: str, remedy: str = "run the command again with --debug") -> None:
+        super().__init__(f"{what} ended without a result: {reason}; {remedy}")

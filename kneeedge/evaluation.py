@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from kneeedge import machine
 from kneeedge.dataset import SPLITS, Sample, labelled_images
 from kneeedge.errors import ConfigError, DataError, ImageError, NotFoundError, SpecError
-from kneeedge.intervals import Interval
 from kneeedge.memory import BatchRunner, joined
 from kneeedge.metrics import Evaluation, evaluate
-from kneeedge.paired import compare
 from kneeedge.progress import Progress
 from kneeedge.reading import Pixels, StageClock, read_batches
 from kneeedge.session import Outputs, Session
@@ -48,64 +46,6 @@ class EvaluationReport:
         about = {name: getattr(self, name) for name in ("model", "split", "provider", "n_seen", "n_abstained")}
         answered = {"answered": dataclasses.asdict(self.answered) if self.answered else None}
         return about | dataclasses.asdict(self.evaluation) | answered
-
-
-@dataclass(frozen=True)
-class Answers:
-    """A model's answers to labelled images."""
-
-    evaluation: Evaluation
-    predictions: tuple[int, ...]
-    "class indices (N,)"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The answers that another model's are held against."""
-
-    model: str
-    precision: str
-    labels: NDArray[np.intp]
-    "(N,)"
-    predictions: NDArray[np.intp]
-    "(N,)"
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """What stands beside a model's speed: how it did, and what changed against the reference."""
-
-    split: str
-    n: int
-    "images"
-    accuracy: float
-    interval: Interval
-    "of accuracy, 95 %"
-    sensitivity: float | None
-    specificity: float | None
-    auroc: float | None
-    n_seen: int | None
-    "images that the model was trained or chosen on; absent where its training images are not known"
-    reference: str | None = None
-    "precision of the reference: the original's, else fp32; absent in that row itself, and with it what follows"
-    flips: int | None = None
-    "images answered otherwise than the reference did"
-    delta_accuracy: float | None = None
-    "accuracy less the reference's"
-    delta_interval: Interval | None = None
-    "95 %, paired"
-
-    @property
-    def surely_lost(self) -> bool:
-        """Whether the paired interval leaves no doubt that the reference is more accurate."""
-        return self.delta_interval is not None and self.delta_interval.high < 0
-
-    def cost(self) -> str:
-        """What choosing this model costs, in a few words."""
-        if self.flips is None or self.delta_accuracy is None:
-            return f"accuracy {self.accuracy:.3f} on {self.n} images"
-        change = f", accuracy {self.delta_accuracy:+.3f}" if self.delta_accuracy else ""
-        return f"{self.flips} of {self.n} answers flipped{change}"
 
 
 def evaluate_model(
@@ -193,22 +133,6 @@ def pixels_of(read: Pixels | ImageError) -> Pixels:
     if isinstance(read, ImageError):
         raise read
     return read
-
-
-def describe(answers: Answers, split: str, n_seen: int | None, reference: Reference | None) -> Accuracy:
-    """The figures of one model, paired with the reference's where there is one."""
-    found = answers.evaluation
-    alone = Accuracy(
-        split, found.n, found.accuracy, found.intervals["accuracy"], found.sensitivity, found.specificity,
-        found.auroc, n_seen,
-    )  # fmt: skip
-    if reference is None:
-        return alone
-    change = compare(reference.labels, reference.predictions, np.array(answers.predictions))
-    return dataclasses.replace(
-        alone, reference=reference.precision, flips=change.flips, delta_accuracy=change.delta,
-        delta_interval=change.interval,
-    )  # fmt: skip
 
 
 def seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:

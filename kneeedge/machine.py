@@ -1,4 +1,4 @@
-"""What this machine is: cores that may be used, instruction sets, versions."""
+"""What this machine is: cores that may be used, instruction sets, limits, clocks, versions."""
 
 import math
 import os
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from kneeedge.nvidia import Gpu, gpus
+
+CPUS = Path("/sys/devices/system/cpu")
+CPU0 = CPUS / "cpu0"
 ISA_OF_INTEREST = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
     "asimd", "asimddp", "i8mm", "bf16",
@@ -32,6 +36,29 @@ class Environment:
     versions: dict[str, str]
     load_average: float | None
     "runnable processes over the last minute, before the measurement"
+    cpu_quota: float | None = None
+    "cores that the container's quota gives; absent where there is none"
+    memory_limit_gb: float | None = None
+    "of the container; absent where there is none"
+    governor: str | None = None
+    "how the system chooses the clock, as powersave; absent where it does not tell"
+    turbo: bool | None = None
+    "whether clocks may rise above the nominal one; absent where the system does not tell"
+    gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What may change while something is measured."""
+
+    load_average: float | None
+    "runnable processes over the last minute"
+    cpu_mhz: float | None
+    "mean clock of the cores, where the system tells"
+    throttled: int | None
+    "times that heat has lowered a core's clock since the machine started; absent where it does not count"
+    gpu_mhz: tuple[float, ...] = ()
+    "clock of each GPU"
 
 
 def environment() -> Environment:
@@ -44,7 +71,24 @@ def environment() -> Environment:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions=versions(),
-        load_average=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        load_average=_load(),
+        cpu_quota=_cgroup_quota(),
+        memory_limit_gb=None if (limit := memory_limit_bytes()) is None else round(limit / 1e9, 1),
+        governor=read_text(CPU0 / "cpufreq/scaling_governor").strip() or None,
+        turbo=_turbo(),
+        gpus=gpus(),
+    )
+
+
+def conditions() -> Conditions:
+    """The clocks and the load of this moment."""
+    clocks = [float(value) for key, value in _pairs(read_text(Path("/proc/cpuinfo"))) if key == "cpu MHz"]
+    counts = [read_text(path) for path in sorted(CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))]
+    return Conditions(
+        load_average=_load(),
+        cpu_mhz=round(sum(clocks) / len(clocks)) if clocks else None,
+        throttled=sum(map(int, counts)) if counts else None,
+        gpu_mhz=tuple(gpu.clock_mhz for gpu in gpus() if gpu.clock_mhz is not None),
     )
 
 
@@ -90,29 +134,57 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def memory_limit_bytes() -> int | None:
+    """The container's limit (cgroup v2, else v1); None where there is none below the machine's own memory."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = read_text(Path(path)).strip()
+        if text.isdigit() and int(text) < (memory_bytes() or int(text) + 1):
+            return int(text)
+    return None
+
+
+def read_text(path: Path) -> str:
+    """What a small file of the system says; nothing where it is not there."""
+    return path.read_text() if path.is_file() else ""
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _turbo() -> bool | None:
+    no_turbo = read_text(CPUS / "intel_pstate/no_turbo").strip()
+    boost = read_text(CPUS / "cpufreq/boost").strip()
+    return no_turbo == "0" if no_turbo else boost == "1" if boost else None
+
+
 def _cpuinfo() -> list[tuple[str, str]]:
-    text = _read(Path("/proc/cpuinfo")).split("\n\n", maxsplit=1)[0]
+    return _pairs(read_text(Path("/proc/cpuinfo")).split("\n\n", maxsplit=1)[0])
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
     pairs = (line.partition(":") for line in text.splitlines())
     return [(key.strip(), value.strip()) for key, _, value in pairs]
 
 
 def _siblings(cpu: int) -> str:
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    return _read(path).strip() or str(cpu)
+    return read_text(CPUS / f"cpu{cpu}/topology/thread_siblings_list").strip() or str(cpu)
 
 
 def _cgroup_cpus() -> int:
-    """Whole cores that the container's CPU quota (cgroup v2, else v1) leaves; a large number where there is none."""
-    quota, _, period = _read(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
+    """Whole cores that the container's quota leaves; a large number where there is none."""
+    quota = _cgroup_quota()
+    return 1 << 16 if quota is None else max(1, math.ceil(quota))
+
+
+def _cgroup_quota() -> float | None:
+    """Cores that the container's CPU quota (cgroup v2, else v1) gives; None where there is none."""
+    quota, _, period = read_text(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
     if not quota:
-        quota = _read(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
-        period = _read(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+        quota = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+        period = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
     try:
         microseconds, window = int(quota), int(period)
     except ValueError:  # "max", or no cgroup at all
-        return 1 << 16
-    return max(1, math.ceil(microseconds / window)) if microseconds > 0 < window else 1 << 16
-
-
-def _read(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
+        return None
+    return microseconds / window if microseconds > 0 < window else None

@@ -93,13 +93,14 @@ def test_a_bar_in_a_cell_does_not_break_a_table() -> None:
 
 
 def test_a_benchmark_puts_its_speed_into_the_card(trained_run: Path, tmp_path: Path) -> None:
-    from kneeedge.bench import BenchRequest, bench
+    from kneeedge.bench.result import bench_json
+    from kneeedge.bench.run import BenchRequest, bench
     from kneeedge.progress import Progress
-    from kneeedge.report import bench_json
 
     run = tmp_path / "run"
     shutil.copytree(trained_run, run, ignore=shutil.ignore_patterns("models", CARD))
-    result = bench(BenchRequest(run=str(run), batch_sizes=(1,), seconds=0.2, min_runs=12), Progress(quiet=True))
+    request = BenchRequest(run=str(run), batch_sizes=(1,), seconds=0.2, n_rounds=1, ceiling=False)
+    result = bench(request, Progress(quiet=True))
     text = add_speed(run, bench_json(result)).read_text(encoding="utf-8")
     assert f"| run | pytorch-fp32 | cpu | {result.results[0].latency_ms.p50:.3g} | 1.00 |" in text
     assert "Not measured yet" not in text

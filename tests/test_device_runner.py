@@ -166,3 +166,10 @@ def test_no_cuda_runtime_is_looked_for_on_another_device():
     from kneeedge.device_runner import cuda_runtime
 
     assert cuda_runtime(SimpleNamespace(cuda_version="13.0"), "cpu") is None
+
+
+def test_the_parts_of_a_run_are_timed_in_their_order(session, images):
+    ticks = iter((0.0, 1.0, 3.0, 6.0))
+    one = runner(session)
+    assert one.time_parts(images[:3], lambda: next(ticks)) == (1.0, 2.0, 3.0)
+    assert one.lanes(3).qsize() == 2  # the lane is idle again

@@ -9,22 +9,18 @@ import pytest
 from kneeedge.dataset import file_sha256
 from kneeedge.errors import DataError, NotFoundError, SpecError
 from kneeedge.evaluation import (
-    Answers,
-    Reference,
     count_seen,
-    describe,
     evaluate_model,
     evaluation_samples,
     score_session,
     seen_hashes,
 )
-from kneeedge.metrics import evaluate
 from kneeedge.phantom import write_dataset
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
 from kneeedge.session import Session
 from kneeedge.spec import SEEN_KEY
-from tests.tiny_onnx import CLASSES, tiny_spec, write_tiny_model
+from tests.tiny_onnx import CLASSES, write_tiny_model
 
 QUIET = Progress(quiet=True)
 
@@ -115,16 +111,3 @@ def test_a_file_without_a_list_of_training_images_has_seen_none() -> None:
 def test_a_damaged_list_of_training_images_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match=r"m\.onnx.*damaged"):
         seen_hashes({SEEN_KEY: text}, "m.onnx")
-
-
-def test_a_model_is_paired_with_the_reference_image_by_image() -> None:
-    labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]])
-    answers = Answers(evaluate(labels, probabilities, tiny_spec()), tuple(predictions.tolist()))
-    found = describe(answers, "test", 0, Reference("run", "pytorch-fp32", labels, labels))
-    assert (found.reference, found.flips, found.delta_accuracy) == ("pytorch-fp32", 1, -0.25)
-    assert found.delta_interval.low < -0.25 < found.delta_interval.high
-    assert found.cost() == "1 of 4 answers flipped, accuracy -0.250"
-    alone = describe(answers, "test", 0, None)
-    assert (alone.flips, alone.delta_accuracy) == (None, None)
-    assert alone.interval.low < alone.accuracy < alone.interval.high

@@ -16,12 +16,12 @@ from benchmarks.gpu_measure import (
     Section,
     Speed,
     agreement,
+    by_field,
     describe,
     fastest,
     flops_of,
     interleave,
     overlapped,
-    parse_nvidia_smi,
     run_sections,
     speeds,
 )
@@ -135,7 +135,7 @@ def test_flips_are_decisions_that_changed():
 
 def test_fields_that_the_driver_does_not_give_are_absent():
     line = "NVIDIA H200, 590.1, 143771 MiB, 1 MiB, 1980 MHz, 1980 MHz, 3201 MHz, 76.1 W, [N/A], 31, P0\n"
-    (found,) = parse_nvidia_smi(line)
+    (found,) = by_field([[cell.strip() for cell in line.split(",")]])
     assert (found["name"], found["clocks.sm"]) == ("NVIDIA H200", "1980 MHz")
     assert "power.limit" not in found
 

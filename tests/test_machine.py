@@ -10,7 +10,7 @@ from kneeedge import machine
 def fake_files(monkeypatch):
     """Files of a made-up machine; what is not listed is not there."""
     files: dict[str, str] = {}
-    monkeypatch.setattr(machine, "_read", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(machine, "read_text", lambda path: files.get(str(path), ""))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     return files
 
@@ -49,10 +49,48 @@ def test_vnni_is_read_from_the_cpus_flags(fake_files, flags, vnni):
 
 
 def test_a_missing_file_reads_as_nothing(tmp_path):
-    assert machine._read(Path(tmp_path / "none")) == ""
+    assert machine.read_text(Path(tmp_path / "none")) == ""
 
 
 def test_the_environment_names_this_machine():
     facts = machine.environment()
     assert facts.n_cpus >= 1
     assert {"kneeedge", "numpy", "pillow"} <= set(facts.versions)
+
+
+def test_the_containers_limits_and_the_clocks_rules_are_named(fake_files, monkeypatch):
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 16_000_000_000)
+    fake_files.update({
+        "/sys/fs/cgroup/cpu.max": "150000 100000\n",
+        "/sys/fs/cgroup/memory.max": "4000000000\n",
+        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
+        "/sys/devices/system/cpu/intel_pstate/no_turbo": "1\n",
+    })  # fmt: skip
+    facts = machine.environment()
+    assert (facts.cpu_quota, facts.memory_limit_gb, facts.governor, facts.turbo) == (1.5, 4.0, "powersave", False)
+
+
+def test_what_the_system_does_not_tell_is_absent(fake_files):
+    facts = machine.environment()
+    assert (facts.cpu_quota, facts.memory_limit_gb, facts.governor, facts.turbo) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("limit", ["max", "99999999999999"])
+def test_a_limit_above_the_machines_memory_is_none(fake_files, monkeypatch, limit):
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 16_000_000_000)
+    fake_files["/sys/fs/cgroup/memory.max"] = limit
+    assert machine.memory_limit_bytes() is None
+
+
+def test_the_conditions_are_the_clocks_of_this_moment(fake_files):
+    fake_files["/proc/cpuinfo"] = "cpu MHz\t: 2000.0\n\ncpu MHz\t: 3000.0\n"
+    assert machine.conditions().cpu_mhz == 2500
+
+
+def test_heat_is_counted_over_all_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CPUS", tmp_path)
+    for cpu, count in ((0, 3), (1, 4)):
+        folder = tmp_path / f"cpu{cpu}" / "thermal_throttle"
+        folder.mkdir(parents=True)
+        (folder / "core_throttle_count").write_text(f"{count}\n")
+    assert machine.conditions().throttled == 7

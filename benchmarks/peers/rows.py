@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.peers.probe import Ceiling
 from benchmarks.peers.subjects import REFERENCE, Place, Subject, size_mb
 from benchmarks.peers.turn import Turn
-from kneeedge.evaluation import Accuracy, Answers, Reference, describe
-from kneeedge.metrics import evaluate
-from kneeedge.report import LEAST_RUNS, STEADY
-from kneeedge.spec import ModelSpec, softmax
+from kneeedge.bench.accuracy import Accuracy, Answers, Truth, describe
+from kneeedge.bench.percentiles import runs_needed
+from kneeedge.bench.result import ORIGINAL
+from kneeedge.bench.windows import STEADY
+from kneeedge.spec import ModelSpec
 
 NONE = "—"
 HEADS = (
@@ -27,10 +27,7 @@ class Material:
     """The images that all subjects answered."""
 
     spec: ModelSpec
-    labels: NDArray[np.intp]
-    "(N,)"
-    groups: tuple[str, ...]
-    "(N,) patients, for whom the intervals allow"
+    truth: Truth
     n_seen: int
     "images that the model was trained or chosen on"
 
@@ -53,7 +50,7 @@ class Runs:
     p50_ms: float
     "a batch"
     p90_ms: float | None
-    "absent with fewer than 100 runs"
+    "absent with too few runs for its interval"
     images_per_second: float
     "images over the sum of all runs"
     spread: float
@@ -133,7 +130,7 @@ def combine(turns: Sequence[Turn], batch_size: int) -> Runs:
     rounds = [runs for turn in turns for runs in turn.runs if runs.batch_size == batch_size]
     samples = [sample for one in rounds for sample in one.samples]
     medians = [median(one.samples) for one in rounds]
-    p90 = quantiles(samples, n=10, method="inclusive")[8] if len(samples) >= LEAST_RUNS[90] else None
+    p90 = quantiles(samples, n=10, method="inclusive")[8] if len(samples) >= runs_needed(0.9) else None
     peaks = [one.peak_memory_mb for one in rounds if one.peak_memory_mb is not None]
     return Runs(
         batch_size, round(median(samples), 3), None if p90 is None else round(p90, 3),
@@ -144,24 +141,18 @@ def combine(turns: Sequence[Turn], batch_size: int) -> Runs:
 
 def accuracy(one: Measured, reference: Measured | None, material: Material) -> Accuracy:
     """The figures of a subject, paired with PyTorch eager's."""
-    spec, labels = material.spec, material.labels
-    probabilities = answers_in_order(one.turns, spec, len(labels))
-    answers = Answers(
-        evaluate(labels, probabilities, spec, material.groups), tuple(map(int, spec.decide(probabilities)))
-    )
-    against = None
-    if reference is not None and reference is not one:
-        predictions = spec.decide(answers_in_order(reference.turns, spec, len(labels)))
-        against = Reference(REFERENCE, "pytorch-fp32", labels, predictions)
-    return describe(answers, "test", material.n_seen, against)
+    answers = answers_in_order(one, material)
+    against = None if reference is None or reference is one else answers_in_order(reference, material)
+    return describe(answers, material.truth, material.n_seen, against)
 
 
-def answers_in_order(turns: Sequence[Turn], spec: ModelSpec, n: int) -> NDArray[np.float32]:
-    """Probabilities (N, K) in the order of the images, of which turn i of k answered i, i + k, …"""
-    logits = np.empty((n, len(spec.classes)), np.float32)
-    for i, turn in enumerate(turns):
-        logits[i :: len(turns)] = turn.logits
-    return softmax(logits, spec.temperature)
+def answers_in_order(one: Measured, material: Material) -> Answers:
+    """The answers in the order of the images, of which turn i of k answered i, i + k, …"""
+    logits = np.empty((len(material.truth.labels), len(material.spec.classes)))
+    for i, turn in enumerate(one.turns):
+        logits[i :: len(one.turns)] = turn.logits
+    precision = ORIGINAL if one.subject.name == REFERENCE else one.subject.arithmetic
+    return Answers(precision, material.spec, logits)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -12,9 +12,11 @@ from benchmarks.peers.jobs import JobError, run_job, without_paths
 from benchmarks.peers.prepare import MADE_FROM, MAKERS, N_NNCF, Prepared, PrepareRequest
 from benchmarks.peers.probe import Ceiling, ProbeRequest, best_of
 from benchmarks.peers.rows import Material, Measured, Row, make_rows
-from benchmarks.peers.subjects import SUBJECTS, Place, Subject, giga_macs
+from benchmarks.peers.subjects import SUBJECTS, Place, Subject
 from benchmarks.peers.turn import Turn, TurnRequest
 from export.calibration import choose_images, draw
+from kneeedge.bench.accuracy import truth_of
+from kneeedge.bench.macs import macs
 from kneeedge.dataset import Sample, check_unchanged, read_split
 from kneeedge.errors import ConfigError
 from kneeedge.evaluation import count_seen, input_batches
@@ -80,9 +82,9 @@ def study(options: Options, work: Path, progress: Progress) -> Study:
     prepare_files(measured, place, progress)
     probes = [take_round(number, measured, place, options, progress) for number in range(options.rounds)]
     ceiling, spec = best_of(probes), material.spec
-    cost = giga_macs(spec.architecture, spec.pixel_path.size, len(spec.classes))
+    cost = macs(spec.architecture, spec.pixel_path.size, len(spec.classes)) / 1e9
     return Study(
-        facts, peer_versions(), spec.name, len(material.labels), material.n_seen, options.threads, round(cost, 3),
+        facts, peer_versions(), spec.name, len(material.truth.labels), material.n_seen, options.threads, round(cost, 3),
         ceiling, make_rows(measured, place, material, ceiling, cost),
     )  # fmt: skip
 
@@ -114,9 +116,7 @@ def gather(options: Options, place: Place, progress: Progress) -> Material:
         batches = input_batches(samples, spec.pixel_path, 64, progress)
         np.save(place.images(split), np.concatenate(list(batches)))
     seen = frozenset(sample.short_hash for sample in dataset.samples if sample.split != "test")
-    labels = np.array([sample.label for sample in chosen["test"]])
-    groups = tuple(sample.group for sample in chosen["test"])
-    return Material(spec, labels, groups, count_seen(chosen["test"], seen))
+    return Material(spec, truth_of(chosen["test"], "test"), count_seen(chosen["test"], seen))
 
 
 def mixed(samples: Sequence[Sample]) -> list[Sample]:

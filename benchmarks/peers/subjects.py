@@ -1,10 +1,9 @@
 """What is compared: kneeedge's files, and what a user of today's tools would run in their place."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kneeedge.spec import Architecture, ModelSpec
+from kneeedge.spec import ModelSpec
 
 FP32, BF16, INT8 = "fp32", "bf16", "int8"
 REFERENCE = "eager"
@@ -77,26 +76,3 @@ def size_mb(file: Path) -> float:
     """Megabytes on disk, with the weights that stand beside the graph."""
     beside = (file, Path(f"{file}.data"), file.with_suffix(".bin"))
     return round(sum(path.stat().st_size for path in beside if path.is_file()) / 1e6, 2)
-
-
-def giga_macs(architecture: Architecture, size: int, n_classes: int) -> float:
-    """Multiplications with addition, in 10⁹, that one image of `size`² costs in convolutions and linear layers.
-
-    The stem is counted with its three input channels, as the network was trained: a file that folds them does less.
-    """
-    macs = sum(9 * a * b * side**2 for a, b, side in _convolutions(architecture, size))
-    last = architecture.channels[-1][-1]
-    if architecture.head == "gap":
-        return (macs + last * n_classes) / 1e9
-    hidden = 8 * last  # as in the model
-    return (macs + 49 * last * hidden + hidden**2 + hidden * n_classes) / 1e9
-
-
-def _convolutions(architecture: Architecture, side: int) -> Iterator[tuple[int, int, int]]:
-    """Channels in, channels out and side of each 3×3 convolution."""
-    before = 3
-    for block in architecture.channels:
-        for channels in block:
-            yield before, channels, side
-            before = channels
-        side //= 2

@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.peers.jobs import serve
 from benchmarks.peers.load import Answer, Images, Logits, load
 from benchmarks.peers.subjects import SUBJECTS, Place
-from kneeedge.bench_worker import make_batches, peak_memory_mb, restart_peak_mb, time_runs, warm_up
+from kneeedge.bench.memory import above, peak_memory_mb, restart_peak_mb
+from kneeedge.bench.timing import make_batches, time_runs, warm_up
 
 WARMUP_SECONDS = 0.5
 
@@ -82,9 +83,7 @@ def time_batches(answer: Answer, images: Images, size: int, memory_before: float
     run(batches[0])
     timed = batches[1:] or batches
     samples = time_runs(run, timed, 0, len(timed), time.perf_counter)
-    peak = peak_memory_mb()
-    above = None if peak is None or memory_before is None else round(peak - memory_before, 1)
-    return BatchRuns(size, samples, above), np.concatenate(kept)[: len(images)]
+    return BatchRuns(size, samples, above(memory_before, peak_memory_mb())), np.concatenate(kept)[: len(images)]
 
 
 def share_out(n: int, n_single: int, sizes: Sequence[int]) -> list[tuple[int, slice]]:

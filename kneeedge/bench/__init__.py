@@ -1,0 +1,1 @@
+"""Speed beside accuracy: scenarios, worker processes that take turns, their rows, and what is printed of them."""

@@ -1,0 +1,136 @@
+"""What the benchmark and its worker processes say to each other: one line of JSON each way."""
+
+from dataclasses import dataclass, field
+
+from kneeedge.gpu import GpuOptions
+from kneeedge.spec import PixelPath
+
+
+@dataclass(frozen=True)
+class WorkRequest:
+    """One model to load: the first line that a worker reads."""
+
+    model: str
+    "an .onnx file; for the original, its run folder"
+    is_original: bool
+    provider: str
+    threads: int
+    pixel_path: PixelPath
+    inputs: tuple[str, ...]
+    "image files to time on"
+    labelled: tuple[str, ...] = ()
+    "image files to answer for accuracy"
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """From before the runtime's import to the first answer, in a fresh process, in milliseconds."""
+
+    import_ms: float
+    load_ms: float
+    first_run_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return round(self.import_ms + self.load_ms + self.first_run_ms, 3)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The answer to a WorkRequest."""
+
+    provider: str
+    "the one that runs it"
+    notice: str
+    "what the user should know of the provider, or empty"
+    cold_start: ColdStart
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Time one scenario for a while."""
+
+    batch_size: int
+    seconds: float
+    n_least: int
+    "runs, even where they take longer"
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one turn found."""
+
+    samples: tuple[float, ...]
+    "milliseconds a run, in order, none left out"
+    n_warmup: int
+    "runs before them"
+    peak_memory_mb: float | None
+    "most resident memory so far, above that before the runtime's import"
+    joules: float | None
+    "that the machine's meters counted during the samples; absent where it has none"
+    idle_cpu: float
+    "0 to 1: the share of its threads' time, in the wait before this turn, in which this process was busy"
+
+
+@dataclass(frozen=True)
+class FileTurn:
+    """Time single images from the file to the answer for a while."""
+
+    seconds: float
+    n_least: int
+
+
+@dataclass(frozen=True)
+class FileRun:
+    """One image from its file to its answer, in milliseconds."""
+
+    read: float
+    "the file's bytes, from the system's cache"
+    preprocess: float
+    "decode and resize"
+    copy_in: float | None
+    "to the device; absent where the runtime computes in the memory that the pixels are in, or does not tell"
+    compute: float
+    copy_out: float | None
+    end_to_end: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer the labelled images."""
+
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A KneeEdgeError on its way to the parent."""
+
+    kind: str
+    "name of the class in kneeedge.errors"
+    message: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a started worker is asked for: one of these."""
+
+    turn: Turn | None = None
+    file_turn: FileTurn | None = None
+    answer: Answer | None = None
+    placement: bool = False
+    "say where the nodes run"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker answers: one of these."""
+
+    started: Started | None = None
+    window: Window | None = None
+    file_runs: tuple[FileRun, ...] | None = None
+    logits: tuple[tuple[float, ...], ...] | None = None
+    "(N, K) of the labelled images"
+    placement: str | None = None
+    failure: Failure | None = None

@@ -1,0 +1,72 @@
+"""A model in a worker process, ready to answer: an ONNX file, or a run's PyTorch original."""
+
+import importlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.bench.messages import ColdStart, WorkRequest
+from kneeedge.bench.timing import Clock, Images
+from kneeedge.placement import placement
+from kneeedge.session import Session, load_runtime
+
+Parts = tuple[float, float, float]
+"seconds of one run: copy in, compute, copy out"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to answer."""
+
+    logits: Callable[[Images], NDArray[np.floating]]
+    "(N, 1, S, S) uint8 → (N, K)"
+    provider: str
+    notice: str
+    parts: Callable[[Images], Parts] | None = None
+    "runs once and times its parts; absent where nothing is copied"
+    placement: Callable[[], str] | None = None
+    "where a profile shows its nodes to run; absent for the original"
+
+
+def start_cold(request: WorkRequest, image: Images, clock: Clock) -> tuple[Loaded, ColdStart]:
+    """Import the runtime, load the model, answer one image (1, 1, S, S); the model and what each took."""
+    began = clock()
+    if request.is_original:
+        importlib.import_module("kneeedge.training.checkpoint")
+    else:
+        load_runtime()
+    imported = clock()
+    loaded = load_original(request) if request.is_original else load_file(request)
+    ready = clock()
+    loaded.logits(image)
+    marks = (began, imported, ready, clock())
+    return loaded, ColdStart(*(round((b - a) * 1e3, 3) for a, b in itertools.pairwise(marks)))
+
+
+def load_file(request: WorkRequest) -> Loaded:
+    """An ONNX file through the session that inference uses."""
+    session = Session(request.model, request.provider, request.threads, request.gpu)
+    return Loaded(
+        lambda images: session.run(images).logits, session.provider, session.notice,
+        session.runner.time_parts if session.runner else None, lambda: str(placement(session)),
+    )  # fmt: skip
+
+
+def load_original(request: WorkRequest) -> Loaded:
+    """The PyTorch model of a run as most people run it: eager, fp32, contiguous; on the GPU where it may be there."""
+    import torch
+
+    from kneeedge.training import checkpoint
+
+    torch.set_num_threads(request.threads)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is to be fp32, as in our CUDA sessions
+    on_gpu = request.provider in ("auto", "cuda", "tensorrt") and torch.cuda.is_available()
+    device = "cuda" if on_gpu else "cpu"
+    model, _ = checkpoint.load_original(checkpoint.Run(Path(request.model)))
+    model.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    notice = "" if request.provider in ("auto", device) else f"PyTorch ran it on {device}, not {request.provider}"
+    return Loaded(lambda images: checkpoint.predict_logits(model, images, len(images)), device, notice)

@@ -1,0 +1,140 @@
+"""What is measured, and on which images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kneeedge.bench.accuracy import Truth, truth_of
+from kneeedge.bench.messages import WorkRequest
+from kneeedge.bench.result import ORIGINAL
+from kneeedge.dataset import Sample, read_split
+from kneeedge.errors import ConfigError, NotFoundError
+from kneeedge.evaluation import evaluation_samples, seen_hashes
+from kneeedge.gpu import GpuOptions
+from kneeedge.phantom import phantoms
+from kneeedge.session import Session
+from kneeedge.spec import ModelSpec
+
+ORIGINAL_NEEDS = ("torch", "torchvision", "safetensors")
+MAX_INPUTS, N_PHANTOMS = 64, 16
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model on one provider."""
+
+    path: str
+    spec: ModelSpec
+    precision: str
+    provider: str
+    "as asked for"
+    size_mb: float
+    seen: frozenset[str] | None
+    "short hashes of the images it was trained or chosen on"
+
+    @property
+    def is_original(self) -> bool:
+        return self.precision == ORIGINAL
+
+
+@dataclass(frozen=True)
+class Material:
+    """The images that every subject gets."""
+
+    description: str
+    inputs: tuple[str, ...]
+    "files to time on"
+    split: str = ""
+    samples: tuple[Sample, ...] = ()
+    "labelled"
+
+    @property
+    def truth(self) -> Truth:
+        """What the labelled images show."""
+        return truth_of(self.samples, self.split)
+
+
+def open_file(path: str, provider: str) -> Subject:
+    """What a model file says of itself; raises where it is missing or breaks the contract."""
+    session = Session(path, "cpu", threads=1)
+    precision = session.spec.file.precision if session.spec.file else "unknown"
+    seen = seen_hashes(session.metadata, path)
+    return Subject(path, session.spec, precision, provider, _size_mb(Path(path)), seen)
+
+
+def open_original(run: str | None, provider: str) -> list[Subject]:
+    """The run's PyTorch model; empty where no run is named or PyTorch is not installed."""
+    if run is None or not torch_is_here():
+        return []
+    folder = Path(run)
+    spec_path, weights, split = (folder / name for name in ("spec.json", "model.safetensors", "split.csv"))
+    if not spec_path.is_file() or not weights.is_file():
+        raise NotFoundError(f"{folder}: no finished training run here", "name a run folder, or leave out --run")
+    spec, seen = ModelSpec.from_json(spec_path.read_text(encoding="utf-8"), str(spec_path)), None
+    if split.is_file():
+        samples = read_split(split, folder, spec.classes).samples
+        seen = frozenset(sample.short_hash for sample in samples if sample.split != "test")
+    return [Subject(run, spec, ORIGINAL, provider, _size_mb(weights), seen)]
+
+
+def torch_is_here() -> bool:
+    """Whether the original could run, found out without importing it."""
+    return all(find_spec(name) is not None for name in ORIGINAL_NEEDS)
+
+
+def check_classes(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """The classes that all subjects share; raises ConfigError where they differ."""
+    first = subjects[0]
+    for other in subjects[1:]:
+        if other.spec.classes != first.spec.classes:
+            problem = f"the classes of {first.path} ({', '.join(first.spec.classes)}) are not those of {other.path}"
+            raise ConfigError(problem, "bench models of the same classes together")
+    return first.spec.classes
+
+
+def gather(data: str | None, images: Sequence[str], classes: Sequence[str], seed: int, scratch: Path) -> Material:
+    """The labelled images, and those to time on: 64 at most drawn by the seed, else phantoms written to `scratch`."""
+    split, samples = evaluation_samples(Path(data), classes) if data else ("", [])
+    paths = tuple(images) or tuple(str(sample.path) for sample in samples)
+    if not paths:
+        return Material(f"{N_PHANTOMS} phantoms, seed {seed}", write_phantoms(scratch, seed))
+    n = min(len(paths), MAX_INPUTS)
+    drawn = np.sort(np.random.default_rng(seed).choice(len(paths), n, replace=False))
+    source = "the images given" if images else f"{data} ({split})"
+    return Material(f"{n} of {source}, seed {seed}", tuple(paths[i] for i in drawn), split, tuple(samples))
+
+
+def write_phantoms(folder: Path, seed: int, size: int = 256) -> tuple[str, ...]:
+    """PNG files of phantoms from healthy to severe."""
+    found = []
+    for i, (image,) in enumerate(phantoms(N_PHANTOMS, size, seed)):
+        path = folder / f"phantom-{i:02}.png"
+        Image.fromarray(image).save(path)
+        found.append(str(path))
+    return tuple(found)
+
+
+def work_request(subject: Subject, threads: int, material: Material, gpu: GpuOptions) -> WorkRequest:
+    """What the subject's worker is told."""
+    return WorkRequest(
+        subject.path, subject.is_original, subject.provider, threads, subject.spec.pixel_path, material.inputs,
+        tuple(str(sample.path) for sample in material.samples), gpu,
+    )  # fmt: skip
+
+
+def memory_needed_mb(subject: Subject, batch_size: int) -> float:
+    """About what its process takes: a runtime, the weights packed and as loaded, and four of the largest maps.
+
+    Measured on VGG19 with ONNX Runtime at batch 32: 54 MB an image, and the largest map is 12.8 MB (64 × 224² floats).
+    """
+    spec = subject.spec
+    largest = spec.pixel_path.size**2 * spec.architecture.channels[0][0] * 4 / 1e6
+    return 300 + 3 * subject.size_mb + batch_size * 4.5 * largest
+
+
+def _size_mb(path: Path) -> float:
+    return round(path.stat().st_size / 1e6, 2)
