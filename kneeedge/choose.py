@@ -43,9 +43,9 @@ def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice
         return Choice(Path(variable), f"from {MODEL_VARIABLE}")
     run = latest_run(runs)
     passed = {file.report.precision: file for file in read_report(run / "models").files if file.report.verdict == PASS}
-    from kneeedge.session import gpu_works  # `kneeedge --help` comes past here and needs no session
+    from kneeedge.session import CPU_PROVIDERS, gpu_works  # `kneeedge --help` comes past here and needs no session
 
-    on_gpu = gpu_works() if provider == "auto" else provider != "cpu"
+    on_gpu = gpu_works() if provider == "auto" else provider not in CPU_PROVIDERS
     order = PREFERENCE["gpu" if on_gpu else "cpu"]
     for precision in order:
         if precision in passed:

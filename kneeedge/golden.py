@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.errors import SpecError
-from kneeedge.gpu import GPU_PROVIDERS
 from kneeedge.machine import has_vnni
 from kneeedge.placement import Placement, placement
 from kneeedge.records import from_json, to_json
-from kneeedge.session import Session
+from kneeedge.session import CPU_PROVIDERS, Session
 from kneeedge.spec import GOLDEN_KEY
 
 
@@ -118,7 +117,7 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
     from_original = np.abs(logits - np.array([case.original_logits for case in golden.cases])).max(axis=1)
     target = session.spec.file.int8_target if session.spec.file else None
     wrong = (from_file > golden.device_tolerance) | (from_original > golden.original_tolerance)
-    where = placement(session) if session.provider in GPU_PROVIDERS else None
+    where = placement(session) if session.provider != "cpu" else None
     return GoldenReport(
         model=str(session.path),
         sha256=sha256,
@@ -145,7 +144,7 @@ def int8_concern(target: str | None, provider: str, isa: tuple[str, ...]) -> str
     The few golden inputs may miss what other images show: without VNNI, AVX2 adds pairs of u8×s8 products in 16 bits,
     which saturates where both are large.
     """
-    if target is None or provider != "cpu":
+    if target is None or provider not in CPU_PROVIDERS:
         return ""
     if not isa:
         return f"made for {target}, and this system does not say what its CPU is; hold `kneeedge evaluate` against fp32"

@@ -23,7 +23,7 @@ from kneeedge.spec import ModelSpec
 
 MANY = 16
 "images a core from which on the cores work apart"
-DEFAULT_BATCH = {"cpu": 4, "cuda": 64, "tensorrt": 64}
+DEFAULT_BATCH = {"cpu": 4, "openvino": 8, "cuda": 64, "tensorrt": 64}
 
 
 def say_nothing(line: str) -> None:

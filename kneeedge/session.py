@@ -32,15 +32,20 @@ from kneeedge.gpu import (
     require_gpu,
 )
 from kneeedge.model_metadata import read_spec, spec_in
+from kneeedge.openvino_provider import OPENVINO, openvino_options
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": CUDA,
     "tensorrt": TENSORRT,
-    "openvino": "OpenVINOExecutionProvider",
+    "openvino": OPENVINO,
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
+CPU_PROVIDERS = ("cpu", "openvino")
+"that compute on the CPU"
+EXTRAS = {"cuda": "cuda", "tensorrt": "cuda", "openvino": "openvino"}
+"of kneeedge, which bring the wheel that a provider needs"
 WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
@@ -140,6 +145,8 @@ class Session:
 
     def _providers(self, provider: str, record: bool) -> list[tuple[str, dict[str, str]]]:
         """ONNX Runtime's list of providers with their options; what TensorRT does not take, CUDA does."""
+        if provider == "openvino":
+            return [(OPENVINO, openvino_options(self.threads))]
         if provider not in GPU_PROVIDERS:
             return [(PROVIDERS[provider], {})]
         spec = read_spec(self.path)
@@ -213,8 +220,8 @@ def check_provider(runtime: ModuleType, provider: str) -> None:
         here = [name for name, full in PROVIDERS.items() if full in runtime.get_available_providers()]
         wheel = next((name for name in WHEELS if _is_installed(name)), "onnxruntime")
         remedy = f"use --provider {here[0] if here else 'cpu'}"
-        if provider in GPU_PROVIDERS:
-            remedy = f"run `pip uninstall -y {wheel} && pip install 'kneeedge[cuda]'`, or {remedy}"
+        if provider in EXTRAS:
+            remedy = f"run `pip uninstall -y {wheel} && pip install 'kneeedge[{EXTRAS[provider]}]'`, or {remedy}"
         raise ProviderError(provider, f"the installed {wheel} {runtime.__version__} has only {', '.join(here)}", remedy)
     if provider in GPU_PROVIDERS:
         require_gpu(runtime, provider)
