@@ -7,6 +7,9 @@ import onnx
 
 HEAVY = ("Conv", "Gemm")
 ANSWER = "logits"
+HALF = 128.0
+GREY_RANGE = (-1.0, 127.0 / HALF)
+"what the first convolution reads: (pixel − 128) / 128 and, as a second channel, the constant 127 / 128"
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Layer:
 def body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes that may leave 32-bit floats: on the way to the logits, from the first convolution to before the head.
 
-    They hold more than 99.9 % of the work. What stands before them is the normalisation; from the head's linear map
+    They hold more than 99.9 % of the work. What stands before them scales the pixels; from the head's linear map
     on, and beside the way to the logits, stand answers that need the precision.
     """
     wanted, way = {ANSWER}, []
@@ -59,7 +62,7 @@ def _layer(nodes: list[onnx.NodeProto]) -> Layer:
 
 
 def first_input(model: onnx.ModelProto) -> str:
-    """The normalised image, which the first convolution reads."""
+    """The scaled pixels and the constant, which the first convolution reads."""
     return str(body(model)[0].input[0])
 
 

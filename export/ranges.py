@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.graph import first_input, layers
+from export.graph import layers
 from kneeedge import machine
 from kneeedge.dataset import Sample
 from kneeedge.errors import ConfigError
@@ -75,17 +75,17 @@ class Histogram:
 def collect(
     model: onnx.ModelProto, samples: Sequence[Sample], pixel_path: PixelPath, progress: Progress, chunk: int = 1
 ) -> dict[str, Histogram]:
-    """The histogram of every tensor that int8 needs a range for, over all samples, `chunk` images at a time.
+    """The histogram of every layer's output over all samples, `chunk` images at a time.
 
     An image's activations are counted and let go before the next chunk, so that memory does not grow with the
     number of images. Raises ConfigError where a value is NaN or infinite.
     """
-    tensors = (first_input(model), *(layer.output for layer in layers(model)))
+    tensors = [layer.output for layer in layers(model)]
     session = open_session(with_outputs(model, tensors))
     histograms = {name: Histogram() for name in tensors}
     with progress.stage("int8 ranges", len(samples)) as stage:
         for images in load_chunks(samples, pixel_path, chunk):
-            for name, values in zip(tensors, session.run(list(tensors), {"image": images}), strict=True):
+            for name, values in zip(tensors, session.run(tensors, {"image": images}), strict=True):
                 _count(histograms[name], values, name)
             stage.advance(len(images))
     return histograms

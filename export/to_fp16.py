@@ -1,4 +1,4 @@
-"""fp32 graph → fp16 graph with the same signature: 16-bit convolutions, 32-bit normalisation and head.
+"""fp32 graph → fp16 graph with the same signature: 16-bit convolutions, 32-bit scaling of the pixels and head.
 
 ONNX Runtime's own converter puts a pair of casts between any two nodes that are to stay in 32 bits and leaves them out
 of order, so that the result fails ONNX's checker (onnxruntime 1.32); this graph needs one cast in and one out.
@@ -98,7 +98,7 @@ def weight_extent(model: onnx.ModelProto, layer: Layer) -> Extent:
 
 
 def to_fp16(model: onnx.ModelProto, float_layers: tuple[str, ...] = ()) -> onnx.ModelProto:
-    """The graph with its network in fp16; inputs, outputs, normalisation, head and `float_layers` keep their types.
+    """The graph with its network in fp16; inputs, outputs, scaling, head and `float_layers` keep their types.
 
     Raises ConfigError where a weight is too large for fp16, rather than clamping it.
     """

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.graph import GREY_RANGE, HALF
 from kneeedge.spec import ModelSpec
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import BLOCK, Distance, FeatureGaussian
@@ -18,7 +19,7 @@ IR_VERSION = 10
 
 
 class ExportGraph(nn.Module):
-    """The graph of the file: normalisation, the network with batch norm folded away, temperature and softmax.
+    """The graph of the file: the network with normalisation and batch norm folded away, temperature and softmax.
 
     With a Gaussian of the training images' features it also gives the distance to them.
     """
@@ -29,13 +30,14 @@ class ExportGraph(nn.Module):
     def __init__(self, model: KneeVGG, temperature: float, gaussian: FeatureGaussian | None = None) -> None:
         super().__init__()
         self.features = fold_batch_norm(model.features)
+        self.features[0] = fold_normalisation(self.features[0], model.mean, model.std)  # type: ignore[arg-type]
         self.tap = block_ends(self.features)[BLOCK - 1]
         self.distance = Distance(gaussian) if gaussian else None
         self.gap, self.classifier, self.temperature = model.gap, model.classifier, temperature
         self.linear: nn.Linear = model.classifier[-1]  # type: ignore[assignment]
-        # (p / 255 − mean) / std as one multiplication and one addition
-        self.register_buffer("scale", 1.0 / (255.0 * model.std))
-        self.register_buffer("offset", -model.mean / model.std)
+        # The two channels that `fold_normalisation` wants, in one multiplication and one addition.
+        self.register_buffer("scale", torch.tensor([1 / HALF, 0.0]).view(1, 2, 1, 1))
+        self.register_buffer("offset", torch.tensor([-1.0, GREY_RANGE[1]]).view(1, 2, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(N, 1, S, S) uint8 → what `output_names` lists."""
@@ -65,6 +67,27 @@ def output_names(graph: ExportGraph) -> list[str]:
 def block_ends(features: nn.Sequential) -> list[int]:
     """Index behind the last layer of each block."""
     return [i + 1 for i, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
+
+
+def fold_normalisation(conv: nn.Conv2d, mean: Tensor, std: Tensor) -> nn.Conv2d:
+    """The first convolution for two channels, grey and constant, in place of three normalised ones.
+
+    The three are one image x (0 to 255), each with a mean m and a deviation s of its own. For g = (x − 128) / 128,
+
+        Σ_c w_c · (x / 255 − m_c) / s_c  =  g · Σ_c w_c · (128 / 255) / s_c  +  Σ_c w_c · (128 / 255 − m_c) / s_c.
+
+    The border is zero *after* the normalisation, so the second sum is no bias: at the border it lacks the weights that
+    lie outside. As the weights of a constant channel, which has the same border of zeros, it is exact there too.
+    The constant is 127 / 128, the largest g: 8 bits of step 1 / 128 then hold both channels without loss, as do fp16
+    and bf16.
+    """
+    weight, mean, deviation = conv.weight.double(), mean.double(), std.double()
+    grey = (weight * HALF / 255.0 / deviation).sum(1)
+    constant = (weight * (HALF / 255.0 - mean) / deviation).sum(1) / GREY_RANGE[1]
+    folded = nn.Conv2d(2, conv.out_channels, conv.kernel_size, padding=conv.padding)  # type: ignore[arg-type]
+    folded.weight = nn.Parameter(torch.stack([grey, constant], dim=1).to(conv.weight.dtype))
+    folded.bias = conv.bias
+    return folded
 
 
 def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
