@@ -1,6 +1,6 @@
 """Folders against the bare network, and time and memory over folders of very different sizes.
 
-    python -m benchmarks.folders --model MODEL.onnx [--repeats 5] [--n 64] > benchmarks/results/….json
+    python -m benchmarks.folders --model MODEL.onnx [--provider cpu] [--repeats 5] [--n 64] > benchmarks/results/….json
     python -m benchmarks.folders --growth 1000 10000 100000 > benchmarks/results/….json
 
 The first gives images a second of `infer` on 224 × 224 PNGs and on JPEGs of 5 megapixels, over those of the bare
@@ -103,11 +103,11 @@ def run_folder(predictor: Predictor, folder: Path, out: Path) -> FolderSummary:
     return infer_folder(predictor, find_images([folder]), out, Progress(quiet=True)).summary
 
 
-def ratios(model: Path, n: int, repeats: int, scratch: Path) -> list[Ratio]:
+def ratios(model: Path, provider: str, n: int, repeats: int, scratch: Path) -> list[Ratio]:
     write_pngs(scratch / "png-files")
     write_jpegs(scratch / "jpg-files")
     folders = {kind: linked(scratch / f"{kind}-files", scratch / kind, n) for kind in ("png", "jpg")}
-    session, predictor = Session(model, "cpu"), Predictor(model, "cpu", n_images=n)
+    session, predictor = Session(model, provider), Predictor(model, provider, n_images=n)
     side, size = session.spec.pixel_path.size, predictor.batch_size
     batch = np.random.default_rng(0).integers(0, 256, (size, 1, side, side), dtype=np.uint8)
     bare: list[float] = []
@@ -175,6 +175,7 @@ def memory_mb(what: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--provider", default="cpu", help="of the ratio")
     parser.add_argument("--n", type=int, default=64, help="images a run of the ratio")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--growth", type=int, nargs="+", default=[])
@@ -188,8 +189,12 @@ def main() -> None:
     facts, found = environment(), {}
     with tempfile.TemporaryDirectory() as name:
         if arguments.model:
-            rows = ratios(arguments.model, arguments.n, arguments.repeats, Path(name))
-            found = {"model": arguments.model.name, "ratios": [asdict(row) for row in rows]}
+            rows = ratios(arguments.model, arguments.provider, arguments.n, arguments.repeats, Path(name))
+            found = {
+                "model": arguments.model.name,
+                "provider": arguments.provider,
+                "ratios": [asdict(row) for row in rows],
+            }
         if arguments.growth:
             found["growth"] = [asdict(row) for row in growth(arguments.growth, Path(name))]
     print(json.dumps({"environment": asdict(facts)} | found, indent=2))

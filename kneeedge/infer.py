@@ -48,6 +48,7 @@ class Predictor:
         gpu: GpuOptions | None = None,
     ) -> None:
         self.threads = threads or machine.available_cpus()
+        # OpenVINO's threads share a batch without loss: lanes of their own bring nothing there.
         apart = n_images >= MANY * self.threads and provider in ("auto", "cpu")
         self.session = Session(model, provider, 1 if apart else self.threads, gpu)
         self.spec: ModelSpec = self.session.spec
