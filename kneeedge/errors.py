@@ -111,7 +111,7 @@ class RuntimeConflictError(KneeEdgeError, ImportError):
         found = " and ".join(wheels)
         super().__init__(
             f"{found} are both installed and overwrite each other; run: "
-            f"pip uninstall -y {' '.join(wheels)} && pip install 'kneeedge[cpu]' (or 'kneeedge[cuda]')"
+            f"pip uninstall -y {' '.join(wheels)} && pip install 'kneeedge[cpu]' (or [cuda], or [openvino])"
         )
 
 

@@ -70,7 +70,7 @@ class GoldenReport:
     concern: str = ""
     "why the file does not suit this CPU though its golden answers may be right, with the remedy; or empty"
     placement: Placement | None = None
-    "where the nodes ran; profiled on GPUs only"
+    "where the nodes ran; not profiled on provider cpu, which takes all"
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> str:
@@ -124,7 +124,7 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
         provider=session.provider,
         cpu=cpu,
         n=len(golden.cases),
-        passed=not wrong.any() and not (where and where.n_on_host),
+        passed=not wrong.any() and not (where and where.n_astray),
         max_change_from_file=float(from_file.max()),
         device_tolerance=golden.device_tolerance,
         max_change_from_original=float(from_original.max()),

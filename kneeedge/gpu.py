@@ -92,10 +92,12 @@ def require_gpu(runtime: ModuleType, provider: str) -> None:
 
 
 def failure_reason(error: Exception) -> str:
-    """What went wrong in one line: of a failed CUDA call what CUDA says, without the C++ around it."""
+    """What went wrong in one line: what CUDA or OpenVINO says, without the C++ around it."""
     text = " ".join(str(error).split())
     found = re.search(r"(?:CUDA|CUDNN|CUBLAS) failure \d+: [^;]+", text)
-    return found[0].strip() if found else text
+    if found:
+        return found[0].strip()
+    return re.sub(r"Exception from \S+:\d+: ?", "", text.rpartition("[OpenVINO-EP]")[2]).strip()
 
 
 def load_library(name: str) -> Any:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kneeedge.errors import OutOfMemoryError, ProviderError
 from kneeedge.session import Outputs
 
-OUT_OF_MEMORY = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "out_of_memory",
+OUT_OF_MEMORY = ("failed to allocate", "can't alloc", "bad allocation", "bad_alloc", "out of memory", "out_of_memory",
                  "alloc_failed")  # fmt: skip
-"what ONNX Runtime's arenas, the C++ library, CUDA, cuDNN and cuBLAS say"
+"what ONNX Runtime's arenas, OpenVINO, the C++ library, CUDA, cuDNN and cuBLAS say"
 
 
 class Runs(Protocol):

@@ -38,8 +38,8 @@ class Placement:
         return self.n_on_provider / self.n_nodes
 
     @property
-    def n_on_host(self) -> int:
-        """Nodes that ran on no GPU; those that TensorRT leaves to the CUDA provider did."""
+    def n_astray(self) -> int:
+        """Nodes that ran elsewhere, but for those that TensorRT leaves to the CUDA provider."""
         return sum(n for name, n in self.elsewhere.items() if not name.endswith(" on cuda"))
 
     def __str__(self) -> str:

@@ -96,12 +96,12 @@ class Session:
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Answers for `images` (N, 1, S, S) uint8. Raises ModelFileError where an answer is not finite."""
-        if self.runner is None:
-            answers = self._session.run(self._outputs, {"image": images})
-            results = dict(zip(self._outputs, answers, strict=True))
+        if self.provider == "cpu":
+            results = self._run_here(images)
         else:
-            with self._failures(self.provider, "lower --batch-size, give --gpu-memory-gb more, or use --provider cpu"):
-                results = self.runner.run(images)
+            more = "give --gpu-memory-gb more, " if self.runner else ""
+            with self._failures(self.provider, f"lower --batch-size, {more}or use --provider cpu"):
+                results = self.runner.run(images) if self.runner else self._run_here(images)
         if not all(np.isfinite(results[name]).all() for name in ("logits", "distance") if name in results):
             raise ModelFileError(self.path, f"the network gave NaN or infinity on provider {self.provider}")
         return Outputs(results["probabilities"], results["logits"], results.get("cam"), results.get("distance"))
@@ -112,6 +112,10 @@ class Session:
         for _ in range(2):
             session.run(self._outputs, {"image": images})
         return Path(session.end_profiling())
+
+    def _run_here(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        answers = self._session.run(self._outputs, {"image": images})
+        return dict(zip(self._outputs, answers, strict=True))
 
     def _open(self, runtime: ModuleType, provider: str) -> tuple[str, Any]:
         if provider != "auto":
@@ -207,7 +211,7 @@ def load_runtime() -> ModuleType:
         raise MissingExtraError(
             "running a model",
             "ONNX Runtime",
-            "pip install 'kneeedge[cpu]' (with an NVIDIA GPU: 'kneeedge[cuda]')",
+            "pip install 'kneeedge[cpu]' (with an NVIDIA GPU: 'kneeedge[cuda]'; with OpenVINO: 'kneeedge[openvino]')",
         ) from error
     return onnxruntime  # type: ignore[no-any-return]
 

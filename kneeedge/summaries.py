@@ -187,8 +187,8 @@ def golden_text(report: "GoldenReport") -> str:
         text += "; this device does not answer as the original did: use another provider or precision"
     if report.placement:
         text += f"; {report.placement}"
-        if report.placement.n_on_host:
-            text += ", so that part of it ran on no GPU: use --provider cpu"
+        if report.placement.n_astray:
+            text += ", so that part of it ran elsewhere: use --provider cpu"
     return f"{text}; {report.concern}" if report.concern else text
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from kneeedge import session as session_module
-from kneeedge.errors import ProviderError
+from kneeedge.errors import ProviderError, RuntimeConflictError
 from kneeedge.golden import int8_concern, verify
 from kneeedge.infer import Predictor
+from kneeedge.memory import BatchRunner
 from kneeedge.openvino_provider import openvino_options
-from kneeedge.session import Session
-from tests.fake_gpu import FakeRuntime
+from kneeedge.session import Session, load_runtime
+from kneeedge.summaries import golden_text
+from tests.fake_gpu import FakeRuntime, FakeSession
 from tests.tiny_onnx import write_tiny_model
 
 
@@ -51,6 +53,49 @@ def test_a_session_passes_them_and_forbids_the_cpu_provider_to_step_in(runtime: 
     assert session.runner is None  # it computes where the pixels are
     images = np.zeros((2, 1, 64, 64), np.uint8)
     assert session.run(images).logits.shape == (2, 2)
+
+
+def test_a_run_that_fails_is_one_line_with_a_remedy(runtime: OpenVinoRuntime, model: Path) -> None:
+    session = Session(model, "openvino")
+
+    def fail(*_: object) -> None:
+        text = "within f(…) [OpenVINO-EP] Exception from src/node.cpp:8:\nno kernel\n"
+        raise runtime.capi.onnxruntime_pybind11_state.Fail(text)
+
+    runtime.sessions[0].run = fail
+    with pytest.raises(ProviderError, match="model: no kernel; lower --batch-size, or use --provider cpu"):
+        session.run(np.zeros((2, 1, 64, 64), np.uint8))
+
+
+def test_where_memory_does_not_suffice_batches_halve(runtime: OpenVinoRuntime, model: Path) -> None:
+    session, real = Session(model, "openvino"), runtime.sessions[0].real.run
+
+    def fail_beyond_two(names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if len(feed["image"]) > 2:
+            raise runtime.capi.onnxruntime_pybind11_state.Fail("Failed to allocate 308281344 bytes of memory")
+        return real(names, feed)
+
+    runtime.sessions[0].run = fail_beyond_two
+    runner = BatchRunner(session, lambda _: None)
+    assert runner.run(np.zeros((8, 1, 64, 64), np.uint8)).logits.shape == (8, 2)
+    assert runner.limit == 2
+
+
+def test_auto_stays_on_onnx_runtimes_own_kernels(runtime: OpenVinoRuntime, model: Path) -> None:
+    assert Session(model, "auto").provider == "cpu"
+
+
+def test_verify_fails_where_a_node_ran_elsewhere(runtime, model, monkeypatch) -> None:
+    monkeypatch.setattr(FakeSession, "end_profiling", lambda self: self.real.end_profiling())
+    report = verify(Session(model, "openvino", threads=1), "0" * 64, "CPU")
+    assert not report.passed
+    assert "part of it ran elsewhere: use --provider cpu" in golden_text(report)
+
+
+def test_its_wheel_over_the_plain_one_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_is_installed", lambda name: name in ("onnxruntime", "onnxruntime-openvino"))
+    with pytest.raises(RuntimeConflictError, match=r"pip uninstall -y onnxruntime onnxruntime-openvino .*\[openvino\]"):
+        load_runtime()
 
 
 def test_verify_proves_where_the_nodes_ran(runtime: OpenVinoRuntime, model: Path) -> None:
