@@ -55,8 +55,7 @@ def bench(
         compare_files(*compare, max_slowdown, json)
         return
     from kneeedge.bench.figure import check_figure, draw_figure
-    from kneeedge.bench.page import bench_csv, bench_markdown, bench_table
-    from kneeedge.bench.result import bench_json
+    from kneeedge.bench.page import bench_csv, bench_json, bench_markdown, bench_table
     from kneeedge.bench.run import BenchRequest
     from kneeedge.bench.run import bench as run_bench
     from kneeedge.card import add_speed

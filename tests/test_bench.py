@@ -21,7 +21,8 @@ from kneeedge.bench.crew import Crew, as_raised, last_words, read_reply
 from kneeedge.bench.memory import free_memory_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.bench.messages import Answer, Command, FileTurn, Reply, Turn, WorkRequest
 from kneeedge.bench.models import Loaded, start_cold
-from kneeedge.bench.result import BenchResult, bench_json
+from kneeedge.bench.page import bench_json
+from kneeedge.bench.result import BenchResult
 from kneeedge.bench.run import BenchRequest, bench, reference_index, share_memory
 from kneeedge.bench.scenarios import scenarios
 from kneeedge.bench.subjects import N_PHANTOMS, Material, gather, open_file, open_original, work_request

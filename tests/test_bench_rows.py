@@ -11,8 +11,8 @@ from rich.console import Console
 from kneeedge.bench.advice import advice
 from kneeedge.bench.cautions import machine_cautions, row_cautions
 from kneeedge.bench.messages import ColdStart, FileRun, Window
-from kneeedge.bench.page import bench_csv, bench_markdown, bench_table
-from kneeedge.bench.result import BenchResult, Row, Stages, baseline, bench_json, speedup, summarise, times_as_fast
+from kneeedge.bench.page import bench_csv, bench_json, bench_markdown, bench_table
+from kneeedge.bench.result import BenchResult, Row, Stages, baseline, speedup, summarise, times_as_fast
 from kneeedge.bench.rows import images_per_second, joules_per_image, middle_start, stages
 from kneeedge.bench.scenarios import MULTI_STREAM, OFFLINE, Scenario, scenarios
 from kneeedge.bench.sheets import headline

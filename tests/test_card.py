@@ -93,7 +93,7 @@ def test_a_bar_in_a_cell_does_not_break_a_table() -> None:
 
 
 def test_a_benchmark_puts_its_speed_into_the_card(trained_run: Path, tmp_path: Path) -> None:
-    from kneeedge.bench.result import bench_json
+    from kneeedge.bench.page import bench_json
     from kneeedge.bench.run import BenchRequest, bench
     from kneeedge.progress import Progress
 

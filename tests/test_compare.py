@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from kneeedge.bench.changes import closing_line
 from kneeedge.bench.compare import compare, lower_rank, ratio_of
-from kneeedge.bench.result import BenchResult, Row, bench_json, read_bench, summarise
+from kneeedge.bench.page import bench_json
+from kneeedge.bench.result import BenchResult, Row, read_bench, summarise
 from kneeedge.bench.scenarios import OFFLINE
 from kneeedge.cli import app
 from kneeedge.errors import ConfigError, DataError

@@ -1,4 +1,4 @@
-"""A benchmark on the terminal, as Markdown and as CSV."""
+"""A benchmark on the terminal, as Markdown, JSON and CSV."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from kneeedge.bench.result import BenchResult, Row, label, speedup
 from kneeedge.bench.sheets import Sheet, sheets
 from kneeedge.card import table
 from kneeedge.machine import Environment
+from kneeedge.records import dump
 from kneeedge.spec import DISCLAIMER
 
 CSV_COLUMNS = (
@@ -66,6 +67,12 @@ def machine_line(here: Environment) -> str:
         f"{name} {version}" for name, version in here.versions.items() if name.startswith(("onnxruntime", "torch"))
     )
     return f"machine: {', '.join([*parts, *shown])}"
+
+
+def bench_json(result: BenchResult) -> str:
+    """The whole result with its raw samples, and the advice that follows from it."""
+    parts = {name: getattr(result, name) for name in BenchResult.__dataclass_fields__}
+    return dump(parts | {"advice": advice(result)})
 
 
 def bench_csv(result: BenchResult) -> str:

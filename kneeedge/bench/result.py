@@ -15,7 +15,7 @@ from kneeedge.bench.scenarios import OFFLINE, SINGLE_STREAM
 from kneeedge.errors import DataError
 from kneeedge.intervals import Interval
 from kneeedge.machine import Conditions, Environment
-from kneeedge.records import dump, from_json
+from kneeedge.records import from_json
 
 FORMAT = 2
 ORIGINAL = "pytorch-fp32"
@@ -143,16 +143,8 @@ def summarise(samples: Sequence[float]) -> Latency:
     return Latency(shares[50], shares[90], shares[99], mean, low, high, intervals, missing)
 
 
-def bench_json(result: BenchResult) -> str:
-    """The whole result with its raw samples, and the advice that follows from it."""
-    from kneeedge.bench.advice import advice
-
-    parts = {name: getattr(result, name) for name in BenchResult.__dataclass_fields__}
-    return dump(parts | {"advice": advice(result)})
-
-
 def read_bench(path: Path) -> BenchResult:
-    """What `bench_json` wrote; raises DataError where it does not fit."""
+    """What `page.bench_json` wrote; raises DataError where it does not fit."""
     remedy = "remove it, or measure again with `kneeedge bench --json FILE`"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
