@@ -63,7 +63,14 @@ def test_the_fastest_product_of_each_arithmetic_is_its_ceiling() -> None:
 
 @pytest.mark.parametrize(
     ("precision", "provider", "expected"),
-    [("int8", "cpu", 0.5), ("fp32", "cpu", 2.5), ("fp16", "cpu", 2.5), ("fp32", "cuda", None), ("other", "cpu", None)],
+    [
+        ("int8", "cpu", 0.5),
+        ("fp32", "cpu", 2.5),
+        ("fp16", "cpu", 2.5),
+        ("int8", "openvino", 0.5),
+        ("fp32", "cuda", None),
+        ("other", "cpu", None),
+    ],
 )
 def test_a_row_is_held_against_the_arithmetic_that_its_provider_uses(
     precision: str, provider: str, expected: float | None

@@ -7,6 +7,7 @@ from kneeedge.bench.ceiling import ARITHMETIC
 from kneeedge.bench.result import ORIGINAL, BenchResult, Row, is_same, label, single_rows, times_as_fast
 from kneeedge.gate import FAIL
 from kneeedge.machine import Environment, has_vnni
+from kneeedge.session import CPU_PROVIDERS
 
 CLEARLY = 1.05
 "a smaller ratio of two speeds is no difference"
@@ -69,7 +70,7 @@ def _drawback(row: Row, base: Row, ratio: float, names: dict[tuple[str, str, str
     name, other = names[_key(row)], names[_key(base)]
     if ratio > CLEARLY:
         return f"{name} is {ratio:.1f}× {other} but loses accuracy ({_cost(row)})"
-    where = "" if " on " in name else " on this CPU" if row.provider == "cpu" else f" on {row.provider}"
+    where = "" if " on " in name else " on this CPU" if row.provider in CPU_PROVIDERS else f" on {row.provider}"
     word = "slower than" if ratio < 1 / CLEARLY else "no faster than"
     return f"{name} is {word} {other}{where} ({ratio:.1f}×{_why_slow(row, here)})"
 
@@ -77,7 +78,7 @@ def _drawback(row: Row, base: Row, ratio: float, names: dict[tuple[str, str, str
 def _why_slow(row: Row, environment: Environment) -> str:
     if row.precision == "int8" and row.provider == "cuda":
         return "; it runs in float there"
-    if row.provider != "cpu":
+    if row.provider not in CPU_PROVIDERS:
         return ""
     if row.precision == "fp16" and "avx2" in environment.isa:
         return "; it runs as fp32 with casts there"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kneeedge.bench.crew import last_words
 from kneeedge.bench.product_model import product_model
 from kneeedge.errors import WorkerError
-from kneeedge.session import load_runtime
+from kneeedge.session import CPU_PROVIDERS, load_runtime
 
 SIDE = 1024
 "a product is 2 · 1024³ = 2.1 · 10⁹ operations on 4 MB a matrix: long for a clock, short enough for a small device"
@@ -62,7 +62,7 @@ def fastest(found: list[Ceiling]) -> tuple[Ceiling, ...]:
 
 def share(gops: float, precision: str, provider: str, ceilings: tuple[Ceiling, ...]) -> float | None:
     """The share of its arithmetic's ceiling that a row reaches; None off the CPU, where none is measured."""
-    if provider != "cpu":
+    if provider not in CPU_PROVIDERS:
         return None
     return next((round(gops / c.gops, 4) for c in ceilings if c.arithmetic == ARITHMETIC.get(precision)), None)
 

@@ -10,6 +10,7 @@ from kneeedge.bench.messages import Command, FileRun, FileTurn, Started, Turn, W
 from kneeedge.bench.scenarios import LEAST_A_ROUND, Scenario
 from kneeedge.nvidia import gpu_memory_mb
 from kneeedge.progress import Progress, duration
+from kneeedge.session import CPU_PROVIDERS
 
 N_COLD_STARTS = 3
 FILE_RUNS_A_ROUND = 3
@@ -87,5 +88,5 @@ def take_turn(crew: Crew, i: int, scenario: Scenario, plan: Plan, found: Found) 
     reply, pid = crew.ask(i, Command(turn=turn))
     if reply.window is not None:
         found.windows.setdefault(scenario, []).append(reply.window)
-    if found.provider != "cpu" and (used := gpu_memory_mb(pid)) is not None:
+    if found.provider not in CPU_PROVIDERS and (used := gpu_memory_mb(pid)) is not None:
         found.gpu_memory_mb[scenario] = max(used, found.gpu_memory_mb.get(scenario, 0.0))

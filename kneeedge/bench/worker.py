@@ -24,6 +24,7 @@ from kneeedge.evaluation import input_batches
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
 from kneeedge.records import from_json, to_json
+from kneeedge.session import CPU_PROVIDERS
 
 WARMUP_SECONDS = 0.5
 "after the first run of a batch shape, which allocates, runs are left out until clocks have had time to rise"
@@ -38,7 +39,7 @@ class Worker:
         self.memory_before = restart_peak_mb()
         self.loaded, cold_start = start_cold(request, self.images[:1], clock)
         self.started = Started(self.loaded.provider, self.loaded.notice, cold_start)
-        self.meter = Meter(gpu=self.loaded.provider != "cpu")
+        self.meter = Meter(gpu=self.loaded.provider not in CPU_PROVIDERS)
         self.last_run: dict[int, float] = {}
         "milliseconds of the last run of each batch size"
         self.slept = (time.perf_counter(), time.process_time())
