@@ -100,6 +100,7 @@ def infer(
     answer_all: Annotated[
         bool, typer.Option("--answer-all", help="Answer images unlike the training images too; they stay `abstain`.")
     ] = False,
+    dicom_window: Annotated[int, typer.Option(min=0, help="DICOM: which of several windows; the first is 0.")] = 0,
     gpu_memory_gb: GpuMemory = None,
     tf32: Tf32 = False,
     cuda_graph: CudaGraph = True,
@@ -107,6 +108,8 @@ def infer(
     quiet: Quiet = False,
 ) -> None:
     """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code is 1."""
+    from dataclasses import replace
+
     from kneeedge.choose import choose_model
     from kneeedge.gpu import GpuOptions
     from kneeedge.images import find_images
@@ -118,6 +121,7 @@ def infer(
     listing = find_images(paths)
     gpu = GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph)
     predictor = Predictor(choice.path, provider, threads, batch_size, answer_all, len(listing.images), gpu)
+    predictor.pixel_path = replace(predictor.pixel_path, dicom_window=dicom_window)
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)

@@ -15,6 +15,7 @@ from kneeedge.dataset import SPLITS, Sample, labelled_images
 from kneeedge.errors import ConfigError, DataError, ImageError, NotFoundError, SpecError
 from kneeedge.memory import BatchRunner, joined
 from kneeedge.metrics import Evaluation, evaluate
+from kneeedge.preprocess import Input
 from kneeedge.progress import Progress
 from kneeedge.reading import Pixels, StageClock, read_batches
 from kneeedge.session import Outputs, Session
@@ -124,15 +125,15 @@ def input_batches(
     batches = read_batches(samples, pixel_path, batch_size, machine.available_cpus(), StageClock())
     with progress.stage("evaluate", len(samples)) as stage:
         for batch in batches:
-            yield np.stack([pixels_of(pixels) for _, pixels in batch])[:, None]
+            yield np.stack([pixels_of(read) for _, read in batch])[:, None]
             stage.advance(len(batch))
 
 
-def pixels_of(read: Pixels | ImageError) -> Pixels:
+def pixels_of(read: Input | ImageError) -> Pixels:
     """The pixels; raises the reason where there are none."""
     if isinstance(read, ImageError):
         raise read
-    return read
+    return read.pixels
 
 
 def seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:

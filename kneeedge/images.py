@@ -25,11 +25,14 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from kneeedge.dicom import PREAMBLE, DicomFacts, decode_dicom, is_dicom
 from kneeedge.errors import DataError, ImageError, NotFoundError
 
 MAX_PIXELS = 2**26  # 67 million: twice a stitched full-leg radiograph; 256 MB as RGBA; below Pillow's own warning
 MAX_BYTES = 2**30  # a file of MAX_PIXELS is smaller in every usual layout
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".dcm", ".dicom")
+_NO_SUFFIX = re.compile(r"[^.]*|.*\.\d+", re.DOTALL)  # DICOM files are often named by nothing, or by their UID
+_DIRECTORY = "DICOMDIR"  # an index of a medium, and no image
 
 _ORIENTATION, _BITS, _PHOTOMETRIC, _MPF_PICTURES = 0x0112, 0x0102, 0x0106, 0xB001
 _TIFF_TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # by type code; TIFF 6.0 and BigTIFF
@@ -87,13 +90,24 @@ class Header:
     """What a file says before its pixels are decoded."""
 
     format: str
-    "JPEG, PNG, TIFF, BMP or WEBP"
+    "JPEG, PNG, TIFF, BMP, WEBP or DICOM"
     mode: str
-    "Pillow's name for the pixels' layout, such as L, RGB or I;16"
+    "Pillow's name for the pixels' layout, such as L, RGB or I;16; DICOM's photometric interpretation"
     bit_depth: int
     "bits a channel"
     n_bytes: int
     "of the file"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The pixels of one image file, and what the file says of itself."""
+
+    grey: NDArray[np.uint8]
+    "(H, W), upright"
+    header: Header
+    dicom: DicomFacts | None = None
+    "absent for other formats"
 
 
 @dataclass(frozen=True)
@@ -151,34 +165,52 @@ def _walk(folder: str) -> Iterator[tuple[str, bool]]:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()
-    except OSError:  # a link in a circle, or through a folder that may not be read
+        if entry.name.lower().endswith(IMAGE_SUFFIXES):
+            return entry.is_file()
+        return bool(_NO_SUFFIX.fullmatch(entry.name)) and entry.name != _DIRECTORY and _begins_as_dicom(entry)
+    except OSError:  # a link in a circle, through a folder or to a file that may not be read
         return False
 
 
-def read_grey(path: Path, size: int) -> NDArray[np.uint8]:
-    """Grey pixels (H, W) uint8 of a JPEG, PNG, TIFF, BMP or WebP file, upright by its EXIF orientation.
+def _begins_as_dicom(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_file():  # a pipe or a device is never opened
+        return False
+    with open(entry.path, "rb") as file:  # noqa: PTH123 - 100,000 paths need no Path each
+        return is_dicom(file.read(PREAMBLE + 4))
 
-    Colour becomes ITU-R 601 luma; transparent pixels lie on black; 16- and 32-bit pixels follow `_narrow`. A JPEG
-    much larger than `size` is decoded at reduced scale, both sides at least 2 × `size`. Else raises ImageError.
+
+def read_grey(path: Path, size: int, window: int = 0) -> NDArray[np.uint8]:
+    """Grey pixels (H, W) uint8 as `read_picture` gives them."""
+    return read_picture(path, size, window).grey
+
+
+def read_picture(path: Path, size: int, window: int = 0) -> Picture:
+    """The grey pixels of a JPEG, PNG, TIFF, BMP, WebP or DICOM file, upright by its EXIF orientation.
+
+    Colour becomes ITU-R 601 luma; transparent pixels lie on black; 16- and 32-bit pixels follow `_narrow`, DICOM its
+    own grey scale (`kneeedge.dicom`; `window` picks among several windows). A JPEG much larger than `size` is decoded
+    at reduced scale, both sides at least 2 × `size`. Else raises ImageError.
     """
-    return _decode(_read_bytes(path), path, size)[1]
+    return _decode(_read_bytes(path), path, size, window)
 
 
 def read_file(path: Path) -> WholeFile:
     """What one file says of itself, its hash and its grey pixels at full size; raises ImageError as `read_grey`."""
     data = _read_bytes(path)
-    header, grey = _decode(data, path, MAX_PIXELS)
-    return WholeFile(header, hashlib.sha256(data).hexdigest(), grey)
+    picture = _decode(data, path, MAX_PIXELS, 0)
+    return WholeFile(picture.header, hashlib.sha256(data).hexdigest(), picture.grey)
 
 
-def _decode(data: bytes, path: Path, size: int) -> tuple[Header, NDArray[np.uint8]]:
+def _decode(data: bytes, path: Path, size: int, window: int) -> Picture:
+    if is_dicom(data):
+        grey, facts = decode_dicom(data, path, window, MAX_PIXELS)
+        return Picture(grey, Header("DICOM", facts.photometric, facts.bits_stored, len(data)), facts)
     try:
         with _open(data, path) as image:
             header = Header(image.format or "", image.mode, _bit_depth(image), len(data))
             image.draft("L", (2 * size, 2 * size))  # only JPEG heeds it
             ImageOps.exif_transpose(image, in_place=True)
-            return header, _narrow(image, path) if image.mode[0] in "IF" else _grey(image)
+            return Picture(_narrow(image, path) if image.mode[0] in "IF" else _grey(image), header)
     except ImageError:
         raise
     except _DECODER_ERRORS as error:
@@ -210,7 +242,7 @@ def _open(data: bytes, path: Path) -> ImageFile.ImageFile:
     """The one picture in `data`, header read and pixels not yet decoded."""
     plugin = next((plugin for magic, plugin in _PLUGINS if magic.match(data)), None)
     if plugin is None:
-        raise ImageError(path, "is not a JPEG, PNG, TIFF, BMP or WebP image")
+        raise ImageError(path, "is not a JPEG, PNG, TIFF, BMP, WebP or DICOM image")
     n_pages = _tiff_pages(data) if plugin is _Tiff else 1  # first: Pillow only warns of what this refuses
     image = plugin(io.BytesIO(data))  # no file name: Pillow 13 would map a raw TIFF and mix up its turned sides
     if n_pages > 1 or _n_frames(image) > 1:

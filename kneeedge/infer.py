@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
 from kneeedge.memory import BatchRunner
 from kneeedge.predictions import ABSTAIN, ERROR, OK, Answer, Prediction, write_predictions
-from kneeedge.preprocess import load_input
+from kneeedge.preprocess import Input, load_with_facts
 from kneeedge.progress import Progress
-from kneeedge.reading import DECODING, READING, RUNNING, Pixels, StageClock, in_order, read_batches
+from kneeedge.reading import DECODING, READING, RUNNING, StageClock, in_order, read_batches
 from kneeedge.session import Outputs, Session
 from kneeedge.spec import ModelSpec
 
@@ -52,15 +52,17 @@ class Predictor:
         apart = n_images >= MANY * self.threads and provider in ("auto", "cpu")
         self.session = Session(model, provider, 1 if apart else self.threads, gpu)
         self.spec: ModelSpec = self.session.spec
+        self.pixel_path = self.spec.pixel_path
+        "the model's own; another DICOM window may be asked for"
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
         self.lanes = self.session.gpu.lanes if self.session.runner else self.threads if apart else 1
         self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:
         """The answer to one image file. Raises ImageError where it cannot be read, OutOfMemoryError where not run."""
-        image = load_input(Path(path), self.spec.pixel_path)
-        outputs = BatchRunner(self.session, say_nothing).run(image[None, None])
-        (answer,) = self._answer(outputs, [image], [str(path)])
+        found = load_with_facts(Path(path), self.pixel_path)
+        outputs = BatchRunner(self.session, say_nothing).run(found.pixels[None, None])
+        (answer,) = self._answer(outputs, [found], [str(path)])
         return answer.prediction
 
     def predict_all(
@@ -72,7 +74,7 @@ class Predictor:
         goes to `say`; `clock` gets the seconds of each stage. Raises OutOfMemoryError where not even one image fits.
         """
         clock, runner = clock or StageClock(), BatchRunner(self.session, say, self.lanes)
-        batches = read_batches(images, self.spec.pixel_path, self.batch_size, self.threads, clock)
+        batches = read_batches(images, self.pixel_path, self.batch_size, self.threads, clock)
         # One batch more than there are lanes, so that no lane waits while the caller writes.
         answered = in_order(lambda batch: self._answer_batch(batch, runner), batches, self.lanes, self.lanes + 1)
         while (answers := self._wait(answered, clock)) is not None:
@@ -85,28 +87,29 @@ class Predictor:
         clock.seconds[RUNNING] += time.perf_counter() - start - (clock.seconds[READING] - read)
         return answers
 
-    def _answer_batch(self, batch: list[tuple[FoundImage, Pixels | ImageError]], runner: BatchRunner) -> list[Answer]:
-        read = [(found.name, pixels) for found, pixels in batch if not isinstance(pixels, ImageError)]
+    def _answer_batch(self, batch: list[tuple[FoundImage, Input | ImageError]], runner: BatchRunner) -> list[Answer]:
+        good = [(image.name, read) for image, read in batch if not isinstance(read, ImageError)]
         answers: Iterator[Answer] = iter(())
-        if read:
-            names, images = [name for name, _ in read], [pixels for _, pixels in read]
-            answers = iter(self._answer(runner.run(np.stack(images)[:, None]), images, names))
+        if good:
+            names, inputs = [name for name, _ in good], [read for _, read in good]
+            pixels = np.stack([read.pixels for read in inputs])[:, None]
+            answers = iter(self._answer(runner.run(pixels), inputs, names))
         return [
-            Answer(Prediction(found.name, ERROR, None, None, {}, pixels.reason), None, None)
-            if isinstance(pixels, ImageError)
+            Answer(Prediction(image.name, ERROR, None, None, {}, read.reason), None, None)
+            if isinstance(read, ImageError)
             else next(answers)
-            for found, pixels in batch
+            for image, read in batch
         ]
 
-    def _answer(self, outputs: Outputs, images: list[Pixels], names: list[str]) -> list[Answer]:
+    def _answer(self, outputs: Outputs, inputs: list[Input], names: list[str]) -> list[Answer]:
         if not np.allclose(outputs.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise ModelFileError(self.session.path, "its probabilities do not sum to 1")
         decided = self.spec.decide(outputs.probabilities)
         answers = []
         for i, name in enumerate(names):
-            prediction = self._predict(name, outputs, i, int(decided[i]))
+            prediction = replace(self._predict(name, outputs, i, int(decided[i])), dicom=inputs[i].dicom)
             maps = None if prediction.prediction is None else outputs.cam
-            answers.append(Answer(prediction, images[i], None if maps is None else maps[i, decided[i]]))
+            answers.append(Answer(prediction, inputs[i].pixels, None if maps is None else maps[i, decided[i]]))
         return answers
 
     def _predict(self, name: str, outputs: Outputs, i: int, decided: int) -> Prediction:
@@ -158,6 +161,8 @@ class FolderSummary:
     n_errors: int
     counts: dict[str, int]
     "images answered to be of each class; those of `n_abstained` are not among them"
+    grey_scales: dict[str, int]
+    "DICOM images by how their grey levels were made"
     seconds: float
     "from the first file to the last row"
     images_per_second: float
@@ -210,9 +215,12 @@ class Tally:
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
+        self.grey_scales: Counter[str] = Counter()
 
     def add(self, prediction: Prediction) -> None:
         self.statuses[prediction.status] += 1
+        if prediction.dicom is not None:
+            self.grey_scales[prediction.dicom.grey_scale] += 1
         if prediction.ok and prediction.prediction is not None:
             self.classes[prediction.prediction] += 1
 
@@ -229,8 +237,8 @@ def summarise(tally: Tally, spec: ModelSpec, stages: StageSeconds, seconds: floa
     found, n = tally.statuses, tally.statuses.total()
     counts = {name: tally.classes[name] for name in spec.classes}
     return FolderSummary(
-        n, found[OK], found[ABSTAIN], found[ERROR], counts, round(seconds, 3), round(n / seconds, 2), stages,
-        stages.limit(), str(out),
+        n, found[OK], found[ABSTAIN], found[ERROR], counts, dict(tally.grey_scales), round(seconds, 3),
+        round(n / seconds, 2), stages, stages.limit(), str(out),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge.dicom import DicomFacts
 from kneeedge.progress import Progress
 from kneeedge.spec import ModelSpec
 
@@ -35,6 +36,8 @@ class Prediction:
     "why there is none, or why it is not to be trusted"
     distance: float | None = None
     "how far the image's features lie from those of the training images; None where the model does not say"
+    dicom: DicomFacts | None = None
+    "what a DICOM file says of itself, but for the patient; None for other formats"
 
     @property
     def ok(self) -> bool:
@@ -54,11 +57,13 @@ class Answer:
 
 def columns(spec: ModelSpec) -> list[str]:
     """The header of `predictions.csv`."""
-    return ["path", "status", "prediction", "probability", *(f"p_{name}" for name in spec.classes), "distance", "error"]
+    answer = ["prediction", "probability", *(f"p_{name}" for name in spec.classes), "distance"]
+    return ["path", "status", *answer, "sop_instance_uid", "laterality", "view", "error"]
 
 
 def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
     """One row of `predictions.csv`; probabilities with six digits, the distance with four."""
+    facts = prediction.dicom
     numbers = [prediction.probabilities.get(name) for name in spec.classes]
     return [
         prediction.path,
@@ -66,6 +71,7 @@ def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
         prediction.prediction or "",
         *("" if value is None else f"{value:.6f}" for value in (prediction.probability, *numbers)),
         "" if prediction.distance is None else f"{prediction.distance:.4f}",
+        *((facts.sop_instance_uid, facts.laterality, facts.view) if facts else ("", "", "")),
         prediction.error,
     ]
 

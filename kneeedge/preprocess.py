@@ -3,19 +3,37 @@
 Training, validation, calibration, verification, inference and benchmarks all call it; there is no other resize.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kneeedge.images import read_grey
+from kneeedge.dicom import DicomFacts
+from kneeedge.images import read_picture
 from kneeedge.spec import PixelPath
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image file, ready for the network."""
+
+    pixels: NDArray[np.uint8]
+    "(S, S)"
+    dicom: DicomFacts | None
+    "what a DICOM file says of itself; absent for other formats"
 
 
 def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
     """The network's input (S, S) uint8 for an image file; raises ImageError for a file that gives no pixels."""
-    return to_input(read_grey(path, pixel_path.size), pixel_path)
+    return load_with_facts(path, pixel_path).pixels
+
+
+def load_with_facts(path: Path, pixel_path: PixelPath) -> Input:
+    """The same with what the file says of itself."""
+    picture = read_picture(path, pixel_path.size, pixel_path.dicom_window)
+    return Input(to_input(picture.grey, pixel_path), picture.dicom)
 
 
 def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:

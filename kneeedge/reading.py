@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.errors import ImageError
-from kneeedge.preprocess import load_input
+from kneeedge.preprocess import Input, load_with_facts
 from kneeedge.spec import PixelPath
 
 Pixels = NDArray[np.uint8]
@@ -71,15 +71,15 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: i
 
 def read_batches(
     images: Iterable[Image], pixel_path: PixelPath, batch_size: int, n_readers: int, clock: StageClock
-) -> Iterator[list[tuple[Image, Pixels | ImageError]]]:
-    """Each image with its pixels (S, S), or why it has none; in order, `batch_size` at a time.
+) -> Iterator[list[tuple[Image, Input | ImageError]]]:
+    """Each image with its pixels (S, S) and facts, or why it has none; in order, `batch_size` at a time.
 
     Pillow and ONNX Runtime both release the interpreter lock, so threads suffice. No more than LOOK_AHEAD batches, and
     one image a reader, are read beyond the batch handed over. `clock` gets the time waited for readers (READING) and
     the processor time that they took (DECODING).
     """
 
-    def read(image: Image) -> tuple[Image, Pixels | ImageError, float]:
+    def read(image: Image) -> tuple[Image, Input | ImageError, float]:
         start = time.thread_time()
         return image, read_input(image.path, pixel_path), time.thread_time() - start
 
@@ -90,13 +90,13 @@ def read_batches(
         if not part:
             return
         clock.seconds[DECODING] += sum(seconds for *_, seconds in part)
-        yield [(image, pixels) for image, pixels, _ in part]
+        yield [(image, found) for image, found, _ in part]
 
 
-def read_input(path: Path, pixel_path: PixelPath) -> Pixels | ImageError:
+def read_input(path: Path, pixel_path: PixelPath) -> Input | ImageError:
     """The network's input (S, S) for an image file, or why there is none."""
     try:
-        return load_input(path, pixel_path)
+        return load_with_facts(path, pixel_path)
     except ImageError as error:
         return error
     except MemoryError:

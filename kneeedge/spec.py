@@ -29,10 +29,14 @@ class PixelPath:
     "side of the square input, pixels, a multiple of 32"
     fit: str = "stretch"
     "stretch: both sides to `size`, as the paper does; pad: keep the aspect, black bars"
+    dicom_window: int = 0
+    "which of several VOI LUTs or windows of a DICOM image; the first is 0"
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32 or self.size > 4096:
             raise ValueError(f"size must be a multiple of 32 from 32 to 4096, not {self.size}")
+        if self.dicom_window < 0:
+            raise ValueError(f"dicom_window must be 0 or more, not {self.dicom_window}")
         if self.fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, not {self.fit!r}")
 

@@ -120,6 +120,7 @@ def infer_text(result: "FolderResult") -> str:
         f"{summary.images_per_second:.1f} images/s on {result.provider}, {summary.seconds:.1f} s, {summary.out}"
     )
     lines.append(stage_line(summary))
+    lines += grey_scale_lines(summary)
     if result.others:
         lines.append(f"left out, since they are no images: {len(result.others):,} files")
         lines += [f"  {path}" for path in result.others[:N_LISTED]]
@@ -127,6 +128,14 @@ def infer_text(result: "FolderResult") -> str:
     if summary.n_errors:
         lines.append("the rows with status=error say what is wrong with each file")
     return "\n".join([*lines, DISCLAIMER])
+
+
+def grey_scale_lines(summary: "FolderSummary") -> list[str]:
+    """How DICOM images were brought to the grey levels that the model knows; none without such images."""
+    if not summary.grey_scales:
+        return []
+    ways = "; ".join(f"{n:,} by {way}" for way, n in summary.grey_scales.items())
+    return [f"DICOM brought to 8-bit grey as the training images are, bone bright: {ways}"]
 
 
 def stage_line(summary: "FolderSummary") -> str:

@@ -45,4 +45,4 @@ def apply_view(grey: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 def load_view(sample: Sample, view: View, pixel_path: PixelPath) -> NDArray[np.uint8]:
     """The network's input (S, S) uint8 for one view of a sample."""
-    return to_input(apply_view(read_grey(sample.path, pixel_path.size), view), pixel_path)
+    return to_input(apply_view(read_grey(sample.path, pixel_path.size, pixel_path.dicom_window), view), pixel_path)
