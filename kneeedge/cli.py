@@ -8,7 +8,7 @@ import typer
 from kneeedge import __version__
 from kneeedge.cli_audit import audit
 from kneeedge.cli_bench import bench
-from kneeedge.cli_train import train
+from kneeedge.cli_train import INTERRUPTED, train
 from kneeedge.console import (
     BatchSize,
     CudaGraph,
@@ -22,6 +22,7 @@ from kneeedge.console import (
     Threads,
     require_train,
     show,
+    stoppable,
 )
 from kneeedge.progress import Progress
 from kneeedge.spec import DISCLAIMER
@@ -100,6 +101,9 @@ def infer(
     answer_all: Annotated[
         bool, typer.Option("--answer-all", help="Answer images unlike the training images too; they stay `abstain`.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run: do only what is missing.")
+    ] = False,
     dicom_window: Annotated[int, typer.Option(min=0, help="DICOM: which of several windows; the first is 0.")] = 0,
     gpu_memory_gb: GpuMemory = None,
     tf32: Tf32 = False,
@@ -125,7 +129,12 @@ def infer(
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)
-    result = infer_folder(predictor, listing, out, progress, heatmaps, keep=json is not None)
+    with stoppable():
+        try:
+            result = infer_folder(predictor, listing, out, progress, heatmaps, json is not None, resume)
+        except KeyboardInterrupt:
+            typer.echo(f"stopped; the rows so far are kept: the same command with --resume ends {out}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
     show(infer_text(result), result, json)
     if result.summary.n_errors:
         raise typer.Exit(1)

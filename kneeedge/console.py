@@ -1,7 +1,10 @@
 """What every command shares: option types, errors as one line, reports to stdout or as JSON."""
 
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,6 +81,16 @@ def show_text(report: Any, record: str, json: Path | None) -> None:
         console.print(report)
     if json:
         json.write_text(record + "\n", encoding="utf-8")
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within, SIGTERM stops as Ctrl-C does: a service manager's stop loses nothing either."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report_width() -> int:

@@ -25,6 +25,7 @@ _BARE = re.compile(rb"[\x02\x08]\0[\0-\xff]\0(?:[A-Z]{2}|[\0-\xff]{2}\0\0)|\0[\x
 "a first tag of group 2 or 8 without the preamble: an explicit VR, or a length below 65,536"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_UID, _CODE = re.compile(r"[0-9.]{1,64}"), re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5, section 6.2: UI and CS
 _PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 Values = NDArray[np.float64]
 
@@ -63,9 +64,9 @@ def decode_dicom(data: bytes, path: Path, window: int, max_pixels: int) -> tuple
     else:
         grey, how = _grey(stored, dataset, path, window)
     facts = DicomFacts(
-        str(dataset.get("SOPInstanceUID", "")),
-        str(dataset.get("ImageLaterality") or dataset.get("Laterality") or ""),
-        str(dataset.get("ViewPosition") or ""),
+        _matching(_UID, dataset.get("SOPInstanceUID")),
+        _matching(_CODE, dataset.get("ImageLaterality") or dataset.get("Laterality")),
+        _matching(_CODE, dataset.get("ViewPosition")),
         how,
         str(dataset.PhotometricInterpretation),
         int(dataset.BitsStored),
@@ -209,6 +210,12 @@ def _padding(stored: NDArray[np.integer], dataset: "Dataset") -> NDArray[np.bool
     last = dataset.get("PixelPaddingRangeLimit", first)
     found: NDArray[np.bool_] = (stored >= min(first, last)) & (stored <= max(first, last))
     return found
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    """The text of an element, or nothing where its own rule forbids it: a hostile file may say anything."""
+    text = str(value or "").strip()
+    return text if pattern.fullmatch(text) else ""
 
 
 def _numbers(value: Any) -> list[float]:

@@ -14,6 +14,7 @@ KneeEdgeError
 ├── MissingExtraError (ImportError)       a command whose extra is not installed
 ├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
 ├── OutOfMemoryError (RuntimeError)       a single image for which the memory does not suffice
+├── BusyError (RuntimeError)              an output that another run is writing
 ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
 └── WorkerError (RuntimeError)            a benchmark process that ended without a result
 """
@@ -81,6 +82,13 @@ class OutputExistsError(KneeEdgeError, FileExistsError):
 
     def __init__(self, path: Path | str, remedy: str) -> None:
         super().__init__(f"{path} is there already; {remedy}")
+
+
+class BusyError(KneeEdgeError, RuntimeError):
+    """An output that another run is writing."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(f"{path}: another run is writing it; wait for that one, or name another --out")
 
 
 class CheckpointError(KneeEdgeError, ValueError):

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kneeedge import machine
+from kneeedge import __version__, machine
+from kneeedge.dataset import file_sha256
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
 from kneeedge.gpu import GpuOptions
 from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
+from kneeedge.journal import Journal, RunKey, names_sha256
 from kneeedge.memory import BatchRunner
-from kneeedge.predictions import ABSTAIN, ERROR, OK, Answer, Prediction, write_predictions
+from kneeedge.predictions import ABSTAIN, ERROR, OK, Answer, Prediction, columns, of_row, write_predictions
 from kneeedge.preprocess import Input, load_with_facts
 from kneeedge.progress import Progress
 from kneeedge.reading import DECODING, READING, RUNNING, StageClock, in_order, read_batches
@@ -177,6 +179,7 @@ class FolderResult:
     """A folder run, with its predictions where they were asked for."""
 
     model: str
+    model_sha256: str
     provider: str
     summary: FolderSummary
     others: tuple[str, ...]
@@ -186,27 +189,54 @@ class FolderResult:
 
 def infer_folder(
     predictor: Predictor, listing: Listing, out: Path, progress: Progress, heatmaps: Path | None = None,
-    keep: bool = False,
+    keep: bool = False, resume: bool = False,
 ) -> FolderResult:  # fmt: skip
     """Answer every image of the listing and write `out`; with `heatmaps`, a picture of each answer as well.
 
-    Rows are written as they come, to a hidden file beside `out` that takes its name when the last row is in it.
+    Rows are written as they come, to a hidden file beside `out` that takes its name when the last row is in it. With
+    `resume` the rows of an interrupted run stand, and what is missing is answered. Raises BusyError where another run
+    writes `out`; a KeyboardInterrupt leaves the rows for the next.
     """
     spec = predictor.spec
     if heatmaps and spec.architecture.head != "gap":
         raise ConfigError("this model's head gives no class activation map", "leave out --heatmaps")
-    start, clock, tally, kept = time.perf_counter(), StageClock(), Tally(), []
-    answers = predictor.predict_all(listing.images, clock, progress)
-    if heatmaps:
-        answers = draw_heatmaps(answers, heatmaps)
-    for answer in write_predictions(answers, len(listing.images), spec, out, progress):
-        tally.add(answer.prediction)
-        if keep:
-            kept.append(answer.prediction)
+    start, clock, tally = time.perf_counter(), StageClock(), Tally()
+    key = run_key(predictor, listing)
+    with Journal(out, key, resume) as journal:
+        say_what_stands(journal, progress)
+        before = (of_row(cells, spec) for cells in journal.kept)
+        kept = [tally.add(prediction) for prediction in before]
+        answers = predictor.predict_all(listing.images[len(kept) :], clock, progress)
+        if heatmaps:
+            answers = draw_heatmaps(answers, heatmaps)
+        for answer in write_predictions(answers, len(listing.images), spec, journal, progress):
+            tally.add(answer.prediction)
+            if keep:
+                kept.append(answer.prediction)
     seconds = time.perf_counter() - start
     summary = summarise(tally, spec, stage_seconds(clock, seconds), seconds, out)
     others = tuple(map(str, listing.others))
-    return FolderResult(str(predictor.session.path), predictor.session.provider, summary, others, tuple(kept))
+    return FolderResult(
+        str(predictor.session.path), key.model_sha256, key.provider, summary, others, tuple(kept) if keep else ()
+    )
+
+
+def run_key(predictor: Predictor, listing: Listing) -> RunKey:
+    """What decides the rows of a run over these images."""
+    return RunKey(
+        version=__version__, model_sha256=file_sha256(predictor.session.path), provider=predictor.session.provider,
+        threads=predictor.threads, batch_size=predictor.batch_size, answer_all=predictor.answer_all,
+        dicom_window=predictor.pixel_path.dicom_window, columns=tuple(columns(predictor.spec)), n=len(listing.images),
+        names_sha256=names_sha256(image.name for image in listing.images),
+    )  # fmt: skip
+
+
+def say_what_stands(journal: Journal, say: Callable[[str], None]) -> None:
+    """What became of an interrupted run's rows."""
+    if journal.kept:
+        say(f"going on behind {len(journal.kept):,} rows of the interrupted run")
+    elif journal.n_dropped:
+        say(f"starting anew; {journal.n_dropped:,} rows of an interrupted run are dropped (--resume would keep them)")
 
 
 class Tally:
@@ -217,12 +247,14 @@ class Tally:
         self.classes: Counter[str] = Counter()
         self.grey_scales: Counter[str] = Counter()
 
-    def add(self, prediction: Prediction) -> None:
+    def add(self, prediction: Prediction) -> Prediction:
+        """Count a prediction, and give it back."""
         self.statuses[prediction.status] += 1
-        if prediction.dicom is not None:
+        if prediction.dicom is not None and prediction.dicom.grey_scale:
             self.grey_scales[prediction.dicom.grey_scale] += 1
         if prediction.ok and prediction.prediction is not None:
             self.classes[prediction.prediction] += 1
+        return prediction
 
 
 def stage_seconds(clock: StageClock, seconds: float) -> StageSeconds:

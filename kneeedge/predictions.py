@@ -1,18 +1,19 @@
 """What a model says of one image, and `predictions.csv`: a row for each, in input order."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.dicom import DicomFacts
+from kneeedge.journal import Journal
 from kneeedge.progress import Progress
 from kneeedge.spec import ModelSpec
 
 OK, ABSTAIN, ERROR = "ok", "abstain", "error"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"with which a cell begins that a spreadsheet may run"
 
 
 @dataclass(frozen=True)
@@ -66,29 +67,41 @@ def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
     facts = prediction.dicom
     numbers = [prediction.probabilities.get(name) for name in spec.classes]
     return [
-        prediction.path,
+        no_formula(prediction.path),
         prediction.status,
         prediction.prediction or "",
         *("" if value is None else f"{value:.6f}" for value in (prediction.probability, *numbers)),
         "" if prediction.distance is None else f"{prediction.distance:.4f}",
         *((facts.sop_instance_uid, facts.laterality, facts.view) if facts else ("", "", "")),
-        prediction.error,
+        no_formula(prediction.error),
     ]
 
 
+def no_formula(path: str) -> str:
+    """A path that no spreadsheet takes for a formula: `./=A1.png` is the file `=A1.png` (CWE-1236)."""
+    return f"./{path}" if path.startswith(FORMULA) else path
+
+
+def of_row(cells: list[str], spec: ModelSpec) -> Prediction:
+    """The prediction of a row, with as many digits as that has."""
+    path, status, prediction, *numbers = cells
+    probability, *of_class = (float(cell) if cell else None for cell in numbers[: len(spec.classes) + 1])
+    distance, uid, laterality, view, error = numbers[len(spec.classes) + 1 :]
+    by_class = {name: p for name, p in zip(spec.classes, of_class, strict=True) if p is not None}
+    facts = DicomFacts(uid, laterality, view, "", "", 0) if uid or laterality or view else None
+    return Prediction(
+        path, status, prediction or None, probability, by_class, error, float(distance) if distance else None, facts
+    )
+
+
 def write_predictions(
-    answers: Iterator[Answer], n: int, spec: ModelSpec, out: Path, progress: Progress
+    answers: Iterator[Answer], n: int, spec: ModelSpec, journal: Journal, progress: Progress
 ) -> Iterator[Answer]:
-    """Pass the answers on while their rows are written; `out` takes its name only when the last row is in it."""
-    part = out.with_name(f".{out.name}.part")
-    with (
-        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        progress.stage("infer", n) as stage,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns(spec))
+    """Pass the answers on while their rows are written; the output takes its name only when the last row is in it."""
+    with progress.stage("infer", n) as stage:
+        stage.advance(len(journal.kept))
         for answer in answers:
-            writer.writerow(row(answer.prediction, spec))
+            journal.append(row(answer.prediction, spec))
             stage.advance()
             yield answer
-    part.replace(out)
+    journal.publish()
