@@ -38,7 +38,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,cpu,dicom]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,cpu,dicom-sr]" --group dev
 	touch $@
 
 clean:

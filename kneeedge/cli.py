@@ -104,6 +104,12 @@ def infer(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run: do only what is missing.")
     ] = False,
+    dicom_sr: Annotated[
+        Path | None, typer.Option(help="Write a DICOM Structured Report of each DICOM image below this folder.")
+    ] = None,
+    with_patient_id: Annotated[
+        bool, typer.Option("--with-patient-id", help="Let those reports name the patient, as the images do.")
+    ] = False,
     dicom_window: Annotated[int, typer.Option(min=0, help="DICOM: which of several windows; the first is 0.")] = 0,
     gpu_memory_gb: GpuMemory = None,
     tf32: Tf32 = False,
@@ -117,7 +123,7 @@ def infer(
     from kneeedge.choose import choose_model
     from kneeedge.gpu import GpuOptions
     from kneeedge.images import find_images
-    from kneeedge.infer import Predictor, infer_folder
+    from kneeedge.infer import FolderOptions, Predictor, infer_folder
     from kneeedge.summaries import infer_text
 
     progress = Progress(quiet)
@@ -129,9 +135,10 @@ def infer(
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)
+    options = FolderOptions(heatmaps, dicom_sr, with_patient_id, keep=json is not None, resume=resume)
     with stoppable():
         try:
-            result = infer_folder(predictor, listing, out, progress, heatmaps, json is not None, resume)
+            result = infer_folder(predictor, listing, out, progress, options)
         except KeyboardInterrupt:
             typer.echo(f"stopped; the rows so far are kept: the same command with --resume ends {out}", err=True)
             raise typer.Exit(INTERRUPTED) from None

@@ -113,7 +113,7 @@ def _check(dataset: "Dataset", path: Path, max_pixels: int) -> None:
 
 def _pixels(dataset: "Dataset", path: Path) -> NDArray[np.integer]:
     """The stored values (H, W), or (H, W, 3) with YBR made RGB; bits above BitsStored are no part of them."""
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     if not getattr(dataset, "file_meta", None) or "TransferSyntaxUID" not in dataset.file_meta:
@@ -138,7 +138,7 @@ def _without_overlays(stored: NDArray[np.integer], dataset: "Dataset", path: Pat
 
 def _luma(stored: NDArray[np.integer], dataset: "Dataset", path: Path) -> NDArray[np.uint8]:
     """ITU-R 601 luma (H, W) uint8 of colour pixels."""
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     shift = int(dataset.BitsStored) - 8
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
@@ -153,7 +153,7 @@ def _luma(stored: NDArray[np.integer], dataset: "Dataset", path: Path) -> NDArra
 
 def _grey(stored: NDArray[np.integer], dataset: "Dataset", path: Path, window: int) -> tuple[NDArray[np.uint8], str]:
     """Grey levels (H, W) uint8, and how they were made."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     bits, signed = int(dataset.BitsStored), bool(dataset.get("PixelRepresentation", 0))
     ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1], dtype=stored.dtype)
@@ -170,7 +170,7 @@ def _grey(stored: NDArray[np.integer], dataset: "Dataset", path: Path, window: i
 
 def _voi(values: Values, full: tuple[float, float], dataset: "Dataset", path: Path, index: int) -> tuple[Values, str]:
     """The values of interest as 0 to 1, and by what: VOI LUT, else window, else the full range of BitsStored."""
-    from pydicom.pixels import apply_voi
+    from pydicom.pixels.processing import apply_voi
 
     tables = dataset.get("VOILUTSequence") or ()
     centres, widths = (_numbers(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))

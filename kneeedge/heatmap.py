@@ -38,9 +38,14 @@ def overlay(image: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.ui
 
 
 def heatmap_path(folder: Path, name: str) -> Path:
-    """Where the heat map of the image `name` goes: below `folder`, under its whole name, never outside."""
+    """Where the heat map of the image `name` goes."""
+    return place_below(folder, name, ".png")
+
+
+def place_below(folder: Path, name: str, suffix: str) -> Path:
+    """Where a file about the image `name` goes: below `folder`, under its whole name, never outside."""
     parts = ["_" if part == ".." else part for part in PurePosixPath(name).parts if part != "/"]
-    return folder.joinpath(*parts[:-1], parts[-1] + ".png")
+    return folder.joinpath(*parts[:-1], parts[-1] + suffix)
 
 
 def write_heatmap(folder: Path, name: str, image: NDArray[np.uint8], cam: NDArray[np.float32]) -> None:

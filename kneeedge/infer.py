@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from kneeedge.progress import Progress
 from kneeedge.reading import DECODING, READING, RUNNING, StageClock, in_order, read_batches
 from kneeedge.session import Outputs, Session
 from kneeedge.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from kneeedge.dicom_report import ReportWriter
 
 MANY = 16
 "images a core from which on the cores work apart"
@@ -187,38 +191,64 @@ class FolderResult:
     predictions: tuple[Prediction, ...] = ()
 
 
-def infer_folder(
-    predictor: Predictor, listing: Listing, out: Path, progress: Progress, heatmaps: Path | None = None,
-    keep: bool = False, resume: bool = False,
-) -> FolderResult:  # fmt: skip
-    """Answer every image of the listing and write `out`; with `heatmaps`, a picture of each answer as well.
+@dataclass(frozen=True)
+class FolderOptions:
+    """What a folder run does beside answering."""
 
-    Rows are written as they come, to a hidden file beside `out` that takes its name when the last row is in it. With
-    `resume` the rows of an interrupted run stand, and what is missing is answered. Raises BusyError where another run
-    writes `out`; a KeyboardInterrupt leaves the rows for the next.
+    heatmaps: Path | None = None
+    "a folder for a picture of each answer"
+    dicom_sr: Path | None = None
+    "a folder for a Structured Report of each DICOM image"
+    with_patient_id: bool = False
+    "let the reports say who the patient is"
+    keep: bool = False
+    "give the predictions back as well"
+    resume: bool = False
+    "let the rows of an interrupted run stand, and answer what is missing"
+
+
+def infer_folder(
+    predictor: Predictor, listing: Listing, out: Path, progress: Progress, options: FolderOptions | None = None
+) -> FolderResult:
+    """Answer every image of the listing and write `out`.
+
+    Rows are written as they come, to a hidden file beside `out` that takes its name when the last row is in it. Raises
+    BusyError where another run writes `out`; a KeyboardInterrupt leaves the rows for the next.
     """
-    spec = predictor.spec
-    if heatmaps and spec.architecture.head != "gap":
+    spec, options = predictor.spec, options or FolderOptions()
+    if options.heatmaps and spec.architecture.head != "gap":
         raise ConfigError("this model's head gives no class activation map", "leave out --heatmaps")
-    start, clock, tally = time.perf_counter(), StageClock(), Tally()
-    key = run_key(predictor, listing)
-    with Journal(out, key, resume) as journal:
+    start, clock, tally, key = time.perf_counter(), StageClock(), Tally(), run_key(predictor, listing)
+    reports = open_reports(options, spec, key)
+    with Journal(out, key, options.resume) as journal:
         say_what_stands(journal, progress)
-        before = (of_row(cells, spec) for cells in journal.kept)
-        kept = [tally.add(prediction) for prediction in before]
-        answers = predictor.predict_all(listing.images[len(kept) :], clock, progress)
-        if heatmaps:
-            answers = draw_heatmaps(answers, heatmaps)
+        kept = [tally.add(of_row(cells, spec)) for cells in journal.kept]
+        images = listing.images[len(kept) :]
+        answers = predictor.predict_all(images, clock, progress)
+        if options.heatmaps:
+            answers = draw_heatmaps(answers, options.heatmaps)
+        if reports:
+            answers = reports.pass_on(answers, images)
         for answer in write_predictions(answers, len(listing.images), spec, journal, progress):
             tally.add(answer.prediction)
-            if keep:
+            if options.keep:
                 kept.append(answer.prediction)
+    if reports:
+        progress(reports.summary())
     seconds = time.perf_counter() - start
     summary = summarise(tally, spec, stage_seconds(clock, seconds), seconds, out)
-    others = tuple(map(str, listing.others))
-    return FolderResult(
-        str(predictor.session.path), key.model_sha256, key.provider, summary, others, tuple(kept) if keep else ()
-    )
+    others, predictions = tuple(map(str, listing.others)), tuple(kept) if options.keep else ()
+    path = str(predictor.session.path)
+    return FolderResult(path, key.model_sha256, key.provider, summary, others, predictions)
+
+
+def open_reports(options: FolderOptions, spec: ModelSpec, key: RunKey) -> "ReportWriter | None":
+    """What writes the Structured Reports, where they are asked for."""
+    if options.dicom_sr is None:
+        return None
+    from kneeedge.dicom_report import ReportWriter
+
+    return ReportWriter(options.dicom_sr, spec, key.model_sha256, options.with_patient_id)
 
 
 def run_key(predictor: Predictor, listing: Listing) -> RunKey:

@@ -13,7 +13,7 @@ from kneeedge import Predictor  # noqa: E402
 from kneeedge.errors import ConfigError, ImageError, OutOfMemoryError  # noqa: E402
 from kneeedge.heatmap import heatmap_path, overlay  # noqa: E402
 from kneeedge.images import find_images  # noqa: E402
-from kneeedge.infer import StageSeconds, infer_folder  # noqa: E402
+from kneeedge.infer import FolderOptions, StageSeconds, infer_folder  # noqa: E402
 from kneeedge.progress import Progress  # noqa: E402
 from kneeedge.summaries import infer_text  # noqa: E402
 from tests.tiny_onnx import write_tiny_model  # noqa: E402
@@ -124,7 +124,13 @@ def test_refused_images_have_no_heat_map_unless_all_are_answered(predictor, fold
     limited(predictor, 0.0)
     for answer_all, n_maps in ((False, 0), (True, 11)):
         predictor.answer_all = answer_all
-        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / f"maps {answer_all}")
+        infer_folder(
+            predictor,
+            find_images([folder]),
+            tmp_path / "out.csv",
+            QUIET,
+            FolderOptions(tmp_path / f"maps {answer_all}"),
+        )
         assert len(list((tmp_path / f"maps {answer_all}").rglob("*.png"))) == n_maps
 
 
@@ -156,7 +162,7 @@ def test_the_output_appears_only_when_it_is_complete(predictor, folder, tmp_path
 
 
 def test_heat_maps_stand_under_the_images_own_names(predictor, folder, tmp_path):
-    infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / "maps")
+    infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, FolderOptions(tmp_path / "maps"))
     maps = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").rglob("*.png"))
     assert len(maps) == 11
     assert "room 0/0.png.png" in maps
@@ -183,7 +189,7 @@ def test_a_heat_map_colours_the_evidence_and_nothing_else():
 def test_heat_maps_of_a_head_without_a_map_are_refused(predictor, folder, tmp_path, monkeypatch):
     object.__setattr__(predictor.spec.architecture, "head", "classifier")
     with pytest.raises(ConfigError, match="leave out --heatmaps"):
-        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / "maps")
+        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, FolderOptions(tmp_path / "maps"))
 
 
 def test_predict_raises_for_one_unreadable_image(predictor, folder):
@@ -195,7 +201,7 @@ def test_the_batch_size_does_not_change_an_answer(exported, folder, tmp_path):
     answers = []
     for batch_size in (1, 3, 64):
         predictor = Predictor(exported["int8"], "cpu", batch_size=batch_size)
-        result = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, keep=True)
+        result = infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, FolderOptions(keep=True))
         answers.append([(p.path, p.prediction) for p in result.predictions])
     assert answers[0] == answers[1] == answers[2]
 
@@ -203,7 +209,7 @@ def test_the_batch_size_does_not_change_an_answer(exported, folder, tmp_path):
 def test_a_heat_map_that_cannot_be_written_stops_the_run(predictor, folder, tmp_path):
     (tmp_path / "maps").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="maps"):
-        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, tmp_path / "maps")
+        infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, FolderOptions(tmp_path / "maps"))
     assert not (tmp_path / "out.csv").exists()
 
 

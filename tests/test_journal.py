@@ -20,7 +20,7 @@ from kneeedge import journal as journal_module
 from kneeedge.cli import app
 from kneeedge.errors import BusyError, ConfigError
 from kneeedge.images import find_images
-from kneeedge.infer import Predictor, infer_folder, run_key
+from kneeedge.infer import FolderOptions, Predictor, infer_folder, run_key
 from kneeedge.journal import Journal, RunKey, encode, names_sha256, whole_rows
 from kneeedge.phantom import write_dataset
 from kneeedge.predictions import no_formula, of_row, row
@@ -251,7 +251,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_row_gives_its_prediction_back(night: Path, model: Path, tmp_path: Path) -> None:
     predictor = Predictor(model, "cpu", 1)
-    result = infer_folder(predictor, find_images([night]), tmp_path / "p.csv", QUIET, keep=True)
+    result = infer_folder(predictor, find_images([night]), tmp_path / "p.csv", QUIET, FolderOptions(keep=True))
     spec = predictor.spec
     for prediction in result.predictions:
         cells = row(prediction, spec)
@@ -261,7 +261,9 @@ def test_a_row_gives_its_prediction_back(night: Path, model: Path, tmp_path: Pat
 def test_an_interrupted_run_goes_on_and_the_summary_counts_all(
     night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = infer_folder(Predictor(model, "cpu", 1), find_images([night]), tmp_path / "whole.csv", QUIET, keep=True)
+    whole = infer_folder(
+        Predictor(model, "cpu", 1), find_images([night]), tmp_path / "whole.csv", QUIET, FolderOptions(keep=True)
+    )
     out, real, done = tmp_path / "p.csv", Journal.append, []
 
     def stop(self: Journal, cells: list[str]) -> None:

@@ -10,7 +10,7 @@ from export.run import ExportOptions, export_run
 from kneeedge.evaluation import evaluate_model
 from kneeedge.golden import verify
 from kneeedge.images import find_images, read_grey
-from kneeedge.infer import Predictor, infer_folder
+from kneeedge.infer import FolderOptions, Predictor, infer_folder
 from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
 from kneeedge.session import Session
@@ -79,6 +79,8 @@ def test_every_file_answers_its_golden_inputs(models):
 
 def test_a_real_folder_is_answered(models, subset, tmp_path):
     listing = find_images([subset / "test"])
-    result = infer_folder(Predictor(models["int8"], "cpu"), listing, tmp_path / "p.csv", QUIET, tmp_path / "maps")
+    result = infer_folder(
+        Predictor(models["int8"], "cpu"), listing, tmp_path / "p.csv", QUIET, FolderOptions(tmp_path / "maps")
+    )
     assert (result.summary.n_ok + result.summary.n_abstained, result.summary.n_errors) == (24, 0)
     assert len(list((tmp_path / "maps").rglob("*.png"))) == result.summary.n_ok
