@@ -1,7 +1,7 @@
 """The command line: parse, one library call, print. Reports go to stdout, progress and errors to stderr."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -24,8 +24,12 @@ from kneeedge.console import (
     show,
     stoppable,
 )
+from kneeedge.errors import ConfigError
 from kneeedge.progress import Progress
 from kneeedge.spec import DISCLAIMER
+
+if TYPE_CHECKING:
+    from kneeedge.infer import Predictor
 
 MAKE, DEVICE = "From X-rays to a model", "On the device"
 
@@ -104,6 +108,9 @@ def infer(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run: do only what is missing.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for new files and answer each once, when it is fully written.")
+    ] = False,
     dicom_sr: Annotated[
         Path | None, typer.Option(help="Write a DICOM Structured Report of each DICOM image below this folder.")
     ] = None,
@@ -128,13 +135,17 @@ def infer(
 
     progress = Progress(quiet)
     choice = choose_model(model, provider)
-    listing = find_images(paths)
+    listing = find_images(paths, least=0 if watch else 1)
     gpu = GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph)
     predictor = Predictor(choice.path, provider, threads, batch_size, answer_all, len(listing.images), gpu)
     predictor.pixel_path = replace(predictor.pixel_path, dicom_window=dicom_window)
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)
+    if watch:
+        if resume or heatmaps or dicom_sr or json:
+            raise ConfigError("--watch writes rows alone, and always goes on", "leave out the other options")
+        watch_folders(predictor, paths, out, progress)
     options = FolderOptions(heatmaps, dicom_sr, with_patient_id, keep=json is not None, resume=resume)
     with stoppable():
         try:
@@ -145,6 +156,24 @@ def infer(
     show(infer_text(result), result, json)
     if result.summary.n_errors:
         raise typer.Exit(1)
+
+
+def watch_folders(predictor: "Predictor", folders: list[Path], out: Path, progress: Progress) -> NoReturn:
+    """Answer what comes, until Ctrl-C or SIGTERM."""
+    from kneeedge.watch import Watch, watch
+
+    watching = Watch(predictor, folders, out, progress)
+    progress(
+        f"watching {', '.join(map(str, folders))}; {len(watching.done.stamps):,} images in {out}; stop with Ctrl-C"
+    )
+    with stoppable():
+        try:
+            watch(watching)
+        except KeyboardInterrupt:
+            typer.echo(f"stopped; {out} is whole, and the same command goes on", err=True)
+        finally:
+            watching.close()
+    raise typer.Exit(INTERRUPTED)
 
 
 @app.command(rich_help_panel=DEVICE)

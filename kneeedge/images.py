@@ -121,11 +121,12 @@ class WholeFile:
     "(H, W) at full size, upright"
 
 
-def find_images(paths: Sequence[Path]) -> Listing:
+def find_images(paths: Sequence[Path], least: int = 1) -> Listing:
     """The images of the files and folders given, in that order and by name inside a folder.
 
     A file given is an image whatever its suffix; a folder is read recursively, but for hidden files and linked
-    folders. Raises NotFoundError for a missing path; DataError for no image or a folder that cannot be listed.
+    folders. Raises NotFoundError for a missing path; DataError for fewer images than `least`, or a
+    folder that cannot be listed.
     """
     images: list[FoundImage] = []
     others: list[FoundImage] = []
@@ -138,7 +139,7 @@ def find_images(paths: Sequence[Path]) -> Listing:
                 (images if good else others).append(FoundImage(folder, below, prefix))
         else:
             (images if path.is_file() else others).append(FoundImage("", path.as_posix()))
-    if not images:
+    if len(images) < least:
         where = ", ".join(map(str, paths)) or "no path given"
         raise DataError(where, "no images found", f"give files, or folders with {' '.join(IMAGE_SUFFIXES)}")
     if len(paths) > 1:  # one of them may be inside another

@@ -251,13 +251,14 @@ def open_reports(options: FolderOptions, spec: ModelSpec, key: RunKey) -> "Repor
     return ReportWriter(options.dicom_sr, spec, key.model_sha256, options.with_patient_id)
 
 
-def run_key(predictor: Predictor, listing: Listing) -> RunKey:
-    """What decides the rows of a run over these images."""
+def run_key(predictor: Predictor, listing: Listing, whole: bool = True) -> RunKey:
+    """What decides the rows of a run over these images; without `whole`, of a run to which images come."""
+    names = [image.name for image in listing.images] if whole else []
     return RunKey(
         version=__version__, model_sha256=file_sha256(predictor.session.path), provider=predictor.session.provider,
         threads=predictor.threads, batch_size=predictor.batch_size, answer_all=predictor.answer_all,
-        dicom_window=predictor.pixel_path.dicom_window, columns=tuple(columns(predictor.spec)), n=len(listing.images),
-        names_sha256=names_sha256(image.name for image in listing.images),
+        dicom_window=predictor.pixel_path.dicom_window, columns=tuple(columns(predictor.spec)), n=len(names),
+        names_sha256=names_sha256(names),
     )  # fmt: skip
 
 

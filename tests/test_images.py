@@ -516,8 +516,8 @@ def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
 
 
 def test_other_files_are_listed_as_such(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "sub/labels.csv", "README", "scan.dcm")
-    assert find_images([tmp_path]).others == tuple(tmp_path / n for n in ("README", "scan.dcm", "sub/labels.csv"))
+    touch(tmp_path, "a.png", "sub/labels.csv", "README", "scan.dat")
+    assert find_images([tmp_path]).others == tuple(tmp_path / n for n in ("README", "scan.dat", "sub/labels.csv"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")

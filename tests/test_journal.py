@@ -292,7 +292,7 @@ def counts(found: dict[str, int]) -> str:
 def test_sigterm_stops_as_ctrl_c_does(night: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.csv"
     process = slow_run(night, model, out, resume=False)
-    wait_for_rows(out)
+    wait_for_start(out, None)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -317,10 +317,15 @@ def slow_run(night: Path, model: Path, out: Path, resume: bool) -> subprocess.Po
     )  # fmt: skip
 
 
-def wait_for_rows(out: Path) -> None:
-    part = out.with_name(f".{out.name}.part")
+def started(out: Path) -> int | None:
+    """When the run that writes `out` began its rows; None where none has."""
+    state = out.with_name(f".{out.name}.run")
+    return state.stat().st_mtime_ns if state.is_file() else None
+
+
+def wait_for_start(out: Path, before: int | None) -> None:
     end = time.monotonic() + 60
-    while time.monotonic() < end and not (part.is_file() and part.stat().st_size > 200):
+    while time.monotonic() < end and started(out) == before:
         time.sleep(0.002)
 
 
@@ -332,9 +337,10 @@ def test_killed_at_fifty_random_points_the_result_is_that_of_an_unbroken_run(
     rng, n_killed, n_whole = np.random.default_rng(0), 0, 0
     out = tmp_path / "p.csv"
     while n_killed < 50:
+        before = started(out)
         process = slow_run(night, model, out, resume=True)
-        wait_for_rows(out)
-        time.sleep(rng.uniform(0, 0.06))
+        wait_for_start(out, before)
+        time.sleep(rng.uniform(0, 0.25))  # 22 rows take about as long
         process.kill()
         process.communicate()
         n_killed += process.returncode == -signal.SIGKILL
@@ -342,9 +348,11 @@ def test_killed_at_fifty_random_points_the_result_is_that_of_an_unbroken_run(
             assert out.read_bytes() == whole.read_bytes()
             out.unlink()
             n_whole += 1
-    assert slow_run(night, model, out, resume=True).wait(timeout=60) == 1
+    last = slow_run(night, model, out, resume=True)
+    last.communicate(timeout=60)
+    assert last.returncode == 1  # one image is broken
     assert out.read_bytes() == whole.read_bytes()
-    assert n_whole >= 1
+    assert n_whole >= 1  # the kills fell everywhere, to the last row
 
 
 def test_the_key_names_what_decides_the_rows(night: Path, model: Path) -> None:

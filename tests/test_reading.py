@@ -31,7 +31,7 @@ def test_batches_hold_the_images_in_order_and_the_last_one_the_rest(tmp_path):
     batches = list(read_batches(images, SMALL, 4, 3, StageClock()))
     assert [len(batch) for batch in batches] == [4, 4, 3]
     assert [image for batch in batches for image, _ in batch] == images
-    assert [int(pixels[0, 0]) for batch in batches for _, pixels in batch] == list(range(11))
+    assert [int(read.pixels[0, 0]) for batch in batches for _, read in batch] == list(range(11))
 
 
 def test_an_unreadable_image_keeps_its_place(tmp_path):
@@ -49,7 +49,7 @@ def test_an_image_too_large_for_the_memory_is_an_error_of_its_own(monkeypatch, t
     def refuse(path, pixel_path):
         raise MemoryError
 
-    monkeypatch.setattr(reading, "load_input", refuse)
+    monkeypatch.setattr(reading, "load_with_facts", refuse)
     assert "not enough memory" in read_input(tmp_path / "a.png", SMALL).reason
 
 
