@@ -5,8 +5,11 @@ or window → inversion of MONOCHROME1. Sections below are of PS3.3 and PS3.5. p
 """
 
 import io
+import logging
 import re
+import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +84,18 @@ def _parse(data: bytes, path: Path) -> "Dataset":
     except ModuleNotFoundError as error:
         raise MissingExtraError("reading DICOM", "pydicom", INSTALL) from error
     config.settings.reading_validation_mode = config.IGNORE  # odd names and dates are none of our business
+    quiet()
     try:
         return pydicom.dcmread(io.BytesIO(data), force=True)
     except _failures() as error:
         raise ImageError(path, f"damaged DICOM ({_words(error)})") from error
+
+
+@cache
+def quiet() -> None:
+    """What pydicom remarks of odd files goes into no log: such a file is read, or is a row with its reason."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 
 def _check(dataset: "Dataset", path: Path, max_pixels: int) -> None:

@@ -19,7 +19,7 @@ gdcm = pytest.importorskip("gdcm", reason="pip install 'kneeedge[dicom]'")
 pydicom = pytest.importorskip("pydicom", reason="pip install 'kneeedge[dicom]'")
 
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
-from pydicom.encaps import encapsulate  # noqa: E402
+from pydicom.encaps import encapsulate, generate_frames  # noqa: E402
 from pydicom.pixels import apply_windowing  # noqa: E402
 from pydicom.sequence import Sequence  # noqa: E402
 from pydicom.uid import (  # noqa: E402
@@ -350,3 +350,55 @@ def test_the_header_says_dicom(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(stored(dataset(TWELVE, 12)))
     header = read_picture(tmp_path / "a.dcm", 32).header
     assert (header.format, header.mode, header.bit_depth) == ("DICOM", "MONOCHROME2", 12)
+
+
+BUNDLED = sorted(Path(pydicom.__file__).parent.glob("data/test_files/**/*.dcm"))
+
+
+def read_or_reason(path: Path) -> np.ndarray | str:
+    try:
+        return read_grey(path, 32)
+    except ImageError as error:
+        return str(error)
+
+
+def test_pydicoms_own_files_are_read_or_refused_in_one_line() -> None:
+    """Files that others made: of every kind, and some damaged on purpose."""
+    found = [read_or_reason(path) for path in BUNDLED]
+    reasons = [one for one in found if isinstance(one, str)]
+    pictures = [one for one in found if not isinstance(one, str)]
+    assert len(pictures) >= 20
+    assert len(reasons) >= 10
+    assert not any("\n" in reason for reason in reasons)
+    assert all(picture.dtype == np.uint8 and picture.ndim == 2 for picture in pictures)
+
+
+REAL = Path(os.environ.get("KNEEEDGE_REAL_DATA", "none"), "dicom")
+
+
+@pytest.mark.real
+def test_a_real_jpeg_2000_is_what_pillow_decodes_and_the_standard_says() -> None:
+    """RG3_J2KR.dcm: CR, MONOCHROME1, 10 bit; decoded by OpenJPEG through Pillow, not by GDCM."""
+    path = REAL / "RG3_J2KR.dcm"
+    header = pydicom.dcmread(path)
+    (frame,) = generate_frames(header.PixelData, number_of_frames=1)
+    values = (np.array(Image.open(io.BytesIO(frame))) >> 6).astype(np.float64)  # Pillow lifts 10 bits to 16
+    share = np.clip((values - (float(header.WindowCenter) - 0.5)) / (float(header.WindowWidth) - 1) + 0.5, 0, 1)
+    assert (read_grey(path, 224) == np.rint(255 * (1 - share))).all()
+
+
+@pytest.mark.real
+def test_a_real_file_without_transfer_syntax_is_its_own_last_bytes() -> None:
+    path = REAL / "CR-MONO1-10-chest.dcm"
+    header = pydicom.dcmread(path, force=True)
+    values = np.frombuffer(path.read_bytes()[-2 * 440 * 440 :], "<u2").reshape(440, 440).astype(np.float64)
+    share = np.clip((values - (float(header.WindowCenter) - 0.5)) / (float(header.WindowWidth) - 1) + 0.5, 0, 1)
+    assert (read_grey(path, 224) == np.rint(255 * (1 - share))).all()
+
+
+@pytest.mark.real
+def test_a_real_jpeg_is_within_one_level_of_pillows() -> None:
+    path = REAL / "txrv_rsna.dcm"
+    (frame,) = generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1)
+    wanted = np.array(Image.open(io.BytesIO(frame)).convert("L")).astype(int)
+    assert np.abs(read_grey(path, 1024).astype(int) - wanted).max() <= 1
