@@ -7,7 +7,9 @@ or window → inversion of MONOCHROME1. Sections below are of PS3.3 and PS3.5. p
 import io
 import logging
 import re
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kneeedge.errors import ImageError, MissingExtraError
+from kneeedge.dicom_limits import check_inflated, check_stream
+from kneeedge.errors import ImageError, MissingExtraError, TooLargeError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -27,7 +30,8 @@ PREAMBLE = 128
 _BARE = re.compile(rb"[\x02\x08]\0[\0-\xff]\0(?:[A-Z]{2}|[\0-\xff]{2}\0\0)|\0[\x02\x08]\0[\0-\xff][A-Z]{2}", re.DOTALL)
 "a first tag of group 2 or 8 without the preamble: an explicit VR, or a length below 65,536"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
-_COLOUR = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_SAMPLED = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_COLOUR = ("PALETTE COLOR", *_SAMPLED)
 _UID, _CODE = re.compile(r"[0-9.]{1,64}"), re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5, section 6.2: UI and CS
 _PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 Values = NDArray[np.float64]
@@ -56,10 +60,19 @@ def is_dicom(data: bytes) -> bool:
 def decode_dicom(data: bytes, path: Path, window: int, max_pixels: int) -> tuple[NDArray[np.uint8], DicomFacts]:
     """Grey levels (H, W) uint8 of the one image in `data`, and what it says of itself.
 
-    `window` picks among several VOI LUTs or windows. Raises ImageError for what is no single image, MissingExtraError
-    without pydicom.
+    `window` picks among several VOI LUTs or windows. Raises ImageError for what is no single image of at most
+    `max_pixels`, MissingExtraError without pydicom.
     """
-    dataset = _parse(data, path)
+    try:
+        return _decode(data, path, window, max_pixels)
+    except (ImageError, MissingExtraError):
+        raise
+    except _failures() as error:  # an element is parsed when it is asked for, and may be anything
+        raise ImageError(path, f"damaged DICOM ({_words(error)})") from error
+
+
+def _decode(data: bytes, path: Path, window: int, max_pixels: int) -> tuple[NDArray[np.uint8], DicomFacts]:
+    dataset = _parse(data, path, max_pixels)
     _check(dataset, path, max_pixels)
     stored = _pixels(dataset, path)
     if dataset.PhotometricInterpretation in _COLOUR:
@@ -77,7 +90,7 @@ def decode_dicom(data: bytes, path: Path, window: int, max_pixels: int) -> tuple
     return grey, facts
 
 
-def _parse(data: bytes, path: Path) -> "Dataset":
+def _parse(data: bytes, path: Path, max_pixels: int) -> "Dataset":
     try:
         import pydicom
         from pydicom import config
@@ -85,10 +98,8 @@ def _parse(data: bytes, path: Path) -> "Dataset":
         raise MissingExtraError("reading DICOM", "pydicom", INSTALL) from error
     config.settings.reading_validation_mode = config.IGNORE  # odd names and dates are none of our business
     quiet()
-    try:
-        return pydicom.dcmread(io.BytesIO(data), force=True)
-    except _failures() as error:
-        raise ImageError(path, f"damaged DICOM ({_words(error)})") from error
+    check_inflated(data, path, max_pixels)
+    return pydicom.dcmread(io.BytesIO(data), force=True)
 
 
 @cache
@@ -115,24 +126,38 @@ def _check(dataset: "Dataset", path: Path, max_pixels: int) -> None:
     ]
     if lacking:
         raise ImageError(path, f"damaged DICOM (no {', '.join(lacking)})")
+    if not dataset.Rows * dataset.Columns:
+        raise ImageError(path, "holds no pixels")
     if dataset.Rows * dataset.Columns > max_pixels:
-        raise ImageError(path, f"{dataset.Columns} × {dataset.Rows} is more than {max_pixels} pixels")
+        raise TooLargeError(path, dataset.Columns, dataset.Rows, max_pixels)
     if dataset.PhotometricInterpretation not in (*_GREY, *_COLOUR) or dataset.BitsAllocated not in (8, 16):
         what = f"{dataset.PhotometricInterpretation} pixels of {dataset.BitsAllocated} bits"
         raise ImageError(path, f"{what} are not supported", "export it with 8 or 16 bits, grey or colour")
+    n_samples = 3 if dataset.PhotometricInterpretation in _SAMPLED else 1
+    if n_samples != dataset.SamplesPerPixel:
+        what = f"{dataset.SamplesPerPixel} samples a pixel, {dataset.PhotometricInterpretation} has {n_samples}"
+        raise ImageError(path, f"damaged DICOM ({what})")
 
 
 def _pixels(dataset: "Dataset", path: Path) -> NDArray[np.integer]:
     """The stored values (H, W), or (H, W, 3) with YBR made RGB; bits above BitsStored are no part of them."""
     from pydicom.pixels.utils import pixel_array
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
     if not getattr(dataset, "file_meta", None) or "TransferSyntaxUID" not in dataset.file_meta:
         dataset.ensure_file_meta()  # PS3.5, section 10.1: without one it is as it was read, uncompressed
         implicit = dataset.original_encoding[0]
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     try:
-        return _without_overlays(pixel_array(dataset), dataset, path)
+        check_stream(dataset, path)
+        # GDCM ends the process at a mere warning of its libjpeg, such as a JFIF header of another version.
+        baseline = dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+        stored = pixel_array(dataset, decoding_plugin="pillow" if baseline else "")
+        if stored.shape[:2] != (dataset.Rows, dataset.Columns):  # pydicom takes more bytes for more frames
+            raise ImageError(path, f"damaged DICOM pixels (more than {dataset.Columns} × {dataset.Rows})")
+        return _without_overlays(stored, dataset, path)
+    except ImageError:
+        raise
     except _failures() as error:
         raise ImageError(path, f"damaged or unsupported DICOM pixels ({_words(error)})") from error
 
@@ -171,6 +196,8 @@ def _grey(stored: NDArray[np.integer], dataset: "Dataset", path: Path, window: i
     try:
         values, (low, high) = (np.asarray(apply_modality_lut(v, dataset), dtype=np.float64) for v in (stored, ends))
         share, how = _voi(values, (min(low, high), max(low, high)), dataset, path, window)
+    except ImageError:
+        raise
     except _failures() as error:
         raise ImageError(path, f"damaged DICOM grey scale ({_words(error)})") from error
     if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -240,11 +267,11 @@ def _numbers(value: Any) -> list[float]:
 
 def _failures() -> tuple[type[Exception], ...]:
     """What pydicom and its decoders raise for a damaged file; it promises no class of its own."""
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     return (
-        InvalidDicomError, AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError,
-        RuntimeError, OSError, OverflowError, EOFError, ArithmeticError, Warning,
+        InvalidDicomError, BytesLengthException, AttributeError, LookupError, TypeError, ValueError, RuntimeError,
+        OSError, EOFError, ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError, Warning,
     )  # fmt: skip
 
 

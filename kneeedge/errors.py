@@ -2,6 +2,7 @@
 
 KneeEdgeError
 ├── ImageError (ValueError)               a file that gives no pixels
+│   └── TooLargeError                     an image of more pixels than may be decoded
 ├── DataError (ValueError)                a data folder that cannot be used as asked
 ├── ConfigError (ValueError)              options that contradict each other
 ├── SpecError (ValueError)                a spec that is missing, damaged or of another version
@@ -26,12 +27,25 @@ class KneeEdgeError(Exception):
     """Anything kneeedge refuses to do, as one line that ends in the remedy."""
 
 
+def _one_line(text: str) -> str:
+    r"""The text without what would break the line or steer a terminal; \udc80 to \udcff are bytes of a name."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
+
+
 class ImageError(KneeEdgeError, ValueError):
     """A file that gives no pixels."""
 
     def __init__(self, path: Path | str, reason: str, remedy: str = "replace the file or take it out") -> None:
-        self.path, self.reason = str(path), reason
-        super().__init__(f"{path}: {reason}; {remedy}")
+        self.path, self.reason, self.remedy = str(path), _one_line(reason), remedy
+        super().__init__(f"{_one_line(self.path)}: {self.reason}; {remedy}")
+
+
+class TooLargeError(ImageError):
+    """An image of more pixels than may be decoded."""
+
+    def __init__(self, path: Path | str, width: int, height: int, max_pixels: int) -> None:
+        reason = f"{width} × {height} is more than {max_pixels} pixels"
+        super().__init__(path, reason, "take it out, or raise --max-megapixels of `kneeedge infer`")
 
 
 class DataError(KneeEdgeError, ValueError):

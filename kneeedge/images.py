@@ -26,7 +26,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from kneeedge.dicom import PREAMBLE, DicomFacts, decode_dicom, is_dicom
-from kneeedge.errors import DataError, ImageError, NotFoundError
+from kneeedge.errors import DataError, ImageError, NotFoundError, TooLargeError
 
 MAX_PIXELS = 2**26  # 67 million: twice a stitched full-leg radiograph; 256 MB as RGBA; below Pillow's own warning
 MAX_BYTES = 2**30  # a file of MAX_PIXELS is smaller in every usual layout
@@ -47,6 +47,7 @@ _DECODER_ERRORS = (
     LookupError,  # a code that a plugin's table does not hold
     OverflowError,  # a size that does not fit the decoder
     EOFError,  # a file that ends inside a frame
+    AssertionError,  # a PNG of colours without its palette
     struct.error,  # a file that ends inside a header
     zlib.error,  # a damaged compressed chunk
     Image.DecompressionBombError,  # Pillow's own limit, where a plugin applies it
@@ -185,29 +186,29 @@ def read_grey(path: Path, size: int, window: int = 0) -> NDArray[np.uint8]:
     return read_picture(path, size, window).grey
 
 
-def read_picture(path: Path, size: int, window: int = 0) -> Picture:
+def read_picture(path: Path, size: int, window: int = 0, max_pixels: int = MAX_PIXELS) -> Picture:
     """The grey pixels of a JPEG, PNG, TIFF, BMP, WebP or DICOM file, upright by its EXIF orientation.
 
     Colour becomes ITU-R 601 luma; transparent pixels lie on black; 16- and 32-bit pixels follow `_narrow`, DICOM its
     own grey scale (`kneeedge.dicom`; `window` picks among several windows). A JPEG much larger than `size` is decoded
-    at reduced scale, both sides at least 2 × `size`. Else raises ImageError.
+    at reduced scale, both sides at least 2 × `size`. Else raises ImageError; for more than `max_pixels` undecoded.
     """
-    return _decode(_read_bytes(path), path, size, window)
+    return _decode(_read_bytes(path), path, size, window, max_pixels)
 
 
 def read_file(path: Path) -> WholeFile:
     """What one file says of itself, its hash and its grey pixels at full size; raises ImageError as `read_grey`."""
     data = _read_bytes(path)
-    picture = _decode(data, path, MAX_PIXELS, 0)
+    picture = _decode(data, path, MAX_PIXELS, 0, MAX_PIXELS)
     return WholeFile(picture.header, hashlib.sha256(data).hexdigest(), picture.grey)
 
 
-def _decode(data: bytes, path: Path, size: int, window: int) -> Picture:
+def _decode(data: bytes, path: Path, size: int, window: int, max_pixels: int) -> Picture:
     if is_dicom(data):
-        grey, facts = decode_dicom(data, path, window, MAX_PIXELS)
+        grey, facts = decode_dicom(data, path, window, max_pixels)
         return Picture(grey, Header("DICOM", facts.photometric, facts.bits_stored, len(data)), facts)
     try:
-        with _open(data, path) as image:
+        with _open(data, path, max_pixels) as image:
             header = Header(image.format or "", image.mode, _bit_depth(image), len(data))
             image.draft("L", (2 * size, 2 * size))  # only JPEG heeds it
             ImageOps.exif_transpose(image, in_place=True)
@@ -239,18 +240,26 @@ def _read_bytes(path: Path) -> bytes:
     raise ImageError(path, f"is larger than {MAX_BYTES} bytes" if status.st_size else "is empty")
 
 
-def _open(data: bytes, path: Path) -> ImageFile.ImageFile:
+def _open(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFile:
     """The one picture in `data`, header read and pixels not yet decoded."""
     plugin = next((plugin for magic, plugin in _PLUGINS if magic.match(data)), None)
     if plugin is None:
         raise ImageError(path, "is not a JPEG, PNG, TIFF, BMP, WebP or DICOM image")
     n_pages = _tiff_pages(data) if plugin is _Tiff else 1  # first: Pillow only warns of what this refuses
+    if plugin is _WebP:  # Pillow takes the memory for it at once
+        _check_size(path, *_webp_size(data), max_pixels)
     image = plugin(io.BytesIO(data))  # no file name: Pillow 13 would map a raw TIFF and mix up its turned sides
     if n_pages > 1 or _n_frames(image) > 1:
         raise ImageError(path, "holds more than one picture (pages or frames)", "save the one that is meant")
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(path, f"{image.width} × {image.height} is more than {MAX_PIXELS} pixels")
+    _check_size(path, image.width, image.height, max_pixels)
     return image
+
+
+def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    if not width * height:
+        raise ImageError(path, "holds no pixels")
+    if width * height > max_pixels:
+        raise TooLargeError(path, width, height, max_pixels)
 
 
 def _n_frames(image: ImageFile.ImageFile) -> int:
@@ -325,6 +334,18 @@ _PLUGINS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _WebP),
     (re.compile(rb"BM"), BmpImageFile),
 )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the first chunk (RFC 9649, sections 2.5 to 2.7); raises struct.error where it is cut off."""
+    if data[12:16] == b"VP8X":
+        low, high, height_low, height_high = struct.unpack_from("<HBHB", data, 24)
+        return 1 + low + (high << 16), 1 + height_low + (height_high << 16)
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width % 2**14, height % 2**14
 
 
 def _tiff_pages(data: bytes) -> int:

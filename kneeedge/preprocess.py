@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.dicom import DicomFacts
-from kneeedge.images import read_picture
+from kneeedge.images import MAX_PIXELS, read_picture
 from kneeedge.spec import PixelPath
 
 
@@ -23,6 +23,8 @@ class Input:
     "(S, S)"
     dicom: DicomFacts | None
     "what a DICOM file says of itself; absent for other formats"
+    blank: bool = False
+    "all pixels of the file are alike"
 
 
 def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
@@ -30,10 +32,11 @@ def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
     return load_with_facts(path, pixel_path).pixels
 
 
-def load_with_facts(path: Path, pixel_path: PixelPath) -> Input:
-    """The same with what the file says of itself."""
-    picture = read_picture(path, pixel_path.size, pixel_path.dicom_window)
-    return Input(to_input(picture.grey, pixel_path), picture.dicom)
+def load_with_facts(path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIXELS) -> Input:
+    """The same with what the file says of itself; one of more than `max_pixels` is refused."""
+    picture = read_picture(path, pixel_path.size, pixel_path.dicom_window, max_pixels)
+    blank = bool(picture.grey.min() == picture.grey.max())
+    return Input(to_input(picture.grey, pixel_path), picture.dicom, blank)
 
 
 def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from kneeedge import images
 from kneeedge.errors import DataError, ImageError, NotFoundError
-from kneeedge.images import FoundImage, find_images, read_grey
+from kneeedge.images import FoundImage, find_images, read_grey, read_picture
 
 SIZE = 32
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
@@ -463,13 +463,11 @@ def test_a_file_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
         read_grey(written(tmp_path / "a.png", bytes(101)), SIZE)
 
 
-def test_an_image_of_the_most_pixels_allowed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_of_the_most_pixels_allowed_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", colour(10, 10))
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
-    assert read_grey(path, SIZE).shape == (10, 10)
-    monkeypatch.setattr(images, "MAX_PIXELS", 99)
-    with pytest.raises(ImageError, match="10 × 10 is more than 99 pixels"):
-        read_grey(path, SIZE)
+    assert read_picture(path, SIZE, max_pixels=100).grey.shape == (10, 10)
+    with pytest.raises(ImageError, match="10 × 10 is more than 99 pixels; take it out, or raise --max-megapixels"):
+        read_picture(path, SIZE, max_pixels=99)
 
 
 def test_reading_changes_no_setting_of_pillow_or_warnings() -> None:
