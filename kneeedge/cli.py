@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kneeedge.infer import Predictor
 
 MAKE, DEVICE = "From X-rays to a model", "On the device"
+MAX_MEGAPIXELS = 67.108864  # images.MAX_PIXELS, whose module costs too much time to import for --help
 
 
 app = typer.Typer(
@@ -118,6 +119,19 @@ def infer(
         bool, typer.Option("--with-patient-id", help="Let those reports name the patient, as the images do.")
     ] = False,
     dicom_window: Annotated[int, typer.Option(min=0, help="DICOM: which of several windows; the first is 0.")] = 0,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.0, help="Refuse larger images before they are decoded.")
+    ] = MAX_MEGAPIXELS,
+    isolate: Annotated[
+        bool | None,
+        typer.Option(
+            "--isolate/--no-isolate", help="Decode in processes that may crash; by default for several images."
+        ),
+    ] = None,
+    file_timeout: Annotated[
+        float,
+        typer.Option(min=0.1, max=1e5, help="Seconds for one file, where isolated; then it is a row with that error."),
+    ] = 60.0,
     gpu_memory_gb: GpuMemory = None,
     tf32: Tf32 = False,
     cuda_graph: CudaGraph = True,
@@ -131,6 +145,7 @@ def infer(
     from kneeedge.gpu import GpuOptions
     from kneeedge.images import find_images
     from kneeedge.infer import FolderOptions, Predictor, infer_folder
+    from kneeedge.reading import Reading
     from kneeedge.summaries import infer_text
 
     progress = Progress(quiet)
@@ -138,7 +153,9 @@ def infer(
     listing = find_images(paths, least=0 if watch else 1)
     gpu = GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph)
     predictor = Predictor(choice.path, provider, threads, batch_size, answer_all, len(listing.images), gpu)
-    predictor.pixel_path = replace(predictor.pixel_path, dicom_window=dicom_window)
+    pixel_path = replace(predictor.spec.pixel_path, dicom_window=dicom_window)
+    apart = isolate if isolate is not None else watch or len(listing.images) > 1
+    predictor.reading = Reading(pixel_path, round(max_megapixels * 1e6), apart, file_timeout)
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)

@@ -17,7 +17,7 @@ from kneeedge.memory import BatchRunner, joined
 from kneeedge.metrics import Evaluation, evaluate
 from kneeedge.preprocess import Input
 from kneeedge.progress import Progress
-from kneeedge.reading import Pixels, StageClock, read_batches
+from kneeedge.reading import InThreads, Pixels, Reading, StageClock, read_batches
 from kneeedge.session import Outputs, Session
 from kneeedge.spec import SEEN_KEY, ModelSpec, PixelPath
 
@@ -122,7 +122,8 @@ def input_batches(
     samples: Sequence[Sample], pixel_path: PixelPath, batch_size: int, progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
     """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead; raises ImageError where one has none."""
-    batches = read_batches(samples, pixel_path, batch_size, machine.available_cpus(), StageClock())
+    reader = InThreads(Reading(pixel_path))
+    batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
     with progress.stage("evaluate", len(samples)) as stage:
         for batch in batches:
             yield np.stack([pixels_of(read) for _, read in batch])[:, None]

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from kneeedge.memory import BatchRunner
 from kneeedge.predictions import ABSTAIN, ERROR, OK, Answer, Prediction, columns, of_row, write_predictions
 from kneeedge.preprocess import Input, load_with_facts
 from kneeedge.progress import Progress
-from kneeedge.reading import DECODING, READING, RUNNING, StageClock, in_order, read_batches
+from kneeedge.reading import DECODING, READING, RUNNING, Reading, StageClock, in_order, open_reader, read_batches
 from kneeedge.session import Outputs, Session
 from kneeedge.spec import ModelSpec
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MANY = 16
 "images a core from which on the cores work apart"
+BLANK = "blank image: all pixels are alike"
 DEFAULT_BATCH = {"cpu": 4, "openvino": 8, "cuda": 64, "tensorrt": 64}
 
 
@@ -58,15 +60,15 @@ class Predictor:
         apart = n_images >= MANY * self.threads and provider in ("auto", "cpu")
         self.session = Session(model, provider, 1 if apart else self.threads, gpu)
         self.spec: ModelSpec = self.session.spec
-        self.pixel_path = self.spec.pixel_path
-        "the model's own; another DICOM window may be asked for"
+        self.reading = Reading(self.spec.pixel_path)
+        "by the model's own pixel path; another DICOM window and other limits may be asked for"
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
         self.lanes = self.session.gpu.lanes if self.session.runner else self.threads if apart else 1
         self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:
         """The answer to one image file. Raises ImageError where it cannot be read, OutOfMemoryError where not run."""
-        found = load_with_facts(Path(path), self.pixel_path)
+        found = load_with_facts(Path(path), self.reading.pixel_path, self.reading.max_pixels)
         outputs = BatchRunner(self.session, say_nothing).run(found.pixels[None, None])
         (answer,) = self._answer(outputs, [found], [str(path)])
         return answer.prediction
@@ -80,11 +82,12 @@ class Predictor:
         goes to `say`; `clock` gets the seconds of each stage. Raises OutOfMemoryError where not even one image fits.
         """
         clock, runner = clock or StageClock(), BatchRunner(self.session, say, self.lanes)
-        batches = read_batches(images, self.pixel_path, self.batch_size, self.threads, clock)
-        # One batch more than there are lanes, so that no lane waits while the caller writes.
-        answered = in_order(lambda batch: self._answer_batch(batch, runner), batches, self.lanes, self.lanes + 1)
-        while (answers := self._wait(answered, clock)) is not None:
-            yield from answers
+        reader = open_reader(self.reading)
+        with closing(read_batches(images, reader, self.batch_size, self.threads, clock)) as batches:
+            # One batch more than there are lanes, so that no lane waits while the caller writes.
+            answered = in_order(lambda batch: self._answer_batch(batch, runner), batches, self.lanes, self.lanes + 1)
+            while (answers := self._wait(answered, clock)) is not None:
+                yield from answers
 
     def _wait(self, answered: Iterator[list[Answer]], clock: StageClock) -> list[Answer] | None:
         """The next answers; the time until then is the network's, but for that in which it lacked images."""
@@ -113,7 +116,7 @@ class Predictor:
         decided = self.spec.decide(outputs.probabilities)
         answers = []
         for i, name in enumerate(names):
-            prediction = replace(self._predict(name, outputs, i, int(decided[i])), dicom=inputs[i].dicom)
+            prediction = with_facts(self._predict(name, outputs, i, int(decided[i])), inputs[i])
             maps = None if prediction.prediction is None else outputs.cam
             answers.append(Answer(prediction, inputs[i].pixels, None if maps is None else maps[i, decided[i]]))
         return answers
@@ -135,6 +138,12 @@ class Predictor:
         if novelty is None or distance is None or distance <= novelty.limit:
             return ""
         return f"unlike the training images (distance {distance:.4g}, limit {novelty.limit:.4g})"
+
+
+def with_facts(prediction: Prediction, read: Input) -> Prediction:
+    """The same with what the file says of itself, and a warning where it shows nothing."""
+    remarks = filter(None, (prediction.error, BLANK if read.blank else ""))
+    return replace(prediction, dicom=read.dicom, error="; ".join(remarks))
 
 
 @dataclass(frozen=True)
@@ -257,8 +266,8 @@ def run_key(predictor: Predictor, listing: Listing, whole: bool = True) -> RunKe
     return RunKey(
         version=__version__, model_sha256=file_sha256(predictor.session.path), provider=predictor.session.provider,
         threads=predictor.threads, batch_size=predictor.batch_size, answer_all=predictor.answer_all,
-        dicom_window=predictor.pixel_path.dicom_window, columns=tuple(columns(predictor.spec)), n=len(names),
-        names_sha256=names_sha256(names),
+        dicom_window=predictor.reading.pixel_path.dicom_window, max_pixels=predictor.reading.max_pixels,
+        columns=tuple(columns(predictor.spec)), n=len(names), names_sha256=names_sha256(names),
     )  # fmt: skip
 
 

@@ -1,10 +1,14 @@
-"""Image files → batches of the network's input, decoded ahead by threads while the caller runs the network."""
+"""Image files → batches of the network's input, decoded ahead by threads while the caller runs the network.
+
+Who decodes is a Reader: this process (InThreads), or processes that may die (`kneeedge.isolation`).
+"""
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,7 +16,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.errors import ImageError
+from kneeedge.errors import ConfigError, ImageError
+from kneeedge.images import MAX_PIXELS
 from kneeedge.preprocess import Input, load_with_facts
 from kneeedge.spec import PixelPath
 
@@ -28,6 +33,56 @@ class HasPath(Protocol):
 
     @property
     def path(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read, and what one of them may cost."""
+
+    pixel_path: PixelPath
+    max_pixels: int = MAX_PIXELS
+    "an image of more is refused before it is decoded"
+    isolated: bool = False
+    "decode in processes of their own, which may crash"
+    timeout: float = 60.0
+    "seconds for one file, where isolated"
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1 or not 0 < self.timeout < 1e6:
+            raise ConfigError("a file needs at least one pixel and some time", "raise the limit")
+
+
+class Reader(Protocol):
+    """Reads image files for several threads at once."""
+
+    def read(self, path: Path) -> tuple[Input | ImageError, float]:
+        """The network's input or why there is none, and the seconds of processor time that this took."""
+
+    def close(self) -> None:
+        """Let go of everything at once, what is being read included."""
+
+
+class InThreads:
+    """A Reader that decodes in the thread that asks."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def read(self, path: Path) -> tuple[Input | ImageError, float]:
+        start = time.thread_time()
+        return read_input(path, self._reading), time.thread_time() - start
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def open_reader(reading: Reading) -> Reader:
+    """What reads files, one at a time for each thread that asks."""
+    if not reading.isolated:
+        return InThreads(reading)
+    from kneeedge.isolation import Isolated
+
+    return Isolated(reading)
 
 
 Image = TypeVar("Image", bound=HasPath)
@@ -50,10 +105,14 @@ class StageClock:
         self.seconds[stage] += self._clock() - start
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int, n_ahead: int) -> Iterator[Result]:
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], n_threads: int, n_ahead: int,
+    stop: Callable[[], None] | None = None,
+) -> Generator[Result]:  # fmt: skip
     """`work` of each item, done by threads and given in the order of the items.
 
     At most `n_ahead` items are in work, or done, beyond those that were taken. What `work` raises is raised here.
+    `stop` is called at the end, before the threads are waited for, so that work in hand can be broken off.
     """
     remaining = iter(items)
     waiting: deque[Future[Result]] = deque()
@@ -66,37 +125,39 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: i
                 return
             yield waiting.popleft().result()
     finally:
+        if stop is not None:
+            stop()
         pool.shutdown(cancel_futures=True)
 
 
 def read_batches(
-    images: Iterable[Image], pixel_path: PixelPath, batch_size: int, n_readers: int, clock: StageClock
-) -> Iterator[list[tuple[Image, Input | ImageError]]]:
+    images: Iterable[Image], reader: Reader, batch_size: int, n_readers: int, clock: StageClock
+) -> Generator[list[tuple[Image, Input | ImageError]]]:
     """Each image with its pixels (S, S) and facts, or why it has none; in order, `batch_size` at a time.
 
     Pillow and ONNX Runtime both release the interpreter lock, so threads suffice. No more than LOOK_AHEAD batches, and
     one image a reader, are read beyond the batch handed over. `clock` gets the time waited for readers (READING) and
-    the processor time that they took (DECODING).
+    the processor time that they took (DECODING). The reader is closed at the end.
     """
 
     def read(image: Image) -> tuple[Image, Input | ImageError, float]:
-        start = time.thread_time()
-        return image, read_input(image.path, pixel_path), time.thread_time() - start
+        return image, *reader.read(image.path)
 
-    results = in_order(read, images, n_readers, LOOK_AHEAD * batch_size + n_readers)
-    while True:
-        with clock.measure(READING):
-            part = list(islice(results, batch_size))
-        if not part:
-            return
-        clock.seconds[DECODING] += sum(seconds for *_, seconds in part)
-        yield [(image, found) for image, found, _ in part]
+    results = in_order(read, images, n_readers, LOOK_AHEAD * batch_size + n_readers, reader.close)
+    with closing(results):
+        while True:
+            with clock.measure(READING):
+                part = list(islice(results, batch_size))
+            if not part:
+                return
+            clock.seconds[DECODING] += sum(seconds for *_, seconds in part)
+            yield [(image, found) for image, found, _ in part]
 
 
-def read_input(path: Path, pixel_path: PixelPath) -> Input | ImageError:
+def read_input(path: Path, reading: Reading) -> Input | ImageError:
     """The network's input (S, S) for an image file, or why there is none."""
     try:
-        return load_with_facts(path, pixel_path)
+        return load_with_facts(path, reading.pixel_path, reading.max_pixels)
     except ImageError as error:
         return error
     except MemoryError:

@@ -10,10 +10,20 @@ from PIL import Image
 
 from kneeedge import reading
 from kneeedge.errors import ImageError
-from kneeedge.reading import DECODING, LOOK_AHEAD, READING, StageClock, in_order, read_batches, read_input
+from kneeedge.reading import (
+    DECODING,
+    LOOK_AHEAD,
+    READING,
+    InThreads,
+    Reading,
+    StageClock,
+    in_order,
+    read_batches,
+    read_input,
+)
 from kneeedge.spec import PixelPath
 
-SMALL = PixelPath(32)
+SMALL = Reading(PixelPath(32))
 
 
 def written(folder: Path, n: int) -> list[SimpleNamespace]:
@@ -28,7 +38,7 @@ def written(folder: Path, n: int) -> list[SimpleNamespace]:
 
 def test_batches_hold_the_images_in_order_and_the_last_one_the_rest(tmp_path):
     images = written(tmp_path, 11)
-    batches = list(read_batches(images, SMALL, 4, 3, StageClock()))
+    batches = list(read_batches(images, InThreads(SMALL), 4, 3, StageClock()))
     assert [len(batch) for batch in batches] == [4, 4, 3]
     assert [image for batch in batches for image, _ in batch] == images
     assert [int(read.pixels[0, 0]) for batch in batches for _, read in batch] == list(range(11))
@@ -37,16 +47,16 @@ def test_batches_hold_the_images_in_order_and_the_last_one_the_rest(tmp_path):
 def test_an_unreadable_image_keeps_its_place(tmp_path):
     images = written(tmp_path, 5)
     images[2].path.write_text("no picture")
-    (batch,) = read_batches(images, SMALL, 8, 2, StageClock())
+    (batch,) = read_batches(images, InThreads(SMALL), 8, 2, StageClock())
     assert [isinstance(pixels, ImageError) for _, pixels in batch] == [False, False, True, False, False]
 
 
 def test_no_images_are_no_batches():
-    assert list(read_batches([], SMALL, 4, 2, StageClock())) == []
+    assert list(read_batches([], InThreads(SMALL), 4, 2, StageClock())) == []
 
 
 def test_an_image_too_large_for_the_memory_is_an_error_of_its_own(monkeypatch, tmp_path):
-    def refuse(path, pixel_path):
+    def refuse(path, pixel_path, max_pixels):
         raise MemoryError
 
     monkeypatch.setattr(reading, "load_with_facts", refuse)
@@ -62,7 +72,7 @@ def test_no_more_is_read_ahead_than_the_bound(tmp_path, n_readers):
             asked.append(image)
             yield image
 
-    batches, taken = read_batches(images(), SMALL, 4, n_readers, StageClock()), 0
+    batches, taken = read_batches(images(), InThreads(SMALL), 4, n_readers, StageClock()), 0
     for batch in batches:
         taken += len(batch)
         assert len(asked) <= taken + LOOK_AHEAD * 4 + n_readers
@@ -71,7 +81,7 @@ def test_no_more_is_read_ahead_than_the_bound(tmp_path, n_readers):
 
 def test_readers_end_with_the_one_who_reads(tmp_path):
     before = threading.active_count()
-    batches = read_batches(written(tmp_path, 40), SMALL, 4, 3, StageClock())
+    batches = read_batches(written(tmp_path, 40), InThreads(SMALL), 4, 3, StageClock())
     next(batches)
     assert threading.active_count() > before
     batches.close()
@@ -107,6 +117,6 @@ def test_the_clock_adds_up_what_a_stage_took():
 
 def test_waiting_and_decoding_are_told_apart(tmp_path):
     clock = StageClock()
-    list(read_batches(written(tmp_path, 20), SMALL, 4, 2, clock))
+    list(read_batches(written(tmp_path, 20), InThreads(SMALL), 4, 2, clock))
     assert set(clock.seconds) == {READING, DECODING}
     assert clock.seconds[DECODING] > 0.0

@@ -1,0 +1,120 @@
+"""What it costs to decode in processes that may crash (`infer --isolate`) rather than in threads.
+
+    python -m benchmarks.isolation --pngs DATA/test [--model MODEL.onnx] [--repeats 5] > benchmarks/results/….json
+
+Images a second of reading alone, and of `infer` with the model, over the PNGs of a folder and over JPEGs of 5
+megapixels (as in benchmarks/folders.py); threads and processes interleaved, medians. The first file, which waits for
+the processes to start, is timed on its own.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from benchmarks.folders import linked, write_jpegs
+from kneeedge.images import FoundImage, find_images
+from kneeedge.infer import Predictor, infer_folder
+from kneeedge.machine import available_cpus, environment
+from kneeedge.progress import Progress
+from kneeedge.reading import Reading, StageClock, open_reader, read_batches
+from kneeedge.spec import PixelPath
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of image, and one kind of work on it."""
+
+    kind: str
+    work: str
+    "reading, or infer"
+    n: int
+    threads_per_second: float
+    processes_per_second: float
+    ratio: float
+    "processes over threads"
+    samples: dict[str, list[float]]
+
+
+def read_all(images: Sequence[FoundImage], reading: Reading) -> float:
+    """Images a second, from the first batch on."""
+    n_readers = available_cpus()
+    batches = read_batches(images, open_reader(reading), BATCH, n_readers, StageClock())
+    next(batches)
+    start = time.perf_counter()
+    return sum(map(len, batches)) / (time.perf_counter() - start)
+
+
+def first_file(image: FoundImage, reading: Reading) -> float:
+    """Seconds from nothing to the pixels of one file."""
+    start, reader = time.perf_counter(), open_reader(reading)
+    reader.read(image.path)
+    seconds = time.perf_counter() - start
+    reader.close()
+    return seconds
+
+
+def infer_all(folder: Path, model: Path, reading: Reading, out: Path) -> float:
+    """Images a second of the whole run."""
+    listing = find_images([folder])
+    predictor = Predictor(model, "cpu", n_images=len(listing.images))
+    predictor.reading = replace(reading, pixel_path=predictor.spec.pixel_path)
+    return infer_folder(predictor, listing, out, Progress(quiet=True)).summary.images_per_second
+
+
+def compare(folders: dict[str, Path], model: Path | None, repeats: int, scratch: Path) -> list[Row]:
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for i in range(repeats + 1):
+        for kind, folder in folders.items():
+            images = find_images([folder]).images
+            for name, isolated in (("threads", False), ("processes", True)):
+                reading = Reading(PixelPath(), isolated=isolated)
+                speeds = {"reading": read_all(images, reading)}
+                if model:
+                    speeds["infer"] = infer_all(folder, model, reading, scratch / "out.csv")
+                for work, speed in speeds.items():
+                    if i:  # the first warms up
+                        found[kind, work][name].append(round(speed, 2))
+    return [make_row(kind, work, len(find_images([folders[kind]]).images), s) for (kind, work), s in found.items()]
+
+
+def make_row(kind: str, work: str, n: int, samples: dict[str, list[float]]) -> Row:
+    threads, processes = median(samples["threads"]), median(samples["processes"])
+    return Row(kind, work, n, threads, processes, round(processes / threads, 3), dict(samples))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pngs", type=Path, required=True, help="folder of images")
+    parser.add_argument("--n-pngs", type=int, default=400)
+    parser.add_argument("--n-jpegs", type=int, default=48)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        write_jpegs(scratch / "files")
+        few = scratch / "png"
+        few.mkdir()
+        for i, image in enumerate(find_images([arguments.pngs]).images[: arguments.n_pngs]):
+            (few / f"{i:05d}.png").symlink_to(image.path.absolute())
+        folders = {"png": few, "jpeg 5 megapixels": linked(scratch / "files", scratch / "jpg", arguments.n_jpegs)}
+        rows = compare(folders, arguments.model, arguments.repeats, scratch)
+        image = find_images([few]).images[0]
+        first = {
+            name: round(median(first_file(image, Reading(PixelPath(), isolated=on)) for _ in range(5)), 4)
+            for name, on in (("threads", False), ("processes", True))
+        }
+    facts = {"environment": asdict(environment()), "first_file_seconds": first}
+    print(json.dumps(facts | {"rows": [asdict(row) for row in rows]}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

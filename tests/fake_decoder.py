@@ -1,0 +1,43 @@
+"""A decoder process that does what the name of the file says: the crash of a native decoder, for real."""
+
+import ctypes
+import os
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from kneeedge import decoder, reading
+from kneeedge.decoder import Answer
+
+real_load, real_send = reading.load_with_facts, decoder.send
+garbled: list[Path] = []
+
+
+def load(path: Path, *rest: object) -> object:
+    if "segfault" in path.name:
+        ctypes.string_at(0)
+    if "abort" in path.name:
+        os.abort()
+    if "exit" in path.name:
+        os._exit(3)
+    if "bug" in path.name:
+        raise KeyError("no such tag")
+    if "hang" in path.name:
+        time.sleep(1000)
+    if "garbage" in path.name:
+        garbled.append(path)
+    return real_load(path, *rest)
+
+
+def send(out: BinaryIO, said: Answer, pixels: bytes) -> None:
+    if garbled:
+        out.write(b"\xff\x00 no answer\n")
+        out.flush()
+        time.sleep(1000)
+    real_send(out, said, pixels)
+
+
+reading.load_with_facts, decoder.send = load, send
+
+if __name__ == "__main__":
+    decoder.main()
