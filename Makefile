@@ -4,7 +4,7 @@ VENV := .venv
 EDGE := .venv-edge
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-edge lint format install clean
+.PHONY: demo test test-edge fuzz lint format install clean
 
 demo: install
 	rm -rf demo-output
@@ -23,6 +23,10 @@ test-edge: install
 	$(EDGE)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
 	$(BIN)/python -m tests.make_edge_model .cache/edge
 	cd tests/edge && KNEEEDGE_EDGE_FILES=$(CURDIR)/.cache/edge $(CURDIR)/$(EDGE)/bin/python -P -m pytest -c pytest.ini .
+
+# 10,000 mutated files of every format; Linux.
+fuzz: install
+	$(BIN)/python -m benchmarks.fuzz --keep .cache/fuzz
 
 lint: install
 	$(BIN)/ruff check .
