@@ -71,6 +71,8 @@ class BenchRequest:
     gpu: GpuOptions = field(default_factory=GpuOptions)
     ceiling: bool = True
     "measure this machine's matrix product before and after the rounds"
+    public_key: str | None = None
+    "the key that must have signed each file; None: no signature is asked for"
 
     def __post_init__(self) -> None:
         if not self.models and self.run is None:
@@ -103,7 +105,7 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
         material = gather(request.data, request.images, classes, request.seed, Path(scratch))
         first = probe(request, threads)
         fresh, processes = share_memory(subjects, plan)
-        requests = [work_request(subject, threads, material, request.gpu) for subject in subjects]
+        requests = [work_request(subject, threads, material, request.gpu, request.public_key) for subject in subjects]
         found = [Found() for _ in subjects]
         with Crew(requests, request.timeout, fresh) as crew:
             start_all(crew, found, progress)
@@ -127,7 +129,8 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
 
 def open_subjects(request: BenchRequest) -> list[Subject]:
     """The original, then each file on each provider."""
-    files = [open_file(path, name) for name in request.providers for path in dict.fromkeys(request.models)]
+    key = Path(request.public_key) if request.public_key else None
+    files = [open_file(path, name, key) for name in request.providers for path in dict.fromkeys(request.models)]
     subjects = [*open_original(request.run, request.providers[0]), *files]
     if not subjects:
         raise MissingExtraError("measuring a run's original", "PyTorch", INSTALL)
