@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -206,10 +206,10 @@ def cache_activations(
     return ActivationStore(open_cache(path), first_row, counts)
 
 
-def open_cache(path: Path) -> NDArray[np.generic]:
+def open_cache(path: Path) -> NDArray[Any]:
     """The activations in `path`, left on the disk; raises CheckpointError where they are something else."""
     try:
-        stored: NDArray[np.generic] = np.lib.format.open_memmap(path, mode="r")  # refuses objects, which are pickles
+        stored: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # refuses objects, which are pickles
     except (ValueError, OSError) as error:
         remedy = f"remove {path.parent}; it is computed again"
         raise CheckpointError(path, "it is no array of activations", remedy) from error

@@ -137,7 +137,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise NotFoundError(f"{path}: no such weights file", "give imagenet, none, or a safetensors file")
     try:
-        return load_file(path)  # type: ignore[no-any-return]
+        return load_file(path)
     except SafetensorError as error:
         remedy = "save the state dict with `safetensors.torch.save_file`; pickles are not read"
         raise CheckpointError(path, f"it is no safetensors file ({error})", remedy) from error
