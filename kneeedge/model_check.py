@@ -24,14 +24,10 @@ BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12:
 "of one element, by TensorProto.DataType: the plain numbers of 8 bits and more"
 MAX_RANK = 16
 "dimensions of a tensor; an image batch has 4"
-MAX_SIZE = 2**31 - 1
-"bytes; a Protocol Buffers message ends there"
 
 
 def check_model(file: BinaryIO, size: int, path: Path) -> None:
     """Raise ModelFileError where the file of `size` bytes is no ONNX model, or holds what kneeedge never writes."""
-    if size > MAX_SIZE:
-        raise ModelFileError(path, f"it has {size:,} bytes, and an ONNX file has {MAX_SIZE:,} at most")
     try:
         parts = list(fields(file, 0, size))
         graphs = [part for part in parts if part.number == GRAPH]

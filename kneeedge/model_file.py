@@ -13,6 +13,8 @@ from kneeedge.errors import ModelFileError, NotFoundError
 from kneeedge.model_check import check_model
 from kneeedge.model_metadata import metadata_in
 
+MAX_SIZE = 2**31 - 1
+"bytes; a Protocol Buffers message ends there"
 Stamp = tuple[int, int, int, int]
 "device, number, size and time of last change of a file"
 
@@ -66,6 +68,8 @@ def open_model(path: Path | str, public_key: Path | None = None) -> ModelFile:
         raise NotFoundError(f"{path}: {problem}", "give the path of an .onnx file from `kneeedge export`")
     with path.open("rb") as file:
         stamp = stamp_of(os.fstat(file.fileno()))
+        if stamp[2] > MAX_SIZE:
+            raise ModelFileError(path, f"it has {stamp[2]:,} bytes, and an ONNX file has {MAX_SIZE:,} at most")
         if public_key is None:
             return ModelFile(path, _look_through(file, path), None, "", stamp)
         data = file.read()

@@ -260,6 +260,13 @@ def test_a_truncated_model_is_one_line(tmp_path, phantoms, share):
     refused_by_all(path, phantoms, tmp_path, str(path))
 
 
+def test_a_vast_file_is_not_read(tmp_path, phantoms):
+    path = tmp_path / "m.onnx"
+    path.touch()
+    os.truncate(path, 2**40)  # a hole
+    refused_by_all(path, phantoms, tmp_path, "it has 1,099,511,627,776 bytes, and an ONNX file has 2,147,483,647 at most")
+
+
 def test_a_folder_and_a_pipe_are_no_model(tmp_path, phantoms):
     refused_by_all(tmp_path, phantoms, tmp_path, "it is no file")
     os.mkfifo(tmp_path / "pipe.onnx")

@@ -5,8 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from kneeedge.bench.run import check_same
+from kneeedge.bench.subjects import open_file
 from kneeedge.cli import app
 from kneeedge.dataset import file_sha256
+from kneeedge.errors import ModelFileError
 from tests.tiny_onnx import write_tiny_model
 
 pytestmark = pytest.mark.torch
@@ -46,6 +49,14 @@ def test_bench_names_the_file_of_each_row_by_its_hash(model, tmp_path):
     assert {row["model_sha256"] for row in record["results"]} == {file_sha256(model)}
     assert f"models: m.onnx {file_sha256(model)[:12]}" in text
     assert file_sha256(model) in (tmp_path / "b.csv").read_text()
+
+
+def test_rows_do_not_carry_the_hash_of_a_file_that_was_replaced(model):
+    subject = open_file(str(model), "cpu")
+    check_same([subject])
+    write_tiny_model(model, seed=1)
+    with pytest.raises(ModelFileError, match="replaced while it was measured; measure again"):
+        check_same([subject])
 
 
 def test_the_card_alone_is_printed_as_it_stands_in_the_file(exported):

@@ -28,7 +28,8 @@ from kneeedge.bench.subjects import (
     work_request,
 )
 from kneeedge.bench.turns import Found, Plan, locate_all, start_all, take_turns
-from kneeedge.errors import ConfigError, MissingExtraError
+from kneeedge.dataset import file_sha256
+from kneeedge.errors import ConfigError, MissingExtraError, ModelFileError
 from kneeedge.evaluation import count_seen
 from kneeedge.gpu import GpuOptions
 from kneeedge.progress import Progress
@@ -112,6 +113,7 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
             locate_all(crew, found)
             take_turns(crew, plan, found, progress)
             answers = answer_all(crew, subjects, plan, material, progress)
+        check_same(subjects)
         second, after = probe(request, threads), machine.conditions()
     ceilings = fastest([*first, *second])
     worth = judge_all(subjects, answers, material)
@@ -135,6 +137,13 @@ def open_subjects(request: BenchRequest) -> list[Subject]:
     if not subjects:
         raise MissingExtraError("measuring a run's original", "PyTorch", INSTALL)
     return subjects
+
+
+def check_same(subjects: Sequence[Subject]) -> None:
+    """Raise ModelFileError where a file is no longer the one whose hash its rows are to carry."""
+    for subject in subjects:
+        if not subject.is_original and file_sha256(Path(subject.path)) != subject.sha256:
+            raise ModelFileError(subject.path, "it was replaced while it was measured", "measure again")
 
 
 def probe(request: BenchRequest, threads: int) -> tuple[Ceiling, ...]:
