@@ -4,7 +4,7 @@ VENV := .venv
 EDGE := .venv-edge
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-edge fuzz lint format install clean
+.PHONY: demo test test-edge fuzz lint format audit install clean
 
 demo: install
 	rm -rf demo-output
@@ -37,12 +37,16 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Every distribution that the wheel and its extras bring, with its licence.
+audit: install
+	$(BIN)/python -m benchmarks.licences
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,cpu,dicom-sr]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,cpu,dicom-sr,sign]" --group dev
 	touch $@
 
 clean:

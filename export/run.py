@@ -29,6 +29,7 @@ from kneeedge.golden import GoldenCase, GoldenSet, encode_png, to_metadata, veri
 from kneeedge.phantom import phantoms
 from kneeedge.progress import Progress
 from kneeedge.session import Session, load_runtime
+from kneeedge.signing import read_private_key, sign_file, signature_path
 from kneeedge.spec import CARD_KEY, GOLDEN_KEY, SEEN_KEY, SPEC_KEY, FileRecord, ModelSpec, Verification
 from kneeedge.training.checkpoint import load_original, open_run, predict_logits, read_record
 from kneeedge.training.model import KneeVGG
@@ -68,6 +69,8 @@ class ExportOptions:
     "the data folder, where it is no longer where the run was trained"
     search_minutes: float = 5.0
     "time for the search of the int8 recipe, ranges not counted; 0: minmax ranges, all layers in 8 bits"
+    sign: str | None = None
+    "PEM file of the private key that signs each published file"
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.precisions if name not in PRECISIONS]:
@@ -83,6 +86,7 @@ class Exporter:
     def __init__(self, folder: Path, options: ExportOptions, progress: Progress) -> None:
         load_runtime()  # a missing runtime is said before the work, not after
         self.options, self.progress = options, progress
+        self.key = read_private_key(Path(options.sign)) if options.sign else None
         self.run = open_run(folder)
         self.model, self.spec = load_original(self.run)
         record = read_record(self.run)
@@ -222,14 +226,16 @@ class Exporter:
         return self.run.models / f".{self.spec.name}.{precision}.onnx.part"
 
     def _move(self, precision: str, verdict: str) -> Path:
-        """Put a variant where its verdict belongs, in place of an earlier one, and give its path."""
+        """Put a variant where its verdict belongs, in place of an earlier one; sign what is published. Its path."""
         name = f"{self.spec.name}.{precision}.onnx"
         published, rejected = self.run.models / name, self.run.models / REJECTED / name
-        for old in (published, rejected):
+        for old in (signature_path(published), published, rejected):
             old.unlink(missing_ok=True)
         path = rejected if verdict == FAIL else published
         path.parent.mkdir(exist_ok=True)
         self._part(precision).replace(path)
+        if self.key and path == published:
+            sign_file(path, self.key)
         return path
 
 

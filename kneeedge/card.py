@@ -46,7 +46,7 @@ def read_facts(folder: Path) -> CardFacts:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        spec = ModelSpec.from_json((folder / "spec.json").read_text(encoding="utf-8"), str(folder / "spec.json"))
+        spec = ModelSpec.read(folder / "spec.json")
         evaluations = {name: from_json(Evaluation, json.dumps(metrics[name])) for name in SPLITS if name in metrics}
         choices, cpu, root = config["config"], config["environment"]["cpu"], Path(config["data_root"])
     except FileNotFoundError as error:

@@ -18,6 +18,7 @@ from kneeedge.console import (
     OneLineErrors,
     Provider,
     Quiet,
+    RequireSignature,
     Tf32,
     Threads,
     require_train,
@@ -74,6 +75,14 @@ def export(
         float, typer.Option(min=0.0, help="Time for the search of the int8 recipe; 0: minmax, all layers in 8 bits.")
     ] = 5.0,
     data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pem",
+            help="Sign each published file: `openssl genpkey -algorithm ed25519 -out KEY.pem` makes the key, and "
+            "`openssl pkey -in KEY.pem -pubout -out PUBLIC.pem` what a device gets of it.",
+        ),
+    ] = None,
     provider: Provider = "cpu",
     json: Json = None,
     quiet: Quiet = False,
@@ -86,7 +95,7 @@ def export(
 
     options = ExportOptions(
         tuple(name for name in precision.split(",") if name), int8_target, calibration_images, tolerance, provider,
-        str(data) if data else None, search_minutes,
+        str(data) if data else None, search_minutes, str(sign) if sign else None,
     )  # fmt: skip
     report = export_run(run or latest_run(), options, Progress(quiet))
     show(gate_text(report), report, json)
@@ -102,6 +111,7 @@ def infer(
     batch_size: BatchSize = None,
     threads: Threads = None,
     out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
+    require_signature: RequireSignature = None,
     heatmaps: Annotated[Path | None, typer.Option(help="Write class activation maps below this folder.")] = None,
     answer_all: Annotated[
         bool, typer.Option("--answer-all", help="Answer images unlike the training images too; they stay `abstain`.")
@@ -145,6 +155,7 @@ def infer(
     from kneeedge.gpu import GpuOptions
     from kneeedge.images import find_images
     from kneeedge.infer import FolderOptions, Predictor, infer_folder
+    from kneeedge.model_file import open_model
     from kneeedge.reading import Reading
     from kneeedge.summaries import infer_text
 
@@ -152,7 +163,8 @@ def infer(
     choice = choose_model(model, provider)
     listing = find_images(paths, least=0 if watch else 1)
     gpu = GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph)
-    predictor = Predictor(choice.path, provider, threads, batch_size, answer_all, len(listing.images), gpu)
+    file = open_model(choice.path, require_signature)
+    predictor = Predictor(file, provider, threads, batch_size, answer_all, len(listing.images), gpu)
     pixel_path = replace(predictor.spec.pixel_path, dicom_window=dicom_window)
     apart = isolate if isolate is not None else watch or len(listing.images) > 1
     predictor.reading = Reading(pixel_path, round(max_megapixels * 1e6), apart, file_timeout)
@@ -200,6 +212,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Which split of DATA; test by default.")] = None,
     prevalence: Annotated[float | None, typer.Option(help="PPV and NPV at this prevalence too, as 0.15.")] = None,
     group_regex: Annotated[str | None, typer.Option(help="Finds the patient in a path, for the intervals.")] = None,
+    require_signature: RequireSignature = None,
     provider: Provider = "auto",
     batch_size: BatchSize = None,
     threads: Threads = None,
@@ -211,11 +224,13 @@ def evaluate(
     """How a model does on labelled images: report, confusion matrix, AUROC, each with a 95 % interval."""
     from kneeedge.evaluation import evaluate_model
     from kneeedge.gpu import GpuOptions
+    from kneeedge.model_file import open_model
     from kneeedge.session import Session
     from kneeedge.summaries import evaluation_text
 
     progress = Progress(quiet)
-    session = Session(model, provider, threads, GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb))
+    file = open_model(model, require_signature)
+    session = Session(file, provider, threads, GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb))
     if session.notice:
         progress(session.notice)
     result = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
@@ -225,6 +240,7 @@ def evaluate(
 @app.command(rich_help_panel=DEVICE)
 def verify(
     models: Annotated[list[Path], typer.Argument(help="The .onnx files.")],
+    require_signature: RequireSignature = None,
     provider: Provider = "auto",
     threads: Threads = None,
     cuda_graph: CudaGraph = True,
@@ -232,18 +248,19 @@ def verify(
 ) -> None:
     """Does this device give the answers that the file's golden inputs ask for?"""
     from kneeedge import machine
-    from kneeedge.dataset import file_sha256
     from kneeedge.golden import verify as verify_session
     from kneeedge.gpu import GpuOptions
+    from kneeedge.model_file import open_model
     from kneeedge.session import Session
     from kneeedge.summaries import golden_text
 
     reports = []
     for model in models:
-        session = Session(model, provider, threads, GpuOptions(cuda_graph=cuda_graph))
+        file = open_model(model, require_signature)
+        session = Session(file, provider, threads, GpuOptions(cuda_graph=cuda_graph))
         if session.notice:
             Progress()(session.notice)
-        reports.append(verify_session(session, file_sha256(model), machine.cpu_model(), machine.isa_flags()))
+        reports.append(verify_session(session, file.sha256, machine.cpu_model(), machine.isa_flags()))
     show("\n".join(map(golden_text, reports)), reports, json)
     if not all(report.passed for report in reports):
         raise typer.Exit(1)
@@ -253,16 +270,20 @@ def verify(
 def info(
     model: Annotated[Path, typer.Argument(help="The .onnx file.")],
     card: Annotated[bool, typer.Option("--card", help="Print the model card that the file carries.")] = False,
+    require_signature: RequireSignature = None,
     json: Json = None,
 ) -> None:
     """What a model file says of itself, and what can run it here."""
+    from dataclasses import asdict
+
     from kneeedge.card import card_in
+    from kneeedge.model_file import open_model
     from kneeedge.session import Session, available_providers
     from kneeedge.summaries import info_text
 
-    session = Session(model, "cpu")
-    text = card_in(session) if card else info_text(session.spec, model, available_providers())
-    show(text, session.spec, json)
+    session = Session(open_model(model, require_signature), "cpu")
+    text = card_in(session) if card else info_text(session.spec, session.file, available_providers())
+    show(text, {"model_sha256": session.file.sha256, **asdict(session.spec)}, json)
 
 
 app.command(rich_help_panel=DEVICE)(bench)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kneeedge.console import CudaGraph, GpuMemory, Json, Quiet, Tf32, Threads, show_text
+from kneeedge.console import CudaGraph, GpuMemory, Json, Quiet, RequireSignature, Tf32, Threads, show_text
 from kneeedge.errors import ConfigError, NotFoundError, OutputExistsError
 from kneeedge.progress import Progress
 
@@ -27,6 +27,7 @@ def bench(
     timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a silent model process is ended.")
     ] = 600.0,
+    require_signature: RequireSignature = None,
     threads: Threads = None,
     gpu_memory_gb: GpuMemory = None,
     tf32: Tf32 = False,
@@ -64,12 +65,16 @@ def bench(
 
     if figure:
         check_figure(figure, has_accuracy=data is not None)
+    progress = Progress(quiet)
     files, original = bench_subjects(tuple(models or ()), run)
+    if original and require_signature:
+        progress("PyTorch's original has no row: it carries no signature")
+        original = None
     request = BenchRequest(
         files, original, provider, threads, parse_sizes(batch_sizes), seconds, rounds, timeout,
         data=str(data) if data else None, gpu=GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph),
+        public_key=str(require_signature) if require_signature else None,
     )  # fmt: skip
-    progress = Progress(quiet)
     result = run_bench(request, progress)
     for path, write in ((csv, bench_csv), (markdown, bench_markdown)):
         if path:

@@ -58,7 +58,7 @@ def train(
     views: Annotated[int | None, option("views", "Cached views an image", IMAGES)] = None,
     cache_gb: Annotated[float | None, option("cache_gb", "Disk for the cache, GB", IMAGES)] = None,
     workers: Annotated[int | None, option("workers", "Image reading processes", IMAGES)] = None,
-    weights: Annotated[str | None, option("weights", "imagenet, none or a file", MODEL)] = None,
+    weights: Annotated[str | None, option("weights", "imagenet, none or a safetensors file", MODEL)] = None,
     head: Annotated[str | None, option("head", "gap or classifier", MODEL)] = None,
     width: Annotated[float | None, option("width", "Factor on the channels", MODEL)] = None,
     batch_norm: Annotated[bool | None, option("batch_norm", "Batch norm", MODEL)] = None,

@@ -27,6 +27,13 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a run; by def
 GpuMemory = Annotated[float | None, typer.Option("--gpu-memory-gb", help="Most GPU memory to take, GiB.")]
 Tf32 = Annotated[bool, typer.Option("--tf32", help="GPU: round the products of an fp32 file to TF32; faster.")]
 CudaGraph = Annotated[bool, typer.Option(help="GPU: replay a recorded CUDA graph for the single image.")]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="KNEEEDGE_REQUIRE_SIGNATURE", metavar="PUBLIC.pem",
+        help="Run only a model that the owner of this Ed25519 key signed (`export --sign`).",
+    ),
+]  # fmt: skip
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; - for stdout.")]
 Model = Annotated[Path | None, typer.Option(help="The .onnx file; else KNEEEDGE_MODEL, else the last run's best.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -49,7 +56,7 @@ class OneLineErrors(TyperGroup):
     def _fail(self, ctx: Any, error: Exception, message: str) -> None:
         if ctx.params.get("debug"):
             raise error
-        typer.echo(f"error: {message}", err=True)
+        typer.echo(f"error: {harmless(message, '')}", err=True)
         raise typer.Exit(WRONG_USAGE if isinstance(error, ConfigError) else 1) from error
 
 
@@ -76,7 +83,7 @@ def show_text(report: Any, record: str, json: Path | None) -> None:
         return
     console = Console(highlight=False, width=report_width())
     if isinstance(report, str):
-        typer.echo(_encodable(report))
+        typer.echo(harmless(_encodable(report)))
     else:
         console.print(report)
     if json:
@@ -96,6 +103,16 @@ def stoppable() -> Iterator[None]:
 def report_width() -> int:
     """Columns for a report: a narrower terminal breaks the lines of a wide table, which loses none of its figures."""
     return max(shutil.get_terminal_size().columns, PLAIN_WIDTH) if sys.stdout.isatty() else PLAIN_WIDTH
+
+
+def harmless(text: str, kept: str = "\n\t") -> str:
+    """Text whose control characters, but for those `kept`, a terminal shows and does not obey.
+
+    What a model file or a file name says was written by others.
+    """
+    return "".join(
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode("ascii") for char in text
+    )
 
 
 def _encodable(text: str) -> str:

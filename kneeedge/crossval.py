@@ -78,7 +78,7 @@ def read_fold(folder: Path) -> FoldAnswers:
     """The test answers of the finished fold in `folder`; raises CheckpointError where they are damaged."""
     path = folder / ANSWERS
     try:
-        spec = ModelSpec.from_json((folder / "spec.json").read_text(encoding="utf-8"), str(folder / "spec.json"))
+        spec = ModelSpec.read(folder / "spec.json")
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
         labels = np.array([spec.classes.index(row["class"]) for row in rows], dtype=np.intp)

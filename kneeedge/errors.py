@@ -7,6 +7,7 @@ KneeEdgeError
 ├── ConfigError (ValueError)              options that contradict each other
 ├── SpecError (ValueError)                a spec that is missing, damaged or of another version
 ├── ModelFileError (ValueError)           a model file that ONNX Runtime cannot load or that breaks the contract
+├── SignatureError (ValueError)           a model that nobody trusted signed, or a key that is none
 ├── NoAnswerError (ArithmeticError)       an exported variant that gives no finite answer
 ├── NotFoundError (FileNotFoundError)     a path, a run or a model that is not there
 ├── OutputExistsError (FileExistsError)   a result that would be overwritten
@@ -72,9 +73,18 @@ class SpecError(KneeEdgeError, ValueError):
 class ModelFileError(KneeEdgeError, ValueError):
     """A model file that ONNX Runtime cannot load or that breaks the contract."""
 
-    def __init__(self, path: Path | str, problem: str) -> None:
+    def __init__(
+        self, path: Path | str, problem: str, remedy: str = "export the model again with `kneeedge export`"
+    ) -> None:
         self.problem = problem
-        super().__init__(f"{path}: {problem}; export the model again with `kneeedge export`")
+        super().__init__(f"{path}: {problem}; {remedy}")
+
+
+class SignatureError(KneeEdgeError, ValueError):
+    """A model that its owner's key does not vouch for, or a key that cannot be used."""
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
 
 
 class NoAnswerError(KneeEdgeError, ArithmeticError):

@@ -24,6 +24,8 @@ from kneeedge.spec import SEEN_KEY, ModelSpec, PixelPath
 HELD_OUT = ("test", "val")
 "splits to evaluate when nobody names one, the best first"
 DEFAULT_BATCH = 16
+ABOUT = ("model", "model_sha256", "split", "provider", "n_seen", "n_abstained")
+"fields of a report that say what was evaluated"
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,12 @@ class EvaluationReport:
     "images unlike the training images, which `infer` leaves without an answer"
     answered: Evaluation | None = None
     "of the others; absent where none was refused, or all"
+    model_sha256: str = ""
+    "of the model file"
 
     def as_record(self) -> dict[str, Any]:
         """The fields of the evaluation and, beside them, what was evaluated and what was refused."""
-        about = {name: getattr(self, name) for name in ("model", "split", "provider", "n_seen", "n_abstained")}
+        about = {name: getattr(self, name) for name in ABOUT}
         answered = {"answered": dataclasses.asdict(self.answered) if self.answered else None}
         return about | dataclasses.asdict(self.evaluation) | answered
 
@@ -71,7 +75,9 @@ def evaluate_model(
     everything, answered = np.arange(len(samples)), answered_rows(session.spec, outputs)
     n_abstained = len(samples) - len(answered)
     rest = over(answered) if n_abstained and len(answered) else None
-    return EvaluationReport(str(session.path), name, session.provider, seen, over(everything), n_abstained, rest)
+    return EvaluationReport(
+        str(session.path), name, session.provider, seen, over(everything), n_abstained, rest, session.file.sha256
+    )
 
 
 def answered_rows(spec: ModelSpec, outputs: Outputs) -> NDArray[np.intp]:

@@ -80,10 +80,15 @@ def encode_png(pixels: NDArray[np.uint8]) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def decode_png(text: str) -> NDArray[np.uint8]:
-    """The (S, S) uint8 image in base64 PNG text."""
-    with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
-        return np.asarray(image.convert("L"))
+def decode_png(text: str, size: int) -> NDArray[np.uint8]:
+    """The (size, size) uint8 image in base64 PNG text. Raises ValueError or OSError where it is another, or none."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
+            if image.size != (size, size):  # known before a pixel is decoded
+                raise ValueError(f"one has {image.width} × {image.height} pixels, not {size} × {size}")
+            return np.asarray(image.convert("L"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from error
 
 
 def read_golden(session: Session) -> GoldenSet:
@@ -109,7 +114,8 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
     """
     golden = read_golden(session)
     try:
-        inputs = np.stack([decode_png(case.png) for case in golden.cases])[:, None]
+        size = session.spec.pixel_path.size
+        inputs = np.stack([decode_png(case.png, size) for case in golden.cases])[:, None]
     except (ValueError, OSError) as error:
         raise SpecError(session.path, f"its golden inputs are damaged: {error}") from error
     logits = np.concatenate([session.run(image[None]).logits for image in inputs])

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kneeedge import __version__, machine
-from kneeedge.dataset import file_sha256
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
 from kneeedge.gpu import GpuOptions
 from kneeedge.heatmap import HeatmapWriter
 from kneeedge.images import FoundImage, Listing
 from kneeedge.journal import Journal, RunKey, names_sha256
 from kneeedge.memory import BatchRunner
+from kneeedge.model_file import ModelFile
 from kneeedge.predictions import ABSTAIN, ERROR, OK, Answer, Prediction, columns, of_row, write_predictions
 from kneeedge.preprocess import Input, load_with_facts
 from kneeedge.progress import Progress
@@ -47,7 +47,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Path | str,
+        model: Path | str | ModelFile,
         provider: str = "auto",
         threads: int | None = None,
         batch_size: int | None = None,
@@ -264,7 +264,7 @@ def run_key(predictor: Predictor, listing: Listing, whole: bool = True) -> RunKe
     """What decides the rows of a run over these images; without `whole`, of a run to which images come."""
     names = [image.name for image in listing.images] if whole else []
     return RunKey(
-        version=__version__, model_sha256=file_sha256(predictor.session.path), provider=predictor.session.provider,
+        version=__version__, model_sha256=predictor.session.file.sha256, provider=predictor.session.provider,
         threads=predictor.threads, batch_size=predictor.batch_size, answer_all=predictor.answer_all,
         dicom_window=predictor.reading.pixel_path.dicom_window, max_pixels=predictor.reading.max_pixels,
         columns=tuple(columns(predictor.spec)), n=len(names), names_sha256=names_sha256(names),

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.errors import OutOfMemoryError, ProviderError
+from kneeedge.errors import ModelFileError, OutOfMemoryError, ProviderError
 from kneeedge.session import Outputs
 
 OUT_OF_MEMORY = ("failed to allocate", "can't alloc", "bad allocation", "bad_alloc", "out of memory", "out_of_memory",
@@ -75,7 +75,7 @@ class BatchRunner:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` is Python's or ONNX Runtime's word for memory that could not be had, on the GPU as well."""
-    if isinstance(error, ProviderError) and isinstance(error.__cause__, Exception):
+    if isinstance(error, ProviderError | ModelFileError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     from_runtime = type(error).__module__.startswith("onnxruntime")
     return isinstance(error, MemoryError) or (from_runtime and any(w in str(error).lower() for w in OUT_OF_MEMORY))

@@ -1,20 +1,21 @@
-"""A model file's spec without a session: some choices must be made before ONNX Runtime opens the file."""
+"""A model file's metadata without a session: it is looked at before ONNX Runtime opens the file."""
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from kneeedge.errors import ModelFileError, SpecError
+from kneeedge.protobuf import Field, content, fields
 from kneeedge.spec import SPEC_KEY, ModelSpec
 
 METADATA_PROPS = 14
 "its field number in ModelProto (onnx.proto)"
 KEY, VALUE = 1, 2
 "the field numbers of one entry"
-VARINT, LENGTH_DELIMITED = 0, 2
-FIXED = {1: 8, 5: 4}
-"bytes of the wire types of fixed size"
+MAX_METADATA = 32 * 2**20
+"bytes of all entries: the short hashes of 1.5 million training images, at 20 bytes each"
+MAX_SPEC = 2**20
+"bytes; a spec has some tens of thousands"
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -23,55 +24,44 @@ def read_spec(path: Path) -> ModelSpec:
 
 
 def spec_in(metadata: Mapping[str, str], path: Path) -> ModelSpec:
-    """The spec among the metadata of the file `path`; raises SpecError where there is none."""
+    """The spec among the metadata of the file `path`; raises SpecError where there is none, or one without end."""
     if SPEC_KEY not in metadata:
         raise SpecError(path, "this ONNX file carries no kneeedge spec, so its classes and pixels are unknown")
+    if len(metadata[SPEC_KEY]) > MAX_SPEC:
+        raise SpecError(path, f"its spec has {len(metadata[SPEC_KEY]):,} characters, and {MAX_SPEC:,} are the most")
     return ModelSpec.from_json(metadata[SPEC_KEY], str(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The file's `metadata_props`; the network itself is passed over, not read.
+    """The metadata of the file `path`; see `metadata_in`."""
+    with path.open("rb") as file:
+        return metadata_in(file, path.stat().st_size, path)
 
-    Raises ModelFileError where the file is no protobuf message.
+
+def metadata_in(file: BinaryIO, size: int, path: Path) -> dict[str, str]:
+    """The `metadata_props` of a file of `size` bytes; the network itself is passed over, not read.
+
+    Raises ModelFileError where the file is no protobuf message, and SpecError for more metadata than MAX_METADATA or
+    two entries of one name.
     """
+    found: dict[str, str] = {}
     try:
-        with path.open("rb") as file:
-            entries = [dict(_fields(io.BytesIO(entry), (KEY, VALUE))) for _, entry in _fields(file, (METADATA_PROPS,))]
-        return {entry[KEY].decode("utf-8"): entry[VALUE].decode("utf-8") for entry in entries}
+        entries = [field for field in fields(file, 0, size) if field.number == METADATA_PROPS]
+        n_bytes = sum(entry.size for entry in entries)
+        if n_bytes > MAX_METADATA:
+            raise SpecError(path, f"its metadata has {n_bytes:,} bytes, and {MAX_METADATA:,} are the most")
+        for entry in entries:
+            key, value = _pair(file, entry)
+            if key in found:
+                raise SpecError(path, f"its metadata has two entries {key!r}, which contradict each other")
+            found[key] = value
+    except SpecError:
+        raise
     except (ValueError, KeyError) as error:
         raise ModelFileError(path, "it is no ONNX file") from error
+    return found
 
 
-def _fields(file: BinaryIO, wanted: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
-    """Number and content of the wanted fields; all of them are length-delimited.
-
-    The encoding: https://protobuf.dev/programming-guides/encoding. Raises ValueError where it is not kept.
-    """
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    while file.tell() < size:
-        tag = _varint(file)
-        number, kind = tag >> 3, tag & 7
-        if kind == VARINT:
-            _varint(file)
-            continue
-        length = _varint(file) if kind == LENGTH_DELIMITED else FIXED.get(kind, size)
-        if file.tell() + length > size:
-            raise ValueError("a field is longer than the file")
-        if number in wanted:
-            yield number, file.read(length)
-        else:
-            file.seek(length, io.SEEK_CUR)
-
-
-def _varint(file: BinaryIO) -> int:
-    """A number of seven bits a byte, the lowest first; the last byte has its high bit clear."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("the file ends within a number")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError("a number has more than 64 bits")
+def _pair(file: BinaryIO, entry: Field) -> tuple[str, str]:
+    parts = {part.number: content(file, part) for part in fields(file, entry.start, entry.end)}
+    return parts[KEY].decode("utf-8"), parts[VALUE].decode("utf-8")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import types
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -55,8 +56,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if origin is dict:
         _expect(isinstance(value, dict), where, "an object")
         return {key: _build(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float:
+        return _build_float(value, where)
     _expect(type(value) is kind, where, getattr(kind, "__name__", str(kind)))
     return value
 
@@ -83,6 +84,13 @@ def _build_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         return None
     (kind,) = [option for option in options if option is not type(None)]
     return _build(kind, value, where)
+
+
+def _build_float(value: Any, where: str) -> float:
+    """Python reads 1e999 as infinity, and integers that no float holds."""
+    _expect(type(value) in (int, float), where, "float")
+    _expect(abs(value) <= sys.float_info.max, where, "finite")
+    return float(value)
 
 
 def _expect(condition: bool, where: str, expected: str) -> None:

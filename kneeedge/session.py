@@ -1,6 +1,7 @@
 """ONNX file → session: the provider asked for and really used, threads, and the file's own contract checked."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,7 +18,6 @@ from kneeedge.errors import (
     KneeEdgeError,
     MissingExtraError,
     ModelFileError,
-    NotFoundError,
     ProviderError,
     RuntimeConflictError,
 )
@@ -31,7 +31,8 @@ from kneeedge.gpu import (
     failure_reason,
     require_gpu,
 )
-from kneeedge.model_metadata import read_spec, spec_in
+from kneeedge.model_file import ModelFile, open_model
+from kneeedge.model_metadata import spec_in
 from kneeedge.openvino_provider import OPENVINO, openvino_options
 
 PROVIDERS = {
@@ -42,6 +43,8 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
+OUTPUTS = ("probabilities", "logits", "cam", "distance")
+"of a model file"
 CPU_PROVIDERS = ("cpu", "openvino")
 "that compute on the CPU"
 EXTRAS = {"cuda": "cuda", "tensorrt": "cuda", "openvino": "openvino"}
@@ -66,28 +69,28 @@ class Outputs:
 class Session:
     """One `.onnx` file, loaded and checked. Threads may share it.
 
-    Raises ProviderError where the provider asked for does not take the model, ModelFileError where ONNX Runtime
-    cannot load it or its signature is not the contract's, and SpecError where the spec is missing or damaged.
+    A path is opened with `open_model`; a ModelFile may hold bytes whose signature was verified. Raises ProviderError
+    where the provider asked for does not take the model, ModelFileError where ONNX Runtime cannot load it or its
+    inputs and outputs are not the contract's, and SpecError where the spec is missing or damaged.
     """
 
     def __init__(
         self,
-        model: Path | str,
+        model: Path | str | ModelFile,
         provider: str = "auto",
         threads: int | None = None,
         gpu: GpuOptions | None = None,
     ) -> None:
-        self.path = Path(model)
-        if not self.path.is_file():
-            raise NotFoundError(f"{model}: no such model file", "give the path of an .onnx file from `kneeedge export`")
+        self.file = model if isinstance(model, ModelFile) else open_model(model)
+        self.path, self.metadata = self.file.path, self.file.metadata
+        self.spec = spec_in(self.metadata, self.path)
         self.threads = threads or machine.available_cpus()
         self.gpu = gpu or GpuOptions()
         self.notice = ""
         "one line about the provider that its user should know, or empty"
         self._runtime = load_runtime()
         self.provider, self._session = self._open(self._runtime, provider)
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.spec = spec_in(self.metadata, self.path)
+        self.file.check_same()
         self._outputs = self._check_signature()
         self.runner = self._device_runner() if self.provider in GPU_PROVIDERS else None
         "what holds the buffers on the GPU, where one computes"
@@ -96,12 +99,9 @@ class Session:
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Answers for `images` (N, 1, S, S) uint8. Raises ModelFileError where an answer is not finite."""
-        if self.provider == "cpu":
-            results = self._run_here(images)
-        else:
-            more = "give --gpu-memory-gb more, " if self.runner else ""
-            with self._failures(self.provider, f"lower --batch-size, {more}or use --provider cpu"):
-                results = self.runner.run(images) if self.runner else self._run_here(images)
+        more = "give --gpu-memory-gb more, " if self.runner else ""
+        with self._failures(self.provider, f"lower --batch-size, {more}or use --provider cpu", "run"):
+            results = self.runner.run(images) if self.runner else self._run_here(images)
         if not all(np.isfinite(results[name]).all() for name in ("logits", "distance") if name in results):
             raise ModelFileError(self.path, f"the network gave NaN or infinity on provider {self.provider}")
         return Outputs(results["probabilities"], results["logits"], results.get("cam"), results.get("distance"))
@@ -132,7 +132,7 @@ class Session:
         check_provider(runtime, provider)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error is raised, and said once
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile / "profile")
         if provider != "cpu":
@@ -140,7 +140,7 @@ class Session:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         with self._failures(provider, "fix that, try the fp16 or fp32 file, or use --provider cpu"):
             session = runtime.InferenceSession(
-                str(self.path), sess_options=options, providers=self._providers(provider, record), enable_fallback=0
+                self.file.source, sess_options=options, providers=self._providers(provider, record), enable_fallback=0
             )
         if session.get_providers()[0] != PROVIDERS[provider]:
             raise ProviderError(provider, "ONNX Runtime left it out and gave no reason", "use --provider cpu")
@@ -153,13 +153,13 @@ class Session:
             return [(OPENVINO, openvino_options(self.threads))]
         if provider not in GPU_PROVIDERS:
             return [(PROVIDERS[provider], {})]
-        spec = read_spec(self.path)
+        spec = self.spec
         cuda = (CUDA, cuda_options(self.gpu, spec.file.precision if spec.file else "fp32", record))
         if provider == "cuda":
             return [cuda]
         from kneeedge.tensorrt import tensorrt_provider
 
-        return [tensorrt_provider(self.gpu, spec, self.path, self._runtime), cuda]
+        return [tensorrt_provider(self.gpu, spec, self.file.sha256, self._runtime), cuda]
 
     def _device_runner(self) -> DeviceRunner:
         record = self.gpu.cuda_graph and self.provider == "cuda"
@@ -170,7 +170,7 @@ class Session:
         )  # fmt: skip
 
     @contextlib.contextmanager
-    def _failures(self, provider: str, remedy: str) -> Iterator[None]:
+    def _failures(self, provider: str, remedy: str, what: str = "load") -> Iterator[None]:
         """Turn what ONNX Runtime raises into ModelFileError on the CPU, and into ProviderError elsewhere."""
         state = self._runtime.capi.onnxruntime_pybind11_state
         failures = (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NotImplemented, state.InvalidArgument,
@@ -182,7 +182,7 @@ class Session:
         except failures as error:
             reason = failure_reason(error)
             if provider == "cpu":
-                raise ModelFileError(self.path, f"ONNX Runtime cannot load it ({reason})") from error
+                raise ModelFileError(self.path, f"ONNX Runtime cannot {what} it ({reason})") from error
             raise ProviderError(provider, reason, remedy) from error
 
     def _check_signature(self) -> list[str]:
@@ -192,16 +192,23 @@ class Session:
         if inputs != [("image", "tensor(uint8)", [1, side, side])]:
             raise ModelFileError(self.path, f"its input is {inputs}, not image uint8 [N, 1, {side}, {side}]")
         shapes = {node.name: node.shape for node in self._session.get_outputs()}
+        if unknown := sorted(set(shapes) - set(OUTPUTS)):
+            raise ModelFileError(self.path, f"it has an output {unknown[0]!r}, and a model gives {', '.join(OUTPUTS)}")
         for name in ("probabilities", "logits"):
             if name not in shapes or list(shapes[name][1:]) != [n_classes]:
                 raise ModelFileError(self.path, f"it has no output {name} [N, {n_classes}] as its spec says")
         if self.spec.novelty and len(shapes.get("distance", ())) != 1:
             raise ModelFileError(self.path, "it has no output distance [N], to which its spec gives a limit")
-        return [name for name in ("probabilities", "logits", "cam", "distance") if name in shapes]
+        return [name for name in OUTPUTS if name in shapes]
 
 
 def load_runtime() -> ModuleType:
-    """The onnxruntime module; raises MissingExtraError with none installed, RuntimeConflictError with several."""
+    """The onnxruntime module; raises MissingExtraError with none installed, RuntimeConflictError with several.
+
+    From 1.29 on it tells Microsoft of each model that it loads, and keeps files for that in the user's cache, unless
+    this variable is set before it is imported.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     wheels = [name for name in WHEELS if _is_installed(name)]
     if len(wheels) > 1:
         raise RuntimeConflictError(wheels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,6 +304,11 @@ class ModelSpec:
 
     def to_json(self) -> str:
         return to_json(self)
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelSpec":
+        """The spec in a file, `spec.json` of a run; raises SpecError where it does not fit."""
+        return cls.from_json(path.read_bytes(), str(path))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> "ModelSpec":

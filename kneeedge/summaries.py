@@ -12,8 +12,11 @@ if TYPE_CHECKING:  # what a command prints must not bring in what other commands
     from kneeedge.gate import ExportReport, VerifyReport
     from kneeedge.golden import GoldenReport
     from kneeedge.infer import FolderResult, FolderSummary
+    from kneeedge.model_file import ModelFile
 
 N_LISTED = 5
+SHOWN = 12
+"digits of a model's hash where people read it"
 
 
 def run_text(folder: Path, evaluations: dict[str, Evaluation], caveat: str = "") -> str:
@@ -117,7 +120,8 @@ def infer_text(result: "FolderResult") -> str:
     refused = f"; {summary.n_abstained:,} unlike the training images" if summary.n_abstained else ""
     lines = [f"{summary.n:,} images: {counts}{refused}; {summary.n_errors:,} errors"]
     lines.append(
-        f"{summary.images_per_second:.1f} images/s on {result.provider}, {summary.seconds:.1f} s, {summary.out}"
+        f"{summary.images_per_second:.1f} images/s on {result.provider}, {summary.seconds:.1f} s, {summary.out}; "
+        f"model {result.model_sha256[:SHOWN]}"
     )
     lines.append(stage_line(summary))
     lines += grey_scale_lines(summary)
@@ -152,7 +156,8 @@ def stage_line(summary: "FolderSummary") -> str:
 def evaluation_text(report: "EvaluationReport") -> str:
     """The figures with their intervals, the classification report and the confusion matrix."""
     evaluation = report.evaluation
-    lines = [f"{report.model} on {report.split} ({report.provider}): {evaluation.n} images"]
+    model = f"{report.model} ({report.model_sha256[:SHOWN]})" if report.model_sha256 else report.model
+    lines = [f"{model} on {report.split} ({report.provider}): {evaluation.n} images"]
     split = report.split if report.n_seen else ""  # a val that the model never saw did not choose its threshold
     lines += [*figure_lines(evaluation), decision_line(evaluation, split), probability_line(evaluation), ""]
     lines += [classification_report(evaluation), "", *confusion_lines(evaluation), ""]
@@ -188,8 +193,9 @@ def golden_text(report: "GoldenReport") -> str:
     """One line for each model that `kneeedge verify` ran."""
     word = "PASS" if report.passed else "FAIL"
     text = (
-        f"{word}  {report.model}: {report.n} golden inputs on {report.provider} ({report.cpu}); largest logit change "
-        f"{report.max_change_from_file:.3g} to the exporting machine (allowed {report.device_tolerance:.3g}), "
+        f"{word}  {report.model} ({report.sha256[:SHOWN]}): {report.n} golden inputs on {report.provider} "
+        f"({report.cpu}); largest logit change {report.max_change_from_file:.3g} to the exporting machine "
+        f"(allowed {report.device_tolerance:.3g}), "
         f"{report.max_change_from_original:.3g} to the original (allowed {report.original_tolerance:.3g})"
     )
     if report.wrong_cases:
@@ -201,12 +207,14 @@ def golden_text(report: "GoldenReport") -> str:
     return f"{text}; {report.concern}" if report.concern else text
 
 
-def info_text(spec: ModelSpec, path: Path, providers: list[str]) -> str:
+def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
     """What `kneeedge info` prints."""
     pixels, arch, training, file = spec.pixel_path, spec.architecture, spec.training, spec.file
     widths = " | ".join(" ".join(map(str, block)) for block in arch.channels)
     rows = [
-        ("model", f"{spec.name}, {path.stat().st_size / 1e6:.1f} MB, {file.precision if file else 'checkpoint'}"),
+        ("model", f"{spec.name}, {model.n_bytes / 1e6:.1f} MB, {file.precision if file else 'checkpoint'}"),
+        ("sha256", model.sha256),
+        *([("signed by", f"the key {model.signed_by[:SHOWN]}")] if model.signed_by else []),
         ("classes", ", ".join(spec.classes)),
         ("positive", f"{spec.positive}, {_answer_rule(spec)}"),
         ("temperature", f"{spec.temperature:g}"),

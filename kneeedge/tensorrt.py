@@ -17,9 +17,9 @@ TYPICAL_BATCH = 64
 
 
 def tensorrt_provider(
-    options: gpu.GpuOptions, spec: ModelSpec, model: Path, runtime: ModuleType
+    options: gpu.GpuOptions, spec: ModelSpec, sha256: str, runtime: ModuleType
 ) -> tuple[str, dict[str, str]]:
-    """ONNX Runtime's name of the provider with its options for the file `model`.
+    """ONNX Runtime's name of the provider with its options for the file of that hash.
 
     Raises ProviderError where the file's int8 was made for another device, or the engines' folder is not private.
     """
@@ -27,7 +27,7 @@ def tensorrt_provider(
     if not options.tf32:
         # TensorRT takes TF32 for fp32, and the provider has no option against it; NVIDIA's libraries read this.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-    return gpu.TENSORRT, tensorrt_options(options, spec, engine_folder(options, model, runtime))
+    return gpu.TENSORRT, tensorrt_options(options, spec, engine_folder(options, sha256, runtime))
 
 
 def tensorrt_options(options: gpu.GpuOptions, spec: ModelSpec, folder: Path) -> dict[str, str]:
@@ -63,13 +63,11 @@ def check_int8(spec: ModelSpec) -> None:
         raise ProviderError("tensorrt", f"its int8 values were made for {target}", remedy)
 
 
-def engine_folder(options: gpu.GpuOptions, model: Path, runtime: ModuleType) -> Path:
+def engine_folder(options: gpu.GpuOptions, sha256: str, runtime: ModuleType) -> Path:
     """The private folder of this file's engines, one for each TensorRT, GPU, ONNX Runtime and choice of options."""
-    from kneeedge.dataset import file_sha256
-
     version = gpu.load_library(gpu.tensorrt_libraries(runtime)[0]).getInferLibVersion()
     choice = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
-    parts = (file_sha256(model)[:32], f"trt{version}", gpu.gpu_name(), f"ort{runtime.__version__}", choice)
+    parts = (sha256[:32], f"trt{version}", gpu.gpu_name(), f"ort{runtime.__version__}", choice)
     return private_folder(user_cache() / "kneeedge" / "tensorrt" / re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(parts)))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 # The tests' networks are so narrow that threads cost more than they bring; set before torch reads it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 import pytest

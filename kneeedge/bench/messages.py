@@ -21,6 +21,8 @@ class WorkRequest:
     labelled: tuple[str, ...] = ()
     "image files to answer for accuracy"
     gpu: GpuOptions = field(default_factory=GpuOptions)
+    public_key: str | None = None
+    "the key that must have signed the file; None: no signature is asked for"
 
 
 @dataclass(frozen=True)

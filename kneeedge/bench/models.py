@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kneeedge.bench.messages import ColdStart, WorkRequest
 from kneeedge.bench.timing import Clock, Images
+from kneeedge.model_file import open_model
 from kneeedge.placement import placement
 from kneeedge.session import Session, load_runtime
 
@@ -49,7 +50,8 @@ def start_cold(request: WorkRequest, image: Images, clock: Clock) -> tuple[Loade
 
 def load_file(request: WorkRequest) -> Loaded:
     """An ONNX file through the session that inference uses."""
-    session = Session(request.model, request.provider, request.threads, request.gpu)
+    file = open_model(request.model, Path(request.public_key) if request.public_key else None)
+    session = Session(file, request.provider, request.threads, request.gpu)
     return Loaded(
         lambda images: session.run(images).logits, session.provider, session.notice,
         session.runner.time_parts if session.runner else None, lambda: str(placement(session)),

@@ -14,6 +14,7 @@ from kneeedge.card import table
 from kneeedge.machine import Environment
 from kneeedge.records import dump
 from kneeedge.spec import DISCLAIMER
+from kneeedge.summaries import SHOWN
 
 CSV_COLUMNS = (
     "model", "precision", "provider", "scenario", "batch_size", "threads", "latency_ms.p50", "latency_ms.p90",
@@ -24,7 +25,7 @@ CSV_COLUMNS = (
     "stages.compute", "stages.copy_out", "stages.end_to_end", "accuracy.split", "accuracy.n", "accuracy.accuracy",
     "accuracy.interval.low", "accuracy.interval.high", "accuracy.sensitivity", "accuracy.specificity", "accuracy.auroc",
     "accuracy.n_seen", "accuracy.reference", "accuracy.flips", "accuracy.delta_accuracy", "accuracy.delta_interval.low",
-    "accuracy.delta_interval.high", "accuracy.verdict", "inputs",
+    "accuracy.delta_interval.high", "accuracy.verdict", "inputs", "model_sha256",
 )  # fmt: skip
 "fields of a row by the names that they have in the JSON"
 
@@ -52,8 +53,11 @@ def closing_lines(result: BenchResult) -> list[str]:
     """Where and how it was measured, what to bear in mind, and what to use."""
     about = f"measured: {result.processes}; {result.results[0].inputs}; {result.results[0].threads} threads"
     places = {f"{label(row.model)}: {row.placement}": None for row in result.results if row.placement}
+    hashes = {f"{label(row.model)} {row.model_sha256[:SHOWN]}": None for row in result.results if row.model_sha256}
+    models = [f"models: {', '.join(hashes)}"] if hashes else []
     cautions = [f"warning: {text}" for text in result.warnings]
-    return [machine_line(result.environment), about, *places, *cautions, f"advice: {advice(result)}", DISCLAIMER]
+    said = f"advice: {advice(result)}"
+    return [machine_line(result.environment), about, *models, *places, *cautions, said, DISCLAIMER]
 
 
 def machine_line(here: Environment) -> str:

@@ -112,6 +112,8 @@ class Row:
     "runs of each turn; between two turns the other models had theirs"
     samples: tuple[float, ...]
     "milliseconds of each run, in order, none left out"
+    model_sha256: str = ""
+    "of the file, for the original of its weights; empty in results older than this field"
 
 
 @dataclass(frozen=True)

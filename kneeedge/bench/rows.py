@@ -40,7 +40,7 @@ def make_rows(
             window_spread=apart, drift=drift(times),
             stages=stages(found.file_runs) if scenario.name == SINGLE_STREAM else None,
             placement=found.placement, gops=gops, ceiling_share=share(gops, subject.precision, provider, ceilings),
-            inputs=inputs, windows=counts, samples=samples,
+            inputs=inputs, windows=counts, samples=samples, model_sha256=subject.sha256,
         ))  # fmt: skip
     return rows
 

@@ -28,7 +28,8 @@ from kneeedge.bench.subjects import (
     work_request,
 )
 from kneeedge.bench.turns import Found, Plan, locate_all, start_all, take_turns
-from kneeedge.errors import ConfigError, MissingExtraError
+from kneeedge.dataset import file_sha256
+from kneeedge.errors import ConfigError, MissingExtraError, ModelFileError
 from kneeedge.evaluation import count_seen
 from kneeedge.gpu import GpuOptions
 from kneeedge.progress import Progress
@@ -71,6 +72,8 @@ class BenchRequest:
     gpu: GpuOptions = field(default_factory=GpuOptions)
     ceiling: bool = True
     "measure this machine's matrix product before and after the rounds"
+    public_key: str | None = None
+    "the key that must have signed each file; None: no signature is asked for"
 
     def __post_init__(self) -> None:
         if not self.models and self.run is None:
@@ -103,13 +106,14 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
         material = gather(request.data, request.images, classes, request.seed, Path(scratch))
         first = probe(request, threads)
         fresh, processes = share_memory(subjects, plan)
-        requests = [work_request(subject, threads, material, request.gpu) for subject in subjects]
+        requests = [work_request(subject, threads, material, request.gpu, request.public_key) for subject in subjects]
         found = [Found() for _ in subjects]
         with Crew(requests, request.timeout, fresh) as crew:
             start_all(crew, found, progress)
             locate_all(crew, found)
             take_turns(crew, plan, found, progress)
             answers = answer_all(crew, subjects, plan, material, progress)
+        check_same(subjects)
         second, after = probe(request, threads), machine.conditions()
     ceilings = fastest([*first, *second])
     worth = judge_all(subjects, answers, material)
@@ -127,11 +131,19 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
 
 def open_subjects(request: BenchRequest) -> list[Subject]:
     """The original, then each file on each provider."""
-    files = [open_file(path, name) for name in request.providers for path in dict.fromkeys(request.models)]
+    key = Path(request.public_key) if request.public_key else None
+    files = [open_file(path, name, key) for name in request.providers for path in dict.fromkeys(request.models)]
     subjects = [*open_original(request.run, request.providers[0]), *files]
     if not subjects:
         raise MissingExtraError("measuring a run's original", "PyTorch", INSTALL)
     return subjects
+
+
+def check_same(subjects: Sequence[Subject]) -> None:
+    """Raise ModelFileError where a file is no longer the one whose hash its rows are to carry."""
+    for subject in subjects:
+        if not subject.is_original and file_sha256(Path(subject.path)) != subject.sha256:
+            raise ModelFileError(subject.path, "it was replaced while it was measured", "measure again")
 
 
 def probe(request: BenchRequest, threads: int) -> tuple[Ceiling, ...]:

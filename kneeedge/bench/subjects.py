@@ -11,10 +11,11 @@ from PIL import Image
 from kneeedge.bench.accuracy import Truth, truth_of
 from kneeedge.bench.messages import WorkRequest
 from kneeedge.bench.result import ORIGINAL
-from kneeedge.dataset import Sample, read_split
+from kneeedge.dataset import Sample, file_sha256, read_split
 from kneeedge.errors import ConfigError, NotFoundError
 from kneeedge.evaluation import evaluation_samples, seen_hashes
 from kneeedge.gpu import GpuOptions
+from kneeedge.model_file import open_model
 from kneeedge.phantom import phantoms
 from kneeedge.session import Session
 from kneeedge.spec import ModelSpec
@@ -35,6 +36,8 @@ class Subject:
     size_mb: float
     seen: frozenset[str] | None
     "short hashes of the images it was trained or chosen on"
+    sha256: str
+    "of the file; for the original, of its weights"
 
     @property
     def is_original(self) -> bool:
@@ -58,12 +61,12 @@ class Material:
         return truth_of(self.samples, self.split)
 
 
-def open_file(path: str, provider: str) -> Subject:
-    """What a model file says of itself; raises where it is missing or breaks the contract."""
-    session = Session(path, "cpu", threads=1)
+def open_file(path: str, provider: str, public_key: Path | None = None) -> Subject:
+    """What a model file says of itself; raises where it is missing, breaks the contract or is not the key's."""
+    session = Session(open_model(path, public_key), "cpu", threads=1)
     precision = session.spec.file.precision if session.spec.file else "unknown"
     seen = seen_hashes(session.metadata, path)
-    return Subject(path, session.spec, precision, provider, _size_mb(Path(path)), seen)
+    return Subject(path, session.spec, precision, provider, _size_mb(Path(path)), seen, session.file.sha256)
 
 
 def open_original(run: str | None, provider: str) -> list[Subject]:
@@ -74,11 +77,11 @@ def open_original(run: str | None, provider: str) -> list[Subject]:
     spec_path, weights, split = (folder / name for name in ("spec.json", "model.safetensors", "split.csv"))
     if not spec_path.is_file() or not weights.is_file():
         raise NotFoundError(f"{folder}: no finished training run here", "name a run folder, or leave out --run")
-    spec, seen = ModelSpec.from_json(spec_path.read_text(encoding="utf-8"), str(spec_path)), None
+    spec, seen = ModelSpec.read(spec_path), None
     if split.is_file():
         samples = read_split(split, folder, spec.classes).samples
         seen = frozenset(sample.short_hash for sample in samples if sample.split != "test")
-    return [Subject(run, spec, ORIGINAL, provider, _size_mb(weights), seen)]
+    return [Subject(run, spec, ORIGINAL, provider, _size_mb(weights), seen, file_sha256(weights))]
 
 
 def torch_is_here() -> bool:
@@ -118,11 +121,13 @@ def write_phantoms(folder: Path, seed: int, size: int = 256) -> tuple[str, ...]:
     return tuple(found)
 
 
-def work_request(subject: Subject, threads: int, material: Material, gpu: GpuOptions) -> WorkRequest:
+def work_request(
+    subject: Subject, threads: int, material: Material, gpu: GpuOptions, public_key: str | None = None
+) -> WorkRequest:
     """What the subject's worker is told."""
     return WorkRequest(
         subject.path, subject.is_original, subject.provider, threads, subject.spec.pixel_path, material.inputs,
-        tuple(str(sample.path) for sample in material.samples), gpu,
+        tuple(str(sample.path) for sample in material.samples), gpu, public_key,
     )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def load_original(run: Run) -> tuple[KneeVGG, ModelSpec]:
 
 def read_spec(run: Run) -> ModelSpec:
     """`spec.json` of a finished run."""
-    return ModelSpec.from_json(run.spec.read_text(encoding="utf-8"), str(run.spec))
+    return ModelSpec.read(run.spec)
 
 
 def load_model(spec: ModelSpec, weights: Path) -> KneeVGG:

@@ -48,7 +48,7 @@ class TrainConfig:
     "side of the network's input, pixels"
     fit: str = "stretch"
     weights: str = "imagenet"
-    "imagenet, none, or a safetensors / state-dict file"
+    "imagenet, none, or a safetensors file"
     head: str = "gap"
     width: float = 1.0
     "factor on VGG19's channel counts; below 1 only with --weights none"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kneeedge.dataset import Sample
+from kneeedge.errors import CheckpointError
 from kneeedge.progress import Progress
 from kneeedge.spec import PixelPath
 from kneeedge.training.config import TrainConfig
@@ -202,7 +203,17 @@ def cache_activations(
     ends = np.cumsum(list(n_views.values())).tolist()
     first_row = {sample.name: end - count for (sample, count), end in zip(n_views.items(), ends, strict=True)}
     counts = {sample.name: count for sample, count in n_views.items()}
-    return ActivationStore(np.load(path, mmap_mode="r"), first_row, counts)
+    return ActivationStore(open_cache(path), first_row, counts)
+
+
+def open_cache(path: Path) -> NDArray[Any]:
+    """The activations in `path`, left on the disk; raises CheckpointError where they are something else."""
+    try:
+        stored: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # refuses objects, which are pickles
+    except (ValueError, OSError) as error:
+        remedy = f"remove {path.parent}; it is computed again"
+        raise CheckpointError(path, "it is no array of activations", remedy) from error
+    return stored
 
 
 def views_wanted(train: Sequence[Sample], plain: Sequence[Sample], n_views: int) -> dict[Sample, int]:

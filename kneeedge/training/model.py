@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
@@ -117,7 +118,12 @@ def load_pretrained(model: KneeVGG, weights: str) -> str:
 def _imagenet() -> dict[str, Tensor]:
     enum = VGG19_Weights.IMAGENET1K_V1
     try:
-        state: dict[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch wonders at pickles of other protocols
+            state: dict[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except UnpicklingError as error:  # torch refuses whatever but tensors; no code in it has run
+        remedy = "remove it from torch's cache (TORCH_HOME, else ~/.cache/torch), and give the command again"
+        raise CheckpointError(Path(enum.url).name, "the file in the cache is not torchvision's", remedy) from error
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the file's hash is wrong
         remedy = "fetch it where there is a network and give it with --weights FILE, or use --weights none"
         raise CheckpointError(enum.url, f"cannot be downloaded ({error})", remedy) from error
@@ -129,26 +135,12 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise NotFoundError(f"{path}: no such weights file", "give imagenet, none, or a safetensors / state-dict file")
+        raise NotFoundError(f"{path}: no such weights file", "give imagenet, none, or a safetensors file")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch wonders at pickles of other protocols
-            state = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: no code in it can run
-    except (SafetensorError, RuntimeError, EOFError, ValueError, _unpickling_error()) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "give a safetensors file or a plain state dict"
-        raise CheckpointError(path, f"cannot be read ({reason})", remedy) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(path, "it holds more than named tensors", "save model.state_dict() alone")
-    return state
-
-
-def _unpickling_error() -> type[Exception]:
-    from pickle import UnpicklingError
-
-    return UnpicklingError
+        return load_file(path)
+    except SafetensorError as error:
+        remedy = "save the state dict with `safetensors.torch.save_file`; pickles are not read"
+        raise CheckpointError(path, f"it is no safetensors file ({error})", remedy) from error
 
 
 def _initialise(module: nn.Module) -> None:

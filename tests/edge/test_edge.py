@@ -106,6 +106,20 @@ def test_bench_without_torch_measures_the_files(tmp_path):
     assert all(row["accuracy"]["n"] == 60 for row in results)
 
 
+@pytest.mark.parametrize("command", ["verify", "info", "bench"])
+def test_a_signature_is_required_or_the_extra_is_named(command, tmp_path):
+    done = kneeedge(command, MODELS["fp32"], KNEEEDGE_REQUIRE_SIGNATURE=str(tmp_path / "PUBLIC.pem"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("run: pip install 'kneeedge[sign]'")
+
+
+def test_infer_leaves_nothing_in_the_users_home(tmp_path):
+    (tmp_path / "home").mkdir()
+    done = kneeedge("infer", DATA / "test", "--model", MODELS["int8"], cwd=tmp_path, HOME=str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "home").rglob("*")) == []
+
+
 @pytest.mark.parametrize("command", [("train", "data"), ("export",), ("demo",)])
 def test_what_needs_torch_says_what_to_install(command):
     done = kneeedge(*command)
