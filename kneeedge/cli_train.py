@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kneeedge.choose import RUNS
-from kneeedge.console import Json, Quiet, require_train, show
+from kneeedge.console import INTERRUPTED, Json, Quiet, require_train, show
 from kneeedge.errors import ConfigError
 from kneeedge.progress import Progress
 from kneeedge.spec import PAPER as PAPER_SPLIT
@@ -17,8 +17,6 @@ from kneeedge.training.config import TrainConfig, paper_recipe
 
 DEFAULTS = TrainConfig(data="")
 PAPER = paper_recipe(DEFAULTS)
-INTERRUPTED = 130
-"exit code after Ctrl-C, as shells have it"
 MODEL, STEPS, IMAGES = "The network", "The training", "The images"
 
 

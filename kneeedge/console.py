@@ -16,7 +16,8 @@ from typer.core import TyperGroup
 from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError
 from kneeedge.records import dump
 
-WRONG_USAGE = 2
+WRONG_USAGE, INTERRUPTED = 2, 130
+"exit codes: of contradicting options, and after Ctrl-C, as shells have it"
 TRAIN_MODULES = ("torch", "torchvision", "lightning_fabric", "onnx", "onnxscript", "safetensors", "matplotlib", "scipy")
 PLAIN_WIDTH = 160
 "columns of a report that goes to a file or a pipe"
