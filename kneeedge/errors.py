@@ -23,6 +23,9 @@ KneeEdgeError
 
 from pathlib import Path
 
+LONGEST = 400
+"characters of a problem; a file may say things without end"
+
 
 class KneeEdgeError(Exception):
     """Anything kneeedge refuses to do, as one line that ends in the remedy."""
@@ -67,7 +70,7 @@ class SpecError(KneeEdgeError, ValueError):
     """A spec that is missing, damaged or of another version."""
 
     def __init__(self, where: Path | str, problem: str) -> None:
-        super().__init__(f"{where}: {problem}; export the model again with `kneeedge export`")
+        super().__init__(f"{where}: {_short(problem)}; export the model again with `kneeedge export`")
 
 
 class ModelFileError(KneeEdgeError, ValueError):
@@ -76,8 +79,8 @@ class ModelFileError(KneeEdgeError, ValueError):
     def __init__(
         self, path: Path | str, problem: str, remedy: str = "export the model again with `kneeedge export`"
     ) -> None:
-        self.problem = problem
-        super().__init__(f"{path}: {problem}; {remedy}")
+        self.problem = _short(problem)
+        super().__init__(f"{path}: {self.problem}; {remedy}")
 
 
 class SignatureError(KneeEdgeError, ValueError):
@@ -166,3 +169,7 @@ class WorkerError(KneeEdgeError, RuntimeError):
 
     def __init__(self, what: str, reason: str, remedy: str = "run the command again with --debug") -> None:
         super().__init__(f"{what} ended without a result: {reason}; {remedy}")
+
+
+def _short(problem: str) -> str:
+    return problem if len(problem) <= LONGEST else f"{problem[:LONGEST]}…"

@@ -35,7 +35,7 @@ def row(precision: str, ms: float, measured: Accuracy | None = None, model: str 
         cold_starts_ms=(120.0,) * 3, peak_memory_mb=200.0, gpu_memory_mb=None, size_mb=80.1, joules_per_image=None,
         accuracy=measured, unstable=False, window_spread=0.01, drift=1.0,
         stages=Stages(0.1, 2.0, None, ms, None, 2.1 + ms, 18), placement=None, gops=100.0, ceiling_share=0.5,
-        inputs="16 phantoms, seed 0", windows=(6,) * 6, samples=samples,
+        inputs="16 phantoms, seed 0", windows=(6,) * 6, samples=samples, model_sha256="ab" * 32,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)
 
