@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -135,6 +137,28 @@ def test_who_stops_does_not_wait_for_a_decoder_that_hangs(tmp_path: Path) -> Non
     thread.join(10)
     assert isinstance(found[0], ImageError)
     assert isinstance(reader.read(tmp_path / "hang.png")[0], ImageError)  # closed: nobody waits for ever
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_whose_decoders_hang_stops_at_once(tmp_path: Path, number: int) -> None:
+    folder, model = tmp_path / "in", write_tiny_model(tmp_path / "m.onnx")
+    folder.mkdir()
+    for i in range(3):
+        write(folder / f"{i}-hang.png")
+    code = 'from kneeedge import isolation, cli; isolation.DECODER = "tests.fake_decoder"; cli.main()'
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, "infer", str(folder), "--model", str(model), "--out", str(tmp_path / "p.csv"),
+         "--file-timeout", "500"], stderr=subprocess.PIPE,
+    )  # fmt: skip
+    part, end = tmp_path / ".p.csv.part", time.monotonic() + 60
+    while not part.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(1.0)  # until they hang
+    run.send_signal(number)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert b"with --resume ends" in said
 
 
 def test_no_decoder_outlives_its_reader(tmp_path: Path) -> None:
