@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.fuzz.seeds import interlaced, rle_bmp
-from kneeedge.cli import MAX_MEGAPIXELS, app
+from kneeedge.cli import app
 from kneeedge.errors import ImageError
-from kneeedge.images import MAX_PIXELS, find_images, read_grey, read_picture
+from kneeedge.images import find_images, read_grey, read_picture
 from kneeedge.infer import BLANK
 from tests.test_images import CORNERS, RAMP, colour, luma, png, save, tiff, written
 from tests.tiny_onnx import write_tiny_model
@@ -85,10 +85,6 @@ def test_the_limit_is_an_option_in_megapixels(tmp_path: Path) -> None:
     rows = infer(folder, tmp_path, "--max-megapixels", "0.01")
     assert [(row["path"], row["status"]) for row in rows] == [("large.png", "error"), ("small.png", "ok")]
     assert rows[0]["error"] == "200 × 200 is more than 10000 pixels"
-
-
-def test_the_command_lines_limit_is_the_librarys() -> None:
-    assert round(MAX_MEGAPIXELS * 1e6) == MAX_PIXELS
 
 
 def infer(folder: Path, scratch: Path, *options: str) -> list[dict[str, str]]:
