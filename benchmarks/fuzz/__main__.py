@@ -130,8 +130,8 @@ def run(
         sound.write_bytes(all_seeds()["dicom JPEG 2000 Image Compression (Lossless Only)"])
         crew = Crew(limits, n_children, sound)
 
-        def work(i: int) -> tuple[int, str, Outcome]:
-            made, data = mutated(seeds, seed, i)
+        def work(item: tuple[int, str, bytes]) -> tuple[int, str, Outcome]:
+            i, made, data = item
             path = Path(name, str(i))
             path.write_bytes(data)
             outcome = crew.read(path)
@@ -142,7 +142,9 @@ def run(
             return i, made, outcome
 
         try:
-            found = list(in_order(work, numbers, n_children, 4 * n_children))
+            # Made in this one thread: warning filters, which pydicom needs, are those of all threads.
+            files = ((i, *mutated(seeds, seed, i)) for i in numbers)
+            found = list(in_order(work, files, n_children, 4 * n_children))
         finally:
             crew.end()
     return summary(found, seeds, seed, limits, crew.baseline_mb)

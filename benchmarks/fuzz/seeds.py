@@ -4,6 +4,7 @@ import io
 import struct
 import tempfile
 import zlib
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,6 +203,7 @@ def large_seeds(side: int) -> dict[str, bytes]:
     }  # fmt: skip
 
 
+@cache
 def all_seeds() -> dict[str, bytes]:
     """Every seed by its name, which begins with the format."""
     return pillow_seeds() | dicom_seeds()
