@@ -315,13 +315,10 @@ def test_pydicoms_own_files_are_read_or_refused_in_one_line() -> None:
     assert all(picture.dtype == np.uint8 and picture.ndim == 2 for picture in pictures)
 
 
-REAL = Path(os.environ.get("KNEEEDGE_REAL_DATA", "none"), "dicom")
-
-
 @pytest.mark.real
-def test_a_real_jpeg_2000_is_what_pillow_decodes_and_the_standard_says() -> None:
+def test_a_real_jpeg_2000_is_what_pillow_decodes_and_the_standard_says(real_data: Path) -> None:
     """RG3_J2KR.dcm: CR, MONOCHROME1, 10 bit; decoded by OpenJPEG through Pillow, not by GDCM."""
-    path = REAL / "RG3_J2KR.dcm"
+    path = real_data / "dicom" / "RG3_J2KR.dcm"
     header = pydicom.dcmread(path)
     (frame,) = generate_frames(header.PixelData, number_of_frames=1)
     values = (np.array(Image.open(io.BytesIO(frame))) >> 6).astype(np.float64)  # Pillow lifts 10 bits to 16
@@ -330,8 +327,8 @@ def test_a_real_jpeg_2000_is_what_pillow_decodes_and_the_standard_says() -> None
 
 
 @pytest.mark.real
-def test_a_real_file_without_transfer_syntax_is_its_own_last_bytes() -> None:
-    path = REAL / "CR-MONO1-10-chest.dcm"
+def test_a_real_file_without_transfer_syntax_is_its_own_last_bytes(real_data: Path) -> None:
+    path = real_data / "dicom" / "CR-MONO1-10-chest.dcm"
     header = pydicom.dcmread(path, force=True)
     values = np.frombuffer(path.read_bytes()[-2 * 440 * 440 :], "<u2").reshape(440, 440).astype(np.float64)
     share = np.clip((values - (float(header.WindowCenter) - 0.5)) / (float(header.WindowWidth) - 1) + 0.5, 0, 1)
@@ -339,8 +336,8 @@ def test_a_real_file_without_transfer_syntax_is_its_own_last_bytes() -> None:
 
 
 @pytest.mark.real
-def test_a_real_jpeg_is_within_one_level_of_pillows() -> None:
-    path = REAL / "txrv_rsna.dcm"
+def test_a_real_jpeg_is_within_one_level_of_pillows(real_data: Path) -> None:
+    path = real_data / "dicom" / "txrv_rsna.dcm"
     (frame,) = generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1)
     wanted = np.array(Image.open(io.BytesIO(frame)).convert("L")).astype(int)
     assert np.abs(read_grey(path, 1024).astype(int) - wanted).max() <= 1

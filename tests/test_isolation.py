@@ -146,7 +146,8 @@ def test_a_run_whose_decoders_hang_stops_at_once(tmp_path: Path, number: int) ->
     folder.mkdir()
     for i in range(3):
         write(folder / f"{i}-hang.png")
-    code = 'from kneeedge import isolation, cli; isolation.DECODER = "tests.fake_decoder"; cli.main()'
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` ignores it
+    code += 'from kneeedge import isolation, cli; isolation.DECODER = "tests.fake_decoder"; cli.main()'
     run = subprocess.Popen(
         [sys.executable, "-c", code, "infer", str(folder), "--model", str(model), "--out", str(tmp_path / "p.csv"),
          "--file-timeout", "500"], stderr=subprocess.PIPE,
@@ -156,7 +157,10 @@ def test_a_run_whose_decoders_hang_stops_at_once(tmp_path: Path, number: int) ->
         time.sleep(0.05)
     time.sleep(1.0)  # until they hang
     run.send_signal(number)
-    _, said = run.communicate(timeout=60)
+    try:
+        _, said = run.communicate(timeout=60)
+    finally:
+        run.kill()
     assert run.returncode == 130
     assert b"with --resume ends" in said
 
