@@ -49,7 +49,10 @@ def infer(
         Path | None, typer.Option(help="Write a DICOM Structured Report of each DICOM image below this folder.")
     ] = None,
     with_patient_id: Annotated[
-        bool, typer.Option("--with-patient-id", help="Let those reports name the patient, as the images do.")
+        bool,
+        typer.Option(
+            "--with-patient-id", help="Let the rows of DICOM images, and the reports, say who the patient is."
+        ),
     ] = False,
     dicom_window: Annotated[int, typer.Option(min=0, help="DICOM: which of several windows; the first is 0.")] = 0,
     max_megapixels: Annotated[
@@ -96,7 +99,7 @@ def infer(
     if predictor.session.notice:
         progress(predictor.session.notice)
     if watch:
-        if resume or heatmaps or dicom_sr or json:
+        if resume or heatmaps or dicom_sr or with_patient_id or json:
             raise ConfigError("--watch writes rows alone, and always goes on", "leave out the other options")
         watch_folders(predictor, paths, out, progress)
     options = FolderOptions(heatmaps, dicom_sr, with_patient_id, keep=json is not None, resume=resume)

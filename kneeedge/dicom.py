@@ -50,6 +50,16 @@ class DicomFacts:
     "how its grey levels were made"
     photometric: str
     bits_stored: int
+    patient_id: str = ""
+    "empty unless it was asked for"
+
+
+def patient_id(path: Path) -> str:
+    """Who the patient of a DICOM file is, by the id that the file gives, or nothing."""
+    import pydicom
+
+    found = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientID"]).get("PatientID")
+    return "".join(char for char in str(found or "") if char.isprintable())
 
 
 def is_dicom(data: bytes) -> bool:

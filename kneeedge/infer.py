@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kneeedge import __version__, machine
+from kneeedge.dicom import patient_id
 from kneeedge.errors import ConfigError, ImageError, ModelFileError
 from kneeedge.gpu import GpuOptions
 from kneeedge.heatmap import HeatmapWriter
@@ -209,7 +210,7 @@ class FolderOptions:
     dicom_sr: Path | None = None
     "a folder for a Structured Report of each DICOM image"
     with_patient_id: bool = False
-    "let the reports say who the patient is"
+    "let the rows of DICOM images, and the reports, say who the patient is"
     keep: bool = False
     "give the predictions back as well"
     resume: bool = False
@@ -227,13 +228,20 @@ def infer_folder(
     spec, options = predictor.spec, options or FolderOptions()
     if options.heatmaps and spec.architecture.head != "gap":
         raise ConfigError("this model's head gives no class activation map", "leave out --heatmaps")
-    start, clock, tally, key = time.perf_counter(), StageClock(), Tally(), run_key(predictor, listing)
+    start, clock, tally, key = (
+        time.perf_counter(),
+        StageClock(),
+        Tally(),
+        run_key(predictor, listing, options.with_patient_id),
+    )
     reports = open_reports(options, spec, key)
     with Journal(out, key, options.resume) as journal:
         say_what_stands(journal, progress)
         kept = [tally.add(of_row(cells, spec)) for cells in journal.kept]
         images = listing.images[len(kept) :]
         answers = predictor.predict_all(images, clock, progress)
+        if options.with_patient_id:
+            answers = name_patients(answers, images)
         if options.heatmaps:
             answers = draw_heatmaps(answers, options.heatmaps)
         if reports:
@@ -251,6 +259,16 @@ def infer_folder(
     return FolderResult(path, key.model_sha256, key.provider, summary, others, predictions)
 
 
+def name_patients(answers: Iterator[Answer], images: Iterable[FoundImage]) -> Iterator[Answer]:
+    """The answers to `images`, those to DICOM images with their patient's id."""
+    for answer, image in zip(answers, images, strict=True):
+        facts = answer.prediction.dicom
+        if facts is not None:
+            named = replace(facts, patient_id=patient_id(image.path))
+            answer = replace(answer, prediction=replace(answer.prediction, dicom=named))  # noqa: PLW2901
+        yield answer
+
+
 def open_reports(options: FolderOptions, spec: ModelSpec, key: RunKey) -> "ReportWriter | None":
     """What writes the Structured Reports, where they are asked for."""
     if options.dicom_sr is None:
@@ -260,13 +278,14 @@ def open_reports(options: FolderOptions, spec: ModelSpec, key: RunKey) -> "Repor
     return ReportWriter(options.dicom_sr, spec, key.model_sha256, options.with_patient_id)
 
 
-def run_key(predictor: Predictor, listing: Listing, whole: bool = True) -> RunKey:
-    """What decides the rows of a run over these images; without `whole`, of a run to which images come."""
-    names = [image.name for image in listing.images] if whole else []
+def run_key(predictor: Predictor, listing: Listing | None, with_patient_id: bool = False) -> RunKey:
+    """What decides the rows of a run over these images, or of one to which images come."""
+    names = [image.name for image in listing.images] if listing else []
     return RunKey(
         version=__version__, model_sha256=predictor.session.file.sha256, provider=predictor.session.provider,
         threads=predictor.threads, batch_size=predictor.batch_size, answer_all=predictor.answer_all,
         dicom_window=predictor.reading.pixel_path.dicom_window, max_pixels=predictor.reading.max_pixels,
+        with_patient_id=with_patient_id,
         columns=tuple(columns(predictor.spec)), n=len(names), names_sha256=names_sha256(names),
     )  # fmt: skip
 

@@ -36,6 +36,7 @@ class RunKey:
     "images that are answered together"
     answer_all: bool
     dicom_window: int
+    with_patient_id: bool
     max_pixels: int
     columns: tuple[str, ...]
     n: int

@@ -59,7 +59,7 @@ class Answer:
 def columns(spec: ModelSpec) -> list[str]:
     """The header of `predictions.csv`."""
     answer = ["prediction", "probability", *(f"p_{name}" for name in spec.classes), "distance"]
-    return ["path", "status", *answer, "sop_instance_uid", "laterality", "view", "error"]
+    return ["path", "status", *answer, "sop_instance_uid", "laterality", "view", "patient_id", "error"]
 
 
 def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
@@ -72,7 +72,7 @@ def row(prediction: Prediction, spec: ModelSpec) -> list[str]:
         prediction.prediction or "",
         *("" if value is None else f"{value:.6f}" for value in (prediction.probability, *numbers)),
         "" if prediction.distance is None else f"{prediction.distance:.4f}",
-        *((facts.sop_instance_uid, facts.laterality, facts.view) if facts else ("", "", "")),
+        *((facts.sop_instance_uid, facts.laterality, facts.view, no_formula(facts.patient_id)) if facts else [""] * 4),
         no_formula(prediction.error),
     ]
 
@@ -86,9 +86,10 @@ def of_row(cells: list[str], spec: ModelSpec) -> Prediction:
     """The prediction of a row, with as many digits as that has."""
     path, status, prediction, *numbers = cells
     probability, *of_class = (float(cell) if cell else None for cell in numbers[: len(spec.classes) + 1])
-    distance, uid, laterality, view, error = numbers[len(spec.classes) + 1 :]
+    distance, uid, laterality, view, patient_id, error = numbers[len(spec.classes) + 1 :]
     by_class = {name: p for name, p in zip(spec.classes, of_class, strict=True) if p is not None}
-    facts = DicomFacts(uid, laterality, view, "", "", 0) if uid or laterality or view else None
+    is_dicom = uid or laterality or view or patient_id
+    facts = DicomFacts(uid, laterality, view, "", "", 0, patient_id) if is_dicom else None
     return Prediction(
         path, status, prediction or None, probability, by_class, error, float(distance) if distance else None, facts
     )

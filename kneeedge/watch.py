@@ -102,7 +102,7 @@ class Watch:
 
     def _take_up(self) -> Done:
         """What an earlier watch of this output did; a new output otherwise."""
-        key = run_key(self.predictor, find_images(self.folders, least=0), whole=False)
+        key = run_key(self.predictor, None)
         if not self._note.is_file():
             if self.out.exists():
                 raise OutputExistsError(self.out, "it is no --watch's; name another --out")

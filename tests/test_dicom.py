@@ -1,5 +1,6 @@
 """DICOM: every transfer syntax and photometric interpretation, exact against arrays that the test itself made."""
 
+import csv
 import io
 import os
 from pathlib import Path
@@ -278,11 +279,11 @@ def test_a_folder_of_dicom_and_png_is_answered_with_uids_and_no_names(tmp_path: 
     done = CliRunner().invoke(app, ["infer", str(folder), "--model", str(model), "--out", str(out), "-q"])
     assert done.exit_code == 1  # one file is refused
     lines = out.read_text().splitlines()
-    assert lines[0].endswith(",distance,sop_instance_uid,laterality,view,error")
+    assert lines[0].endswith(",distance,sop_instance_uid,laterality,view,patient_id,error")
     assert lines[1].startswith("a.dcm,ok,")
-    assert lines[1].endswith(",1.2.3.4,L,AP,")
+    assert lines[1].endswith(",1.2.3.4,L,AP,,")
     assert lines[2].startswith("b.dcm,error,")
-    assert lines[3].endswith(",,,,")
+    assert lines[3].endswith(",,,,,")
     assert "DICOM brought to 8-bit grey" in done.stdout
     assert "1 by full range of 12 bits" in done.stdout
     assert not any(word in out.read_text() + done.stdout for word in ("Doe", "secret", "1950"))
@@ -341,3 +342,15 @@ def test_a_real_jpeg_is_within_one_level_of_pillows(real_data: Path) -> None:
     (frame,) = generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1)
     wanted = np.array(Image.open(io.BytesIO(frame)).convert("L")).astype(int)
     assert np.abs(read_grey(path, 1024).astype(int) - wanted).max() <= 1
+
+
+def test_the_rows_name_the_patient_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(stored(dataset(TWELVE, 12, PatientID="=cmd")))
+    Image.fromarray(EIGHT).save(tmp_path / "b.png")
+    model, out = write_tiny_model(tmp_path / "m.onnx"), tmp_path / "p.csv"
+    command = ["infer", str(tmp_path / "a.dcm"), str(tmp_path / "b.png"), "--model", str(model), "--out", str(out)]
+    for options, expected in (([], ""), (["--with-patient-id"], "./=cmd")):
+        assert CliRunner().invoke(app, [*command, "-q", *options]).exit_code == 0
+        rows = list(csv.DictReader(io.StringIO(out.read_text())))
+        assert [row["patient_id"] for row in rows] == [expected, ""]
+        assert "Doe" not in out.read_text()

@@ -71,10 +71,8 @@ def test_every_image_is_a_row_in_input_order(predictor, folder, tmp_path):
 def test_the_columns_are_the_designs(predictor, folder, tmp_path):
     infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
     header = (tmp_path / "out.csv").read_text().splitlines()[0]
-    assert (
-        header
-        == "path,status,prediction,probability,p_Healthy,p_Osteoporosis,distance,sop_instance_uid,laterality,view,error"
-    )
+    answer = "path,status,prediction,probability,p_Healthy,p_Osteoporosis,distance"
+    assert header == f"{answer},sop_instance_uid,laterality,view,patient_id,error"
 
 
 def test_an_unreadable_image_is_a_row_with_its_reason(predictor, folder, tmp_path):

@@ -32,7 +32,9 @@ COLUMNS = ("path", "error")
 
 
 def key(n: int = 9, batch_size: int = 2, **changes: object) -> RunKey:
-    found = RunKey("0.1.0", "ab", "cpu", 1, batch_size, False, 0, 9, COLUMNS, n, names_sha256(map(str, range(n))))
+    found = RunKey(
+        "0.1.0", "ab", "cpu", 1, batch_size, False, 0, False, 9, COLUMNS, n, names_sha256(map(str, range(n)))
+    )
     return dataclasses.replace(found, **changes)
 
 
