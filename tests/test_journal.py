@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -361,3 +362,59 @@ def test_the_key_names_what_decides_the_rows(night: Path, model: Path) -> None:
     found = run_key(Predictor(model, "cpu", 1), find_images([night]))
     assert (found.n, found.provider, found.threads, found.batch_size) == (22, "cpu", 1, 4)
     assert len(found.model_sha256) == len(found.names_sha256) == 64
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, n: int, what: Callable[[], object]) -> None:
+    """Let `what` happen when `n` rows are written."""
+    real, done = Journal.append, []
+
+    def append(self: Journal, cells: list[str]) -> None:
+        real(self, cells)
+        done.append(cells)
+        if len(done) == n:
+            what()
+
+    monkeypatch.setattr(Journal, "append", append)
+
+
+def test_an_input_that_goes_away_meanwhile_is_a_row_with_its_reason(
+    night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "night"
+    shutil.copytree(night, folder)
+    last = find_images([folder]).images[-1]
+    meanwhile(monkeypatch, 1, last.path.unlink)
+    command = ["infer", str(folder), "--model", str(model), "--out", str(tmp_path / "p.csv"), "--batch-size", "1"]
+    done = CliRunner().invoke(app, [*command, "--threads", "1", "-q"])
+    assert done.exit_code == 1
+    rows = whole_rows((tmp_path / "p.csv").read_bytes())[1:]
+    assert len(rows) == 22
+    assert rows[-1][:2] == [last.name, "error"]
+    assert rows[-1][-1] == "is not there"
+
+
+def test_an_output_folder_that_goes_away_meanwhile_ends_in_one_line(
+    night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    meanwhile(monkeypatch, 5, lambda: shutil.rmtree(tmp_path / "out"))
+    command = ["infer", str(night), "--model", str(model), "--out", str(tmp_path / "out/p.csv"), "-q"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+    assert "No such file or directory; make the place readable and writable" in done.stderr
+
+
+def test_an_input_that_is_replaced_meanwhile_is_answered_as_it_was_read(
+    night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is read once, whole: its row is of one content or of the other, never of both."""
+    folder = tmp_path / "night"
+    shutil.copytree(night, folder)
+    last, other = find_images([folder]).images[-1], find_images([night]).images[0].path.read_bytes()
+    meanwhile(monkeypatch, 1, lambda: last.path.write_bytes(other))
+    predictor = Predictor(model, "cpu", 1, batch_size=1)
+    infer_folder(predictor, find_images([folder]), tmp_path / "p.csv", QUIET)
+    found = float(whole_rows((tmp_path / "p.csv").read_bytes())[-1][3])
+    allowed = [predictor.predict(path).probability for path in (night / last.below, last.path)]
+    assert min(abs(found - p) for p in allowed) < 1e-6
