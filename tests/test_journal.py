@@ -332,6 +332,21 @@ def wait_for_start(out: Path, before: int | None) -> None:
         time.sleep(0.002)
 
 
+def n_lines(out: Path) -> int:
+    """Lines of the rows so far."""
+    try:
+        return out.with_name(f".{out.name}.part").read_bytes().count(b"\r\n")
+    except FileNotFoundError:  # it was put in place meanwhile
+        return 0
+
+
+def wait_for_rows(process: subprocess.Popen[bytes], out: Path, n: int) -> None:
+    """Until the run has written `n` rows more, or is done."""
+    wanted = n_lines(out) + n
+    while process.poll() is None and not out.exists() and n_lines(out) < wanted:
+        time.sleep(0.002)
+
+
 def test_killed_at_fifty_random_points_the_result_is_that_of_an_unbroken_run(
     night: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -343,7 +358,8 @@ def test_killed_at_fifty_random_points_the_result_is_that_of_an_unbroken_run(
         before = started(out)
         process = slow_run(night, model, out, resume=True)
         wait_for_start(out, before)
-        time.sleep(rng.uniform(0, 0.25))  # 22 rows take about as long
+        wait_for_rows(process, out, int(rng.integers(0, 13)))
+        time.sleep(rng.uniform(0, 0.02))  # a row takes about as long
         process.kill()
         process.communicate()
         n_killed += process.returncode == -signal.SIGKILL
