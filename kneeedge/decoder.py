@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge.child import Failure
 from kneeedge.dicom import DicomFacts
 from kneeedge.errors import ImageError, KneeEdgeError
 from kneeedge.reading import Reading, read_input
@@ -25,15 +26,6 @@ ALARM_SECONDS = 10
 "beyond the time for a file, after which a decoder whose parent is gone ends itself"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 "they reach whole groups of processes; what they stop is the parent, which lets its decoders go"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What was raised."""
-
-    kind: str
-    "a class of kneeedge.errors"
-    message: str
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 SCHEME = "99KNEEEDGE"
 "codes of our own: DICOM has none for the classes of a model"
-PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "OtherPatientIDs")
+PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-BLANK = (*PATIENT[:4], "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
+BLANK = (*PATIENT, "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
 "what a report holds of the study, empty where the image has nothing"
 
 

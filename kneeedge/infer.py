@@ -228,12 +228,8 @@ def infer_folder(
     spec, options = predictor.spec, options or FolderOptions()
     if options.heatmaps and spec.architecture.head != "gap":
         raise ConfigError("this model's head gives no class activation map", "leave out --heatmaps")
-    start, clock, tally, key = (
-        time.perf_counter(),
-        StageClock(),
-        Tally(),
-        run_key(predictor, listing, options.with_patient_id),
-    )
+    start, clock, tally = time.perf_counter(), StageClock(), Tally()
+    key = run_key(predictor, listing, options.with_patient_id)
     reports = open_reports(options, spec, key)
     with Journal(out, key, options.resume) as journal:
         say_what_stands(journal, progress)

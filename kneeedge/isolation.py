@@ -11,16 +11,15 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
 
 import numpy as np
 
-from kneeedge import errors
+from kneeedge.child import as_raised, command, environment
 from kneeedge.decoder import Answer
-from kneeedge.errors import ImageError, KneeEdgeError, WorkerError
+from kneeedge.errors import ImageError, WorkerError
 from kneeedge.preprocess import Input
 from kneeedge.reading import Reading
 from kneeedge.records import from_json, to_json
@@ -46,10 +45,9 @@ class Decoder:
     def __init__(self, reading: Reading) -> None:
         self._timeout, self._ready = reading.timeout, False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
-        modules = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)  # it finds what this one found
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", DECODER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
-            env={**os.environ, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            command(DECODER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
+            env=environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
             start_new_session=True,  # Ctrl-C is for the parent, which lets its decoders go
         )  # fmt: skip
         self._answers: queue.SimpleQueue[tuple[Answer, bytes] | None] = queue.SimpleQueue()
@@ -176,11 +174,3 @@ class Isolated:
             self._decoders.discard(decoder)
         if known:
             decoder.end()
-
-
-def as_raised(kind: str, message: str) -> KneeEdgeError:
-    """The error of class `kind` in kneeedge.errors with the message that it already made of its arguments."""
-    found: type[KneeEdgeError] = getattr(errors, kind, KneeEdgeError)
-    error = found.__new__(found)
-    Exception.__init__(error, message)
-    return error

@@ -44,6 +44,11 @@ class RunKey:
     names_sha256: str
     "over their names, in order"
 
+    def difference(self, other: "RunKey") -> str | None:
+        """In words, the first thing in which two runs differ."""
+        names = self.__dataclass_fields__
+        return next((n.replace("_", " ") for n in names if getattr(self, n) != getattr(other, n)), None)
+
 
 def names_sha256(names: Iterable[str]) -> str:
     """A hash over names in order, bytes that are no text included."""
@@ -121,10 +126,9 @@ class Journal:
             old = from_json(RunKey, self.state.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigError(f"{self.state} is damaged ({error})", "start anew, without --resume") from error
-        for name in RunKey.__dataclass_fields__:
-            if getattr(old, name) != getattr(self.key, name):
-                problem = f"the interrupted run was of another {name.replace('_', ' ')}"
-                raise ConfigError(problem, "give the same model, images and options, or start anew without --resume")
+        if (what := old.difference(self.key)) is not None:
+            problem = f"the interrupted run was of another {what}"
+            raise ConfigError(problem, "give the same model, images and options, or start anew without --resume")
         rows = whole_rows(self._file.read())
         n = len(rows) - 1  # the header is no image
         if n < self.key.n:
@@ -133,9 +137,7 @@ class Journal:
 
     def _begin(self) -> None:
         """Write what this run is of, then the header and the rows that stand."""
-        part = self.state.with_name(f"{self.state.name}.part")
-        part.write_text(to_json(self.key), encoding="utf-8")
-        part.replace(self.state)
+        put_in_place(self.state, to_json(self.key).encode())
         size = sum(len(encode(row)) for row in ([*self.key.columns], *self.kept))
         if not self.kept:
             self._file.seek(0)
@@ -203,6 +205,17 @@ def _lock(file: io.FileIO) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def put_in_place(path: Path, content: bytes) -> None:
+    """Write a file that a reader sees old or new, and that is on the disk."""
+    new = path.with_name(f".{path.name.removeprefix('.')}.new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

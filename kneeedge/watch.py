@@ -4,7 +4,6 @@ What is done stands beside the output, so that a restart goes on. The output is 
 stop between the two repeats nothing and loses nothing, since a path that has a row is done.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,8 @@ from pathlib import Path
 
 from kneeedge.errors import ConfigError, OutputExistsError
 from kneeedge.images import FoundImage, find_images
-from kneeedge.infer import Predictor, Tally, run_key
-from kneeedge.journal import RunKey, encode, open_alone, sync_folder, whole_rows
+from kneeedge.infer import Predictor, run_key
+from kneeedge.journal import RunKey, encode, open_alone, put_in_place, whole_rows
 from kneeedge.predictions import no_formula, row
 from kneeedge.records import from_json, to_json
 
@@ -51,7 +50,7 @@ class Watch:
         settle: float = SETTLE_SECONDS, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.predictor, self.folders, self.out, self.say = predictor, folders, out, say
-        self.settle, self.clock, self.tally = settle, clock, Tally()
+        self.settle, self.clock = settle, clock
         self._note = out.with_name(f".{out.name}.watch")
         self._lock = open_alone(out.with_name(f".{out.name}.part"), out)
         self._seen: dict[str, tuple[Stamp, float]] = {}
@@ -73,11 +72,7 @@ class Watch:
         if not ready:
             return 0
         answers = self.predictor.predict_all([image for image, _ in ready], say=self.say)
-        lines = []
-        for answer in answers:
-            self.tally.add(answer.prediction)
-            lines.append(encode(row(answer.prediction, self.predictor.spec)))
-        self._put_in_place(b"".join(lines))
+        self._add_rows(b"".join(encode(row(answer.prediction, self.predictor.spec)) for answer in answers))
         for image, stamp in ready:
             if no_formula(image.name) in self.done.stamps:
                 self.say(f"{image.name} has changed since its first row, and has a second one now")
@@ -106,7 +101,7 @@ class Watch:
         if not self._note.is_file():
             if self.out.exists():
                 raise OutputExistsError(self.out, "it is no --watch's; name another --out")
-            self._put_in_place(encode(key.columns))
+            self._add_rows(encode(key.columns))
             done = Done(key)
             self._write_note(done)
             return done
@@ -114,10 +109,9 @@ class Watch:
             done = from_json(Done, self._note.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigError(f"{self._note} is damaged ({error})", "name another --out") from error
-        for name in RunKey.__dataclass_fields__:
-            if getattr(done.key, name) != getattr(key, name):
-                problem = f"{self.out} is of another {name.replace('_', ' ')}"
-                raise ConfigError(problem, "name another --out for this model and these options")
+        if (what := done.key.difference(key)) is not None:
+            problem = f"{self.out} is of another {what}"
+            raise ConfigError(problem, "name another --out for this model and these options")
         paths = {no_formula(image.name): image.path for image in find_images(self.folders, least=0).images}
         for cells in whole_rows(self.out.read_bytes())[1:] if self.out.is_file() else []:
             stamp = stamp_of(paths[cells[0]]) if cells[0] in paths else None
@@ -125,13 +119,13 @@ class Watch:
                 done.stamps.setdefault(cells[0], stamp)
         return done
 
-    def _put_in_place(self, rows: bytes) -> None:
+    def _add_rows(self, rows: bytes) -> None:
         """The output with these rows at its end, at once."""
         old = self.out.read_bytes() if self.out.is_file() else b""
-        _replace(self.out, old + rows)
+        put_in_place(self.out, old + rows)
 
     def _write_note(self, done: Done | None = None) -> None:
-        _replace(self._note, to_json(done or self.done, indent=None).encode("utf-8", "surrogateescape"))
+        put_in_place(self._note, to_json(done or self.done, indent=None).encode("utf-8", "surrogateescape"))
 
 
 def watch(watching: Watch, interval: float = 1.0, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -149,14 +143,3 @@ def stamp_of(path: Path) -> Stamp | None:
     except OSError:
         return None
     return Stamp(status.st_size, status.st_mtime_ns)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file in place that is on the disk."""
-    new = path.with_name(f".{path.name.removeprefix('.')}.new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_folder(path.parent)

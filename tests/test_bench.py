@@ -17,7 +17,7 @@ from kneeedge.bench import crew as crew_module
 from kneeedge.bench import run as run_module
 from kneeedge.bench import subjects as subjects_module
 from kneeedge.bench.accuracy import Answers, describe, truth_of
-from kneeedge.bench.crew import Crew, as_raised, last_words, read_reply
+from kneeedge.bench.crew import Crew, last_words, read_reply
 from kneeedge.bench.memory import free_memory_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.bench.messages import Answer, Command, FileTurn, Reply, Turn, WorkRequest
 from kneeedge.bench.models import Loaded, start_cold
@@ -28,6 +28,7 @@ from kneeedge.bench.scenarios import scenarios
 from kneeedge.bench.subjects import N_PHANTOMS, Material, gather, open_file, open_original, work_request
 from kneeedge.bench.turns import Found, Plan, locate_all, turn_order
 from kneeedge.bench.worker import Worker
+from kneeedge.child import as_raised
 from kneeedge.dataset import Sample, file_sha256
 from kneeedge.errors import ConfigError, KneeEdgeError, ModelFileError, NotFoundError, ProviderError, WorkerError
 from kneeedge.gpu import GpuOptions

@@ -16,9 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kneeedge import isolation
+from kneeedge.child import as_raised
 from kneeedge.cli import app
 from kneeedge.errors import ConfigError, ImageError, MissingExtraError, WorkerError
-from kneeedge.isolation import Decoder, Isolated, as_raised
+from kneeedge.isolation import Decoder, Isolated
 from kneeedge.journal import Journal
 from kneeedge.preprocess import Input
 from kneeedge.reading import InThreads, Reading, StageClock, in_order, open_reader, read_batches

@@ -5,13 +5,14 @@ algorithm, which needs fewer multiplications than are counted. Each arithmetic i
 8 bits, through ONNX Runtime (MLAS) as well; the faster counts.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from benchmarks.peers.jobs import serve
+from kneeedge.bench.ceiling import best_run, session_product
+from kneeedge.bench.product_model import product_model
 
 SIDES = (1024, 2048)
 SECONDS = 1.0
@@ -53,7 +54,7 @@ def probe(request: ProbeRequest) -> Ceiling:
                 ("int8", onnx_product(side, request.threads)),
             ]
             for name, product in products:
-                rates[name] = max(rates[name], side**3 / fastest(product, request.seconds) / 1e9)
+                rates[name] = max(rates[name], side**3 / best_run(product, request.seconds)[0] / 1e9)
     return Ceiling(**{name: round(rate, 1) for name, rate in rates.items()})
 
 
@@ -62,36 +63,11 @@ def best_of(found: Sequence[Ceiling]) -> Ceiling:
     return Ceiling(*(max(rates) for rates in zip(*map(astuple, found), strict=True)))
 
 
-def fastest(run: Callable[[], object], seconds: float) -> float:
-    """Seconds of the fastest run within `seconds`, of two at least: other processes can only make a run slower."""
-    best, n_runs, begin = float("inf"), 0, time.perf_counter()
-    while n_runs < 2 or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-        n_runs += 1
-    return best
-
-
 def onnx_product(side: int, threads: int) -> Callable[[], object]:
     """A (side, side) product of u8 with constant s8 on ONNX Runtime."""
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = np.random.default_rng(0).integers(-127, 128, (side, side), dtype=np.int8)
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["a", "b"], ["c"])],
-        "product",
-        [helper.make_tensor_value_info("a", TensorProto.UINT8, [side, side])],
-        [helper.make_tensor_value_info("c", TensorProto.INT32, [side, side])],
-        [numpy_helper.from_array(weights, "b")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    a = np.random.default_rng(1).integers(0, 256, (side, side), dtype=np.uint8)
-    return lambda: session.run(None, {"a": a})
+    rng = np.random.default_rng(0)
+    right, left = rng.integers(-127, 128, (side, side), np.int8), rng.integers(0, 256, (side, side), np.uint8)
+    return session_product(product_model("MatMulInteger", "uint8", right, "int32"), left, threads)
 
 
 if __name__ == "__main__":

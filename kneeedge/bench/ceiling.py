@@ -5,13 +5,11 @@ when it is loaded. A ceiling is measured, not looked up: the best of all runs of
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from kneeedge.bench.crew import last_words
 from kneeedge.bench.product_model import product_model
+from kneeedge.child import command, environment
 from kneeedge.errors import WorkerError
 from kneeedge.session import CPU_PROVIDERS, load_runtime
 
@@ -45,10 +44,10 @@ class Ceiling:
 
 def measure_ceilings(threads: int, seconds: float) -> tuple[Ceiling, ...]:
     """The fastest product of each arithmetic, `seconds` a product, in a process with so many threads."""
-    modules = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    env = {**os.environ, "PYTHONPATH": modules, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-    command = [sys.executable, "-P", "-m", "kneeedge.bench.ceiling", str(threads), str(seconds)]
-    done = subprocess.run(command, capture_output=True, check=False, env=env)
+    env = environment(**dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    done = subprocess.run(
+        command("kneeedge.bench.ceiling", str(threads), str(seconds)), capture_output=True, check=False, env=env
+    )
     if done.returncode != 0:
         raise WorkerError("the probe of this machine's ceiling", last_words(done.returncode, done.stderr))
     return fastest([Ceiling(**found) for found in json.loads(done.stdout)])
@@ -75,9 +74,9 @@ def products(threads: int) -> Iterator[tuple[str, str, Product]]:
     bytes_right = rng.integers(-127, 128, (SIDE, SIDE), dtype=np.int8)
     yield "fp32", f"numpy {np.__version__}", lambda: left @ right
     name = f"ONNX Runtime {load_runtime().__version__}"
-    yield "fp32", f"{name} MatMul", _session(product_model("MatMul", "float32", right, "float32"), left, threads)
+    yield "fp32", f"{name} MatMul", session_product(product_model("MatMul", "float32", right, "float32"), left, threads)
     model = product_model("MatMulInteger", "uint8", bytes_right, "int32")
-    yield "int8", f"{name} MatMulInteger u8·s8", _session(model, bytes_left, threads)
+    yield "int8", f"{name} MatMulInteger u8·s8", session_product(model, bytes_left, threads)
 
 
 def best_run(run: Product, seconds: float) -> tuple[float, int]:
@@ -102,7 +101,8 @@ def main() -> None:
     sys.stdout.write(json.dumps(found))
 
 
-def _session(model: bytes, left: NDArray[Any], threads: int) -> Product:
+def session_product(model: bytes, left: NDArray[Any], threads: int) -> Product:
+    """One run of a model of one product, with `left` as its first factor."""
     runtime = load_runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads

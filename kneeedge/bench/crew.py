@@ -1,20 +1,17 @@
 """The worker processes, from the parent's side: one for each subject, asleep but for the one whose turn it is."""
 
-import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kneeedge import errors
 from kneeedge.bench.messages import Command, Reply, Started, WorkRequest
-from kneeedge.errors import KneeEdgeError, WorkerError
+from kneeedge.child import as_raised, command, environment
+from kneeedge.errors import WorkerError
 from kneeedge.records import from_json, to_json
 
 WORKER = "kneeedge.bench.worker"
@@ -25,11 +22,10 @@ class Member:
 
     def __init__(self, request: WorkRequest, timeout: float) -> None:
         self.what, self.timeout = f"the benchmark of {request.model}", timeout
-        modules = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)  # it finds what this one found
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `dismiss` closes it
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
-            env={**os.environ, "PYTHONPATH": modules},
+            command(WORKER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
+            env=environment(),
         )  # fmt: skip
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -135,14 +131,6 @@ def read_reply(line: bytes, what: str) -> Reply:
     if reply.failure is not None:
         raise as_raised(reply.failure.kind, reply.failure.message)
     return reply
-
-
-def as_raised(kind: str, message: str) -> KneeEdgeError:
-    """The error of class `kind` in kneeedge.errors with the message that it already made of its arguments."""
-    found: type[KneeEdgeError] = getattr(errors, kind, KneeEdgeError)
-    error = found.__new__(found)
-    Exception.__init__(error, message)
-    return error
 
 
 def last_words(status: int, stderr: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from kneeedge.child import Failure
 from kneeedge.gpu import GpuOptions
 from kneeedge.spec import PixelPath
 
@@ -103,15 +104,6 @@ class Answer:
     """Answer the labelled images."""
 
     batch_size: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A KneeEdgeError on its way to the parent."""
-
-    kind: str
-    "name of the class in kneeedge.errors"
-    message: str
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import numpy as np
 
 from kneeedge.bench.energy import Meter
 from kneeedge.bench.memory import above, peak_memory_mb, restart_peak_mb
-from kneeedge.bench.messages import Command, Failure, FileRun, FileTurn, Reply, Started, Turn, Window, WorkRequest
+from kneeedge.bench.messages import Command, FileRun, FileTurn, Reply, Started, Turn, Window, WorkRequest
 from kneeedge.bench.models import start_cold
 from kneeedge.bench.timing import Clock, Images, make_batches, time_runs, warm_up
+from kneeedge.child import Failure
 from kneeedge.dataset import Sample
 from kneeedge.errors import KneeEdgeError
 from kneeedge.evaluation import input_batches
