@@ -94,6 +94,23 @@ class DataReport:
 
 
 @dataclass(frozen=True)
+class Slimmed:
+    """Of which original a narrower network was made, and how that one answers."""
+
+    original: str
+    "name of its run"
+    sha256: str
+    "of its weights, model.safetensors"
+    channels: tuple[tuple[int, ...], ...]
+    "its output channels, one inner tuple a block"
+    temperature: float
+    threshold: float
+    "with its temperature, what its answers are decided by"
+    scores: dict[str, Score] = field(default_factory=dict)
+    "its own, on each held-out split"
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """Where the weights come from."""
 
@@ -114,6 +131,8 @@ class TrainingRecord:
     "how the splits came about: folders, grouped, fold k/K, or paper (leaky by design: test images are trained on)"
     data_report: DataReport | None = None
     "absent where no audit was run"
+    slimmed: Slimmed | None = None
+    "absent where the network is no narrowed one"
 
     @property
     def caveat(self) -> str:

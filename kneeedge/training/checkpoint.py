@@ -15,7 +15,7 @@ from kneeedge.crossval import is_cross_validation
 from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.machine import Environment
 from kneeedge.records import from_json, to_json
-from kneeedge.spec import FOLDERS, DataReport, ModelSpec
+from kneeedge.spec import FOLDERS, DataReport, ModelSpec, Slimmed
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.config import TrainConfig
 from kneeedge.training.model import KneeVGG
@@ -42,6 +42,12 @@ class RunRecord:
     "how the splits came about; see `TrainingRecord`"
     data_report: DataReport | None = None
     "absent where no audit was run"
+    slimmed: Slimmed | None = None
+    "absent where the network is no narrowed one"
+    original: str | None = None
+    "folder of the run that was slimmed"
+    channels: tuple[tuple[int, ...], ...] | None = None
+    "of the narrowed network; absent where `config` says them"
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,11 @@ class Run:
     def novelty(self) -> Path:
         """The Gaussian of the training images' features, where the model may abstain."""
         return self.folder / "novelty.safetensors"
+
+    @property
+    def original_answers(self) -> Path:
+        """The answers of the original that this run is a slimmed one of, as in its own `answers.csv`."""
+        return self.folder / "original.csv"
 
     @property
     def models(self) -> Path:

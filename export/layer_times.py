@@ -1,0 +1,168 @@
+"""How long each layer takes on this machine at each width: whole int8 networks, profiled by ONNX Runtime."""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from export.graph import HEAVY, body, layers
+from export.to_int8 import choose_target, to_int8
+from kneeedge import machine
+from kneeedge.progress import Progress
+
+SHARES = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
+"of each layer's channels, at which it is timed, as inputs and as outputs"
+N_RUNS = 12
+"runs of each network, of which each layer's median counts"
+EVEN = 8
+"a layer has at least so many channels"
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Milliseconds of each layer of the int8 network for one image, by the channels that it reads and writes."""
+
+    full: tuple[int, ...]
+    "channels of each convolution of the network that was measured"
+    shares: tuple[float, ...]
+    "rising"
+    milliseconds: tuple[tuple[tuple[float, ...], ...], ...]
+    "[layer][share of its inputs][share of its outputs]; pooling and the like are counted to the layer before them"
+    target: str
+    threads: int
+    cpu: str
+
+    def layer(self, index: int, n_inputs: int, n_outputs: int) -> float:
+        """Between the measured widths bilinear; the first layer always reads the same."""
+        x = np.array(self.shares)
+        table = np.array(self.milliseconds[index])
+        before = 1.0 if index == 0 else n_inputs / self.full[index - 1]
+        of_inputs = np.array([np.interp(n_outputs / self.full[index], x, row) for row in table])
+        return float(np.interp(before, x, of_inputs))
+
+    def total(self, widths: Sequence[int]) -> float:
+        """Of a network with these channels, without what a call costs beside its layers."""
+        reads = (0, *widths[:-1])
+        return sum(self.layer(i, a, b) for i, (a, b) in enumerate(zip(reads, widths, strict=True)))
+
+
+def measure_layers(fp32: onnx.ModelProto, threads: int | None, progress: Progress) -> LayerTimes:
+    """Time every layer of the network at every pair of SHARES, for one image.
+
+    In a network whose layers have shares a, b, a, b, … of their channels, half of the layers read a and write b; with
+    all pairs of shares each layer is seen reading and writing each. Whole networks, because a layer alone in a graph
+    is given conversions of its own and has its input at hand.
+    """
+    full = widths_of(fp32)
+    n, target = len(SHARES), choose_target("auto")
+    n_threads = threads or machine.available_cpus()
+    found = np.zeros((len(full), n, n))
+    pairs = [(a, b) for a in range(n) for b in range(n)]
+    with progress.stage("layer times", len(pairs)) as stage:
+        for a, b in pairs:
+            chosen = [(a, b)[i % 2] for i in range(len(full))]
+            taken = profile(resized(fp32, [scaled(c, SHARES[k]) for c, k in zip(full, chosen, strict=True)]), n_threads)
+            for i, milliseconds in enumerate(taken):
+                found[i, chosen[i - 1] if i else chosen[0], chosen[i]] = milliseconds
+            stage.advance()
+    for i in range(n):  # the first layer reads pixels, whatever it was paired with
+        found[0, :, i] = np.median(found[0, :, i][found[0, :, i] > 0])
+    table = tuple(tuple(tuple(map(float, row)) for row in layer) for layer in found)
+    return LayerTimes(full, SHARES, table, target, n_threads, machine.cpu_model())
+
+
+def scaled(channels: int, share: float) -> int:
+    """A share of the channels, at least EVEN."""
+    return max(EVEN, round(channels * share))
+
+
+def widths_of(fp32: onnx.ModelProto) -> tuple[int, ...]:
+    """Output channels of each convolution on the way to the logits."""
+    arrays = {tensor.name: tensor for tensor in fp32.graph.initializer}
+    return tuple(arrays[layer.weights[0]].dims[0] for layer in layers(fp32))
+
+
+def resized(fp32: onnx.ModelProto, widths: Sequence[int]) -> onnx.ModelProto:
+    """The int8 graph of the same network with these channels and random weights; no distance to training images.
+
+    Weights change no time. The ranges are wide enough that nothing saturates and the answers are finite.
+    """
+    graph = without_distance(fp32)
+    arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
+    rng = np.random.default_rng(0)
+    n_inputs = None
+    convolutions = [node for node in body(graph) if node.op_type in HEAVY]
+    for node, width in zip(convolutions, widths, strict=True):
+        shape = list(arrays[node.input[1]].dims)
+        shape[0], shape[1] = width, n_inputs or shape[1]
+        _replace(arrays[node.input[1]], rng.normal(0.0, 0.1, shape))
+        _replace(arrays[node.input[2]], np.zeros(width))
+        n_inputs = width
+    head = next(node for node in graph.graph.node if node.op_type == "Conv" and node not in convolutions)
+    shape = list(arrays[head.input[1]].dims)
+    _replace(arrays[head.input[1]], rng.normal(0.0, 0.1, [shape[0], n_inputs, *shape[2:]]))
+    ranges = {layer.output: (0.0, 4.0) for layer in layers(graph)}
+    return to_int8(graph, ranges, choose_target("auto"))
+
+
+def _replace(tensor: onnx.TensorProto, values: NDArray[np.floating]) -> None:
+    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+
+
+def without_distance(fp32: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without the output `distance` and the nodes that only it needs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(fp32)
+    graph = copy.graph
+    for output in [value for value in graph.output if value.name == "distance"]:
+        graph.output.remove(output)
+    needed = {value.name for value in graph.output}
+    for node in reversed(list(graph.node)):
+        if needed.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            needed.update(node.input)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in needed]:
+        graph.initializer.remove(tensor)
+    return copy
+
+
+def profile(int8: onnx.ModelProto, threads: int) -> list[float]:
+    """Median milliseconds of each layer: its convolution and all that runs until the next."""
+    size = 224
+    image = np.random.default_rng(0).integers(0, 256, (1, 1, size, size), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "layers")
+        session = onnxruntime.InferenceSession(int8.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for _ in range(N_RUNS + 1):
+            session.run(["logits"], {"image": image})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return by_layer(events)
+
+
+def by_layer(events: Sequence[dict[str, object]]) -> list[float]:
+    """The medians over runs, the first left out, from ONNX Runtime's trace."""
+    kernels = [e for e in events if e.get("cat") == "Node" and str(e["name"]).endswith("_kernel_time")]
+    runs = [e for e in events if e.get("name") == "model_run"]
+    rows = []
+    for run in sorted(runs, key=lambda e: e["ts"])[1:]:
+        start, end = run["ts"], run["ts"] + run["dur"]
+        row: list[float] = []
+        for event in sorted((e for e in kernels if start <= e["ts"] <= end), key=lambda e: e["ts"]):
+            if event["args"]["op_name"] in ("QLinearConv", "Conv"):
+                row.append(0.0)
+            if row:
+                row[-1] += event["dur"] / 1000.0
+        rows.append(row[:-1])  # the last is the head's
+    return [float(value) for value in np.median(np.array(rows), axis=0)]
