@@ -110,7 +110,7 @@ def study(config: TrainConfig, seeds: int, n: int | None, progress: Progress) ->
     gathered = gather(config, progress)
     gathered = replace(gathered, dataset=thin(gathered.dataset, n))
     dataset = gathered.dataset
-    model = build_model(config, len(dataset.classes), max(1, choose_frozen(config)))
+    model = build_model(config.architecture, config, len(dataset.classes), max(1, choose_frozen(config)))
     load_pretrained(model, config.weights)
     bf16 = choose_bf16(model, config, progress)
     only_seen = dataset.split("test")

@@ -59,6 +59,14 @@ def trained_run(narrow_config, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
+def slim_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was slimmed from `trained_run`."""
+    from tests.slim_run import write_slim_run
+
+    return write_slim_run(trained_run, tmp_path_factory.mktemp("slim") / "slim")
+
+
+@pytest.fixture(scope="session")
 def exported(trained_run: Path) -> dict[str, Path]:
     """The published file of each precision."""
     from export.run import ExportOptions, export_run

@@ -15,7 +15,7 @@ from kneeedge.crossval import is_cross_validation
 from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.machine import Environment
 from kneeedge.records import from_json, to_json
-from kneeedge.spec import FOLDERS, DataReport, ModelSpec, Slimmed
+from kneeedge.spec import FOLDERS, Architecture, DataReport, ModelSpec, Slimmed
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.config import TrainConfig
 from kneeedge.training.model import KneeVGG
@@ -48,6 +48,13 @@ class RunRecord:
     "folder of the run that was slimmed"
     channels: tuple[tuple[int, ...], ...] | None = None
     "of the narrowed network; absent where `config` says them"
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the network that is trained; batch norm was folded into a narrowed one's convolutions."""
+        if self.channels is None:
+            return self.config.architecture
+        return Architecture(self.channels, False, self.config.head)
 
 
 @dataclass(frozen=True)

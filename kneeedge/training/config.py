@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from kneeedge.decision import DEFAULT_THRESHOLD, parse_rule
 from kneeedge.errors import ConfigError
-from kneeedge.spec import FITS, GROUPED, HEADS, PAPER, VGG19_CHANNELS
+from kneeedge.spec import FITS, GROUPED, HEADS, PAPER, VGG19_CHANNELS, Architecture
 
 AUTO = "auto"
 RECIPES = ("default", "paper")
@@ -132,6 +132,10 @@ class TrainConfig:
     def channels(self) -> tuple[tuple[int, ...], ...]:
         """VGG19's channel counts times `width`, in multiples of 8."""
         return tuple(tuple(max(8, round(count * self.width / 8) * 8) for count in block) for block in VGG19_CHANNELS)
+
+    @property
+    def architecture(self) -> Architecture:
+        return Architecture(self.channels, self.batch_norm, self.head)
 
 
 def paper_recipe(config: TrainConfig) -> TrainConfig:

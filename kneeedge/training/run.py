@@ -44,6 +44,8 @@ from kneeedge.training.model import KneeVGG, load_pretrained
 from kneeedge.training.prepare import gather, say_splits, split_data
 from kneeedge.training.score import score
 
+SLIM_STEPS = "steps"
+"folder in which `kneeedge slim` keeps each width that it tries"
 FASTER = 1.2
 "bf16 is taken on a CPU where it is measured to be at least this much faster"
 
@@ -97,6 +99,7 @@ def resume(folder: Path, progress: Progress) -> TrainResult:
     record = read_record(run)
     if run.spec.is_file():
         raise ConfigError(f"{folder} is finished", "train a new run with `kneeedge train DATA`")
+    check_trained_here(folder, record)
     dataset = read_split(run.split, Path(record.data_root), record.classes)
     check_unchanged(dataset.samples)
     result = finish_run(run, record, dataset, start_model(run, record), progress)
@@ -109,6 +112,14 @@ def check_new(folder: Path) -> None:
     """Raise OutputExistsError where `folder` holds anything."""
     if folder.exists() and any(folder.iterdir()):
         raise OutputExistsError(folder, f"give another --name, or go on with `kneeedge train --resume {folder}`")
+
+
+def check_trained_here(folder: Path, record: RunRecord) -> None:
+    """Raise ConfigError for a run of `kneeedge slim`, which learns from its original and not from the labels alone."""
+    if record.slimmed is not None:
+        begun = folder.resolve().parent.parent if folder.resolve().parent.name == SLIM_STEPS else folder
+        remedy = f"go on with `kneeedge slim --resume {begun}`"
+        raise ConfigError(f"{folder} is slimmed from {record.slimmed.original}, not trained", remedy)
 
 
 def plan_run(
@@ -124,7 +135,7 @@ def plan_run(
     check_rule(config.threshold, len(dataset.classes), labels == dataset.classes.index(positive))
     torch.manual_seed(config.seed)
     n_frozen = choose_frozen(config)
-    model = build_model(config, len(dataset.classes), n_frozen)
+    model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
     origin = load_pretrained(model, config.weights)
     bf16 = choose_bf16(model, config, progress)
     record = RunRecord(
@@ -144,7 +155,7 @@ def begin_run(run: Run, record: RunRecord, dataset: Dataset) -> None:
 
 def start_model(run: Run, record: RunRecord) -> KneeVGG:
     """The network of a begun run with the weights that its training begins with."""
-    model = build_model(record.config, len(record.classes), record.n_frozen_blocks)
+    model = build_model(record.architecture, record.config, len(record.classes), record.n_frozen_blocks)
     model.load_state_dict(read_weights(run.start, model))
     return model
 
@@ -172,9 +183,8 @@ def make_fabric(device: str, bf16: bool) -> Fabric:
     return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if bf16 else "32-true")
 
 
-def build_model(config: TrainConfig, n_classes: int, n_frozen: int) -> KneeVGG:
-    """The network that the config describes, channels-last."""
-    architecture = Architecture(config.channels, config.batch_norm, config.head)
+def build_model(architecture: Architecture, config: TrainConfig, n_classes: int, n_frozen: int) -> KneeVGG:
+    """The network to train, with the config's dropout, channels-last."""
     model = KneeVGG(architecture, n_classes, config.dropout, n_frozen)
     return model.to(memory_format=torch.channels_last)
 

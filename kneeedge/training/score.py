@@ -17,7 +17,7 @@ from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
 from kneeedge.reliability import probability_errors
 from kneeedge.scorecard import decision_line, figure_lines, probability_line
-from kneeedge.spec import DISCLAIMER, Architecture, ModelSpec, PixelPath, TrainingRecord, softmax
+from kneeedge.spec import DISCLAIMER, ModelSpec, PixelPath, TrainingRecord, softmax
 from kneeedge.training import figures
 from kneeedge.training.checkpoint import (
     Run,
@@ -103,12 +103,12 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
     training = TrainingRecord(
         recipe=config.recipe, weights=record.weights_origin, seed=config.seed, data_sha256=dataset.sha256(),
         n_images=dataset.counts(), versions=record.environment.versions, leaked=len(dataset.leaked()),
-        protocol=record.protocol, data_report=record.data_report,
+        protocol=record.protocol, data_report=record.data_report, slimmed=record.slimmed,
     )  # fmt: skip
     return ModelSpec(
         name=run.folder.resolve().name, classes=dataset.classes, positive=record.positive, training=training,
-        architecture=Architecture(config.channels, config.batch_norm, config.head),
-        pixel_path=PixelPath(config.size, config.fit), mean=IMAGENET_MEAN, std=IMAGENET_STD,
+        architecture=record.architecture, pixel_path=PixelPath(config.size, config.fit), mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
     )  # fmt: skip
 
 
