@@ -1,6 +1,5 @@
 """The folds of one recipe → mean, spread and pooled figures. Edge only: no torch."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +8,14 @@ from statistics import mean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.errors import CheckpointError, NotFoundError
+from kneeedge.answers import ANSWERS, read_answers
+from kneeedge.errors import NotFoundError
 from kneeedge.metrics import Evaluation, evaluate
 from kneeedge.reliability import probability_errors
 from kneeedge.scorecard import TITLES, figure_title, score_figures
 from kneeedge.spec import DISCLAIMER, ModelSpec, Score
 
 FOLDS = "folds.json"
-ANSWERS = "answers.csv"
 FIGURES = ("accuracy", "sensitivity", "specificity", "auroc")
 
 
@@ -76,20 +75,13 @@ def fold_name(k: int) -> str:
 
 def read_fold(folder: Path) -> FoldAnswers:
     """The test answers of the finished fold in `folder`; raises CheckpointError where they are damaged."""
-    path = folder / ANSWERS
     try:
         spec = ModelSpec.read(folder / "spec.json")
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-        labels = np.array([spec.classes.index(row["class"]) for row in rows], dtype=np.intp)
-        probabilities = np.array([[float(row[f"p_{name}"]) for name in spec.classes] for row in rows])
-        names, groups = tuple(row["path"] for row in rows), tuple(row["group"] for row in rows)
+        found = read_answers(folder / ANSWERS, spec.classes, "test", "train the folds again")
     except FileNotFoundError as error:
         remedy = f"finish it with `kneeedge train --resume {folder.parent}`"
         raise NotFoundError(f"{error.filename}: the fold is not finished", remedy) from error
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(path, f"its answers do not fit ({error})", "train the folds again") from error
-    return FoldAnswers(spec, names, labels, probabilities, groups)
+    return FoldAnswers(spec, found.names, found.labels, found.probabilities, found.groups)
 
 
 def summarise(run: str, folds: Sequence[FoldAnswers]) -> FoldsReport:

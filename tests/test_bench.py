@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from kneeedge import errors
+from kneeedge.answers import Answers
 from kneeedge.bench import crew as crew_module
 from kneeedge.bench import run as run_module
 from kneeedge.bench import subjects as subjects_module
-from kneeedge.bench.accuracy import Answers, describe, truth_of
+from kneeedge.bench.accuracy import describe, truth_of
 from kneeedge.bench.crew import Crew, last_words, read_reply
 from kneeedge.bench.memory import free_memory_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.bench.messages import Answer, Command, FileTurn, Reply, Turn, WorkRequest

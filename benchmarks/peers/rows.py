@@ -9,9 +9,9 @@ import numpy as np
 from benchmarks.peers.probe import Ceiling
 from benchmarks.peers.subjects import REFERENCE, Place, Subject, size_mb
 from benchmarks.peers.turn import Turn
-from kneeedge.bench.accuracy import Accuracy, Answers, Truth, describe
+from kneeedge.answers import ORIGINAL, Answers
+from kneeedge.bench.accuracy import Accuracy, Truth, describe
 from kneeedge.bench.percentiles import runs_needed
-from kneeedge.bench.result import ORIGINAL
 from kneeedge.bench.windows import STEADY
 from kneeedge.spec import ModelSpec
 

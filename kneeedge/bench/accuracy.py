@@ -7,32 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge.answers import Answers
 from kneeedge.dataset import Sample
 from kneeedge.gate import INCONCLUSIVE, TOLERANCE, judge
 from kneeedge.intervals import Interval
 from kneeedge.metrics import evaluate
 from kneeedge.paired import compare, images_to_settle
-from kneeedge.spec import ModelSpec, softmax
-
-
-@dataclass(frozen=True)
-class Answers:
-    """A model's answers to labelled images at one batch size."""
-
-    precision: str
-    spec: ModelSpec
-    logits: NDArray[np.float64]
-    "(N, K)"
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """(N, K)"""
-        return softmax(self.logits, self.spec.temperature)
-
-    @property
-    def predictions(self) -> NDArray[np.intp]:
-        """(N,), by the model's own threshold"""
-        return self.spec.decide(self.probabilities)
+from kneeedge.spec import ModelSpec
 
 
 @dataclass(frozen=True)

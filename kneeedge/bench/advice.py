@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from kneeedge.answers import ORIGINAL
 from kneeedge.bench.ceiling import ARITHMETIC
-from kneeedge.bench.result import ORIGINAL, BenchResult, Row, is_same, label, single_rows, times_as_fast
+from kneeedge.bench.result import BenchResult, Row, is_same, label, single_rows, times_as_fast
 from kneeedge.gate import FAIL
 from kneeedge.machine import Environment, has_vnni
 from kneeedge.session import CPU_PROVIDERS

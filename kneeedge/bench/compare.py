@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kneeedge.answers import ORIGINAL
 from kneeedge.bench.percentiles import TAIL
-from kneeedge.bench.result import ORIGINAL, BenchResult, Row
+from kneeedge.bench.result import BenchResult, Row
 from kneeedge.bench.windows import window_times
 from kneeedge.errors import ConfigError
 from kneeedge.intervals import Interval

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kneeedge.answers import ORIGINAL
 from kneeedge.bench.accuracy import Accuracy
 from kneeedge.bench.ceiling import Ceiling
 from kneeedge.bench.messages import ColdStart
@@ -18,7 +19,6 @@ from kneeedge.machine import Conditions, Environment
 from kneeedge.records import from_json
 
 FORMAT = 2
-ORIGINAL = "pytorch-fp32"
 PERCENTILES = (50, 90, 99)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from kneeedge import machine
-from kneeedge.bench.accuracy import Accuracy, Answers, describe
+from kneeedge.answers import ORIGINAL, Answers
+from kneeedge.bench.accuracy import Accuracy, describe
 from kneeedge.bench.cautions import machine_cautions, row_cautions
 from kneeedge.bench.ceiling import Ceiling, fastest, measure_ceilings
 from kneeedge.bench.crew import Crew
 from kneeedge.bench.memory import free_memory_mb
 from kneeedge.bench.messages import Answer, Command
-from kneeedge.bench.result import FORMAT, ORIGINAL, BenchResult, Row
+from kneeedge.bench.result import FORMAT, BenchResult, Row
 from kneeedge.bench.rows import make_rows
 from kneeedge.bench.scenarios import scenarios
 from kneeedge.bench.subjects import (

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kneeedge.answers import ORIGINAL
 from kneeedge.bench.accuracy import Truth, truth_of
 from kneeedge.bench.messages import WorkRequest
-from kneeedge.bench.result import ORIGINAL
 from kneeedge.dataset import Sample, file_sha256, read_split
 from kneeedge.errors import ConfigError, NotFoundError
 from kneeedge.evaluation import evaluation_samples, seen_hashes

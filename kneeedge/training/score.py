@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.crossval import ANSWERS
+from kneeedge.answers import ANSWERS
 from kneeedge.dataset import Dataset, Sample
 from kneeedge.decision import calibrate
 from kneeedge.metrics import Evaluation, classification_report, evaluate
