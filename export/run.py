@@ -20,6 +20,7 @@ from export.to_int8 import choose_target
 from export.to_onnx import to_onnx
 from export.verify import compare_refusals, pair
 from kneeedge import machine
+from kneeedge.answers import ORIGINAL, Answers, read_original
 from kneeedge.card import card, read_facts, write_card
 from kneeedge.dataset import Dataset, check_unchanged, file_sha256, read_split
 from kneeedge.errors import ConfigError, ModelFileError, NoAnswerError
@@ -94,6 +95,8 @@ class Exporter:
         self.dataset: Dataset = read_split(self.run.split, root, self.spec.classes)
         self.samples = self.dataset.split("val")
         check_unchanged(self.samples)
+        is_slimmed = self.spec.training.slimmed is not None
+        self.slimmed_from = read_original(self.run.original_answers, self.samples, self.spec) if is_slimmed else None
 
     def export(self) -> ExportReport:
         """Make, verify and publish each variant asked for; at the end raises NoAnswerError for one without answers."""
@@ -178,14 +181,22 @@ class Exporter:
         return Built(found.graph, record, found.report)
 
     def gate(self, precision: str, graph: onnx.ModelProto) -> VerifyReport:
-        """The gate's report on the val split of a graph, run from a file as a device runs it."""
+        """The gate's report on the val split of a graph, run from a file as a device runs it.
+
+        A slimmed network's answers are held against those of the network that it was slimmed from; which images it
+        refuses, against its own PyTorch model.
+        """
         part = self._part(precision)
         save(graph, part, self.spec, file_record(precision, graph), {})
         session = Session(part, self.options.provider)
         outputs = answer_samples(session, self.samples, 8, self.progress)
+        own_logits, distances = self.val_answers
+        variant = Answers(precision, self.spec, outputs.logits)
         provider, tolerance = session.provider, self.options.tolerance
-        logits, distances = self.val_answers
-        report = pair(self.samples, logits, outputs.logits, self.spec, precision, provider, tolerance)
+        if self.slimmed_from is None:
+            report = pair(self.samples, Answers(ORIGINAL, self.spec, own_logits), variant, provider, tolerance)
+        else:
+            report = pair(self.samples, self.slimmed_from, variant, provider, tolerance, own_logits)
         return dataclasses.replace(report, refusals=compare_refusals(self.spec.novelty, distances, outputs.distance))
 
     @cached_property
@@ -204,8 +215,8 @@ class Exporter:
 
     @cached_property
     def val_answers(self) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-        """The original's logits (N, K) on the val split, and its distances (N,)."""
-        pixel_path, what = self.spec.pixel_path, "original on val"
+        """The logits (N, K) of the run's own PyTorch model on the val split, and its distances (N,)."""
+        pixel_path, what = self.spec.pixel_path, "PyTorch on val"
         return original_answers(self.model, self.gaussian, self.samples, pixel_path, what, self.progress)
 
     def _earlier(self) -> tuple[ExportedFile, ...]:

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge.answers import Answers
 from kneeedge.dataset import Sample
-from kneeedge.gate import INCONCLUSIVE, TOLERANCE, CaseChange, RefusalChange, VerifyReport, judge
+from kneeedge.gate import INCONCLUSIVE, TOLERANCE, CaseChange, RefusalChange, VerifyReport, judge, judge_slimmed
 from kneeedge.intervals import Interval
 from kneeedge.metrics import evaluate
 from kneeedge.paired import (
@@ -13,24 +14,32 @@ from kneeedge.paired import (
     paired_auroc_change,
     paired_calibration_change,
 )
-from kneeedge.spec import ModelSpec, Novelty, softmax
+from kneeedge.spec import Novelty
 
 N_LISTED = 10
 
 
 def pair(
-    samples: tuple[Sample, ...], original: NDArray[np.floating], variant: NDArray[np.floating], spec: ModelSpec,
-    precision: str, provider: str, tolerance: float | None = None,
+    samples: tuple[Sample, ...], original: Answers, variant: Answers, provider: str, tolerance: float | None = None,
+    own_logits: NDArray[np.floating] | None = None,
 ) -> VerifyReport:  # fmt: skip
-    """Hold the variant's logits (N, K) against the original's (N, K) on the same samples."""
+    """Hold the variant's answers against the original's on the same samples, each by its own spec.
+
+    `own_logits` (N, K), of the network that the variant was converted from, are given where that is not the original.
+    """
+    precision, spec = variant.precision, variant.spec
     limit = TOLERANCE[precision] if tolerance is None else tolerance
     labels, groups = np.array([sample.label for sample in samples]), [sample.group for sample in samples]
-    before, after = softmax(original, spec.temperature), softmax(variant, spec.temperature)
-    decided = (spec.decide(before), spec.decide(after))
+    before, after = original.probabilities, variant.probabilities
+    decided = (original.predictions, variant.predictions)
     changes = compare_groups(labels, *decided, spec.positive_index)
-    delta = np.abs(variant - original)
-    verdict, reason = judge(changes["accuracy"], float(delta.max()), precision, limit)
-    area = auroc_change(labels, original, variant, spec)
+    delta = np.abs(variant.logits - original.logits)
+    own = None if own_logits is None else float(np.abs(variant.logits - own_logits).max())
+    if own is None:
+        verdict, reason = judge(changes["accuracy"], float(delta.max()), precision, limit)
+    else:
+        verdict, reason = judge_slimmed(changes["accuracy"], own, precision, limit)
+    area = auroc_change(labels, original, variant)
     ece_change, ece_interval = paired_calibration_change(labels, before, after)
 
     def case(i: int) -> CaseChange:
@@ -43,7 +52,7 @@ def pair(
     return VerifyReport(
         precision=precision, split=samples[0].split, provider=provider, n=len(samples),
         verdict=verdict, reason=reason, tolerance=limit,
-        original=evaluate(labels, before, spec, groups).score(),
+        original=evaluate(labels, before, original.spec, groups).score(),
         variant=evaluate(labels, after, spec, groups).score(),
         changes=changes, auroc_change=area[0] if area else None, auroc_interval=area[1] if area else None,
         ece_change=ece_change, ece_interval=ece_interval,
@@ -51,6 +60,7 @@ def pair(
         flips=tuple(case(int(i)) for i in np.flatnonzero(decided[0] != decided[1])),
         largest=tuple(case(int(i)) for i in np.argsort(-delta.max(axis=1), kind="stable")[:N_LISTED]),
         images_to_settle=images_to_settle(changes["accuracy"], limit) if verdict == INCONCLUSIVE else None,
+        against=None if own is None else original.spec.name, own_logit_change=own,
     )  # fmt: skip
 
 
@@ -68,16 +78,14 @@ def compare_refusals(
     )  # fmt: skip
 
 
-def auroc_change(
-    labels: NDArray[np.integer], original: NDArray[np.floating], variant: NDArray[np.floating], spec: ModelSpec
-) -> tuple[float, Interval] | None:
-    """The paired change of the positive class's AUROC from logits (N, K) each; None with one class only.
+def auroc_change(labels: NDArray[np.integer], original: Answers, variant: Answers) -> tuple[float, Interval] | None:
+    """The paired change of the positive class's AUROC; None with one class only.
 
     Two classes are ranked by the difference of their logits, since a probability near 1 rounds to 1 and ties.
     """
-    k = spec.positive_index
-    if len(spec.classes) == 2:
-        scores = [logits[:, k].astype(np.float64) - logits[:, 1 - k] for logits in (original, variant)]
+    k = variant.spec.positive_index
+    if len(variant.spec.classes) == 2:
+        scores = [logits[:, k].astype(np.float64) - logits[:, 1 - k] for logits in (original.logits, variant.logits)]
     else:
-        scores = [softmax(logits, spec.temperature)[:, k] for logits in (original, variant)]
+        scores = [answers.probabilities[:, k] for answers in (original, variant)]
     return paired_auroc_change(labels == k, scores[0], scores[1])

@@ -52,7 +52,10 @@ class RefusalChange:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """A variant beside the original on the same images."""
+    """A variant beside the original on the same images.
+
+    The original of a slimmed network is the one that it was slimmed from.
+    """
 
     precision: str
     split: str
@@ -83,7 +86,11 @@ class VerifyReport:
     images_to_settle: int | None
     "how many images would settle an inconclusive verdict, if the same share keeps flipping"
     refusals: RefusalChange | None = None
-    "absent where the model answers every image"
+    "beside this run's own PyTorch model; absent where the model answers every image"
+    against: str | None = None
+    "the original's name, where this run's network was slimmed from it; absent: this run's own PyTorch model"
+    own_logit_change: float | None = None
+    "largest logit change from this run's own PyTorch model, where the original is another network"
 
 
 @dataclass(frozen=True)
@@ -117,19 +124,38 @@ class ExportReport:
 
 
 def judge(change: PairedChange, max_logit_change: float, precision: str, tolerance: float) -> tuple[str, str]:
-    """Verdict and its reason.
+    """Verdict and its reason, where the original is the network that the variant was converted from.
 
     Pass: the logits are the original's up to rounding, or the accuracy lost is, with 95 % confidence, within the
     tolerance. Fail: the loss is beyond it with the same confidence, or the logits moved further than the
     precision can. Anything else needs more images.
     """
-    if max_logit_change > MAX_LOGIT_CHANGE.get(precision, np.inf):
-        return (
-            FAIL,
-            f"a logit moved by {max_logit_change:.3g}, and {precision} may move it by {MAX_LOGIT_CHANGE[precision]:g}",
-        )
+    if fault := conversion_fault(max_logit_change, precision):
+        return FAIL, fault
     if change.flips == 0 and max_logit_change <= EQUAL_LOGITS.get(precision, -np.inf):
         return PASS, f"the same answers; no logit moved by more than {max_logit_change:.2g}"
+    return judge_loss(change, tolerance)
+
+
+def judge_slimmed(change: PairedChange, own_logit_change: float, precision: str, tolerance: float) -> tuple[str, str]:
+    """Verdict and its reason, where the original is the network that the variant's own was slimmed from.
+
+    The loss against the original alone can pass; logits that moved too far from the variant's own network still fail.
+    """
+    fault = conversion_fault(own_logit_change, precision)
+    return (FAIL, fault) if fault else judge_loss(change, tolerance)
+
+
+def conversion_fault(max_logit_change: float, precision: str) -> str | None:
+    """What is wrong where a logit moved further from the converted network than the precision can; else None."""
+    most = MAX_LOGIT_CHANGE.get(precision, np.inf)
+    if max_logit_change <= most:
+        return None
+    return f"a logit moved by {max_logit_change:.3g}, and {precision} may move it by {most:g}"
+
+
+def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
+    """Verdict and its reason by the accuracy lost alone."""
     if change.worst_loss <= tolerance:
         return (
             PASS,

@@ -70,7 +70,7 @@ def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_answers_of_another_network_are_refused(tmp_path: Path) -> None:
-    """The probabilities are those of the file's logits at the temperature that the spec says, or the file is another's."""
+    """Its probabilities are not those of its logits at the temperature that the spec says of the original."""
     spec = slim_spec()
     slimmed = dataclasses.replace(spec.training.slimmed, temperature=1.0)
     other = dataclasses.replace(spec, training=dataclasses.replace(spec.training, slimmed=slimmed))

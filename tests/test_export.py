@@ -22,6 +22,7 @@ from export.to_fp16 import to_fp16  # noqa: E402
 from export.to_int8 import choose_target, to_int8  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
 from export.verify import pair  # noqa: E402
+from kneeedge.answers import ORIGINAL, Answers  # noqa: E402
 from kneeedge.dataset import Sample, scan  # noqa: E402
 from kneeedge.errors import ConfigError, DataError, NoAnswerError, NotFoundError  # noqa: E402
 from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, judge, read_report  # noqa: E402
@@ -221,7 +222,7 @@ def test_a_ranking_that_saturated_probabilities_hide_is_seen(original):
     margins = 800.0 + np.arange(40) * np.where(np.arange(40) % 2, 1, -1)
     before = np.column_stack([np.zeros(40), margins])
     after = np.column_stack([np.zeros(40), 1600 - margins])
-    report = pair(samples, before, after, spec, "int8", "cpu")
+    report = pair(samples, Answers(ORIGINAL, spec, before), Answers("int8", spec, after), "cpu")
     assert report.auroc_change == pytest.approx(-1.0)
 
 
@@ -369,7 +370,7 @@ def test_the_report_names_the_flipped_images(original):
     samples = tuple(Sample(Path(f"{i}.png"), f"{i}.png", "", "val", i % 2, "") for i in range(4))
     before = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]])
     after = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.5], [0.0, 2.0]])
-    report = pair(samples, before, after, spec, "int8", "cpu")
+    report = pair(samples, Answers(ORIGINAL, spec, before), Answers("int8", spec, after), "cpu")
     (flip,) = report.flips
     assert (flip.path, flip.original, flip.variant, flip.max_logit_change) == ("2.png", "Healthy", "Osteoporosis", 2.0)
     assert report.largest[0].path == "2.png"

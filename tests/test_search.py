@@ -17,6 +17,7 @@ from export.search import MOST_GATED, Material, Recipe, Trials, preference, sear
 from export.to_int8 import to_int8  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
 from export.verify import pair  # noqa: E402
+from kneeedge.answers import ORIGINAL, Answers  # noqa: E402
 from kneeedge.dataset import scan  # noqa: E402
 from kneeedge.gate import FAIL, INCONCLUSIVE, PASS  # noqa: E402
 from kneeedge.preprocess import load_input  # noqa: E402
@@ -44,7 +45,7 @@ def report(trained_run, phantoms):
     logits = np.array([[1.0, 0.0], [0.0, 1.0]])[[sample.label for sample in samples]]
     flipped = logits.copy()
     flipped[0] = flipped[0, ::-1]
-    return pair(samples, logits, flipped, spec, "int8", "cpu", 0.5)
+    return pair(samples, Answers(ORIGINAL, spec, logits), Answers("int8", spec, flipped), "cpu", 0.5)
 
 
 def gate_of(report, *verdicts: str):
