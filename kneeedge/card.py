@@ -16,10 +16,12 @@ from kneeedge.metrics import FIGURES, Evaluation
 from kneeedge.records import from_json
 from kneeedge.scorecard import OF_CLASS, TITLES, figure_title, with_interval
 from kneeedge.session import Session
-from kneeedge.spec import CARD_KEY, DISCLAIMER, ModelSpec
+from kneeedge.spec import CARD_KEY, DISCLAIMER, ModelSpec, Score, Slimmed
+from kneeedge.summaries import SHOWN, width_text
 
 CARD = "MODEL_CARD.md"
 BENCH = "bench.json"
+SCORES = ("accuracy", "auroc", "sensitivity", "specificity")
 FEW = 100
 "held-out images of a class, under which an interval is wide enough to say so"
 
@@ -84,8 +86,10 @@ def card_in(session: Session) -> str:
 
 def card(facts: CardFacts) -> str:
     """The card as Markdown."""
+    slimmed = facts.spec.training.slimmed
     sections = (
         ("Intended use", use_lines(facts)),
+        *([("A slimmed model", slimmed_lines(facts.spec, slimmed))] if slimmed else []),
         ("Data", data_lines(facts)),
         ("How well it answers", metric_lines(facts)),
         ("Threshold, probabilities and abstaining", decision_lines(facts.spec)),
@@ -116,6 +120,34 @@ def use_lines(facts: CardFacts) -> list[str]:
             "methods. It has not been tested on data of another hospital than that of its own split."
         ),
     ]
+
+
+def slimmed_lines(spec: ModelSpec, slimmed: Slimmed) -> list[str]:
+    """Which network it was slimmed from, the widths of both, and what both score."""
+    widths = [["original", width_text(slimmed.channels)], ["this model", width_text(spec.architecture.channels)]]
+    rows = []
+    for split, score in slimmed.scores.items():
+        own = spec.training.scores.get(split)
+        for name in SCORES:
+            figures = [_score_cell(one, name) for one in (score, own)]
+            rows.append([f"{split}, {score.n:,} images", TITLES.get(name, name), *figures])
+    return [
+        (
+            f"This is a slimmed model: a narrower network, made from `{slimmed.original}` (weights of sha256 "
+            f"`{slimmed.sha256[:SHOWN]}`) by leaving out channels and training on the original's answers. Its "
+            "temperature, threshold and limit to abstain are its own; its files are held against that original."
+        ),
+        "", *table(["network", "output channels of each 3×3 convolution"], widths),
+        "", *table(["split", "figure", "original [95 %]", "this model [95 %]"], rows),
+    ]  # fmt: skip
+
+
+def _score_cell(score: Score | None, name: str) -> str:
+    value = getattr(score, name, None)
+    if score is None or value is None:
+        return "none"
+    interval = score.intervals.get(name)
+    return with_interval(value, interval) if interval else f"{value:.4f}"
 
 
 def data_lines(facts: CardFacts) -> list[str]:
@@ -236,12 +268,13 @@ def variant_lines(variants: Sequence[VerifyReport]) -> list[str]:
             ]
         )
     heads = ["file", "verdict", "flips", "accuracy change [95 %]", "McNemar p", "largest logit change"]
-    split, tolerance = variants[0].split, variants[0].tolerance
-    return [
-        *table(heads, rows),
-        "",
-        f"Against the original on the {split} images; tolerance {tolerance:.2%} of accuracy.",
-    ]
+    first = variants[0]
+    name = f", `{first.against}`," if first.against else ""
+    line = f"Against the original{name} on the {first.split} images; tolerance {first.tolerance:.2%} of accuracy."
+    moved = [f"{r.precision} {r.own_logit_change:.3g}" for r in variants if r.own_logit_change is not None]
+    if moved:
+        line += f" Largest logit change from this model's own PyTorch network: {', '.join(moved)}."
+    return [*table(heads, rows), "", line]
 
 
 def speed_lines(speed: BenchResult | None) -> list[str]:
@@ -290,7 +323,7 @@ def made_lines(facts: CardFacts) -> list[str]:
     """Weights, recipe and versions: every choice of the run."""
     training = facts.spec.training
     versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
-    widths = " | ".join(" ".join(map(str, block)) for block in facts.spec.architecture.channels)
+    widths = width_text(facts.spec.architecture.channels)
     kept = [[f"`{name}`", value] for name, value in facts.choices.items() if name != "data"]
     return [
         f"VGG {widths}, {facts.spec.architecture.head} head; weights: {training.weights}; recipe: {training.recipe}.",

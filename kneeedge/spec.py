@@ -124,7 +124,7 @@ class TrainingRecord:
     "images in each split"
     versions: dict[str, str]
     scores: dict[str, Score] = field(default_factory=dict)
-    "the original's score on each held-out split, fp32"
+    "of the run's PyTorch model on each held-out split, fp32"
     leaked: int = 0
     "images of val or test of which a copy, or the patient, also stands in another split"
     protocol: str = FOLDERS

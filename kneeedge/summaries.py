@@ -1,11 +1,12 @@
 """What each command prints, as plain text: the verdict first, then the figures with their intervals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.metrics import Evaluation, classification_report
 from kneeedge.scorecard import decision_line, figure_lines, probability_line, score_figures
-from kneeedge.spec import DISCLAIMER, Calibration, HalfRange, ModelSpec
+from kneeedge.spec import DISCLAIMER, Calibration, HalfRange, ModelSpec, Score, Slimmed
 
 if TYPE_CHECKING:  # what a command prints must not bring in what other commands run
     from kneeedge.evaluation import EvaluationReport
@@ -43,12 +44,14 @@ def gate_text(report: "ExportReport") -> str:
 def variant_lines(report: "VerifyReport") -> list[str]:
     """One variant beside the original."""
     change = report.changes["accuracy"]
+    beside = f", against {report.against}, which it was slimmed from" if report.against else ""
     lines = [
         f"  {report.reason}",
         (
-            f"  {report.n} {report.split} images on {report.provider}: accuracy {report.original.accuracy:.4f} → "
-            f"{report.variant.accuracy:.4f}, change {change.delta:+.4f} [{change.interval.low:+.4f}, "
-            f"{change.interval.high:+.4f}], McNemar p {change.mcnemar_p:.3f}"
+            f"  {report.n} {report.split} images on {report.provider}{beside}: "
+            f"accuracy {report.original.accuracy:.4f} → {report.variant.accuracy:.4f}, "
+            f"change {change.delta:+.4f} [{change.interval.low:+.4f}, {change.interval.high:+.4f}], "
+            f"McNemar p {change.mcnemar_p:.3f}"
         ),
     ]
     for name in ("sensitivity", "specificity"):
@@ -63,6 +66,8 @@ def variant_lines(report: "VerifyReport") -> list[str]:
     ece = report.ece_interval
     lines.append(f"  ECE change {report.ece_change:+.5f} [{ece.low:+.5f}, {ece.high:+.5f}]")
     lines.append(f"  logit change: mean {report.mean_abs_logit_change:.4g}, largest {report.max_abs_logit_change:.4g}")
+    if report.own_logit_change is not None:
+        lines.append(f"  largest logit change from its own PyTorch network: {report.own_logit_change:.4g}")
     if report.refusals:
         refused = report.refusals
         lines.append(
@@ -210,7 +215,7 @@ def golden_text(report: "GoldenReport") -> str:
 def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
     """What `kneeedge info` prints."""
     pixels, arch, training, file = spec.pixel_path, spec.architecture, spec.training, spec.file
-    widths = " | ".join(" ".join(map(str, block)) for block in arch.channels)
+    widths = width_text(arch.channels)
     rows = [
         ("model", f"{spec.name}, {model.n_bytes / 1e6:.1f} MB, {file.precision if file else 'checkpoint'}"),
         ("sha256", model.sha256),
@@ -221,18 +226,38 @@ def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
         *_novelty_rows(spec),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}"),
         ("network", f"VGG {widths}, {arch.head} head{', batch norm folded' if arch.batch_norm else ''}"),
+        *_slimmed_rows(training.slimmed),
         ("trained on", ", ".join(f"{count:,} {split}" for split, count in training.n_images.items())),
         ("data hash", training.data_sha256),
         ("recipe", f"{training.recipe}, weights {training.weights}, seed {training.seed}"),
     ]
-    for split, score in training.scores.items():
-        rows.append((f"original, {split}", f"{score_figures(score, ('accuracy', 'auroc'))} ({score.n} images)"))
+    rows += _score_rows("slimmed" if training.slimmed else "original", training.scores)
     rows.append(("splits", training.protocol))
     if training.caveat:
         rows.append(("LEAKY", training.caveat.removeprefix("LEAKY: ")))
     rows += _file_rows(spec)
     rows.append(("providers here", ", ".join(providers)))
     return "\n".join([*(f"{name:>16}  {value}" for name, value in rows), "", DISCLAIMER])
+
+
+def width_text(channels: Sequence[Sequence[int]]) -> str:
+    """The output channels of each convolution, a bar between blocks."""
+    return " | ".join(" ".join(map(str, block)) for block in channels)
+
+
+def _slimmed_rows(found: Slimmed | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    origin = f"{found.original} ({found.sha256[:SHOWN]}), VGG {width_text(found.channels)}"
+    return [("slimmed from", origin), *_score_rows("original", found.scores)]
+
+
+def _score_rows(whose: str, scores: dict[str, Score]) -> list[tuple[str, str]]:
+    """What the PyTorch model, or the one it was slimmed from, scored on each held-out split."""
+    figures = ("accuracy", "auroc")
+    return [
+        (f"{whose}, {split}", f"{score_figures(score, figures)} ({score.n} images)") for split, score in scores.items()
+    ]
 
 
 def _answer_rule(spec: ModelSpec) -> str:
@@ -260,12 +285,13 @@ def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:
         kept = f", {' and '.join(part.float_layers)} in float" if part.float_layers else ""
         rows.append(("int8", f"{file.int8_target}, {part.method} over {part.n_images} training images{kept}"))
     if file.verification:
-        part2 = file.verification
+        part2, slimmed = file.verification, spec.training.slimmed
+        beside = f" against {slimmed.original}" if slimmed else ""
         rows.append(
             (
                 "verification",
                 (
-                    f"{part2.verdict}: {part2.flips} flips in {part2.n} {part2.split} images, accuracy "
+                    f"{part2.verdict}{beside}: {part2.flips} flips in {part2.n} {part2.split} images, accuracy "
                     f"{part2.original.accuracy:.4f} → {part2.variant.accuracy:.4f}"
                 ),
             )

@@ -88,6 +88,11 @@ def test_the_card_is_written_in_the_run_folder(trained_run: Path, tmp_path: Path
     assert write_card(run).read_text(encoding="utf-8").startswith("# Model card: ")
 
 
+def test_only_a_slimmed_run_has_a_section_that_names_its_original(slim_run: Path, trained_run: Path) -> None:
+    assert "## A slimmed model\n\nThis is a slimmed model: " in (slim_run / CARD).read_text(encoding="utf-8")
+    assert "slimmed" not in card(read_facts(trained_run))
+
+
 def test_a_bar_in_a_cell_does_not_break_a_table() -> None:
     assert table(["a"], [["x|y\nz"]]) == ["| a |", "| --- |", "| x\\|y z |"]
 
