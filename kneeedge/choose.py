@@ -1,11 +1,13 @@
-"""Which model runs when nobody names one: the best verified one of the last run."""
+"""Which model runs when nobody names one, and which original a run's files are measured beside."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kneeedge.errors import NotFoundError
+from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.gate import FAIL, PASS, read_report
+from kneeedge.spec import ModelSpec
 
 RUNS = Path("runs")
 LATEST = "latest"
@@ -57,7 +59,7 @@ def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice
 
 
 def bench_subjects(models: tuple[Path, ...], run: Path | None, runs: Path = RUNS) -> tuple[tuple[str, ...], str | None]:
-    """The files to measure, and the run whose original they are measured beside.
+    """The files to measure, and the run beside whose original they are measured: see `original_of`.
 
     Without a file, those of the run (the last one where none is named); without a run, the one in whose `models/`
     the first file stands, if it does.
@@ -69,3 +71,27 @@ def bench_subjects(models: tuple[Path, ...], run: Path | None, runs: Path = RUNS
     if run is None and (home / "model.safetensors").is_file():
         run = home
     return tuple(map(str, models)), str(run) if run else None
+
+
+def original_of(run: Path) -> tuple[Path, str]:
+    """The run whose PyTorch model is the original of the finished `run`, and what is to be said of it, if anything.
+
+    Of a slim run that is the run it was slimmed from, as long as that still holds the same weights; else the slim run
+    itself, and a notice says why. Raises CheckpointError where `config.json` does not name the original.
+    """
+    slimmed = ModelSpec.read(run / "spec.json").training.slimmed
+    if slimmed is None:
+        return run, ""
+    from kneeedge.dataset import file_sha256  # reads images otherwise, which no command needs on its way past here
+
+    try:
+        folder = Path(json.loads((run / "config.json").read_text(encoding="utf-8"))["original"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"it does not name the run that was slimmed ({error})"
+        raise CheckpointError(run / "config.json", problem, "slim the original again with `kneeedge slim`") from error
+    instead = f"the PyTorch row is the slimmed network's own, not that of its original, {slimmed.original}"
+    if not all((folder / name).is_file() for name in ("spec.json", "model.safetensors")):
+        return run, f"{instead}: no finished run is at {folder} any more"
+    if file_sha256(folder / "model.safetensors") != slimmed.sha256:
+        return run, f"{instead}: the run at {folder} holds other weights now"
+    return folder, ""

@@ -5,6 +5,7 @@ import inspect
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ from kneeedge.preprocess import load_input
 from kneeedge.progress import Progress
 from kneeedge.records import from_json, to_json
 from kneeedge.session import Session
+from kneeedge.spec import Slimmed
 from tests.fake_gpu import FakeRuntime, fake_gpu
 from tests.tiny_onnx import tiny_spec, write_tiny_model
 
@@ -452,6 +454,18 @@ def test_another_network_is_compared_but_given_no_verdict() -> None:
     assert describe(Answers("int8", spec, -logits), truth, 0, reference).verdict == "fail"
 
 
+def test_the_loss_alone_gives_a_slimmed_network_its_verdict_against_its_original() -> None:
+    truth = truth_of(samples_of((0, 1) * 200), "test")
+    logits = np.array([[1.0, 0.0], [0.0, 1.0]] * 200)
+    spec = tiny_spec()
+    slimmed = Slimmed("wide", "a" * 64, ((8,),) * 5, 1.0, 0.5)
+    slim = dataclasses.replace(spec, training=dataclasses.replace(spec.training, slimmed=slimmed))
+    original, stranger = (Answers("pytorch-fp32", spec, logits, letter * 64) for letter in "ab")
+    assert describe(Answers("fp32", slim, 3 * logits), truth, 0, original).verdict == "pass"
+    assert describe(Answers("fp32", slim, -logits), truth, 0, original).verdict == "fail"
+    assert describe(Answers("fp32", slim, 3 * logits), truth, 0, stranger).verdict is None
+
+
 def test_the_reference_is_the_original_else_the_first_fp32_file(models: tuple[str, ...]) -> None:
     fp32, int8 = (open_file(model, "cpu") for model in models)
     original = dataclasses.replace(fp32, precision="pytorch-fp32")
@@ -522,3 +536,29 @@ def test_the_parent_never_imports_torch(trained_run: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.torch
+def test_a_slim_run_is_measured_beside_its_original_and_its_card_says_so(
+    slim_run: Path, trained_run: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    from kneeedge.card import add_speed
+
+    run = Path(shutil.copytree(slim_run, tmp_path / "slim"))
+    found = bench(small((), run=str(run), data=str(phantoms), batch_sizes=(1,), n_rounds=1, ceiling=False), QUIET)
+    row = found.results[0]
+    assert (row.model, row.precision) == (str(trained_run), "pytorch-fp32")
+    assert row.accuracy.accuracy == json.loads((trained_run / "metrics.json").read_text())["test"]["accuracy"]
+    assert "| narrow | pytorch-fp32 |" in add_speed(run, bench_json(found)).read_text(encoding="utf-8")
+
+
+@pytest.mark.torch
+def test_a_slim_run_whose_original_is_gone_is_measured_beside_itself_with_a_warning(
+    slim_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(slim_run, tmp_path / "slim"))
+    record = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(record | {"original": str(tmp_path / "gone")}))
+    found = bench(small((), run=str(run), batch_sizes=(1,), n_rounds=1, ceiling=False), QUIET)
+    assert found.results[0].model == str(run)
+    assert any("the PyTorch row is the slimmed network's own" in text for text in found.warnings)

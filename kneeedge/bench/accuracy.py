@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kneeedge.answers import Answers
 from kneeedge.dataset import Sample
-from kneeedge.gate import INCONCLUSIVE, TOLERANCE, judge
+from kneeedge.gate import INCONCLUSIVE, TOLERANCE, judge, judge_loss
 from kneeedge.intervals import Interval
 from kneeedge.metrics import evaluate
 from kneeedge.paired import compare, images_to_settle
@@ -57,7 +57,7 @@ class Accuracy:
     delta_interval: Interval | None = None
     "95 %, paired"
     verdict: str | None = None
-    "of the export gate on these images: pass, fail or inconclusive; absent where the reference is another network"
+    "of the export gate on these images; absent where the reference is another network that it was not slimmed from"
     reason: str | None = None
     images_to_settle: int | None = None
     "how many images would settle an inconclusive verdict, if the same share keeps flipping"
@@ -90,10 +90,15 @@ def describe(answers: Answers, truth: Truth, n_seen: int | None, reference: Answ
         delta_interval=change.interval,
     )  # fmt: skip
     tolerance = TOLERANCE.get(answers.precision)
-    if tolerance is None or not same_network(answers.spec, reference.spec):
+    if tolerance is None:
         return paired
-    moved = float(np.abs(answers.logits - reference.logits).max())
-    verdict, reason = judge(change, moved, answers.precision, tolerance)
+    if is_slimmed_from(answers.spec, reference):
+        verdict, reason = judge_loss(change, tolerance)
+    elif same_network(answers.spec, reference.spec):
+        moved = float(np.abs(answers.logits - reference.logits).max())
+        verdict, reason = judge(change, moved, answers.precision, tolerance)
+    else:
+        return paired
     more = images_to_settle(change, tolerance) if verdict == INCONCLUSIVE else None
     return dataclasses.replace(paired, verdict=verdict, reason=reason, images_to_settle=more)
 
@@ -101,3 +106,9 @@ def describe(answers: Answers, truth: Truth, n_seen: int | None, reference: Answ
 def same_network(spec: ModelSpec, other: ModelSpec) -> bool:
     """Whether two files hold the same trained weights, so that their logits are to be alike."""
     return (spec.training, spec.architecture) == (other.training, other.architecture)
+
+
+def is_slimmed_from(spec: ModelSpec, original: Answers) -> bool:
+    """Whether the model was slimmed from the network of these very weights."""
+    slimmed = spec.training.slimmed
+    return slimmed is not None and slimmed.sha256 == original.sha256

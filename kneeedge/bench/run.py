@@ -52,7 +52,7 @@ class BenchRequest:
     models: tuple[str, ...] = ()
     "paths of .onnx files"
     run: str | None = None
-    "a run folder, whose PyTorch original is the first row where PyTorch is installed"
+    "a run folder, whose PyTorch original is the first row where PyTorch is installed; a slim run's is another run's"
     provider: str = "auto"
     "one, or several separated by commas: each file is then measured on each"
     threads: int | None = None
@@ -173,7 +173,7 @@ def answer_all(
         for size in sizes:
             progress(f"bench: answers of {subject.path} to {len(material.samples)} images, batch {size}")
             logits = np.array(crew.ask(i, Command(answer=Answer(size)))[0].logits, dtype=np.float64)
-            of_one[size] = Answers(subject.precision, subject.spec, logits)
+            of_one[size] = Answers(subject.precision, subject.spec, logits, subject.sha256)
         found.append(of_one)
     return found
 
@@ -200,8 +200,8 @@ def reference_index(subjects: Sequence[Subject]) -> int | None:
 
 
 def missing_rows(request: BenchRequest, subjects: Sequence[Subject], found: Sequence[Found]) -> list[str]:
-    """What was asked for and is not among the rows, and whether the rows compare at all."""
-    said = []
+    """What was asked for and is not among the rows as expected, and whether the rows compare at all."""
+    said = [subject.notice for subject in subjects if subject.notice]
     if request.run is not None and not any(subject.is_original for subject in subjects):
         said.append(f"PyTorch is not installed, so the original has no row; {INSTALL}")
     if len({one.provider for one in found}) > 1:

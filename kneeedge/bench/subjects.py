@@ -11,6 +11,7 @@ from PIL import Image
 from kneeedge.answers import ORIGINAL
 from kneeedge.bench.accuracy import Truth, truth_of
 from kneeedge.bench.messages import WorkRequest
+from kneeedge.choose import original_of
 from kneeedge.dataset import Sample, file_sha256, read_split
 from kneeedge.errors import ConfigError, NotFoundError
 from kneeedge.evaluation import evaluation_samples, seen_hashes
@@ -38,6 +39,8 @@ class Subject:
     "short hashes of the images it was trained or chosen on"
     sha256: str
     "of the file; for the original, of its weights"
+    notice: str = ""
+    "why it is not the original that one would expect"
 
     @property
     def is_original(self) -> bool:
@@ -70,18 +73,18 @@ def open_file(path: str, provider: str, public_key: Path | None = None) -> Subje
 
 
 def open_original(run: str | None, provider: str) -> list[Subject]:
-    """The run's PyTorch model; empty where no run is named or PyTorch is not installed."""
+    """The run's PyTorch model, a slim run's original; empty where no run is named or PyTorch is not installed."""
     if run is None or not torch_is_here():
         return []
-    folder = Path(run)
-    spec_path, weights, split = (folder / name for name in ("spec.json", "model.safetensors", "split.csv"))
-    if not spec_path.is_file() or not weights.is_file():
-        raise NotFoundError(f"{folder}: no finished training run here", "name a run folder, or leave out --run")
-    spec, seen = ModelSpec.read(spec_path), None
+    if not all((Path(run) / name).is_file() for name in ("spec.json", "model.safetensors")):
+        raise NotFoundError(f"{run}: no finished training run here", "name a run folder, or leave out --run")
+    folder, notice = original_of(Path(run))
+    weights, split = folder / "model.safetensors", folder / "split.csv"
+    spec, seen = ModelSpec.read(folder / "spec.json"), None
     if split.is_file():
         samples = read_split(split, folder, spec.classes).samples
         seen = frozenset(sample.short_hash for sample in samples if sample.split != "test")
-    return [Subject(run, spec, ORIGINAL, provider, _size_mb(weights), seen, file_sha256(weights))]
+    return [Subject(str(folder), spec, ORIGINAL, provider, _size_mb(weights), seen, file_sha256(weights), notice)]
 
 
 def torch_is_here() -> bool:
