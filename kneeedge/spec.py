@@ -235,7 +235,10 @@ class HalfRange:
 
 @dataclass(frozen=True)
 class Verification:
-    """How the exported file answered beside the original on one split."""
+    """How the exported file answered beside the original on one split.
+
+    The original of a slimmed network is the one that it was slimmed from.
+    """
 
     verdict: str
     "pass, fail or inconclusive"

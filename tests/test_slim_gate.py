@@ -17,7 +17,7 @@ from onnx import numpy_helper  # noqa: E402
 from export import run as export_module  # noqa: E402
 from export.run import ExportOptions, export_run  # noqa: E402
 from export.verify import pair  # noqa: E402
-from kneeedge.answers import Answers, read_original  # noqa: E402
+from kneeedge.answers import ORIGINAL, Answers, read_original  # noqa: E402
 from kneeedge.dataset import Sample, read_split  # noqa: E402
 from kneeedge.errors import CheckpointError  # noqa: E402
 from kneeedge.gate import FAIL, INCONCLUSIVE, MAX_LOGIT_CHANGE, PASS, read_report, write_report  # noqa: E402
@@ -27,6 +27,7 @@ from kneeedge.progress import Progress  # noqa: E402
 from kneeedge.records import from_json, to_json  # noqa: E402
 from kneeedge.session import Session  # noqa: E402
 from kneeedge.training.checkpoint import Run, load_original, open_run, predict_logits, read_record  # noqa: E402
+from tests.tiny_onnx import tiny_spec  # noqa: E402
 
 QUIET = Progress(quiet=True)
 
@@ -95,6 +96,15 @@ def test_each_side_is_decided_by_its_own_temperature_and_threshold(slim_run, val
     report = pair(val, original, Answers("int8", doubled, 2 * original.logits), "cpu", 0.5, 2 * original.logits)
     assert (report.flips, report.ece_change) == ((), 0.0)
     assert report.original == report.variant
+
+
+def test_with_three_classes_each_side_is_ranked_at_its_own_temperature():
+    rng, spec = np.random.default_rng(0), tiny_spec(classes=("a", "b", "c"))
+    samples = tuple(Sample(Path(f"{i}.png"), f"{i}.png", "", "val", i % 3, "") for i in range(60))
+    logits = rng.normal(0, 2, (60, 3))
+    doubled = Answers("int8", dataclasses.replace(spec, temperature=2.0), 2 * logits)
+    report = pair(samples, Answers(ORIGINAL, spec, logits), doubled, "cpu", 0.5, 2 * logits)
+    assert (report.auroc_change, report.flips) == (0.0, ())
 
 
 def test_equal_logits_do_not_pass_a_slimmed_network_by_themselves(slim_run, val):
