@@ -226,11 +226,11 @@ def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
         *_novelty_rows(spec),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}"),
         ("network", f"VGG {widths}, {arch.head} head{', batch norm folded' if arch.batch_norm else ''}"),
-        *_slimmed_rows(training.slimmed),
         ("trained on", ", ".join(f"{count:,} {split}" for split, count in training.n_images.items())),
         ("data hash", training.data_sha256),
         ("recipe", f"{training.recipe}, weights {training.weights}, seed {training.seed}"),
     ]
+    rows += _slimmed_rows(training.slimmed)
     rows += _score_rows("slimmed" if training.slimmed else "original", training.scores)
     rows.append(("splits", training.protocol))
     if training.caveat:
