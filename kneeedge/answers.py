@@ -75,8 +75,9 @@ def read_answers(path: Path, classes: tuple[str, ...], split: str, remedy: str) 
 def read_original(path: Path, samples: Sequence[Sample], spec: ModelSpec) -> Answers:
     """What the original of a slimmed network said of the samples of one split, in their order.
 
-    `spec` is the slimmed network's, `path` the original's `answers.csv`. Raises CheckpointError where that is missing,
-    lacks an image, or is not of that original and these labels.
+    `spec` is the slimmed network's, and with the original's name, temperature and threshold put in that of the answers;
+    `path` is the original's `answers.csv`. Raises CheckpointError where that is missing, lacks an image, or is not of
+    that original and these labels.
     """
     slimmed = spec.training.slimmed
     if slimmed is None:
