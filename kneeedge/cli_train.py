@@ -13,7 +13,7 @@ from kneeedge.console import INTERRUPTED, Json, Quiet, require_train, show
 from kneeedge.errors import ConfigError
 from kneeedge.progress import Progress
 from kneeedge.spec import PAPER as PAPER_SPLIT
-from kneeedge.training.config import TrainConfig, paper_recipe
+from kneeedge.training.config import RECIPES, TrainConfig, paper_recipe
 
 DEFAULTS = TrainConfig(data="")
 PAPER = paper_recipe(DEFAULTS)
@@ -129,5 +129,7 @@ def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:
         raise ConfigError(f"--split paper has sizes of its own, not --{shares[0].replace('_', '-')}", "leave it out")
     if given.get("folds") and "test_fraction" in given:
         raise ConfigError("--folds K tests each image once, whatever --test-fraction says", "leave it out")
+    if recipe not in RECIPES:
+        raise ConfigError(f"--recipe {recipe} is unknown", f"choose one of {', '.join(RECIPES)}")
     base = TrainConfig(data=data, recipe=recipe)
     return dataclasses.replace(paper_recipe(base) if recipe == "paper" else base, **given)

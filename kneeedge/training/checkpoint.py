@@ -89,6 +89,10 @@ class Run:
         return self.folder / "split.csv"
 
     @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
     def cache(self) -> Path:
         return self.folder / "cache"
 

@@ -8,6 +8,8 @@ from kneeedge.spec import FITS, GROUPED, HEADS, PAPER, VGG19_CHANNELS, Architect
 
 AUTO = "auto"
 RECIPES = ("default", "paper")
+SLIM = "slim"
+"recipe of what `kneeedge slim` trains; see `training.slim.config`"
 SPLITS = (AUTO, GROUPED, PAPER)
 N_BLOCKS = len(VGG19_CHANNELS)
 
@@ -19,7 +21,7 @@ class TrainConfig:
     data: str
     "the data folder: {train,val,test}/<Class>/… or <Class>/…"
     recipe: str = "default"
-    "default or paper; sets the fields below where no option does"
+    "default or paper (sets the fields below where no option does), or slim"
     seed: int = 0
 
     positive: str | None = None
@@ -91,7 +93,7 @@ class TrainConfig:
     "image reading processes; 0: the training process reads"
 
     def __post_init__(self) -> None:
-        _one_of("recipe", self.recipe, RECIPES)
+        _one_of("recipe", self.recipe, (*RECIPES, SLIM))
         _one_of("fit", self.fit, FITS)
         _one_of("head", self.head, HEADS)
         _one_of("optimizer", self.optimizer, ("adamw", "adam"))

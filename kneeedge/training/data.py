@@ -35,8 +35,11 @@ class Batches(Protocol):
     def n_steps(self) -> int:
         """Batches an epoch."""
 
-    def train(self, epoch: int) -> Iterator[Batch]:
-        """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG.forward` and labels (B,) int64."""
+    def train(self, epoch: int) -> Iterator[tuple[Tensor, Any]]:
+        """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG` and what the objective needs.
+
+        That is labels (B,) int64 but for an objective that says otherwise.
+        """
 
     def val(self) -> Iterator[Batch]:
         """The validation images once, in order."""

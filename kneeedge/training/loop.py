@@ -58,14 +58,28 @@ class State:
         return self.history[self.best_epoch - 1] if self.best_epoch else None
 
 
+class Objective:
+    """What training strives for: here the labels, and the epoch that ranks the validation images best."""
+
+    def loss(self, model: Any, x: Tensor, y: Any, config: TrainConfig) -> tuple[Tensor, int]:
+        """The loss of a batch as `Batches.train` gives it, and how many of its images are answered rightly."""
+        logits = model(x).float()
+        return F.cross_entropy(logits, y, label_smoothing=config.label_smoothing), n_right(logits, y)
+
+    def is_better(self, row: Epoch, best: Epoch | None) -> bool:
+        """Whether the epoch's weights are kept in place of the best's so far."""
+        return is_better(row, best)
+
+
+def n_right(logits: Tensor, labels: Tensor) -> int:
+    """How many of logits (N, K) are largest at the label (N,)."""
+    return int((logits.detach().argmax(1) == labels).sum())
+
+
 def fit(
-    model: KneeVGG,
-    batches: Batches,
-    config: TrainConfig,
-    run: Run,
-    fabric: Fabric,
-    progress: Progress,
-) -> State:
+    model: KneeVGG, batches: Batches, config: TrainConfig, run: Run, fabric: Fabric, progress: Progress,
+    objective: Objective | None = None,
+) -> State:  # fmt: skip
     """Train until `config.epochs` or until validation stops getting better; `run.model` holds the best epoch.
 
     Goes on from `run.last` where that is there. Everything random in an
@@ -77,7 +91,9 @@ def fit(
     state = from_json(State, load_last(model, optimizer, average, run.last)) if run.last.is_file() else State()
     # Fabric moves the model in place, so `model` stays the plain module with the same weights.
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
-    trainer = Trainer(wrapped, wrapped_optimizer, average, batches, config, fabric, progress)
+    wrapped.mark_forward_method("class_map")
+    goal = objective or Objective()
+    trainer = Trainer(wrapped, wrapped_optimizer, average, batches, config, fabric, progress, goal)
     for epoch in range(len(state.history), config.epochs):
         if state.history and is_stale(state, config.patience):
             progress(f"no better validation AUROC for {config.patience} epochs: stopped")
@@ -86,7 +102,7 @@ def fit(
         torch.manual_seed(config.seed * 1_000_003 + epoch)
         trained, validated = trainer.train(epoch), trainer.validate()
         row = Epoch(epoch + 1, *trained, *validated, _top_lr(optimizer), round(time.monotonic() - start, 2))
-        improved = is_better(row, state.best())
+        improved = goal.is_better(row, state.best())
         state = State((*state.history, row), row.epoch if improved else state.best_epoch)
         if improved:
             with average.applied():
@@ -108,6 +124,7 @@ class Trainer:
     config: TrainConfig
     fabric: Fabric
     progress: Progress
+    objective: Objective
 
     def train(self, epoch: int) -> tuple[float, float]:
         """Mean loss and accuracy of one pass; raises DivergedError on a loss that is not finite."""
@@ -117,15 +134,14 @@ class Trainer:
         with self.progress.stage(f"epoch {epoch + 1}/{config.epochs}", n_steps) as stage:
             for step, (x, y) in enumerate(self._on_device(self.batches.train(epoch)), start=epoch * n_steps):
                 set_learning_rate(self.optimizer, config, step, n_steps * config.epochs)
-                logits = self.model(x).float()
-                loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+                loss, n_right_here = self.objective.loss(self.model, x, y, config)
                 self.optimizer.zero_grad(set_to_none=True)
                 self.fabric.backward(loss)
                 self.optimizer.step()
                 self.average.update()
-                total += loss.item() * len(y)
-                right += int((logits.detach().argmax(1) == y).sum())
-                seen += len(y)
+                total += loss.item() * len(x)
+                right += n_right_here
+                seen += len(x)
                 stage.advance(note=f"loss {total / seen:.4f}")
         if not math.isfinite(total):
             raise DivergedError(epoch + 1)
@@ -140,7 +156,7 @@ class Trainer:
         loss = F.cross_entropy(logits, labels).item()
         return loss, (logits.argmax(1) == labels).float().mean().item(), mean_auroc(logits.numpy(), labels.numpy())
 
-    def _on_device(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _on_device(self, batches: Iterator[tuple[Tensor, Any]]) -> Iterator[tuple[Tensor, Any]]:
         for x, y in batches:
             yield self.fabric.to_device(x), self.fabric.to_device(y)
 
@@ -197,10 +213,18 @@ def lr_factor(config: TrainConfig, step: int, total: int) -> float:
 
 def write_history(state: State, run: Run) -> None:
     """Write `history.csv`."""
-    with (run.folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+    with run.history.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in state.history)
+
+
+def read_history(run: Run) -> State:
+    """What `history.csv` says of a run whose last epoch was kept."""
+    with run.history.open(newline="", encoding="utf-8") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    history = tuple(Epoch(int(row.pop("epoch")), **row) for row in rows)
+    return State(history, len(history))
 
 
 def describe(row: Epoch, n_epochs: int, improved: bool) -> str:

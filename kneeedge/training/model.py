@@ -67,6 +67,12 @@ class KneeVGG(nn.Module):
         pooled = nn.functional.adaptive_avg_pool2d(features, 7)
         return self.classifier(pooled.flatten(1))  # type: ignore[no-any-return]
 
+    def class_map(self, image: Tensor) -> Tensor:
+        """Class activation map (N, K, S/32, S/32) with the bias in it: its spatial mean is the logits. Head `gap`."""
+        features = self.features(self.normalise(image))
+        linear: nn.Linear = self.classifier[-1]  # type: ignore[assignment]
+        return nn.functional.conv2d(features, linear.weight[:, :, None, None], linear.bias)
+
     def train(self, mode: bool = True) -> "KneeVGG":
         """Training mode for all but the frozen blocks, whose batch norm must not move."""
         super().train(mode)
