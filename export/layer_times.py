@@ -1,11 +1,11 @@
 """How long each layer takes on this machine at each width: whole int8 networks, profiled by ONNX Runtime."""
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +21,10 @@ from kneeedge.progress import Progress
 SHARES = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 "of each layer's channels, at which it is timed, as inputs and as outputs"
 N_RUNS = 12
-"runs of each network, of which each layer's median counts"
+"runs of each network in a round, of which each layer's median counts"
+N_ROUNDS = 3
+"over all networks, of which each layer's fastest counts: another job on the machine slows a round, and speeds up none"
+CONVOLUTIONS = ("QLinearConv", "Conv")
 EVEN = 8
 "a layer has at least so many channels"
 
@@ -36,6 +39,8 @@ class LayerTimes:
     "rising"
     milliseconds: tuple[tuple[tuple[float, ...], ...], ...]
     "[layer][share of its inputs][share of its outputs]; pooling and the like are counted to the layer before them"
+    overhead_ms: float
+    "of a call, beside its layers"
     target: str
     threads: int
     cpu: str
@@ -49,9 +54,9 @@ class LayerTimes:
         return float(np.interp(before, x, of_inputs))
 
     def total(self, widths: Sequence[int]) -> float:
-        """Of a network with these channels, without what a call costs beside its layers."""
+        """Of a call of the network with these channels."""
         reads = (0, *widths[:-1])
-        return sum(self.layer(i, a, b) for i, (a, b) in enumerate(zip(reads, widths, strict=True)))
+        return self.overhead_ms + sum(self.layer(i, a, b) for i, (a, b) in enumerate(zip(reads, widths, strict=True)))
 
 
 def measure_layers(fp32: onnx.ModelProto, threads: int | None, progress: Progress) -> LayerTimes:
@@ -64,19 +69,22 @@ def measure_layers(fp32: onnx.ModelProto, threads: int | None, progress: Progres
     full = widths_of(fp32)
     n, target = len(SHARES), choose_target("auto")
     n_threads = threads or machine.available_cpus()
-    found = np.zeros((len(full), n, n))
-    pairs = [(a, b) for a in range(n) for b in range(n)]
+    found, beside = np.full((len(full), n, n), np.inf), []
+    pairs = [(a, b) for a in range(n) for b in range(n)] * N_ROUNDS
     with progress.stage("layer times", len(pairs)) as stage:
         for a, b in pairs:
             chosen = [(a, b)[i % 2] for i in range(len(full))]
-            taken = profile(resized(fp32, [scaled(c, SHARES[k]) for c, k in zip(full, chosen, strict=True)]), n_threads)
+            int8 = resized(fp32, [scaled(c, SHARES[k]) for c, k in zip(full, chosen, strict=True)])
+            *taken, rest = profile(int8, n_threads)
+            beside.append(rest)
             for i, milliseconds in enumerate(taken):
-                found[i, chosen[i - 1] if i else chosen[0], chosen[i]] = milliseconds
+                place = i, chosen[i - 1] if i else a, chosen[i]
+                found[place] = min(found[place], milliseconds)
             stage.advance()
-    for i in range(n):  # the first layer reads pixels, whatever it was paired with
-        found[0, :, i] = np.median(found[0, :, i][found[0, :, i] > 0])
+    # The first layer reads pixels, whatever share it was paired with: it was timed on the diagonal alone.
+    found[0] = np.diagonal(found[0])
     table = tuple(tuple(tuple(map(float, row)) for row in layer) for layer in found)
-    return LayerTimes(full, SHARES, table, target, n_threads, machine.cpu_model())
+    return LayerTimes(full, SHARES, table, float(np.median(beside)), target, n_threads, machine.cpu_model())
 
 
 def scaled(channels: int, share: float) -> int:
@@ -98,11 +106,11 @@ def resized(fp32: onnx.ModelProto, widths: Sequence[int]) -> onnx.ModelProto:
     graph = without_distance(fp32)
     arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
     rng = np.random.default_rng(0)
-    n_inputs = None
+    n_inputs = 0
     convolutions = [node for node in body(graph) if node.op_type in HEAVY]
     for node, width in zip(convolutions, widths, strict=True):
         shape = list(arrays[node.input[1]].dims)
-        shape[0], shape[1] = width, n_inputs or shape[1]
+        shape[:2] = width, n_inputs or shape[1]
         _replace(arrays[node.input[1]], rng.normal(0.0, 0.1, shape))
         _replace(arrays[node.input[2]], np.zeros(width))
         n_inputs = width
@@ -136,9 +144,9 @@ def without_distance(fp32: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def profile(int8: onnx.ModelProto, threads: int) -> list[float]:
-    """Median milliseconds of each layer: its convolution and all that runs until the next."""
-    size = 224
-    image = np.random.default_rng(0).integers(0, 256, (1, 1, size, size), dtype=np.uint8)
+    """Median milliseconds of each layer, its convolution and all until the next; last, of what is beside them."""
+    side = int8.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
+    image = np.random.default_rng(0).integers(0, 256, (1, 1, side, side), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -151,18 +159,24 @@ def profile(int8: onnx.ModelProto, threads: int) -> list[float]:
     return by_layer(events)
 
 
-def by_layer(events: Sequence[dict[str, object]]) -> list[float]:
-    """The medians over runs, the first left out, from ONNX Runtime's trace."""
-    kernels = [e for e in events if e.get("cat") == "Node" and str(e["name"]).endswith("_kernel_time")]
-    runs = [e for e in events if e.get("name") == "model_run"]
+def by_layer(events: Sequence[dict[str, Any]]) -> list[float]:
+    """Medians over runs, the first left out, from ONNX Runtime's trace: of each layer, and of the rest of a run."""
+    kernels = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
+    runs = sorted((event for event in events if event["name"] == "model_run"), key=start)
     rows = []
-    for run in sorted(runs, key=lambda e: e["ts"])[1:]:
-        start, end = run["ts"], run["ts"] + run["dur"]
+    for run in runs[1:]:
+        within = [event for event in kernels if start(run) <= start(event) <= start(run) + run["dur"]]
         row: list[float] = []
-        for event in sorted((e for e in kernels if start <= e["ts"] <= end), key=lambda e: e["ts"]):
-            if event["args"]["op_name"] in ("QLinearConv", "Conv"):
+        for event in sorted(within, key=start):
+            if event["args"]["op_name"] in CONVOLUTIONS:
                 row.append(0.0)
             if row:
                 row[-1] += event["dur"] / 1000.0
-        rows.append(row[:-1])  # the last is the head's
+        row.pop()  # the head's
+        rows.append([*row, run["dur"] / 1000.0 - sum(row)])
     return [float(value) for value in np.median(np.array(rows), axis=0)]
+
+
+def start(event: dict[str, Any]) -> int:
+    """When an event of the trace began, microseconds."""
+    return int(event["ts"])
