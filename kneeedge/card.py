@@ -311,6 +311,8 @@ def limit_lines(facts: CardFacts) -> list[str]:
         lines.append(
             "Val chose weights, temperature, threshold and limit: its figures are too good. Test chose nothing."
         )
+    if spec.training.slimmed:
+        lines.append("Where several widths were tried, which `slim.json` lists, val chose among them by the gate.")
     lines += [
         "One data source and one seed; there is no external validation, and no subgroup (age, sex, device) is known.",
         f"It sees {spec.pixel_path.size}×{spec.pixel_path.size} grey pixels ({spec.pixel_path.fit}), and no more.",

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 Loss = Callable[[int, int], float]
 "(layer, channels) → what the answers lose"
@@ -51,9 +50,9 @@ def solve(choices: Sequence[Sequence[int]], loss: Loss, time: Time, price: float
     """The chain of least loss + price · time; with an infinite price that of least time."""
     weight = 0.0 if np.isinf(price) else 1.0
     factor = 1.0 if np.isinf(price) else price
-    cost: NDArray[np.float64] = np.zeros(1)
+    cost = np.zeros(1)
     before: Sequence[int] = (0,)
-    came: list[NDArray[np.intp]] = []
+    came = []
     for layer, widths in enumerate(choices):
         times = np.array([[time(layer, a, b) for b in widths] for a in before])
         losses = np.array([loss(layer, b) for b in widths])

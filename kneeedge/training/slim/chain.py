@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,10 +35,17 @@ def links(model: KneeVGG) -> tuple[Link, ...]:
     """The convolutions in order. The network has no batch norm: `fold` it first."""
     starts = [i for i, layer in enumerate(model.features) if isinstance(layer, nn.Conv2d)]
     ends = [*starts[1:], len(model.features)]
-    return tuple(
-        Link(model.features[a], model.features[a + 1 : b])  # type: ignore[arg-type]
-        for a, b in zip(starts, ends, strict=True)
-    )
+    return tuple(Link(model.features[a], model.features[a + 1 : b]) for a, b in zip(starts, ends, strict=True))
+
+
+def bias_of(layer: nn.Conv2d | nn.Linear) -> nn.Parameter:
+    """Its bias, which every layer of a VGG has."""
+    return cast("nn.Parameter", layer.bias)
+
+
+def head(model: KneeVGG) -> nn.Linear:
+    """The linear layer behind the average pool."""
+    return cast("nn.Linear", model.classifier[-1])
 
 
 def widths(model: KneeVGG) -> tuple[int, ...]:
@@ -55,15 +63,15 @@ def narrow(model: KneeVGG, architecture: Architecture, kept: Kept) -> tuple[Knee
     """The network with the `kept` channels alone, their weights as they were; in evaluation mode, channels-last."""
     channels = to_blocks([len(index) for index in kept], architecture)
     slim_architecture = Architecture(channels, False, architecture.head)
-    slim = KneeVGG(slim_architecture, model.classifier[-1].out_features)  # type: ignore[arg-type]
+    slim = KneeVGG(slim_architecture, head(model).out_features)
     inputs = np.arange(3)
     with torch.no_grad():
         for old, new, outputs in zip(links(model), links(slim), kept, strict=True):
             new.conv.weight.copy_(old.conv.weight[outputs][:, inputs])
-            new.conv.bias.copy_(old.conv.bias[outputs])  # type: ignore[union-attr,index]
+            bias_of(new.conv).copy_(bias_of(old.conv)[outputs])
             inputs = outputs
-        slim.classifier[-1].weight.copy_(model.classifier[-1].weight[:, inputs])  # type: ignore[union-attr,operator,index]
-        slim.classifier[-1].bias.copy_(model.classifier[-1].bias)  # type: ignore[union-attr,operator,arg-type]
+        head(slim).weight.copy_(head(model).weight[:, inputs])
+        head(slim).bias.copy_(head(model).bias)
     return slim.eval().to(memory_format=torch.channels_last), slim_architecture
 
 

@@ -20,13 +20,12 @@ def channel_importance(model: KneeVGG, images: Tensor, progress: Progress) -> li
     The output is here not the loss, whose gradient has vanished on images that were trained on, but the margin
     between the answer's logit and the others'; its square is averaged over the images.
     """
-    total = [np.zeros(link.conv.out_channels) for link in links(model)]
+    squares = []
     with progress.stage("importance of the channels", len(images)) as stage:
-        for batch in images.split(BATCH):
-            for sums, products in zip(total, _products(model, batch), strict=True):
-                sums += (products.double() ** 2).sum(dim=0).cpu().numpy()
+        for batch in torch.split(images, BATCH):
+            squares.append([(products.double() ** 2).sum(dim=0).numpy() for products in _products(model, batch)])
             stage.advance(len(batch))
-    return [sums / len(images) for sums in total]
+    return [np.sum(layer, axis=0) / len(images) for layer in zip(*squares, strict=True)]
 
 
 def _products(model: KneeVGG, images: Tensor) -> list[Tensor]:

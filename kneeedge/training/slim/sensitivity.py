@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kneeedge.progress import Progress
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.slim.chain import Link, links, most_important
-from kneeedge.training.slim.refit import RIDGE, patches, through
+from kneeedge.training.slim.chain import Link, bias_of, links, most_important
+from kneeedge.training.slim.refit import BATCH, RIDGE, Normal, patches, through
 
 SHARES = (0.75, 0.5, 0.375, 0.25, 0.125)
 "of a layer's channels, at which its loss is measured; between them it is interpolated"
 N_PLACES = 12_000
+"of the activations, in all, at which the next layer is mended"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def measure(
 ) -> Sensitivity:
     """Narrow each layer to each of SHARES by `importance`, mend the next by least squares, and look at the logits.
 
-    The mending is what `refit` does; without it a narrow layer looks worse than it is going to be.
+    The mending is what `refit` does; without it a narrow layer looks worse than it is going to be. It is fitted on the
+    even ones of the images (N, 1, S, S) uint8, and the logits looked at are those of the odd ones.
     """
     shares = (*sorted(SHARES), 1.0)
     chain = links(model)
@@ -51,81 +54,83 @@ def measure(
     x = model.normalise(images)
     with progress.stage("sensitivity of the layers", len(chain)) as stage:
         for i, link in enumerate(chain):
-            after = through(link, x)
-            following = chain[i + 1] if i + 1 < len(chain) else None
-            errors.append(tuple(_errors(model, chain[i + 2 :], following, importance[i], after, shares)))
-            x = after
+            x = through(link, x)
+            narrowing = Narrowing(model, chain[i + 1 :], x[1::2], importance[i])
+            gram = gram_of(x[::2]) if i + 1 < len(chain) else None
+            errors.append(tuple(narrowing.error(share, gram) for share in shares))
             stage.advance()
     return Sensitivity(shares, tuple(errors))
 
 
-def _errors(
-    model: KneeVGG, rest: Sequence[Link], following: Link | None, importance: NDArray[np.floating], x: Tensor,
-    shares: Sequence[float],
-) -> list[float]:  # fmt: skip
-    if following is None:  # the head reads the last layer, and its mending is a matter of a few numbers
-        expected = model.head(x)
-        return [_change(model.head(_masked(x, importance, share)), expected) for share in shares]
-    gram = _gram(x, np.random.default_rng(0))
-    expected = None
-    found = []
-    for share in reversed(shares):
-        (kept,) = most_important([importance], [max(1, round(share * len(importance)))])
-        logits = _answer(model, following, rest, x, gram, torch.from_numpy(kept))
-        expected = logits if expected is None else expected
-        found.append(_change(logits, expected))
-    return found[::-1]
+@dataclass(frozen=True)
+class Narrowing:
+    """One layer, some of whose channels are to go."""
 
+    model: KneeVGG
+    rest: tuple[Link, ...]
+    "the layers behind it; none behind the last, which the head reads"
+    x: Tensor
+    "(N, C, H, W): its output"
+    importance: NDArray[np.floating]
+    "(C,)"
 
-def _answer(
-    model: KneeVGG, following: Link, rest: Sequence[Link], x: Tensor, gram: Tensor, kept: Tensor
-) -> Tensor:
-    """Logits (N, K) with the channels `kept` of x (N, C, H, W) alone, the next layer's weights mended."""
-    weight, conv = following.conv.weight, following.conv
-    n_channels = weight.shape[1]
-    if len(kept) == n_channels:
-        mended, bias = weight, conv.bias
-    else:
-        columns = (kept[:, None] * 9 + torch.arange(9)).flatten()
-        with_one = torch.cat([columns, torch.tensor([n_channels * 9])])
-        flat = torch.cat([weight.flatten(1), torch.zeros(len(weight), 1)], dim=1).double()
-        inner = gram[with_one][:, with_one]
-        start = flat[:, with_one]
-        lacking = flat @ gram[:, with_one] - start @ inner
-        pull = RIDGE * float(inner.diagonal().mean()) * torch.eye(len(inner), dtype=torch.float64)
-        solution = (start + torch.linalg.solve(inner + pull, lacking.T).T).float()
-        mended = solution[:, :-1].reshape(len(weight), len(kept), 3, 3)
-        bias = conv.bias + solution[:, -1]  # type: ignore[operator]
-    parts = []
-    for part in x.split(8):
-        y = following.rest(F.conv2d(part[:, kept], mended, bias, padding=1))
+    def error(self, share: float, gram: Tensor | None) -> float:
+        """Mean square logit change with that share of the channels alone, as a share of the logits' variance."""
+        (kept,) = most_important([self.importance], [max(1, round(share * len(self.importance)))])
+        if len(kept) == len(self.importance):
+            return 0.0
+        logits = self.mended(torch.from_numpy(kept), gram) if gram is not None else self.model.head(self.masked(kept))
+        return float(((logits - self.expected) ** 2).mean() / self.expected.var(dim=0).mean())
+
+    def answer(self, x: Tensor, rest: Sequence[Link]) -> Tensor:
+        """Logits (N, K) of what goes into the layers `rest`."""
         for link in rest:
-            y = link.forward(y)
-        parts.append(model.head(y))
-    return torch.cat(parts)
+            x = through(link, x)
+        return self.model.head(x)
+
+    @cached_property
+    def expected(self) -> Tensor:
+        """Logits (N, K) with all channels."""
+        return self.answer(self.x, self.rest)
+
+    def masked(self, kept: NDArray[np.intp]) -> Tensor:
+        """The output with zeros in place of the channels that go."""
+        mask = torch.zeros(self.x.shape[1])
+        mask[torch.from_numpy(kept)] = 1.0
+        return self.x * mask[None, :, None, None]
+
+    def mended(self, kept: Tensor, gram: Tensor) -> Tensor:
+        """Logits (N, K) with the channels `kept` alone and the next layer's weights mended."""
+        following = self.rest[0]
+        weight, bias = mend(following.conv, kept, gram)
+        after = [
+            following.rest(F.conv2d(part[:, kept], weight, bias, padding=1)) for part in torch.split(self.x, BATCH)
+        ]
+        return self.answer(torch.cat(after), self.rest[1:])
 
 
-def _gram(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """(9 C + 1, 9 C + 1): sums of products of 3 × 3 patches, with a one for the bias, at places drawn by chance."""
-    side = x.shape[-1] * x.shape[-2]
+def mend(conv: nn.Conv2d, kept: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (C, n, 3, 3) and bias (C,) by which the convolution comes closest to its outputs from `kept` inputs."""
+    n_inputs = 9 * conv.in_channels
+    columns = torch.cat([(kept[:, None] * 9 + torch.arange(9)).flatten(), torch.tensor([n_inputs])])
+    weight = torch.cat([conv.weight.flatten(1), torch.zeros(conv.out_channels, 1)], dim=1).double()
+    inner, start = gram[columns][:, columns], weight[:, columns]
+    lacking = weight @ gram[:, columns] - start @ inner
+    pull = RIDGE * float(inner.diagonal().mean()) * torch.eye(len(inner), dtype=torch.float64)
+    solution = (start + torch.linalg.solve(inner + pull, lacking.T).T).float()
+    return solution[:, :-1].reshape(conv.out_channels, len(kept), 3, 3), bias_of(conv) + solution[:, -1]
+
+
+def gram_of(x: Tensor) -> Tensor:
+    """(9 C + 1, 9 C + 1): sums of products of 3 × 3 patches of x (N, C, H, W), with a one for the bias.
+
+    At places drawn by chance.
+    """
+    rng, side = np.random.default_rng(0), x.shape[-1] * x.shape[-2]
     n_places = min(side, -(-N_PLACES // len(x)))
-    size = 9 * x.shape[1] + 1
-    gram = torch.zeros(size, size, dtype=torch.float64)
-    for part in x.split(8):
+    equations = Normal.of(9 * x.shape[1], 0)
+    for part in torch.split(x, BATCH):
         places = torch.from_numpy(np.sort(rng.permutation(side)[:n_places]))
         rows = patches(part, places)
-        rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
-        gram += (rows.T @ rows).double()
-    return gram
-
-
-def _masked(x: Tensor, importance: NDArray[np.floating], share: float) -> Tensor:
-    (kept,) = most_important([importance], [max(1, round(share * len(importance)))])
-    mask = torch.zeros(x.shape[1])
-    mask[torch.from_numpy(kept)] = 1.0
-    return x * mask[None, :, None, None]
-
-
-def _change(logits: Tensor, expected: Tensor) -> float:
-    """Mean square change of the margin, as a share of its variance."""
-    return float(((logits - expected) ** 2).mean() / expected.var(dim=0).mean())
+        equations.add(rows, rows[:, :0])
+    return equations.gram

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from kneeedge.dataset import Sample
 from kneeedge.progress import Progress
@@ -20,13 +20,8 @@ from kneeedge.training.model import KneeVGG
 from kneeedge.training.views import load_view
 
 BATCH = 16
-
-
-def class_map(model: KneeVGG, images: Tensor) -> Tensor:
-    """The class activation map (N, K, S/32, S/32), bias included: its spatial mean is the logits."""
-    linear = model.classifier[-1]
-    features = model.features(model.normalise(images))
-    return torch.nn.functional.conv2d(features, linear.weight[:, :, None, None], linear.bias)  # type: ignore[arg-type,union-attr,index]
+Answer = tuple[Tensor, Tensor]
+"the original's class maps (B, K, h, w) and labels (B,)"
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,14 @@ class Targets:
     labels: NDArray[np.int64]
     "(N,)"
 
-    def batches(self, config: TrainConfig, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Each image once, in its next view: (B, 1, S, S) uint8, maps (B, K, h, w), labels (B,)."""
+    def batches(self, config: TrainConfig, epoch: int) -> Iterator[tuple[Tensor, Answer]]:
+        """Each image once, in its next view: inputs (B, 1, S, S) uint8, and what they are to be answered."""
         n_images, n_views = self.images.shape[:2]
         first = np.random.default_rng([config.seed, 2]).integers(0, n_views, size=(n_images,))
         for rows in shuffled(config, n_images, epoch):
             views = (first[rows] + epoch) % n_views
-            images, maps = self.images[rows, views][:, None], self.maps[rows, views]
-            yield torch.from_numpy(images), torch.from_numpy(np.array(maps)), torch.from_numpy(self.labels[rows])
+            maps = torch.from_numpy(np.array(self.maps[rows, views]))
+            yield torch.from_numpy(self.images[rows, views][:, None]), (maps, torch.from_numpy(self.labels[rows]))
 
 
 def compute_targets(
@@ -68,8 +63,10 @@ def compute_targets(
             images[rows] = [load_view(sample, sample_view(sample, config, k), pixel_path) for sample, k in part]
             if i >= done:
                 with torch.inference_mode():
-                    maps[rows] = class_map(model, torch.from_numpy(images[rows][:, None])).cpu().numpy()
-                maps.flush()
+                    maps[rows] = (
+                        model.class_map(torch.from_numpy(images[rows][:, None]).to(model.mean.device)).cpu().numpy()
+                    )
+                maps.flush()  # type: ignore[attr-defined]
                 (folder / "done").write_text(str(i + len(part)), encoding="utf-8")
             stage.advance(len(part))
     shape = (len(samples), n_views)
@@ -79,7 +76,7 @@ def compute_targets(
 
 def _open(
     model: KneeVGG, jobs: Sequence[tuple[Sample, int]], config: TrainConfig, folder: Path
-) -> tuple[np.memmap, int]:  # type: ignore[type-arg]
+) -> tuple[NDArray[np.float32], int]:
     """The array of maps, and how many of its rows are there already."""
     key = _key(model, jobs, config)
     path, done = folder / "maps.npy", folder / "done"
@@ -89,7 +86,8 @@ def _open(
     folder.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
     side = config.size // 32
-    shape = (len(jobs), model.classifier[-1].out_features, side, side)
+    linear: nn.Linear = model.classifier[-1]  # type: ignore[assignment]
+    shape = (len(jobs), linear.out_features, side, side)
     maps = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     (folder / "key.json").write_text(key, encoding="utf-8")
     return maps, 0
@@ -99,7 +97,7 @@ def _key(model: KneeVGG, jobs: Sequence[tuple[Sample, int]], config: TrainConfig
     """JSON of all that the maps depend on."""
     weights = hashlib.sha256()
     for tensor in model.state_dict().values():
-        weights.update(tensor.contiguous().numpy().tobytes())
+        weights.update(tensor.cpu().contiguous().numpy().tobytes())
     rows = hashlib.sha256("\n".join(f"{s.sha256}\0{k}" for s, k in jobs).encode())
     how = [config.seed, config.rotation, config.flip, config.size, config.fit]
     return json.dumps([*how, weights.hexdigest(), rows.hexdigest()])

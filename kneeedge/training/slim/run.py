@@ -1,0 +1,349 @@
+"""A finished run → a narrower one that the gate has held against it: `kneeedge slim`."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from export.run import PRECISIONS, ExportOptions, export_run
+from export.to_onnx import fold_batch_norm
+from kneeedge import machine
+from kneeedge.answers import ANSWERS
+from kneeedge.card import write_card
+from kneeedge.dataset import Dataset, check_unchanged, file_sha256, read_split, write_split
+from kneeedge.errors import ConfigError, NotFoundError
+from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, TOLERANCE, ExportReport, read_report
+from kneeedge.gate import REPORT as GATE_REPORT
+from kneeedge.phantom import phantoms
+from kneeedge.progress import Progress, duration
+from kneeedge.records import from_json, to_json
+from kneeedge.session import Session
+from kneeedge.spec import Architecture, ModelSpec, Slimmed
+from kneeedge.training.checkpoint import (
+    Run,
+    RunRecord,
+    load_original,
+    open_run,
+    read_record,
+    save_weights,
+    write_atomically,
+    write_record,
+)
+from kneeedge.training.data import FileBatches, drop_cache
+from kneeedge.training.loop import State, fit, read_history
+from kneeedge.training.run import SLIM_STEPS, check_new, link_latest, make_fabric, start_model
+from kneeedge.training.score import score
+from kneeedge.training.slim.chain import narrow
+from kneeedge.training.slim.config import SlimConfig
+from kneeedge.training.slim.curve import draw_curve
+from kneeedge.training.slim.distil import DistilBatches, distillation
+from kneeedge.training.slim.refit import refit
+from kneeedge.training.slim.survey import Survey, some_images, take_survey
+from kneeedge.training.slim.targets import Targets, compute_targets
+
+REPORT = "slim.json"
+N_TIMED, N_WARM_UP = 50, 5
+N_REFIT = 160
+"training images for the least squares"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One width that was tried."""
+
+    name: str
+    "of its run folder below steps/"
+    asked_ms: float
+    "latency that its widths were chosen for"
+    expected_ms: float
+    "by the table of layer times, what a call costs included"
+    expected_speedup: float
+    "against the original's int8 file, by the same table"
+    measured_ms: float
+    "median of single images in this process, when the file was made"
+    channels: tuple[tuple[int, ...], ...]
+    size_mb: float
+    "of the int8 file"
+    verdict: str
+    "of the gate: the int8 file against the original on val"
+    reason: str
+    flips: int
+    n: int
+    "images of val"
+    accuracy_change: float
+    "on val, the int8 file less the original"
+    model: str
+    "the int8 file, below the slim run's folder"
+
+
+@dataclass(frozen=True)
+class SlimReport:
+    """`slim.json`: what was asked for, what was tried, and what was taken."""
+
+    config: SlimConfig
+    original: Slimmed
+    steps: tuple[Step, ...] = ()
+    chosen: str | None = None
+    "name of the step whose network stands in the run folder"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the network that was taken failed the gate."""
+        return any(step.verdict == FAIL for step in self.steps if step.name == self.chosen)
+
+
+class Slimmer:
+    """One original and all that its narrower networks are made from."""
+
+    def __init__(self, config: SlimConfig, folder: Path, command: Sequence[str], progress: Progress) -> None:
+        self.config, self.folder, self.command, self.progress = config, folder, command, progress
+        torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))
+        self.original = open_run(Path(config.original))
+        self.record = read_record(self.original)
+        model, self.spec = load_original(self.original)
+        check_original(self.original, self.record, self.spec)
+        model.features = fold_batch_norm(model.features)
+        self.model = model
+        self.architecture = Architecture(self.spec.architecture.channels, False, self.spec.architecture.head)
+        root = Path(config.data or self.record.data_root)
+        self.dataset: Dataset = read_split(self.original.split, root, self.spec.classes)
+        check_unchanged(self.dataset.samples)
+
+    @property
+    def slimmed(self) -> Slimmed:
+        """What every narrowed network says of its original."""
+        spec = self.spec
+        return Slimmed(
+            spec.name, file_sha256(self.original.model), spec.architecture.channels, spec.temperature, spec.threshold,
+            spec.training.scores,
+        )  # fmt: skip
+
+    @cached_property
+    def survey(self) -> Survey:
+        path = self.folder / "survey.json"
+        return take_survey(self.model, self.spec, self.dataset, self.config, path, self.progress)
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The original's answers to the training views."""
+        config, train = self.config.training(self.record.config), self.dataset.split("train")
+        model = deepcopy(self.model).to(device())
+        return compute_targets(model, train, config.views, config, Run(self.folder).cache, self.progress)
+
+    def slim(self) -> SlimReport:
+        """Go through the goals, take the best of what they gave, and finish the run folder."""
+        report = read_slim(self.folder)
+        goals = self.survey.goals(self.config)
+        for i, milliseconds in enumerate(goals):
+            if i < len(report.steps):
+                continue
+            begin = time.monotonic()
+            step = self.step(milliseconds)
+            report = replace(report, steps=(*report.steps, step))
+            write_slim(self.folder, report)
+            self.progress(f"{step.name}: {step.verdict} ({step.reason})")
+            if rest := sum(goals[i + 1 :]):  # a width's training takes time by its work, and so does its inference
+                left = duration((time.monotonic() - begin) * rest / milliseconds)
+                self.progress(f"{len(goals) - i - 1} widths to come, about {left}")
+            if step.verdict == FAIL and not self.config.curve:
+                break
+        chosen = choose(report.steps, tolerance_of(self.config))
+        self.finish(chosen)
+        if self.config.curve:
+            self.draw(report)
+        report = replace(report, chosen=chosen.name)
+        write_slim(self.folder, report)
+        drop_cache(Run(self.folder).cache)
+        return report
+
+    def step(self, milliseconds: float) -> Step:
+        """Narrow, mend, train, score and export for one latency."""
+        found, full = self.survey.allot(milliseconds), self.survey.times.total(self.survey.times.full)
+        expected = found.milliseconds + self.survey.times.overhead_ms
+        run = self.run_of(full / expected)
+        name = run.folder.resolve().name
+        run.folder.mkdir(parents=True, exist_ok=True)
+        widths = " ".join(map(str, found.widths))
+        self.progress(f"{name}: about {expected:.3g} ms in int8, the original {full:.3g} ms; channels {widths}")
+        record = self.begin(run, found.widths)
+        if not run.spec.is_file():
+            self.score(run, record, self.train(run, record))
+        exported = self.export(run, PRECISIONS if self.config.has_goal else ("int8",))
+        (file,) = [file for file in exported.files if file.report.precision == "int8"]
+        change = file.report.changes["accuracy"]
+        return Step(
+            name=name, asked_ms=milliseconds, expected_ms=expected, expected_speedup=full / expected,
+            measured_ms=single_image_ms(run.models / file.path, self.config.threads),
+            channels=record.channels or (), size_mb=file.size_mb, verdict=file.report.verdict,
+            reason=file.report.reason, flips=change.flips, n=change.n, accuracy_change=change.delta,
+            model=str((run.models / file.path).relative_to(self.folder)),
+        )  # fmt: skip
+
+    def run_of(self, speedup: float) -> Run:
+        """Where a width is trained: a goal's in the run folder itself, those of a search below it."""
+        folder = self.folder
+        return Run(folder if self.config.has_goal else folder / SLIM_STEPS / f"{folder.resolve().name}-{speedup:.1f}x")
+
+    def begin(self, run: Run, widths: tuple[int, ...]) -> RunRecord:
+        """The narrowed and mended network in `run.start`, and the record of how it is to be trained."""
+        if run.start.is_file() or run.spec.is_file():
+            return read_record(run)
+        kept = self.survey.kept(widths)
+        slim, architecture = narrow(self.model, self.architecture, kept)
+        images = some_images(self.dataset, self.spec.pixel_path, N_REFIT, self.config.seed + 1)
+        refit(self.model, slim, kept, images, self.progress)
+        record = replace(
+            self.record, config=self.config.training(self.record.config), command=tuple(self.command),
+            data_root=str(self.dataset.root), weights_origin=f"slimmed from sha256:{self.slimmed.sha256}",
+            n_frozen_blocks=0, n_views=0, bf16=False, device=device(),
+            environment=machine.environment(), slimmed=self.slimmed, original=str(self.original.folder.resolve()),
+            channels=architecture.channels,
+        )  # fmt: skip
+        self.write_origin(run, record)
+        save_weights(slim, run.start)
+        return record
+
+    def write_origin(self, run: Run, record: RunRecord) -> None:
+        """Write what a slim run is trained from and held against."""
+        shutil.copyfile(self.original.folder / ANSWERS, run.original_answers)
+        write_split(self.dataset, run.split)
+        write_record(run, record)
+
+    def train(self, run: Run, record: RunRecord) -> State:
+        """Distil until the last epoch, from where a stopped training was."""
+        config = record.config
+        model = start_model(run, record)
+        files = FileBatches(self.dataset.split("train"), self.dataset.split("val"), config, self.spec.pixel_path)
+        batches = DistilBatches(self.targets, files, config)
+        fabric = make_fabric(record.device, record.bf16)
+        return fit(model, batches, config, run, fabric, self.progress, distillation(self.targets))
+
+    def score(self, run: Run, record: RunRecord, state: State) -> None:
+        """Temperature, threshold and the limit to abstain anew, and all that a finished run holds."""
+        files = FileBatches(self.dataset.split("train"), (), record.config, self.spec.pixel_path)
+        score(run, record, self.dataset, state, files, self.progress)
+        for leftover in (run.start, run.last):
+            leftover.unlink(missing_ok=True)
+        write_card(run.folder)
+
+    def export(self, run: Run, precisions: tuple[str, ...]) -> ExportReport:
+        """The verified files of a finished slim run, or what an earlier export reported."""
+        options = ExportOptions(precisions, tolerance=self.config.tolerance, data=self.config.data)
+        try:
+            return read_report(run.models)
+        except NotFoundError:
+            return export_run(run.folder, options, self.progress)
+
+    def finish(self, chosen: Step) -> None:
+        """Make the chosen step's network the run folder's own, with all precisions exported.
+
+        `latest` comes to name it where the gate passes a file, so that commands without a model find one.
+        """
+        run = Run(self.folder)
+        if not self.config.has_goal:
+            step = Run(self.folder / SLIM_STEPS / chosen.name)
+            self.progress(f"taken: {chosen.name}")
+            record = read_record(step)
+            shutil.copyfile(step.model, run.model)
+            self.write_origin(run, record)
+            shutil.copyfile(step.history, run.history)
+            self.score(run, record, read_history(run))
+        report = self.export(run, PRECISIONS)
+        if any(file.report.verdict == PASS for file in report.files):
+            link_latest(self.folder)
+
+    def draw(self, report: SlimReport) -> None:
+        """Measure and draw the original's own files and every step."""
+        files = [self.folder / step.model for step in report.steps]
+        if (self.original.models / GATE_REPORT).is_file():
+            models = self.original.models
+            files[:0] = [models / f.path for f in read_report(models).files if f.report.precision == "int8"]
+        threads = self.config.threads
+        draw_curve(Run(self.folder), self.original, files, self.dataset, threads, self.progress)
+
+
+def slim(config: SlimConfig, folder: Path, command: Sequence[str], progress: Progress) -> SlimReport:
+    """Make a narrower network from a finished run, in a new `folder`."""
+    check_new(folder)
+    slimmer = Slimmer(config, folder, command, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_slim(folder, SlimReport(config, slimmer.slimmed))
+    return slimmer.slim()
+
+
+def resume_slim(folder: Path, command: Sequence[str], progress: Progress) -> SlimReport:
+    """Go on with a stopped `kneeedge slim`; the result equals that of an unbroken one."""
+    report = read_slim(folder)
+    if report.chosen is not None:
+        raise ConfigError(f"{folder} is finished", "slim a run anew with `kneeedge slim RUN --out FOLDER`")
+    slimmer = Slimmer(report.config, folder, command, progress)
+    if slimmer.slimmed.sha256 != report.original.sha256:
+        raise ConfigError(f"{report.config.original} is another run than this was begun with", "slim it anew")
+    return slimmer.slim()
+
+
+def device() -> str:
+    """Where the original is asked and the narrowed network trained; the least squares are solved on the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def single_image_ms(path: Path, threads: int | None) -> float:
+    """The median latency of single images through the session, the first runs left out."""
+    session = Session(path, "cpu", threads)
+    side = session.spec.pixel_path.size
+    image = phantoms(1, side)
+    taken = []
+    for _ in range(N_TIMED + N_WARM_UP):
+        begin = time.perf_counter()
+        session.run(image)
+        taken.append(1000.0 * (time.perf_counter() - begin))
+    return float(median(taken[N_WARM_UP:]))
+
+
+def tolerance_of(config: SlimConfig) -> float:
+    """The accuracy that may be lost."""
+    return TOLERANCE["int8"] if config.tolerance is None else config.tolerance
+
+
+def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
+    """Raise ConfigError where the run cannot be slimmed."""
+    if record.slimmed is not None:
+        remedy = f"slim its original, {record.original}, further"
+        raise ConfigError(f"{run.folder} is a slim run already", remedy)
+    if spec.architecture.head != "gap":
+        raise ConfigError(
+            f"{run.folder} has the classifier head, whose layers are not slimmed", "train with --head gap"
+        )
+    if not (run.folder / ANSWERS).is_file():
+        raise NotFoundError(f"{run.folder / ANSWERS}: the original's answers are missing", "train the run again")
+
+
+def choose(steps: Sequence[Step], tolerance: float) -> Step:
+    """The fastest that passes; else the fastest of those that seem to lose no more than the tolerance and do not fail.
+
+    Where there is none of these either, the one that lost least.
+    """
+    likely = [step for step in steps if step.verdict == INCONCLUSIVE and -step.accuracy_change <= tolerance]
+    fitting = [step for step in steps if step.verdict == PASS] or likely
+    if fitting:
+        return min(fitting, key=lambda step: step.expected_ms)
+    return max(steps, key=lambda step: step.accuracy_change)
+
+
+def read_slim(folder: Path) -> SlimReport:
+    """`slim.json`; raises NotFoundError where nothing was begun."""
+    path = folder / REPORT
+    if not path.is_file():
+        raise NotFoundError(f"{folder}: no slim run was begun here", "begin one with `kneeedge slim RUN`")
+    return from_json(SlimReport, path.read_text(encoding="utf-8"))
+
+
+def write_slim(folder: Path, report: SlimReport) -> None:
+    """Write `slim.json`."""
+    write_atomically(folder / REPORT, to_json(report))

@@ -1,0 +1,93 @@
+"""What is known of a network before it is narrowed: its channels' importance, its layers' sensitivity and times."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from export.calibration import draw
+from export.layer_times import LayerTimes, measure_layers
+from export.to_onnx import to_onnx
+from kneeedge.dataset import Dataset
+from kneeedge.errors import ConfigError
+from kneeedge.preprocess import load_input
+from kneeedge.progress import Progress
+from kneeedge.records import from_json, to_json
+from kneeedge.spec import ModelSpec, PixelPath
+from kneeedge.training.checkpoint import write_atomically
+from kneeedge.training.model import KneeVGG
+from kneeedge.training.slim.allot import Allotment, allot
+from kneeedge.training.slim.chain import Kept, most_important
+from kneeedge.training.slim.config import LADDER, SlimConfig
+from kneeedge.training.slim.importance import channel_importance
+from kneeedge.training.slim.sensitivity import Sensitivity, measure
+
+N_IMAGES = 64
+"training images for importance and sensitivity"
+MULTIPLE = 8
+"widths are multiples of so many channels"
+NARROWEST = 1 / 16
+"of a layer's channels"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that the widths are chosen by."""
+
+    importance: tuple[tuple[float, ...], ...]
+    "of each convolution's channels, see `channel_importance`"
+    sensitivity: Sensitivity
+    times: LayerTimes
+
+    def allot(self, milliseconds: float) -> Allotment:
+        """The widths that lose least of the answers within this latency; raises ConfigError where none are."""
+        full = self.times.full
+        choices = [[w for w in range(MULTIPLE, c + 1, MULTIPLE) if w >= c * NARROWEST] for c in full]
+        try:
+            return allot(
+                choices, lambda i, w: self.sensitivity.error(i, w / full[i]), self.times.layer,
+                milliseconds - self.times.overhead_ms,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(f"the goal is out of reach: {error}", "ask for less speed") from error
+
+    def kept(self, widths: tuple[int, ...]) -> Kept:
+        """The channels that stay."""
+        return most_important([np.array(layer) for layer in self.importance], widths)
+
+    def goals(self, config: SlimConfig) -> tuple[float, ...]:
+        """The latencies, ms, to be reached one after the other."""
+        full = self.times.total(self.times.full)
+        if config.max_latency_ms is not None:
+            return (config.max_latency_ms,)
+        if config.speedup is not None:
+            return (full / config.speedup,)
+        if config.keep is not None:
+            share = config.keep
+            uniform = [max(MULTIPLE, round(c * share / MULTIPLE) * MULTIPLE) for c in self.times.full]
+            return (self.times.total(uniform),)
+        return tuple(full / speedup for speedup in LADDER)
+
+
+def take_survey(
+    model: KneeVGG, spec: ModelSpec, dataset: Dataset, config: SlimConfig, path: Path, progress: Progress
+) -> Survey:
+    """Measure importance, sensitivity and layer times, or take up what stands in `path`."""
+    if path.is_file():
+        return from_json(Survey, path.read_text(encoding="utf-8"))
+    images = some_images(dataset, spec.pixel_path, N_IMAGES, config.seed)
+    importance = channel_importance(model, images, progress)
+    sensitivity = measure(model, importance, images, progress)
+    times = measure_layers(to_onnx(model, spec), config.threads, progress)
+    survey = Survey(tuple(tuple(map(float, layer)) for layer in importance), sensitivity, times)
+    write_atomically(path, to_json(survey, indent=None))
+    return survey
+
+
+def some_images(dataset: Dataset, pixel_path: PixelPath, n_images: int, seed: int) -> Tensor:
+    """Inputs (≤ n, 1, S, S) uint8 of training images, as many of each class as there are, in mixed order."""
+    samples = draw(dataset.split("train"), len(dataset.classes), n_images, seed)
+    order = np.random.default_rng(seed).permutation(len(samples))
+    return torch.from_numpy(np.stack([load_input(samples[i].path, pixel_path) for i in order])[:, None])
