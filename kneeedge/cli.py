@@ -9,6 +9,7 @@ from kneeedge import __version__
 from kneeedge.cli_audit import audit
 from kneeedge.cli_bench import bench
 from kneeedge.cli_infer import infer
+from kneeedge.cli_slim import slim
 from kneeedge.cli_train import train
 from kneeedge.console import (
     BatchSize,
@@ -97,6 +98,7 @@ def export(
         raise typer.Exit(1)
 
 
+app.command(rich_help_panel=MAKE)(slim)
 app.command(rich_help_panel=DEVICE)(infer)
 
 

@@ -33,6 +33,8 @@ def shortened(command: list[str]) -> list[str]:
         return [*command[:weights], *command[weights + 2 :], *NARROW]
     if command[0] == "bench":
         return [*command, "--seconds", "0.2", "--batch-sizes", "1,2"]
+    if command[0] == "slim":  # the times of a network this narrow are noise, and no goal is sure to be within reach
+        return ["slim", "--max-latency-ms", "1000", "--epochs", "1", "--tolerance", "0.9"]
     if command[0] == "export":
         return [*command, "--tolerance", "0.9"]
     return command
