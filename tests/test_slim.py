@@ -20,7 +20,8 @@ from kneeedge.session import Session  # noqa: E402
 from kneeedge.training import loop  # noqa: E402
 from kneeedge.training.checkpoint import Run, load_original, open_run, read_record, read_spec  # noqa: E402
 from kneeedge.training.slim.config import SlimConfig  # noqa: E402
-from kneeedge.training.slim.run import Step, check_original, choose, read_slim, resume_slim, slim  # noqa: E402
+from kneeedge.training.slim.report import Step, choose, read_slim  # noqa: E402
+from kneeedge.training.slim.run import check_original, resume_slim, slim  # noqa: E402
 from kneeedge.training.slim.summary import slim_text  # noqa: E402
 from kneeedge.training.slim.survey import MULTIPLE, Survey  # noqa: E402
 from kneeedge.training.slim.targets import compute_targets  # noqa: E402

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -18,11 +18,10 @@ from kneeedge.answers import ANSWERS
 from kneeedge.card import write_card
 from kneeedge.dataset import Dataset, check_unchanged, file_sha256, read_split, write_split
 from kneeedge.errors import ConfigError, NotFoundError
-from kneeedge.gate import FAIL, INCONCLUSIVE, PASS, TOLERANCE, ExportReport, read_report
+from kneeedge.gate import FAIL, PASS, ExportReport, read_report
 from kneeedge.gate import REPORT as GATE_REPORT
 from kneeedge.phantom import phantoms
 from kneeedge.progress import Progress, duration
-from kneeedge.records import from_json, to_json
 from kneeedge.session import Session
 from kneeedge.spec import Architecture, ModelSpec, Slimmed
 from kneeedge.training.checkpoint import (
@@ -32,7 +31,6 @@ from kneeedge.training.checkpoint import (
     open_run,
     read_record,
     save_weights,
-    write_atomically,
     write_record,
 )
 from kneeedge.training.data import FileBatches, drop_cache
@@ -44,58 +42,13 @@ from kneeedge.training.slim.config import SlimConfig
 from kneeedge.training.slim.curve import draw_curve
 from kneeedge.training.slim.distil import DistilBatches, distillation
 from kneeedge.training.slim.refit import refit
+from kneeedge.training.slim.report import SlimReport, Step, choose, read_slim, tolerance_of, write_slim
 from kneeedge.training.slim.survey import Survey, some_images, take_survey
 from kneeedge.training.slim.targets import Targets, compute_targets
 
-REPORT = "slim.json"
 N_TIMED, N_WARM_UP = 50, 5
 N_REFIT = 160
 "training images for the least squares"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One width that was tried."""
-
-    name: str
-    "of its run folder below steps/"
-    asked_ms: float
-    "latency that its widths were chosen for"
-    expected_ms: float
-    "by the table of layer times, what a call costs included"
-    expected_speedup: float
-    "against the original's int8 file, by the same table"
-    measured_ms: float
-    "median of single images in this process, when the file was made"
-    channels: tuple[tuple[int, ...], ...]
-    size_mb: float
-    "of the int8 file"
-    verdict: str
-    "of the gate: the int8 file against the original on val"
-    reason: str
-    flips: int
-    n: int
-    "images of val"
-    accuracy_change: float
-    "on val, the int8 file less the original"
-    model: str
-    "the int8 file, below the slim run's folder"
-
-
-@dataclass(frozen=True)
-class SlimReport:
-    """`slim.json`: what was asked for, what was tried, and what was taken."""
-
-    config: SlimConfig
-    original: Slimmed
-    steps: tuple[Step, ...] = ()
-    chosen: str | None = None
-    "name of the step whose network stands in the run folder"
-
-    @property
-    def failed(self) -> bool:
-        """Whether the network that was taken failed the gate."""
-        return any(step.verdict == FAIL for step in self.steps if step.name == self.chosen)
 
 
 class Slimmer:
@@ -306,11 +259,6 @@ def single_image_ms(path: Path, threads: int | None) -> float:
     return float(median(taken[N_WARM_UP:]))
 
 
-def tolerance_of(config: SlimConfig) -> float:
-    """The accuracy that may be lost."""
-    return TOLERANCE["int8"] if config.tolerance is None else config.tolerance
-
-
 def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
     """Raise ConfigError where the run cannot be slimmed."""
     if record.slimmed is not None:
@@ -322,28 +270,3 @@ def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
         )
     if not (run.folder / ANSWERS).is_file():
         raise NotFoundError(f"{run.folder / ANSWERS}: the original's answers are missing", "train the run again")
-
-
-def choose(steps: Sequence[Step], tolerance: float) -> Step:
-    """The fastest that passes; else the fastest of those that seem to lose no more than the tolerance and do not fail.
-
-    Where there is none of these either, the one that lost least.
-    """
-    likely = [step for step in steps if step.verdict == INCONCLUSIVE and -step.accuracy_change <= tolerance]
-    fitting = [step for step in steps if step.verdict == PASS] or likely
-    if fitting:
-        return min(fitting, key=lambda step: step.expected_ms)
-    return max(steps, key=lambda step: step.accuracy_change)
-
-
-def read_slim(folder: Path) -> SlimReport:
-    """`slim.json`; raises NotFoundError where nothing was begun."""
-    path = folder / REPORT
-    if not path.is_file():
-        raise NotFoundError(f"{folder}: no slim run was begun here", "begin one with `kneeedge slim RUN`")
-    return from_json(SlimReport, path.read_text(encoding="utf-8"))
-
-
-def write_slim(folder: Path, report: SlimReport) -> None:
-    """Write `slim.json`."""
-    write_atomically(folder / REPORT, to_json(report))

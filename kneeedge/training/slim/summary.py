@@ -5,7 +5,7 @@ from pathlib import Path
 from kneeedge.spec import DISCLAIMER
 from kneeedge.summaries import width_text
 from kneeedge.training.slim.curve import CURVE, FIGURE
-from kneeedge.training.slim.run import SlimReport, Step
+from kneeedge.training.slim.report import SlimReport, Step
 
 SLOWER = 1.05
 "a measured latency beyond this share of the one asked for is said"
