@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from kneeedge.errors import ConfigError
 from kneeedge.training.config import SLIM, TrainConfig
 
-LADDER = (4.4, 6.0, 8.5, 12.0)
+LADDER = (4.4, 6.0, 8.5, 10.0)
 "speedups that a search goes through, against the original's own int8 file, which is the curve's fifth point"
 
 

@@ -44,21 +44,25 @@ class Survey:
     def allot(self, milliseconds: float) -> Allotment:
         """The widths that lose least of the answers within this latency; raises ConfigError where none are."""
         full = self.times.full
-        choices = [[w for w in range(MULTIPLE, c + 1, MULTIPLE) if w >= c * NARROWEST] for c in full]
         try:
             return allot(
-                choices, lambda i, w: self.sensitivity.error(i, w / full[i]), self.times.layer,
+                self.choices, lambda i, w: self.sensitivity.error(i, w / full[i]), self.times.layer,
                 milliseconds - self.times.overhead_ms,
             )  # fmt: skip
         except ValueError as error:
             raise ConfigError(f"the goal is out of reach: {error}", "ask for less speed") from error
+
+    @property
+    def choices(self) -> list[list[int]]:
+        """The widths that each layer may have."""
+        return [[w for w in range(MULTIPLE, c + 1, MULTIPLE) if w >= c * NARROWEST] for c in self.times.full]
 
     def kept(self, widths: tuple[int, ...]) -> Kept:
         """The channels that stay."""
         return most_important([np.array(layer) for layer in self.importance], widths)
 
     def goals(self, config: SlimConfig) -> tuple[float, ...]:
-        """The latencies, ms, to be reached one after the other."""
+        """The latencies, ms, to be reached one after the other; of a search, those that a network can have at all."""
         full = self.times.total(self.times.full)
         if config.max_latency_ms is not None:
             return (config.max_latency_ms,)
@@ -68,7 +72,8 @@ class Survey:
             share = config.keep
             uniform = [max(MULTIPLE, round(c * share / MULTIPLE) * MULTIPLE) for c in self.times.full]
             return (self.times.total(uniform),)
-        return tuple(full / speedup for speedup in LADDER)
+        least = self.times.total([widths[0] for widths in self.choices])
+        return tuple(full / speedup for speedup in LADDER if full / speedup >= least)
 
 
 def take_survey(
