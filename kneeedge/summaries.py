@@ -201,7 +201,7 @@ def golden_text(report: "GoldenReport") -> str:
         f"{word}  {report.model} ({report.sha256[:SHOWN]}): {report.n} golden inputs on {report.provider} "
         f"({report.cpu}); largest logit change {report.max_change_from_file:.3g} to the exporting machine "
         f"(allowed {report.device_tolerance:.3g}), "
-        f"{report.max_change_from_original:.3g} to the original (allowed {report.original_tolerance:.3g})"
+        f"{report.max_change_from_original:.3g} to its PyTorch network (allowed {report.original_tolerance:.3g})"
     )
     if report.wrong_cases:
         text += "; this device does not answer as the original did: use another provider or precision"
