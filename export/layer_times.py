@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from export.graph import HEAVY, body, layers
 from export.to_int8 import choose_target, to_int8
 from kneeedge import machine
+from kneeedge.placement import kernels
 from kneeedge.progress import Progress
 
 SHARES = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
@@ -99,11 +100,12 @@ def widths_of(fp32: onnx.ModelProto) -> tuple[int, ...]:
 
 
 def resized(fp32: onnx.ModelProto, widths: Sequence[int]) -> onnx.ModelProto:
-    """The int8 graph of the same network with these channels and random weights; no distance to training images.
+    """The int8 graph of the same network, which gives no distance to training images, with these channels.
 
-    Weights change no time. The ranges are wide enough that nothing saturates and the answers are finite.
+    Its weights are random, which changes no time; the ranges are so wide that nothing saturates.
     """
-    graph = without_distance(fp32)
+    graph = onnx.ModelProto()
+    graph.CopyFrom(fp32)
     arrays = {tensor.name: tensor for tensor in graph.graph.initializer}
     rng = np.random.default_rng(0)
     n_inputs = 0
@@ -125,24 +127,6 @@ def _replace(tensor: onnx.TensorProto, values: NDArray[np.floating]) -> None:
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
 
 
-def without_distance(fp32: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without the output `distance` and the nodes that only it needs."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(fp32)
-    graph = copy.graph
-    for output in [value for value in graph.output if value.name == "distance"]:
-        graph.output.remove(output)
-    needed = {value.name for value in graph.output}
-    for node in reversed(list(graph.node)):
-        if needed.isdisjoint(node.output):
-            graph.node.remove(node)
-        else:
-            needed.update(node.input)
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in needed]:
-        graph.initializer.remove(tensor)
-    return copy
-
-
 def profile(int8: onnx.ModelProto, threads: int) -> list[float]:
     """Median milliseconds of each layer, its convolution and all until the next; last, of what is beside them."""
     side = int8.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
@@ -161,11 +145,11 @@ def profile(int8: onnx.ModelProto, threads: int) -> list[float]:
 
 def by_layer(events: Sequence[dict[str, Any]]) -> list[float]:
     """Medians over runs, the first left out, from ONNX Runtime's trace: of each layer, and of the rest of a run."""
-    kernels = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
+    nodes = kernels(events)
     runs = sorted((event for event in events if event["name"] == "model_run"), key=start)
     rows = []
     for run in runs[1:]:
-        within = [event for event in kernels if start(run) <= start(event) <= start(run) + run["dur"]]
+        within = [event for event in nodes if start(run) <= start(event) <= start(run) + run["dur"]]
         row: list[float] = []
         for event in sorted(within, key=start):
             if event["args"]["op_name"] in CONVOLUTIONS:

@@ -59,12 +59,17 @@ def placement(session: Session, batch_size: int = 1) -> Placement:
         return read_profile(json.loads(profile.read_text(encoding="utf-8")), session.provider)
 
 
+def kernels(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events of a profile that are runs of a node."""
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]
+
+
 def read_profile(events: Iterable[dict[str, Any]], provider: str) -> Placement:
     """The placement that the events of a profile show; of a node that ran several times, the last run counts.
 
     Raises ProviderError where they name no node.
     """
-    nodes = {event["name"]: event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)}
+    nodes = {event["name"]: event for event in kernels(events)}
     copies = [name for name, event in nodes.items() if event["args"].get("op_name") in COPIES]
     network = [event for name, event in nodes.items() if name not in copies]
     if not network:

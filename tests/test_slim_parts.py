@@ -6,7 +6,7 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from export.layer_times import LayerTimes, by_layer, profile, resized, widths_of, without_distance  # noqa: E402
+from export.layer_times import LayerTimes, by_layer, profile, resized, widths_of  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
 from kneeedge.phantom import phantom  # noqa: E402
 from kneeedge.progress import Progress  # noqa: E402
@@ -171,15 +171,6 @@ def test_a_resized_network_has_the_widths_asked_for_and_runs(trained_run):
     found = profile(resized(fp32, wanted), 1)
     assert len(found) == N_LAYERS + 1
     assert all(milliseconds > 0 for milliseconds in found)
-
-
-def test_without_its_distance_a_graph_gives_the_other_answers(trained_run):
-    from kneeedge.training.novelty import read_gaussian
-
-    run = open_run(trained_run)
-    model, spec = load_original(run)
-    graph = without_distance(to_onnx(model, spec, read_gaussian(run.novelty)))
-    assert [value.name for value in graph.graph.output] == ["probabilities", "logits", "cam"]
 
 
 def test_the_mean_of_the_class_map_is_the_logits(model, images):

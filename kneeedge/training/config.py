@@ -133,11 +133,16 @@ class TrainConfig:
     @property
     def channels(self) -> tuple[tuple[int, ...], ...]:
         """VGG19's channel counts times `width`, in multiples of 8."""
-        return tuple(tuple(max(8, round(count * self.width / 8) * 8) for count in block) for block in VGG19_CHANNELS)
+        return tuple(tuple(scaled(count, self.width) for count in block) for block in VGG19_CHANNELS)
 
     @property
     def architecture(self) -> Architecture:
         return Architecture(self.channels, self.batch_norm, self.head)
+
+
+def scaled(count: int, factor: float) -> int:
+    """A channel count times a factor, in multiples of 8."""
+    return max(8, round(count * factor / 8) * 8)
 
 
 def paper_recipe(config: TrainConfig) -> TrainConfig:

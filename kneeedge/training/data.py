@@ -54,6 +54,15 @@ def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]
     return batches
 
 
+def next_views(
+    config: TrainConfig, n_images: int, n_views: int, epoch: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Index batches of one epoch with the view of each image: the one after the last epoch's, the first by chance."""
+    first: NDArray[np.int64] = np.random.default_rng([config.seed, 2]).integers(0, n_views, size=(n_images,))
+    for batch in shuffled(config, n_images, epoch):
+        yield batch, (first[batch] + epoch) % n_views
+
+
 def sample_view(sample: Sample, config: TrainConfig, k: int) -> View:
     """View `k` of a sample, drawn from (seed, its bytes, k): the same in every split and fold that it trains in."""
     return view_of(config, int(sample.short_hash, 16), k)
@@ -150,10 +159,8 @@ class CachedBatches:
         return len(shuffled(self.config, len(self.train_labels), 0))
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        n_images, n_views = len(self.train_rows), self.n_views
-        first: NDArray[np.int64] = np.random.default_rng([self.config.seed, 2]).integers(0, n_views, size=(n_images,))
-        for batch in shuffled(self.config, n_images, epoch):
-            rows = self.train_rows[batch] + (first[batch] + epoch) % n_views
+        for batch, views in next_views(self.config, len(self.train_rows), self.n_views, epoch):
+            rows = self.train_rows[batch] + views
             yield self.store.read(rows), torch.from_numpy(self.train_labels[batch])
 
     def val(self) -> Iterator[Batch]:

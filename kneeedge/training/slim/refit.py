@@ -40,11 +40,8 @@ class Normal:
         self.residual += (x.T @ missing).double()
 
     def solve(self) -> Tensor:
-        """The change (D + 1, C) of weights and bias: ridge regression towards no change."""
-        pull = RIDGE * float(self.gram.diagonal().mean())
-        regular = self.gram + pull * torch.eye(len(self.gram), dtype=torch.float64)
-        change: Tensor = torch.linalg.solve(regular, self.residual)
-        return change.float()
+        """The change (D + 1, C) of weights and bias."""
+        return ridge(self.gram, self.residual).float()
 
 
 @torch.no_grad()
@@ -75,11 +72,9 @@ def fit_layer(old: Link, new: Link, outputs: Tensor, wide: Tensor, thin: Tensor,
     Returns what the layer behind `old` reads.
     """
     conv = new.conv
-    side = wide.shape[-1] * wide.shape[-2]
-    n_places = min(side, -(-N_PLACES // len(wide)))
     equations, following = Normal.of(conv.in_channels * 9, conv.out_channels), []  # 3 × 3
     for before, after in zip(torch.split(wide, BATCH), torch.split(thin, BATCH), strict=True):
-        places = torch.from_numpy(np.sort(rng.permutation(side)[:n_places]))
+        places = draw_places(wide, N_PLACES, rng)
         reached = old.conv(before)
         wanted = reached.flatten(2)[:, outputs][:, :, places].transpose(1, 2).flatten(0, 1)
         read = patches(after, places)
@@ -88,6 +83,19 @@ def fit_layer(old: Link, new: Link, outputs: Tensor, wide: Tensor, thin: Tensor,
         following.append(old.rest(reached))
     add_change(conv, equations.solve())
     return torch.cat(following)
+
+
+def ridge(gram: Tensor, residual: Tensor) -> Tensor:
+    """The change (D, C) double of weights by least squares, pulled towards none, from the normal equations' sums."""
+    pull = RIDGE * float(gram.diagonal().mean())
+    change: Tensor = torch.linalg.solve(gram + pull * torch.eye(len(gram), dtype=torch.float64), residual)
+    return change
+
+
+def draw_places(x: Tensor, n_places: int, rng: np.random.Generator) -> Tensor:
+    """Places (P,) of each image of x (N, C, H, W), counted along rows, of which there are `n_places` in all."""
+    side = x.shape[-1] * x.shape[-2]
+    return torch.from_numpy(np.sort(rng.permutation(side)[: -(-n_places // len(x))]))
 
 
 def through(link: Link, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class Slimmer:
         self.dataset: Dataset = read_split(self.original.split, root, self.spec.classes)
         check_unchanged(self.dataset.samples)
 
-    @property
+    @cached_property
     def slimmed(self) -> Slimmed:
         """What every narrowed network says of its original."""
         spec = self.spec

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from kneeedge.progress import Progress
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.slim.chain import Link, bias_of, links, most_important
-from kneeedge.training.slim.refit import BATCH, RIDGE, Normal, patches, through
+from kneeedge.training.slim.refit import BATCH, Normal, draw_places, patches, ridge, through
 
 SHARES = (0.75, 0.5, 0.375, 0.25, 0.125)
 "of a layer's channels, at which its loss is measured; between them it is interpolated"
@@ -116,8 +116,7 @@ def mend(conv: nn.Conv2d, kept: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
     weight = torch.cat([conv.weight.flatten(1), torch.zeros(conv.out_channels, 1)], dim=1).double()
     inner, start = gram[columns][:, columns], weight[:, columns]
     lacking = weight @ gram[:, columns] - start @ inner
-    pull = RIDGE * float(inner.diagonal().mean()) * torch.eye(len(inner), dtype=torch.float64)
-    solution = (start + torch.linalg.solve(inner + pull, lacking.T).T).float()
+    solution = (start + ridge(inner, lacking.T).T).float()
     return solution[:, :-1].reshape(conv.out_channels, len(kept), 3, 3), bias_of(conv) + solution[:, -1]
 
 
@@ -126,11 +125,9 @@ def gram_of(x: Tensor) -> Tensor:
 
     At places drawn by chance.
     """
-    rng, side = np.random.default_rng(0), x.shape[-1] * x.shape[-2]
-    n_places = min(side, -(-N_PLACES // len(x)))
+    rng = np.random.default_rng(0)
     equations = Normal.of(9 * x.shape[1], 0)
     for part in torch.split(x, BATCH):
-        places = torch.from_numpy(np.sort(rng.permutation(side)[:n_places]))
-        rows = patches(part, places)
+        rows = patches(part, draw_places(x, N_PLACES, rng))
         equations.add(rows, rows[:, :0])
     return equations.gram

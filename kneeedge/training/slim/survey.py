@@ -17,6 +17,7 @@ from kneeedge.progress import Progress
 from kneeedge.records import from_json, to_json
 from kneeedge.spec import ModelSpec, PixelPath
 from kneeedge.training.checkpoint import write_atomically
+from kneeedge.training.config import scaled
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.slim.allot import Allotment, allot, solve
 from kneeedge.training.slim.chain import Kept, most_important
@@ -69,9 +70,7 @@ class Survey:
         if config.speedup is not None:
             return (full / config.speedup,)
         if config.keep is not None:
-            share = config.keep
-            uniform = [max(MULTIPLE, round(c * share / MULTIPLE) * MULTIPLE) for c in self.times.full]
-            return (self.times.total(uniform),)
+            return (self.times.total([scaled(count, config.keep) for count in self.times.full]),)
         # Not that of the narrowest: ONNX Runtime takes longer for 8 channels than for 16.
         least = solve(self.choices, self.loss, self.times.layer, np.inf).milliseconds + self.times.overhead_ms
         return tuple(full / speedup for speedup in LADDER if full / speedup >= least)

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from kneeedge.dataset import Sample
 from kneeedge.progress import Progress
 from kneeedge.spec import PixelPath
 from kneeedge.training.config import TrainConfig
-from kneeedge.training.data import open_cache, sample_view, shuffled
+from kneeedge.training.data import next_views, open_cache, sample_view
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.slim.chain import head
 from kneeedge.training.views import load_view
 
 BATCH = 16
@@ -38,9 +39,7 @@ class Targets:
     def batches(self, config: TrainConfig, epoch: int) -> Iterator[tuple[Tensor, Answer]]:
         """Each image once, in its next view: inputs (B, 1, S, S) uint8, and what they are to be answered."""
         n_images, n_views = self.images.shape[:2]
-        first = np.random.default_rng([config.seed, 2]).integers(0, n_views, size=(n_images,))
-        for rows in shuffled(config, n_images, epoch):
-            views = (first[rows] + epoch) % n_views
+        for rows, views in next_views(config, n_images, n_views, epoch):
             maps = torch.from_numpy(np.array(self.maps[rows, views]))
             yield torch.from_numpy(self.images[rows, views][:, None]), (maps, torch.from_numpy(self.labels[rows]))
 
@@ -86,8 +85,7 @@ def _open(
     folder.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
     side = config.size // 32
-    linear: nn.Linear = model.classifier[-1]  # type: ignore[assignment]
-    shape = (len(jobs), linear.out_features, side, side)
+    shape = (len(jobs), head(model).out_features, side, side)
     maps = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     (folder / "key.json").write_text(key, encoding="utf-8")
     return maps, 0
