@@ -1,9 +1,11 @@
-"""Time of the duplicate search against the number of images: python -m benchmarks.audit_growth [--n 1000 10000]
+"""Time of the duplicate search against the number of images: python -m benchmarks.audit_growth [--n
+1000 10000]
 
-Images are knee-like bands with random texture; one in twenty is a mirrored or a cropped copy of the one before it.
-From DRAWN images on, marks are not found in images but drawn from those of POOL images, with noise. Each stage is
-timed in processor seconds, since the machine may be shared; the exponent is the slope of log time over log n.
-`--compare` adds the comparison of candidates on pixels: an image has a bounded number of candidates.
+Images are knee-like bands with random texture; one in twenty is a mirrored or a cropped copy of the
+one before it. From DRAWN images on, marks are not found in images but drawn from those of POOL
+images, with noise. Each stage is timed in processor seconds, since the machine may be shared; the
+exponent is the slope of log time over log n. `--compare` adds the comparison of candidates on
+pixels: an image has a bounded number of candidates.
 """
 
 import argparse
@@ -20,13 +22,13 @@ from kneeedge.audit.candidates import candidates
 from kneeedge.audit.duplicates import find_pairs
 from kneeedge.audit.features import N_MARKS, TURNS, Features, features
 from kneeedge.audit.fingerprint import SIDE, Fingerprint
-from kneeedge.progress import Progress
+from kneeedge.system.progress import Progress
 
 COPY_EVERY = 20
 DRAWN, POOL, N = 50_000, 1_000, 3 * N_MARKS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """The time of one size; CPU seconds of all threads."""
 
@@ -43,24 +45,38 @@ class Row:
 
 
 def drawn(n: int) -> list[Fingerprint]:
-    rng, prints = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    prints = []
     pixels = knee(rng)
     for i in range(n):
         pixels = changed(pixels, rng) if i % COPY_EVERY == COPY_EVERY - 1 else knee(rng)
         name = f"{i:06d}"
-        prints.append(Fingerprint(name, name, name, (SIDE, SIDE), (0, 0, SIDE, SIDE), pixels.tobytes()))
+        prints.append(
+            Fingerprint(
+                name=name,
+                sha256=name,
+                pixel_sha256=name,
+                size=(SIDE, SIDE),
+                box=(0, 0, SIDE, SIDE),
+                thumbnail=pixels.tobytes(),
+            )
+        )
     return prints
 
 
 def knee(rng: np.random.Generator) -> np.ndarray:
     """Two bright blocks with a gap between them, and texture of three sizes."""
     image = np.full((SIDE, SIDE), 60.0)
-    gap, width = rng.integers(56, 72), rng.integers(28, 40)
+    gap = rng.integers(56, 72)
+    width = rng.integers(28, 40)
     image[:gap, 64 - width : 64 + width] += 90
     image[gap + 5 :, 64 - width : 64 + width] += 90
     for size in (16, 32, 64):
         noise = rng.integers(0, 256, (size, size), dtype=np.uint8)
-        image += 0.15 * (np.asarray(Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) - 128.0)
+        image += 0.15 * (
+            np.asarray(Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+            - 128.0
+        )
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -75,12 +91,15 @@ def changed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def pooled(n: int) -> list[Features]:
     """Marks of `n` images, drawn from those of POOL images with noise; copies have less of it."""
     pool = np.concatenate([features(one).descriptors[0] for one in drawn(POOL)]).astype(np.float32)
-    rng, found = np.random.default_rng(1), []
+    rng = np.random.default_rng(1)
+    found = []
     marks = pool[:N]
     for i in range(n):
         copy = i % COPY_EVERY == COPY_EVERY - 1
         if not copy:
-            marks = noisy(pool[rng.integers(0, len(pool), N)], 10, rng)  # 127 × 0.08 a value: 22° from the pool's
+            marks = noisy(
+                pool[rng.integers(0, len(pool), N)], 10, rng
+            )  # 127 × 0.08 a value: 22° from the pool's
         turned = np.stack([noisy(marks, 4 if copy else 0, rng) for _ in TURNS]).astype(np.int8)
         found.append(Features(rng.random((N, 2), np.float32) * SIDE, turned))
     return found
@@ -124,18 +143,24 @@ def exponent(rows: list[Row], of: str) -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--compare", action="store_true", help="time find_pairs as a whole too")
     parser.add_argument("--json", type=Path, help="write the figures to a file")
     options = parser.parse_args()
     rows = []
-    print("| n | marks s | candidates s | candidates | planted among them | in all s | pairs | peak MB |")
+    print(
+        "| n | marks s | candidates s | candidates | planted among them | in all s | pairs | peak MB |"
+    )
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for n in options.n:
         rows.append(measure(n, options.compare))
         print(
-            "| " + " | ".join("" if cell is None else f"{cell:,}" for cell in asdict(rows[-1]).values()) + " |",
+            "| "
+            + " | ".join("" if cell is None else f"{cell:,}" for cell in asdict(rows[-1]).values())
+            + " |",
             flush=True,
         )
     slopes = {of: exponent(rows, of) for of in ("marks_s", "candidates_s", "total_s")}

@@ -1,10 +1,11 @@
-"""Recall of the duplicate search by kind of copy: python -m benchmarks.audit_recall [--data FOLDER] [--n 200]
+"""Recall of the duplicate search by kind of copy: python -m benchmarks.audit_recall [--data FOLDER]
+[--n 200]
 
-Copies of each kind are planted one kind at a time among the other images. A copy is found if the search pairs it
-with its original; a pair of a copy with another original is a false alarm, unless the two originals are a pair
-themselves. Pairs among the originals, which in a real folder may be true copies, are counted apart; pairs among the
-copies are not counted. `phash` is ImageHash's pHash over
-the image and its mirror image with Hamming distance at most 10, as a yardstick.
+Copies of each kind are planted one kind at a time among the other images. A copy is found if the
+search pairs it with its original; a pair of a copy with another original is a false alarm, unless
+the two originals are a pair themselves. Pairs among the originals, which in a real folder may be
+true copies, are counted apart; pairs among the copies are not counted. `phash` is ImageHash's pHash
+over the image and its mirror image with Hamming distance at most 10, as a yardstick.
 """
 
 import argparse
@@ -24,15 +25,16 @@ from scipy import ndimage
 
 from kneeedge.audit.duplicates import find_pairs
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
-from kneeedge.images import find_images, read_file
-from kneeedge.phantom import phantom
-from kneeedge.progress import Progress
+from kneeedge.pixels.listing import find_images
+from kneeedge.pixels.phantom import phantom
+from kneeedge.pixels.picture import read_file
+from kneeedge.system.progress import Progress
 
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One kind of copy."""
 
@@ -59,7 +61,11 @@ def encoded(form: str, quality: int) -> Change:
 def resized(x: float, y: float) -> Change:
     def change(grey: Pixels, _: np.random.Generator) -> Pixels:
         height, width = grey.shape
-        return np.asarray(Image.fromarray(grey).resize((round(width * x), round(height * y)), Image.Resampling.BICUBIC))
+        return np.asarray(
+            Image.fromarray(grey).resize(
+                (round(width * x), round(height * y)), Image.Resampling.BICUBIC
+            )
+        )
 
     return change
 
@@ -75,10 +81,13 @@ def toned(gamma: float, contrast: float, brightness: float) -> Change:
 
 def local_contrast(grey: Pixels, _: np.random.Generator) -> Pixels:
     """Bring local mean and deviation half-way to 128 and 50, as CLAHE does."""
-    image, sigma = grey.astype(np.float32), min(grey.shape) / 10
+    image = grey.astype(np.float32)
+    sigma = min(grey.shape) / 10
     mean = ndimage.gaussian_filter(image, sigma)
     deviation = np.sqrt(ndimage.gaussian_filter((image - mean) ** 2, sigma)) + 4
-    return np.clip(0.5 * (mean + 128) + 50**0.6 * (image - mean) / deviation**0.6, 0, 255).astype(np.uint8)
+    return np.clip(0.5 * (mean + 128) + 50**0.6 * (image - mean) / deviation**0.6, 0, 255).astype(
+        np.uint8
+    )
 
 
 def mirrored(grey: Pixels, _: np.random.Generator) -> Pixels:
@@ -98,7 +107,10 @@ def cropped(share: float) -> Change:
 
     def change(grey: Pixels, rng: np.random.Generator) -> Pixels:
         height, width = (round(share * side) for side in grey.shape)
-        top, left = (int(rng.integers(0, a - b + 1)) for a, b in zip(grey.shape, (height, width), strict=True))
+        top, left = (
+            int(rng.integers(0, a - b + 1))
+            for a, b in zip(grey.shape, (height, width), strict=True)
+        )
         return np.ascontiguousarray(grey[top : top + height, left : left + width])
 
     return change
@@ -157,8 +169,11 @@ def originals(folder: Path | None, n: int) -> dict[str, Pixels]:
 
 
 def planted(images: dict[str, Pixels], turn: int) -> dict[str, tuple[str, Pixels]]:
-    """One copy of each image: its name and pixels by the original's name; kinds go round with the images."""
-    kinds, rng = list(KINDS), np.random.default_rng(turn)
+    """One copy of each image: its name and pixels by the original's name; kinds go round with the
+    images.
+    """
+    kinds = list(KINDS)
+    rng = np.random.default_rng(turn)
     copies = {}
     for i, (name, grey) in enumerate(images.items()):
         kind = kinds[(i + turn) % len(kinds)]
@@ -186,7 +201,11 @@ def _phash(grey: Pixels) -> NDArray[np.bool_]:
 def measure(images: dict[str, Pixels], turns: int) -> dict[str, object]:
     clean = prints_of(images, "original/")
     pairs_among = find_pairs(clean, Progress())
-    twins = {(one, two) for pair in pairs_among for one, two in permutations((pair.first[9:], pair.second[9:]))}
+    twins = {
+        (one, two)
+        for pair in pairs_among
+        for one, two in permutations((pair.first[9:], pair.second[9:]))
+    }
     tally = {kind: [0, 0, 0, 0] for kind in KINDS}
     weakest: dict[str, float] = {}
     phash_false = 0
@@ -194,7 +213,11 @@ def measure(images: dict[str, Pixels], turns: int) -> dict[str, object]:
         copies = planted(images, turn)
         pixels = {name: grey for name, (_, grey) in copies.items()}
         found = find_pairs(clean + prints_of(pixels, "copy/"), Progress())
-        of_copy = [pair for pair in found if pair.first.startswith("copy/") and pair.second.startswith("original/")]
+        of_copy = [
+            pair
+            for pair in found
+            if pair.first.startswith("copy/") and pair.second.startswith("original/")
+        ]
         hits = {pair.first[5:]: pair for pair in of_copy if pair.first[5:] == pair.second[9:]}
         marked, false = by_phash(images, pixels)
         phash_false += false
@@ -206,9 +229,20 @@ def measure(images: dict[str, Pixels], turns: int) -> dict[str, object]:
             if name in hits:
                 weakest[kind] = min(weakest.get(kind, 1.0), hits[name].similarity)
         for pair in of_copy:
-            own, other = pair.first[5:], pair.second[9:]
+            own = pair.first[5:]
+            other = pair.second[9:]
             tally[copies[own][0]][3] += own != other and (own, other) not in twins
-    rows = [Row(kind, *counts, weakest.get(kind, 0.0)) for kind, counts in tally.items()]
+    rows = [
+        Row(
+            kind=kind,
+            n=n,
+            found=found,
+            phash=phash,
+            false_pairs=false_pairs,
+            weakest=weakest.get(kind, 0.0),
+        )
+        for kind, (n, found, phash, false_pairs) in tally.items()
+    ]
     return {
         "n_images": len(images),
         "pairs_among_originals": [asdict(pair) for pair in pairs_among],
@@ -218,10 +252,21 @@ def measure(images: dict[str, Pixels], turns: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of images; phantoms are drawn without one")
-    parser.add_argument("--n", type=int, default=200, help="images, each of which gets one copy a turn")
-    parser.add_argument("--turns", type=int, default=1, help="searches; kinds go round so that each meets new images")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder of images; phantoms are drawn without one"
+    )
+    parser.add_argument(
+        "--n", type=int, default=200, help="images, each of which gets one copy a turn"
+    )
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=1,
+        help="searches; kinds go round so that each meets new images",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to a file")
     options = parser.parse_args()
     start = time.perf_counter()
@@ -230,7 +275,10 @@ def main() -> None:
     print("| copy | n | found | pHash | weakest | false pairs |\n|---|--:|--:|--:|--:|--:|")
     for row in result["rows"]:
         print("| {kind} | {n} | {found} | {phash} | {weakest:.3f} | {false_pairs} |".format(**row))
-    print(f"{len(result['pairs_among_originals'])} pairs among {result['n_images']} originals;", end=" ")
+    print(
+        f"{len(result['pairs_among_originals'])} pairs among {result['n_images']} originals;",
+        end=" ",
+    )
     print(f"pHash gives {result['phash_false_pairs']} false pairs; {result['seconds']} s")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

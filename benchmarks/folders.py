@@ -1,15 +1,18 @@
 """Folders against the bare network, and time and memory over folders of very different sizes.
 
-    python -m benchmarks.folders --model MODEL.onnx [--provider cpu] [--repeats 5] [--n 64] > benchmarks/results/….json
-    python -m benchmarks.folders --growth 1000 10000 100000 > benchmarks/results/….json
+python -m benchmarks.folders --model MODEL.onnx [--provider cpu] [--repeats 5] [--n 64] >
+benchmarks/results/….json python -m benchmarks.folders --growth 1000 10000 100000 >
+benchmarks/results/….json
 
-The first gives images a second of `infer` on 224 × 224 PNGs and on JPEGs of 5 megapixels, over those of the bare
-session at the same batch size with all threads; interleaved, medians. Where readers and network share the cores, the
-processor time of decoding bounds that ratio: `ceiling`. The JPEGs are phantoms with noise, saved at quality 75: 0.11
-bytes a pixel, the median of the 239 knee radiographs in JPEG of the osteoporosis data set.
+The first gives images a second of `infer` on 224 × 224 PNGs and on JPEGs of 5 megapixels, over
+those of the bare session at the same batch size with all threads; interleaved, medians. Where
+readers and network share the cores, the processor time of decoding bounds that ratio: `ceiling`.
+The JPEGs are phantoms with noise, saved at quality 75: 0.11 bytes a pixel, the median of the 239
+knee radiographs in JPEG of the osteoporosis data set.
 
-The second runs folders of links to 24 PNGs, each in a fresh process, with a network of two small convolutions on 64 ×
-64 pixels (tests/tiny_onnx.py), so that what is measured is the pipeline. Memory needs Linux.
+The second runs folders of links to 24 PNGs, each in a fresh process, with a network of two small
+convolutions on 64 × 64 pixels (tests/tiny_onnx.py), so that what is measured is the pipeline.
+Memory needs Linux.
 """
 
 import argparse
@@ -28,19 +31,20 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from kneeedge.images import find_images
-from kneeedge.infer import FolderSummary, Predictor, infer_folder
-from kneeedge.machine import environment
-from kneeedge.phantom import phantom
-from kneeedge.progress import Progress
-from kneeedge.session import Session
+from kneeedge.inference.folder import FolderSummary, infer_folder
+from kneeedge.inference.predictor import Predictor
+from kneeedge.pixels.listing import find_images
+from kneeedge.pixels.phantom import phantom
+from kneeedge.runtime.session import Session
+from kneeedge.system.machine import environment
+from kneeedge.system.progress import Progress
 
 N_FILES = 24
 JPEG_SIZE = (2592, 1944)
 NOISE, QUALITY = 4.0, 75
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ratio:
     """One kind of image."""
 
@@ -51,13 +55,15 @@ class Ratio:
     decoding_ms: float
     "processor time of reading, decoding and resizing one image"
     ceiling: float
-    "of the ratio: the network's processor time over that of network and decoding, on cores that never idle"
+    """of the ratio: the network's processor time over that of network and decoding, on cores that
+    never idle
+    """
     limited_by: str
     samples: list[float]
     "images a second"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Growth:
     """One folder size."""
 
@@ -69,7 +75,9 @@ class Growth:
     listing_mb: float
     "resident memory that the list of files added"
     peak_above_loaded_mb: float
-    "peak resident memory above that with the model loaded and one image answered, the list included"
+    """peak resident memory above that with the model loaded and one image answered, the list
+    included
+    """
     limited_by: str
 
 
@@ -82,7 +90,9 @@ def write_pngs(folder: Path) -> None:
 def write_jpegs(folder: Path) -> None:
     folder.mkdir()
     for seed in range(N_FILES):
-        large = Image.fromarray(phantom(seed, seed % 5 / 4, 1024)).resize(JPEG_SIZE, Image.Resampling.BICUBIC)
+        large = Image.fromarray(phantom(seed, seed % 5 / 4, 1024)).resize(
+            JPEG_SIZE, Image.Resampling.BICUBIC
+        )
         noise = np.random.default_rng(seed).normal(0, NOISE, JPEG_SIZE[::-1])
         pixels = np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{seed:02d}.jpg", quality=QUALITY)
@@ -106,9 +116,13 @@ def run_folder(predictor: Predictor, folder: Path, out: Path) -> FolderSummary:
 def ratios(model: Path, provider: str, n: int, repeats: int, scratch: Path) -> list[Ratio]:
     write_pngs(scratch / "png-files")
     write_jpegs(scratch / "jpg-files")
-    folders = {kind: linked(scratch / f"{kind}-files", scratch / kind, n) for kind in ("png", "jpg")}
-    session, predictor = Session(model, provider), Predictor(model, provider, n_images=n)
-    side, size = session.spec.pixel_path.size, predictor.batch_size
+    folders = {
+        kind: linked(scratch / f"{kind}-files", scratch / kind, n) for kind in ("png", "jpg")
+    }
+    session = Session(model, provider)
+    predictor = Predictor(model, provider, n_images=n)
+    side = session.spec.pixel_path.size
+    size = predictor.batch_size
     batch = np.random.default_rng(0).integers(0, 256, (size, 1, side, side), dtype=np.uint8)
     bare: list[float] = []
     found: dict[str, list[FolderSummary]] = defaultdict(list)
@@ -119,27 +133,45 @@ def ratios(model: Path, provider: str, n: int, repeats: int, scratch: Path) -> l
         bare.append(n // size * size / (time.perf_counter() - start))
         for kind, folder in folders.items():
             found[kind].append(run_folder(predictor, folder, scratch / "out.csv"))
-    return [make_ratio(kind, bare[1:], found[kind][1:], session.threads) for kind in folders]  # the first warms up
+    return [
+        make_ratio(kind, bare[1:], found[kind][1:], session.threads) for kind in folders
+    ]  # the first warms up
 
 
 def make_ratio(kind: str, bare: list[float], found: list[FolderSummary], n_threads: int) -> Ratio:
-    speed, plain = median(one.images_per_second for one in found), median(bare)
+    speed = median(one.images_per_second for one in found)
+    plain = median(bare)
     decoding = median(one.stages.decoding_cpu / one.n for one in found)
     network = n_threads / plain  # processor seconds an image
     return Ratio(
-        kind, round(plain, 2), round(speed, 2), round(speed / plain, 3), round(decoding * 1e3, 2),
-        round(network / (network + decoding), 3), found[-1].limited_by, [one.images_per_second for one in found],
-    )  # fmt: skip
+        kind=kind,
+        bare_images_per_second=round(plain, 2),
+        images_per_second=round(speed, 2),
+        ratio=round(speed / plain, 3),
+        decoding_ms=round(decoding * 1e3, 2),
+        ceiling=round(network / (network + decoding), 3),
+        limited_by=found[-1].limited_by,
+        samples=[one.images_per_second for one in found],
+    )
 
 
 def growth(sizes: list[int], scratch: Path) -> list[Growth]:
     from tests.tiny_onnx import write_tiny_model
 
     write_pngs(scratch / "files")
-    model, rows = write_tiny_model(scratch / "tiny.onnx"), []
+    model = write_tiny_model(scratch / "tiny.onnx")
+    rows = []
     for n in sizes:
         folder = linked(scratch / "files", scratch / str(n), n)
-        child = [sys.executable, "-m", "benchmarks.folders", "--model", str(model), "--child", str(folder)]
+        child = [
+            sys.executable,
+            "-m",
+            "benchmarks.folders",
+            "--model",
+            str(model),
+            "--child",
+            str(folder),
+        ]
         reply = subprocess.run(child, check=True, capture_output=True, text=True).stdout
         rows.append(Growth(n=n, exponent=None, **json.loads(reply)))
     for i, (small, large) in enumerate(pairwise(rows), 1):
@@ -153,7 +185,9 @@ def child(model: Path, folder: Path) -> dict[str, object]:
     predictor = Predictor(model, "cpu", n_images=1 << 20)
     first = next(folder.rglob("*.png"))
     predictor.predict(first)
-    loaded, start, cpu = memory_mb("VmRSS"), time.perf_counter(), time.process_time()
+    loaded = memory_mb("VmRSS")
+    start = time.perf_counter()
+    cpu = time.process_time()
     listing = find_images([folder])
     listed = memory_mb("VmRSS")
     result = infer_folder(predictor, listing, folder / "out.csv", Progress(quiet=True))
@@ -173,7 +207,9 @@ def memory_mb(what: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path)
     parser.add_argument("--provider", default="cpu", help="of the ratio")
     parser.add_argument("--n", type=int, default=64, help="images a run of the ratio")
@@ -186,10 +222,13 @@ def main() -> None:
         return
     if not arguments.model and not arguments.growth:
         parser.error("give --model, --growth or both")
-    facts, found = environment(), {}
+    facts = environment()
+    found = {}
     with tempfile.TemporaryDirectory() as name:
         if arguments.model:
-            rows = ratios(arguments.model, arguments.provider, arguments.n, arguments.repeats, Path(name))
+            rows = ratios(
+                arguments.model, arguments.provider, arguments.n, arguments.repeats, Path(name)
+            )
             found = {
                 "model": arguments.model.name,
                 "provider": arguments.provider,

@@ -1,11 +1,13 @@
 """All GPU measurements of the exported files in one go, within eight minutes.
 
-    python -m benchmarks.gpu --model-folder runs/NAME/models [--images FOLDER] --json benchmarks/results/….json
+python -m benchmarks.gpu --model-folder runs/NAME/models [--images FOLDER] --json
+benchmarks/results/….json
 
-The folder holds the fp32, fp16 and perhaps the int8 `.onnx` file of one model. Every configuration's answers are held
-against those of the CPU in fp32. Candidates of one table are timed in turns, so that drift hits all alike; each run is
-waited for. The JSON is written after every section, so that a run that is cut short leaves what it had. Exit code 1
-where there is no GPU, where a section failed, or where an answer of fp32 differs by more than TOLERANCE.
+The folder holds the fp32, fp16 and perhaps the int8 `.onnx` file of one model. Every
+configuration's answers are held against those of the CPU in fp32. Candidates of one table are timed
+in turns, so that drift hits all alike; each run is waited for. The JSON is written after every
+section, so that a run that is cut short leaves what it had. Exit code 1 where there is no GPU,
+where a section failed, or where an answer of fp32 differs by more than TOLERANCE.
 """
 
 import argparse
@@ -40,17 +42,19 @@ from benchmarks.gpu_measure import (
     speeds,
 )
 from kneeedge.errors import ConfigError, KneeEdgeError, ProviderError
-from kneeedge.gpu import GpuOptions
-from kneeedge.images import find_images
-from kneeedge.infer import Predictor, infer_folder
-from kneeedge.machine import environment
-from kneeedge.model_metadata import read_spec
-from kneeedge.phantom import phantoms
-from kneeedge.placement import placement
-from kneeedge.preprocess import load_input
-from kneeedge.progress import Progress
-from kneeedge.session import Outputs, Session, check_provider, load_runtime
-from kneeedge.spec import ModelSpec
+from kneeedge.inference.folder import infer_folder
+from kneeedge.inference.predictor import Predictor
+from kneeedge.model.metadata import read_spec
+from kneeedge.model.spec import ModelSpec
+from kneeedge.pixels.listing import find_images
+from kneeedge.pixels.phantom import phantoms
+from kneeedge.pixels.pixel_path import load_input
+from kneeedge.runtime.cuda import GpuOptions
+from kneeedge.runtime.placement import placement
+from kneeedge.runtime.providers import check_provider, load_runtime
+from kneeedge.runtime.session import Outputs, Session
+from kneeedge.system.machine import environment
+from kneeedge.system.progress import Progress
 
 BATCHES = (1, 8, 32, 64, 128, 256)
 BUDGET = 470.0
@@ -67,7 +71,7 @@ PARTS = 4
 "batches of one overlapped run"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Bench:
     """What the sections share: files, images, and the ceilings once they are measured."""
 
@@ -85,14 +89,17 @@ class Bench:
     @cached_property
     def reference(self) -> Outputs:
         """What the CPU answers to the first N_ANSWERS images in fp32."""
-        session, images = Session(self.files["fp32"], "cpu"), self.batch(N_ANSWERS)
+        session = Session(self.files["fp32"], "cpu")
+        images = self.batch(N_ANSWERS)
         parts = [session.run(images[i : i + 8]) for i in range(0, N_ANSWERS, 8)]
         return joined(parts)
 
     def batch(self, n: int) -> np.ndarray:
         return np.ascontiguousarray(self.images[np.arange(n) % len(self.images)])
 
-    def measure(self, candidates: list[Candidate], batch: int, seconds: float, dtype: str) -> list[Speed]:
+    def measure(
+        self, candidates: list[Candidate], batch: int, seconds: float, dtype: str
+    ) -> list[Speed]:
         return speeds(candidates, batch, seconds, flops_of(self.spec), self.ceilings.get(dtype))
 
 
@@ -107,12 +114,18 @@ def ceilings(bench: Bench, deadline: Deadline) -> Cells:
     for name in ("float16", "bfloat16", "float32"):
         bench.ceilings[name] = ceiling(getattr(torch, name), min(2.0, deadline.left / 4))
     torch.cuda.empty_cache()
-    return Cells([{"dtype": name, "tflops": round(value / 1e12, 1)} for name, value in bench.ceilings.items()])
+    return Cells(
+        [
+            {"dtype": name, "tflops": round(value / 1e12, 1)}
+            for name, value in bench.ceilings.items()
+        ]
+    )
 
 
 def answers(bench: Bench, deadline: Deadline) -> Cells:
     """Every precision and layout against the CPU in fp32, in batches of which the last is padded."""
-    cells, images = Cells(), bench.batch(N_ANSWERS)
+    cells = Cells()
+    images = bench.batch(N_ANSWERS)
     for precision, layout in [(p, name) for p in ("fp32", "fp16") for name in LAYOUTS]:
         name = f"{precision} {layout}"
         if deadline.left < 2:
@@ -120,26 +133,34 @@ def answers(bench: Bench, deadline: Deadline) -> Cells:
             continue
         gc.collect()  # the session before held itself, and GPU memory with it
         session = Session(bench.files[precision], "cuda", gpu=LAYOUTS[layout])
-        found = joined([session.run(part) for part in (images[:24], images[24:48], images[48:63], images[63:])])
+        found = joined(
+            [session.run(part) for part in (images[:24], images[24:48], images[48:63], images[63:])]
+        )
         cells.rows.append(agreement(name, found, bench.reference, bench.spec))
     return cells
 
 
 def joined(parts: list[Outputs]) -> Outputs:
     """The logits and probabilities of several runs as of one."""
-    logits, probabilities = ([getattr(part, name) for part in parts] for name in ("logits", "probabilities"))
+    logits, probabilities = (
+        [getattr(part, name) for part in parts] for name in ("logits", "probabilities")
+    )
     return Outputs(np.concatenate(probabilities), np.concatenate(logits), None)
 
 
 def placements(bench: Bench, _: Deadline) -> Cells:
-    """Where the nodes of each file run, by profile; a file that the provider refuses is named with the reason."""
+    """Where the nodes of each file run, by profile; a file that the provider refuses is named with
+    the reason.
+    """
     cells = Cells()
     for precision, path in bench.files.items():
         try:
             session = Session(path, "cuda")
             session.run(bench.batch(8))
             locked = session.runner is not None and session.runner.page_locked
-            cells.rows.append({"file": path.name, "page_locked": locked, **asdict(placement(session, 8))})
+            cells.rows.append(
+                {"file": path.name, "page_locked": locked, **asdict(placement(session, 8))}
+            )
         except ProviderError as error:
             cells.left_out.append(f"{precision}: {error}")
     return cells
@@ -147,13 +168,24 @@ def placements(bench: Bench, _: Deadline) -> Cells:
 
 def single(bench: Bench, deadline: Deadline) -> Cells:
     """One image, from the host's pixels to the answer, with and without a CUDA graph."""
-    cells, image = Cells(), bench.batch(1)
+    cells = Cells()
+    image = bench.batch(1)
     for precision in ("fp16", "fp32"):
-        layouts = [(f"{name}, {how}", replace(options, cuda_graph=graph)) for name, options in LAYOUTS.items()
-                   for how, graph in (("graph", True), ("no graph", False))]  # fmt: skip
-        sessions = {name: Session(bench.files[precision], "cuda", gpu=options) for name, options in layouts}
-        candidates = [Candidate(f"{precision} {name}", 1, answer(session, image)) for name, session in sessions.items()]
-        cells.rows += bench.measure(candidates, 1, min(2.0, deadline.left / 12), dtype_of(precision))
+        layouts = [
+            (f"{name}, {how}", replace(options, cuda_graph=graph))
+            for name, options in LAYOUTS.items()
+            for how, graph in (("graph", True), ("no graph", False))
+        ]
+        sessions = {
+            name: Session(bench.files[precision], "cuda", gpu=options) for name, options in layouts
+        }
+        candidates = [
+            Candidate(f"{precision} {name}", 1, answer(session, image))
+            for name, session in sessions.items()
+        ]
+        cells.rows += bench.measure(
+            candidates, 1, min(2.0, deadline.left / 12), dtype_of(precision)
+        )
     return cells
 
 
@@ -161,7 +193,9 @@ def offline(bench: Bench, precision: str, deadline: Deadline) -> Cells:
     """Images a second by batch: input on the device, and with copies from one thread and from two."""
     cells = Cells()
     layouts = list(LAYOUTS.items())[: 3 if precision == "fp16" else 2]
-    sessions = {name: Session(bench.files[precision], "cuda", gpu=options) for name, options in layouts}
+    sessions = {
+        name: Session(bench.files[precision], "cuda", gpu=options) for name, options in layouts
+    }
     with ThreadPoolExecutor(2) as pool:
         for done, size in enumerate(BATCHES):
             share = deadline.left / (len(BATCHES) - done)
@@ -169,22 +203,32 @@ def offline(bench: Bench, precision: str, deadline: Deadline) -> Cells:
                 cells.left_out.append(f"batch {size}")
                 continue
             candidates = [
-                c for name, one in sessions.items() for c in ways(f"{precision} {name}", one, bench, size, pool)
+                c
+                for name, one in sessions.items()
+                for c in ways(f"{precision} {name}", one, bench, size, pool)
             ]
-            cells.rows += bench.measure(candidates, size, min(1.0, share / 2 / len(candidates)), dtype_of(precision))
+            cells.rows += bench.measure(
+                candidates, size, min(1.0, share / 2 / len(candidates)), dtype_of(precision)
+            )
     if precision == "fp16" and cells.rows:
         best = fastest(cells.rows)
         bench.best_fp16 = LAYOUTS[best.name.removeprefix("fp16 ").partition(":")[0]]
     return cells
 
 
-def ways(name: str, session: Session, bench: Bench, size: int, pool: ThreadPoolExecutor) -> list[Candidate]:
+def ways(
+    name: str, session: Session, bench: Bench, size: int, pool: ThreadPoolExecutor
+) -> list[Candidate]:
     """The ways to run one batch shape of one session."""
     images = bench.batch(size)
     return [
         Candidate(f"{name}: on the device", size, resident(session, images)),
         Candidate(f"{name}: with copies", size, answer(session, images)),
-        Candidate(f"{name}: with copies, two threads", PARTS * size, overlapped(session.run, [images] * PARTS, pool)),
+        Candidate(
+            f"{name}: with copies, two threads",
+            PARTS * size,
+            overlapped(session.run, [images] * PARTS, pool),
+        ),
     ]
 
 
@@ -194,9 +238,13 @@ def answer(session: Session, images: np.ndarray) -> Callable[[], object]:
 
 
 def resident(session: Session, images: np.ndarray) -> Callable[[], object]:
-    """A run on what lies on the device already, in a lane that is given back at once: nobody else runs meanwhile."""
+    """A run on what lies on the device already, in a lane that is given back at once: nobody else
+    runs meanwhile.
+    """
     if session.runner is None:
-        raise ConfigError("a session on the CPU has nothing on a device", "open it on cuda or tensorrt")
+        raise ConfigError(
+            "a session on the CPU has nothing on a device", "open it on cuda or tensorrt"
+        )
     lanes = session.runner.lanes(len(images))
     lane = lanes.get()
     lane.put(images)
@@ -205,13 +253,16 @@ def resident(session: Session, images: np.ndarray) -> Callable[[], object]:
 
 
 def against_torch(bench: Bench, deadline: Deadline) -> Cells:
-    """Our fp16 beside PyTorch's, eager and compiled, channels last, all with the input on the device."""
+    """Our fp16 beside PyTorch's, eager and compiled, channels last, all with the input on the
+    device.
+    """
     if find_spec("torch") is None:
         return Cells(left_out=[NO_TORCH])
     from benchmarks.gpu_torch import Network, original
 
     model, trained = original(bench.folder, bench.spec)
-    network, cells = Network(model), Cells()
+    network = Network(model)
+    cells = Cells()
     session = Session(bench.files["fp16"], "cuda", gpu=bench.best_fp16)
     for size in (64, 256):
         if deadline.left < 40:  # torch.compile alone takes about as long
@@ -229,18 +280,35 @@ def against_torch(bench: Bench, deadline: Deadline) -> Cells:
 
 
 def folder(bench: Bench, _: Deadline) -> Cells:
-    """A folder of images end to end, as `kneeedge infer` does it: names are linked until there are enough."""
+    """A folder of images end to end, as `kneeedge infer` does it: names are linked until there are
+    enough.
+    """
     with tempfile.TemporaryDirectory() as place:
         listed = find_images([bench.image_folder]).images if bench.image_folder else ()
         sources = [image.path for image in listed] or drawn(bench, Path(place))
         many = Path(place, "many")
         many.mkdir()
         for i in range(N_FILES):
-            (many / f"{i:05d}{sources[i % len(sources)].suffix}").symlink_to(sources[i % len(sources)].resolve())
+            (many / f"{i:05d}{sources[i % len(sources)].suffix}").symlink_to(
+                sources[i % len(sources)].resolve()
+            )
         predictor = Predictor(bench.files["fp16"], "cuda", gpu=bench.best_fp16)
-        predictor.session.run(bench.batch(predictor.batch_size))  # the search of algorithms is not the folder's
-        result = infer_folder(predictor, find_images([many]), Path(place, "out.csv"), Progress(quiet=True))
-    return Cells([{"n_different": len(sources), "n_cpus": environment().n_cpus, **asdict(result.summary), "out": ""}])
+        predictor.session.run(
+            bench.batch(predictor.batch_size)
+        )  # the search of algorithms is not the folder's
+        result = infer_folder(
+            predictor, find_images([many]), Path(place, "out.csv"), Progress(quiet=True)
+        )
+    return Cells(
+        [
+            {
+                "n_different": len(sources),
+                "n_cpus": environment().n_cpus,
+                **asdict(result.summary),
+                "out": "",
+            }
+        ]
+    )
 
 
 def drawn(bench: Bench, place: Path) -> list[Path]:
@@ -252,8 +320,11 @@ def drawn(bench: Bench, place: Path) -> list[Path]:
 
 
 def tensorrt(bench: Bench, deadline: Deadline) -> Cells:
-    """TensorRT on the fp16 and int8 files: building the engine, answers, and speed; refusals with their reason."""
-    cells, images = Cells(), bench.batch(N_ANSWERS)
+    """TensorRT on the fp16 and int8 files: building the engine, answers, and speed; refusals with
+    their reason.
+    """
+    cells = Cells()
+    images = bench.batch(N_ANSWERS)
     for precision in ("fp16", "int8"):
         if precision not in bench.files or deadline.left < 60:
             cells.left_out.append(f"{precision}: no such file or no time")
@@ -265,13 +336,20 @@ def tensorrt(bench: Bench, deadline: Deadline) -> Cells:
         except ProviderError as error:
             cells.left_out.append(f"{precision}: {error}")
             continue
-        cells.rows.append({"file": bench.files[precision].name, "seconds_to_build": round(began - deadline.left, 1)})
+        cells.rows.append(
+            {
+                "file": bench.files[precision].name,
+                "seconds_to_build": round(began - deadline.left, 1),
+            }
+        )
         cells.rows.append(agreement(f"tensorrt {precision}", found, bench.reference, bench.spec))
         cells.rows.append(asdict(placement(session, 8)))
         for size in (1, 64, 256):
             batch = bench.batch(size)
-            candidates = [Candidate(f"tensorrt {precision}: on the device", size, resident(session, batch)),
-                          Candidate(f"tensorrt {precision}: with copies", size, answer(session, batch))]  # fmt: skip
+            candidates = [
+                Candidate(f"tensorrt {precision}: on the device", size, resident(session, batch)),
+                Candidate(f"tensorrt {precision}: with copies", size, answer(session, batch)),
+            ]
             cells.rows += bench.measure(candidates, size, 1.5, dtype_of(precision))
     return cells
 
@@ -293,7 +371,9 @@ def sections(bench: Bench) -> list[Section]:
         ("offline fp32", 70, lambda b, d: offline(b, "fp32", d)),
         ("tensorrt", 90, tensorrt),
     ]
-    return [Section(name, seconds, lambda d, run=run: run(bench, d)) for name, seconds, run in parts]
+    return [
+        Section(name, seconds, lambda d, run=run: run(bench, d)) for name, seconds, run in parts
+    ]
 
 
 def open_bench(folder: Path, images: Path | None) -> Bench:
@@ -302,33 +382,55 @@ def open_bench(folder: Path, images: Path | None) -> Bench:
     files = {spec.file.precision: path for path, spec in specs.items() if spec.file}
     if not {"fp32", "fp16"} <= set(files):
         raise ConfigError(
-            f"{folder} has no fp32 and fp16 file of a model", "name the models/ folder of an exported run"
+            f"{folder} has no fp32 and fp16 file of a model",
+            "name the models/ folder of an exported run",
         )
     spec = specs[files["fp32"]]
     if images is None:
-        return Bench(folder, files, spec, phantoms(64, spec.pixel_path.size), None)
+        return Bench(
+            folder=folder,
+            files=files,
+            spec=spec,
+            images=phantoms(64, spec.pixel_path.size),
+            image_folder=None,
+        )
     found = find_images([images]).images[:64]
     pixels = np.stack([load_input(image.path, spec.pixel_path) for image in found])[:, None]
-    return Bench(folder, files, spec, pixels, images)
+    return Bench(folder=folder, files=files, spec=spec, images=pixels, image_folder=images)
 
 
 def wrong_answers(outcomes: list[Outcome]) -> list[Agreement]:
     """The fp32 configurations whose answers are not those of the CPU."""
     rows = [row for outcome in outcomes for row in outcome.rows if isinstance(row, Agreement)]
-    return [row for row in rows if row.name.startswith("fp32") and (row.flips or row.max_logit_change > TOLERANCE)]
+    return [
+        row
+        for row in rows
+        if row.name.startswith("fp32") and (row.flips or row.max_logit_change > TOLERANCE)
+    ]
 
 
 def measure(bench: Bench, budget: float, out: Path | None) -> int:
     """Run all sections, keep the JSON up to date, and give the exit code."""
     state = load_runtime().capi.onnxruntime_pybind11_state
-    failures = (state.Fail, state.RuntimeException, state.InvalidArgument, state.EPFail, state.NotImplemented)
+    failures = (
+        state.Fail,
+        state.RuntimeException,
+        state.InvalidArgument,
+        state.EPFail,
+        state.NotImplemented,
+    )
     before = nvidia_smi()
 
     def save(outcomes: list[Outcome]) -> None:
         print(f"{outcomes[-1].name}: {outcomes[-1].state} {outcomes[-1].why}", file=sys.stderr)
-        record = {"environment": asdict(environment()), "gpu_before": before, "gpu_after": nvidia_smi(),
-                  "files": {name: path.name for name, path in bench.files.items()},
-                  "flops_an_image": flops_of(bench.spec), "sections": list(map(asdict, outcomes))}  # fmt: skip
+        record = {
+            "environment": asdict(environment()),
+            "gpu_before": before,
+            "gpu_after": nvidia_smi(),
+            "files": {name: path.name for name, path in bench.files.items()},
+            "flops_an_image": flops_of(bench.spec),
+            "sections": list(map(asdict, outcomes)),
+        }
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
         if out:
             part = out.with_name(f".{out.name}.part")
@@ -342,14 +444,21 @@ def measure(bench: Bench, budget: float, out: Path | None) -> int:
     outcomes = run_sections(todo, budget, failures, save)
     wrong = wrong_answers(outcomes)
     for row in wrong:
-        print(f"error: {row.name} does not answer as the CPU does: {row}; do not use it", file=sys.stderr)
+        print(
+            f"error: {row.name} does not answer as the CPU does: {row}; do not use it",
+            file=sys.stderr,
+        )
     return int(bool(wrong) or any(outcome.state == "failed" for outcome in outcomes))
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model-folder", type=Path, required=True)
-    parser.add_argument("--images", type=Path, help="radiographs to time and to compare on; phantoms without it")
+    parser.add_argument(
+        "--images", type=Path, help="radiographs to time and to compare on; phantoms without it"
+    )
     parser.add_argument("--json", type=Path, help="where to write the figures; stdout without it")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all of it")
     args = parser.parse_args(argv)

@@ -1,4 +1,6 @@
-"""The pure part of `benchmarks.gpu`: a time budget, interleaved timing, statistics, the network's operations."""
+"""The pure part of `benchmarks.gpu`: a time budget, interleaved timing, statistics, the network's
+operations.
+"""
 
 import gc
 import time
@@ -10,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from kneeedge.bench.macs import macs
+from kneeedge.bench.ceiling import macs
 from kneeedge.errors import KneeEdgeError
-from kneeedge.nvidia import query
-from kneeedge.session import Outputs
-from kneeedge.spec import ModelSpec
+from kneeedge.model.spec import ModelSpec
+from kneeedge.runtime.session import Outputs
+from kneeedge.system.nvidia import query
 
 Clock = Callable[[], float]
 SLICE = 0.2
@@ -55,7 +57,7 @@ class Section:
     run: Callable[[Deadline], Cells]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a section."""
 
@@ -70,10 +72,14 @@ class Outcome:
 
 
 def run_sections(
-    sections: Sequence[Section], budget: float, failures: tuple[type[Exception], ...],
-    save: Callable[[list[Outcome]], None], clock: Clock = time.perf_counter,
-) -> list[Outcome]:  # fmt: skip
-    """The outcome of each section in turn; one that fails is reported and the next goes on. `save` sees each step.
+    sections: Sequence[Section],
+    budget: float,
+    failures: tuple[type[Exception], ...],
+    save: Callable[[list[Outcome]], None],
+    clock: Clock = time.perf_counter,
+) -> list[Outcome]:
+    """The outcome of each section in turn; one that fails is reported and the next goes on. `save`
+    sees each step.
 
     A section is skipped where less than a quarter of its share is left.
     """
@@ -83,7 +89,16 @@ def run_sections(
         began = clock()
         left = budget - (began - start)
         if left < section.seconds / 4:
-            outcomes.append(Outcome(section.name, "skipped", f"{left:.0f} s of the budget left", 0.0, [], []))
+            outcomes.append(
+                Outcome(
+                    name=section.name,
+                    state="skipped",
+                    why=f"{left:.0f} s of the budget left",
+                    seconds=0.0,
+                    rows=[],
+                    left_out=[],
+                )
+            )
         else:
             deadline = Deadline(began + min(2 * section.seconds, left), clock)
             outcomes.append(run_section(section, deadline, failures))
@@ -91,15 +106,28 @@ def run_sections(
     return outcomes
 
 
-def run_section(section: Section, deadline: Deadline, failures: tuple[type[Exception], ...]) -> Outcome:
+def run_section(
+    section: Section, deadline: Deadline, failures: tuple[type[Exception], ...]
+) -> Outcome:
     """The outcome of one section."""
-    began, cells, state, why = deadline.clock(), Cells(), "done", ""
+    began = deadline.clock()
+    cells = Cells()
+    state = "done"
+    why = ""
     try:
         cells = section.run(deadline)
     except (KneeEdgeError, OSError, RuntimeError, ImportError, *failures) as error:
-        state, why = "failed", " ".join(f"{type(error).__name__}: {error}".split())
+        state = "failed"
+        why = " ".join(f"{type(error).__name__}: {error}".split())
     gc.collect()  # sessions hold themselves, and GPU memory with them
-    return Outcome(section.name, state, why, round(deadline.clock() - began, 1), cells.rows, cells.left_out)
+    return Outcome(
+        name=section.name,
+        state=state,
+        why=why,
+        seconds=round(deadline.clock() - began, 1),
+        rows=cells.rows,
+        left_out=cells.left_out,
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +140,7 @@ class Candidate:
     run: Callable[[], object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Speed:
     """Every run of one candidate."""
 
@@ -132,7 +160,9 @@ class Speed:
 def interleave(
     candidates: Sequence[Candidate], seconds: float, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Milliseconds of each run: the candidates take turns of SLICE seconds until each has had `seconds`."""
+    """Milliseconds of each run: the candidates take turns of SLICE seconds until each has had
+    `seconds`.
+    """
     samples: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
     for candidate in candidates:
         turn(candidate.run, clock)  # clocks rise, buffers are made, kernels compiled
@@ -155,24 +185,46 @@ def turn(run: Callable[[], object], clock: Clock) -> list[float]:
 
 
 def speeds(
-    candidates: Sequence[Candidate], batch: int, seconds: float, flops: float, ceiling: float | None,
+    candidates: Sequence[Candidate],
+    batch: int,
+    seconds: float,
+    flops: float,
+    ceiling: float | None,
     clock: Clock = time.perf_counter,
-) -> list[Speed]:  # fmt: skip
-    """The speed of each candidate; `flops` is of one image, `ceiling` in floating-point operations a second."""
+) -> list[Speed]:
+    """The speed of each candidate; `flops` is of one image, `ceiling` in floating-point operations
+    a second.
+    """
     samples = interleave(candidates, seconds, clock)
-    return [describe(candidate, batch, samples[candidate.name], flops, ceiling) for candidate in candidates]
+    return [
+        describe(candidate, batch, samples[candidate.name], flops, ceiling)
+        for candidate in candidates
+    ]
 
 
-def describe(candidate: Candidate, batch: int, samples: Sequence[float], flops: float, ceiling: float | None) -> Speed:
+def describe(
+    candidate: Candidate, batch: int, samples: Sequence[float], flops: float, ceiling: float | None
+) -> Speed:
     """The statistics of one candidate's runs, in ms; none is left out."""
     rate = candidate.n_images / median(samples) * 1e3
     p50, p90, p99 = (round(float(value), 4) for value in np.percentile(samples, (50, 90, 99)))
     share = None if ceiling is None else round(rate * flops / ceiling, 4)
     tail = p99 if len(samples) >= 500 else None
-    return Speed(candidate.name, batch, len(samples), round(rate, 1), p50, p90, tail, share)
+    return Speed(
+        name=candidate.name,
+        batch=batch,
+        n_runs=len(samples),
+        images_per_second=round(rate, 1),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=tail,
+        ceiling_share=share,
+    )
 
 
-def overlapped(run: Callable[[Any], object], batches: Sequence[Any], pool: ThreadPoolExecutor) -> Callable[[], object]:
+def overlapped(
+    run: Callable[[Any], object], batches: Sequence[Any], pool: ThreadPoolExecutor
+) -> Callable[[], object]:
     """A run of all the batches from the threads of the pool at once."""
     return lambda: list(pool.map(run, batches))
 
@@ -182,7 +234,7 @@ def flops_of(spec: ModelSpec) -> float:
     return 2.0 * macs(spec.architecture, spec.pixel_path.size, len(spec.classes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """How one session's answers differ from those of the CPU in fp32."""
 
@@ -198,7 +250,13 @@ def agreement(name: str, found: Outputs, reference: Outputs, spec: ModelSpec) ->
     """How the answers of `found` differ from the reference's to the same images."""
     change = np.abs(found.logits - reference.logits)
     flips = int((spec.decide(found.probabilities) != spec.decide(reference.probabilities)).sum())
-    return Agreement(name, len(change), float(change.max()), float(change.mean()), flips)
+    return Agreement(
+        name=name,
+        n=len(change),
+        max_logit_change=float(change.max()),
+        mean_logit_change=float(change.mean()),
+        flips=flips,
+    )
 
 
 def nvidia_smi() -> list[dict[str, str]]:
@@ -209,7 +267,8 @@ def nvidia_smi() -> list[dict[str, str]]:
 def by_field(rows: list[list[str]]) -> list[dict[str, str]]:
     """One mapping a GPU; fields that the driver does not give are left out."""
     return [
-        {name: cell for name, cell in zip(NVIDIA_SMI, row, strict=True) if not cell.startswith("[")} for row in rows
+        {name: cell for name, cell in zip(NVIDIA_SMI, row, strict=True) if not cell.startswith("[")}
+        for row in rows
     ]
 
 

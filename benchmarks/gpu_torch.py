@@ -1,4 +1,6 @@
-"""The torch part of `benchmarks.gpu`: the matrix-product ceiling, and the network in eager and compiled PyTorch."""
+"""The torch part of `benchmarks.gpu`: the matrix-product ceiling, and the network in eager and
+compiled PyTorch.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kneeedge.spec import ModelSpec
+from kneeedge.model.spec import ModelSpec
 from kneeedge.training import checkpoint
 from kneeedge.training.model import KneeVGG
 
@@ -16,10 +18,14 @@ SIDE = 8192
 
 
 def ceiling(dtype: torch.dtype, seconds: float, device: str = "cuda", side: int = SIDE) -> float:
-    """Floating-point operations a second of the fastest product of two square matrices within `seconds`."""
+    """Floating-point operations a second of the fastest product of two square matrices within
+    `seconds`.
+    """
     torch.backends.cuda.matmul.allow_tf32 = False
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    out, best, start = a @ b, float("inf"), time.perf_counter()
+    out = a @ b
+    best = float("inf")
+    start = time.perf_counter()
     wait(device)
     while time.perf_counter() - start < seconds:
         begin = time.perf_counter()
@@ -35,7 +41,9 @@ def wait(device: str) -> None:
 
 
 def original(model_folder: Path, spec: ModelSpec) -> tuple[KneeVGG, bool]:
-    """The run's PyTorch model where its weights stand above the model folder, else one of random weights."""
+    """The run's PyTorch model where its weights stand above the model folder, else one of random
+    weights.
+    """
     home = model_folder.resolve().parent
     if (home / "model.safetensors").is_file():
         return checkpoint.load_original(checkpoint.Run(home))[0], True
@@ -63,7 +71,9 @@ class Network:
         """The same through `torch.compile` for this one shape."""
         return self._run(torch.compile(self.logits, dynamic=False), images)
 
-    def _run(self, logits: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray) -> Callable[[], torch.Tensor]:
+    def _run(
+        self, logits: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray
+    ) -> Callable[[], torch.Tensor]:
         on_device = torch.from_numpy(images).to(self.device)
 
         def run() -> torch.Tensor:

@@ -1,11 +1,14 @@
-"""What ONNX Runtime really runs of a model file on the CPU, what each node costs, and which options are fastest.
+"""What ONNX Runtime really runs of a model file on the CPU, what each node costs, and which options
+are fastest.
 
-    python -m benchmarks.graph [NAME=]MODEL.onnx … [--levels all extended basic] [--spinning on off] [--json FILE]
+python -m benchmarks.graph [NAME=]MODEL.onnx … [--levels all extended basic] [--spinning on off]
+[--json FILE]
 
-Of each file it has ONNX Runtime write the optimised graph, and profiles that: operators, how the convolutions run, the
-nodes that only change a type or a layout, the time of each node. Then every file is timed at every level and with idle
-threads spinning or asleep, each in a process of its own; the processes take turns of a few runs, so that drift of the
-machine hits all alike. Ratios are to the first, round by round. Give an old and a new file to compare their graphs.
+Of each file it has ONNX Runtime write the optimised graph, and profiles that: operators, how the
+convolutions run, the nodes that only change a type or a layout, the time of each node. Then every
+file is timed at every level and with idle threads spinning or asleep, each in a process of its own;
+the processes take turns of a few runs, so that drift of the machine hits all alike. Ratios are to
+the first, round by round. Give an old and a new file to compare their graphs.
 """
 
 import argparse
@@ -24,8 +27,8 @@ import onnx
 
 from benchmarks.graph_child import LEVELS, inputs, open_session, session_options
 from benchmarks.graph_facts import Structure, Times, structure, times
-from kneeedge.machine import available_cpus, environment
-from kneeedge.records import dump
+from kneeedge.system.machine import available_cpus, environment
+from kneeedge.system.strict_json import dump
 
 N_PROFILED, N_WARMUP = 15, 3
 TURN = 4
@@ -57,7 +60,7 @@ class Facts:
     times: Times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Speed:
     """The timed runs of one way at one batch size."""
 
@@ -78,7 +81,8 @@ def look(name: str, path: Path, threads: int) -> Facts:
     with tempfile.TemporaryDirectory() as folder:
         options = session_options("all", True, threads)
         options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "profile"))
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder, "profile"))
         session = open_session(path, options)
         feed = inputs(session, 1)
         for _ in range(N_WARMUP + N_PROFILED):
@@ -92,7 +96,15 @@ class Process:
     """A process that runs a file one way when it is told to."""
 
     def __init__(self, path: Path, way: Way, threads: int, batch: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.graph_child", str(path), way.level, way.spinning, str(threads)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.graph_child",
+            str(path),
+            way.level,
+            way.spinning,
+            str(threads),
+        ]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen([*command, str(batch)], stdin=pipe, stdout=pipe, text=True)
         if self._line() != "ready":
@@ -113,7 +125,9 @@ class Process:
         return self.process.stdout.readline().strip()
 
 
-def compare(files: dict[str, Path], ways: Sequence[Way], batch: int, threads: int, seconds: float) -> list[Speed]:
+def compare(
+    files: dict[str, Path], ways: Sequence[Way], batch: int, threads: int, seconds: float
+) -> list[Speed]:
     """Every way timed in turns for as many seconds, two rounds at least."""
     processes: list[Process] = []
     try:
@@ -125,7 +139,9 @@ def compare(files: dict[str, Path], ways: Sequence[Way], batch: int, threads: in
     return speeds(ways, rounds, batch)
 
 
-def take_turns(turns: Sequence[Callable[[int], list[float]]], n: int, seconds: float) -> list[list[list[float]]]:
+def take_turns(
+    turns: Sequence[Callable[[int], list[float]]], n: int, seconds: float
+) -> list[list[list[float]]]:
     """Rounds in which each takes one turn of n runs."""
     rounds: list[list[list[float]]] = []
     end = time.monotonic() + seconds
@@ -143,11 +159,18 @@ def speeds(ways: Sequence[Way], rounds: Sequence[Sequence[list[float]]], batch: 
     for i, way in enumerate(ways):
         ratios = sorted(median(turns[i]) / median(turns[0]) for turns in rounds)
         runs = [ms for turns in rounds for ms in turns[i]]
-        low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+        low = ratios[len(ratios) // 4]
+        high = ratios[-1 - len(ratios) // 4]
         found.append(
-            Speed(way, batch, round(median(runs) / batch, 3), round(median(ratios), 4), (round(low, 4), round(high, 4)),
-                  tuple(tuple(turns[i]) for turns in rounds))
-        )  # fmt: skip
+            Speed(
+                way=way,
+                batch_size=batch,
+                ms_per_image=round(median(runs) / batch, 3),
+                ratio=round(median(ratios), 4),
+                ratio_quartiles=(round(low, 4), round(high, 4)),
+                rounds=tuple(tuple(turns[i]) for turns in rounds),
+            )
+        )
     return found
 
 
@@ -157,12 +180,20 @@ def facts_table(facts: Sequence[Facts]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|:--|--:|--:|--:|--:|:--|:--|--:|--:|"]
     for one in facts:
         convs = one.structure.convolutions
-        changes = "; ".join(f"{stray.before} → {stray.operator} → {stray.after}" for stray in one.structure.stray)
+        changes = "; ".join(
+            f"{stray.before} → {stray.operator} → {stray.after}" for stray in one.structure.stray
+        )
         cells = [
-            one.file, len(one.times.nodes), convs.n, convs.n_quantised, convs.n_with_relu,
-            ", ".join(f"{n} {name}" for name, n in convs.layouts.items()), changes or "none",
-            f"{one.times.first_layer_share * one.times.total_ms:.2f}", f"{one.times.first_layer_share:.1%}",
-        ]  # fmt: skip
+            one.file,
+            len(one.times.nodes),
+            convs.n,
+            convs.n_quantised,
+            convs.n_with_relu,
+            ", ".join(f"{n} {name}" for name, n in convs.layouts.items()),
+            changes or "none",
+            f"{one.times.first_layer_share * one.times.total_ms:.2f}",
+            f"{one.times.first_layer_share:.1%}",
+        ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -173,7 +204,8 @@ def speed_table(found: Sequence[Speed]) -> str:
         "|:--|:--|:--|--:|--:|--:|:--|",
     ]
     for one in found:
-        way, (low, high) = one.way, one.ratio_quartiles
+        way = one.way
+        (low, high) = one.ratio_quartiles
         lines.append(
             f"| {way.file} | {way.level} | {way.spinning} | {one.batch_size} | {one.ms_per_image:.2f} "
             f"| {one.ratio:.3f} | {low:.3f}–{high:.3f} |"
@@ -189,7 +221,9 @@ def named(text: str) -> tuple[str, Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.graph", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.graph",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("models", type=named, nargs="+", metavar="[NAME=]MODEL")
@@ -207,10 +241,19 @@ def main() -> None:
     facts = [look(name, path, given.threads) for name, path in files.items()]
     print(facts_table(facts) + "\n")
     ways = [Way(*one) for one in itertools.product(files, given.levels, given.spinning)]
-    found = [one for batch in given.batch for one in compare(files, ways, batch, given.threads, given.seconds)]
+    found = [
+        one
+        for batch in given.batch
+        for one in compare(files, ways, batch, given.threads, given.seconds)
+    ]
     print(speed_table(found))
     if given.json:
-        result = {"environment": facts_of_machine, "threads": given.threads, "files": facts, "speeds": found}
+        result = {
+            "environment": facts_of_machine,
+            "threads": given.threads,
+            "files": facts,
+            "speeds": found,
+        }
         given.json.write_text(dump(result) + "\n", encoding="utf-8")
 
 

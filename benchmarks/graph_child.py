@@ -1,8 +1,10 @@
-"""One way of running one file, in a process of its own: what `benchmarks.graph` starts and gives turns.
+"""One way of running one file, in a process of its own: what `benchmarks.graph` starts and gives
+turns.
 
     python -m benchmarks.graph_child MODEL LEVEL SPINNING THREADS BATCH
 
-After loading and a first run it writes a line; for each number read from its input, that many runs' milliseconds.
+After loading and a first run it writes a line; for each number read from its input, that many runs'
+milliseconds.
 """
 
 import itertools
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from kneeedge.phantom import phantoms
+from kneeedge.pixels.phantom import phantoms
 
 LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -26,7 +28,7 @@ LEVELS = {
 
 
 def session_options(level: str, spinning: bool, threads: int) -> Any:
-    """As `kneeedge.session` has them, but for the level and for whether idle threads spin."""
+    """As `kneeedge.runtime.session` has them, but for the level and for whether idle threads spin."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.intra_op_num_threads = threads
@@ -57,7 +59,10 @@ def main() -> None:
         for _ in range(int(line)):
             session.run(None, feed)
             stamps.append(time.perf_counter())
-        print(json.dumps([(end - start) * 1e3 for start, end in itertools.pairwise(stamps)]), flush=True)
+        print(
+            json.dumps([(end - start) * 1e3 for start, end in itertools.pairwise(stamps)]),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What a graph that ONNX Runtime has optimised consists of, and where its time goes: facts of a graph and a profile."""
+"""What a graph that ONNX Runtime has optimised consists of, and where its time goes: facts of a
+graph and a profile.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -76,11 +78,15 @@ class Times:
 def structure(graph: onnx.GraphProto) -> Structure:
     """What the optimised graph consists of."""
     operators = Counter(map(full_name, graph.node))
-    return Structure(dict(operators.most_common()), convolutions(graph), operators["Relu"], stray_nodes(graph))
+    return Structure(
+        dict(operators.most_common()), convolutions(graph), operators["Relu"], stray_nodes(graph)
+    )
 
 
 def full_name(node: onnx.NodeProto) -> str:
-    return f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else str(node.op_type)
+    return (
+        f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else str(node.op_type)
+    )
 
 
 def convolutions(graph: onnx.GraphProto) -> Convolutions:
@@ -95,11 +101,16 @@ def convolutions(graph: onnx.GraphProto) -> Convolutions:
 
 
 def is_lowest(tensor: onnx.TensorProto) -> bool:
-    """Whether a scalar is the lowest value of its 8-bit type: as a zero point it leaves no room below zero."""
+    """Whether a scalar is the lowest value of its 8-bit type: as a zero point it leaves no room
+    below zero.
+    """
     if tensor.data_type not in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8):
         return False
     values = numpy_helper.to_array(tensor)
-    return bool(values.size == 1 and values.item() == (0 if tensor.data_type == onnx.TensorProto.UINT8 else -128))
+    return bool(
+        values.size == 1
+        and values.item() == (0 if tensor.data_type == onnx.TensorProto.UINT8 else -128)
+    )
 
 
 def has_relu(node: onnx.NodeProto, lowest: set[str]) -> bool:
@@ -151,12 +162,15 @@ def times(graph: onnx.GraphProto, events: Iterable[dict[str, Any]], n_warmup: in
         raise ValueError(f"the profile does not name the node {first[-1]}")
     total = sum(medians.values())
     nodes = tuple(NodeTime(name, operators[name], round(ms, 4)) for name, ms in medians.items())
-    return Times(nodes, round(total, 3), round(sum(medians.get(name, 0.0) for name in first) / total, 4))
+    return Times(
+        nodes, round(total, 3), round(sum(medians.get(name, 0.0) for name in first) / total, 4)
+    )
 
 
 def first_layer(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes from the input to the first convolution, which comes last."""
-    reached, names = {value.name for value in graph.input}, []
+    reached = {value.name for value in graph.input}
+    names = []
     for node in graph.node:  # each stands behind those that it reads
         if reached.isdisjoint(node.input):
             continue

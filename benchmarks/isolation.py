@@ -1,10 +1,11 @@
 """What it costs to decode in processes that may crash (`infer --isolate`) rather than in threads.
 
-    python -m benchmarks.isolation --pngs DATA/test [--model MODEL.onnx] [--repeats 5] > benchmarks/results/….json
+python -m benchmarks.isolation --pngs DATA/test [--model MODEL.onnx] [--repeats 5] >
+benchmarks/results/….json
 
-Images a second of reading alone, and of `infer` with the model, over the PNGs of a folder and over JPEGs of 5
-megapixels (as in benchmarks/folders.py); threads and processes interleaved, medians. The first file, which waits for
-the processes to start, is timed on its own.
+Images a second of reading alone, and of `infer` with the model, over the PNGs of a folder and over
+JPEGs of 5 megapixels (as in benchmarks/folders.py); threads and processes interleaved, medians. The
+first file, which waits for the processes to start, is timed on its own.
 """
 
 import argparse
@@ -18,17 +19,20 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.folders import linked, write_jpegs
-from kneeedge.images import FoundImage, find_images
-from kneeedge.infer import Predictor, infer_folder
-from kneeedge.machine import available_cpus, environment
-from kneeedge.progress import Progress
-from kneeedge.reading import Reading, StageClock, open_reader, read_batches
-from kneeedge.spec import PixelPath
+from kneeedge.inference.folder import infer_folder
+from kneeedge.inference.predictor import Predictor
+from kneeedge.model.spec import PixelPath
+from kneeedge.pixels.isolation import open_reader
+from kneeedge.pixels.listing import FoundImage, find_images
+from kneeedge.pixels.prefetch import StageClock, read_batches
+from kneeedge.pixels.reader import Reading
+from kneeedge.system.machine import available_cpus, environment
+from kneeedge.system.progress import Progress
 
 BATCH = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One kind of image, and one kind of work on it."""
 
@@ -54,7 +58,8 @@ def read_all(images: Sequence[FoundImage], reading: Reading) -> float:
 
 def first_file(image: FoundImage, reading: Reading) -> float:
     """Seconds from nothing to the pixels of one file."""
-    start, reader = time.perf_counter(), open_reader(reading)
+    start = time.perf_counter()
+    reader = open_reader(reading)
     reader.read(image.path)
     seconds = time.perf_counter() - start
     reader.close()
@@ -82,16 +87,30 @@ def compare(folders: dict[str, Path], model: Path | None, repeats: int, scratch:
                 for work, speed in speeds.items():
                     if i:  # the first warms up
                         found[kind, work][name].append(round(speed, 2))
-    return [make_row(kind, work, len(find_images([folders[kind]]).images), s) for (kind, work), s in found.items()]
+    return [
+        make_row(kind, work, len(find_images([folders[kind]]).images), s)
+        for (kind, work), s in found.items()
+    ]
 
 
 def make_row(kind: str, work: str, n: int, samples: dict[str, list[float]]) -> Row:
-    threads, processes = median(samples["threads"]), median(samples["processes"])
-    return Row(kind, work, n, threads, processes, round(processes / threads, 3), dict(samples))
+    threads = median(samples["threads"])
+    processes = median(samples["processes"])
+    return Row(
+        kind=kind,
+        work=work,
+        n=n,
+        threads_per_second=threads,
+        processes_per_second=processes,
+        ratio=round(processes / threads, 3),
+        samples=dict(samples),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pngs", type=Path, required=True, help="folder of images")
     parser.add_argument("--n-pngs", type=int, default=400)
     parser.add_argument("--n-jpegs", type=int, default=48)
@@ -105,11 +124,16 @@ def main() -> None:
         few.mkdir()
         for i, image in enumerate(find_images([arguments.pngs]).images[: arguments.n_pngs]):
             (few / f"{i:05d}.png").symlink_to(image.path.absolute())
-        folders = {"png": few, "jpeg 5 megapixels": linked(scratch / "files", scratch / "jpg", arguments.n_jpegs)}
+        folders = {
+            "png": few,
+            "jpeg 5 megapixels": linked(scratch / "files", scratch / "jpg", arguments.n_jpegs),
+        }
         rows = compare(folders, arguments.model, arguments.repeats, scratch)
         image = find_images([few]).images[0]
         first = {
-            name: round(median(first_file(image, Reading(PixelPath(), isolated=on)) for _ in range(5)), 4)
+            name: round(
+                median(first_file(image, Reading(PixelPath(), isolated=on)) for _ in range(5)), 4
+            )
             for name, on in (("threads", False), ("processes", True))
         }
     facts = {"environment": asdict(environment()), "first_file_seconds": first}

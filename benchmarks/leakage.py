@@ -1,17 +1,20 @@
-"""What leakage is worth: the paper's protocol beside an honest one on the same images, same recipe, same budget.
+"""What leakage is worth: the paper's protocol beside an honest one on the same images, same recipe,
+same budget.
 
-    python -m benchmarks.leakage --data DATA --weights FILE [--group-regex R] [--seeds 3] [--json FILE]
+python -m benchmarks.leakage --data DATA --weights FILE [--group-regex R] [--seeds 3] [--json FILE]
 
-Some images are put aside first and neither protocol sees them: DATA/test where it is there, else a quarter of the
-groups, drawn anew for each seed. What is left is the pool.
+Some images are put aside first and neither protocol sees them: DATA/test where it is there, else a
+quarter of the groups, drawn anew for each seed. What is left is the pool.
 
-paper:   80 % of the pool trains, 20 % chooses the epoch, and 30 % of the whole pool, a second draw, is the test.
-grouped: the pool drawn by group (patients and copies together) into 65 % / 15 % / 20 %, as `--split grouped` does.
+paper:   80 % of the pool trains, 20 % chooses the epoch, and 30 % of the whole pool, a second draw,
+is the test. grouped: the pool drawn by group (patients and copies together) into 65 % / 15 % / 20
+%, as `--split grouped` does.
 
-Each protocol claims what it scores on its own test; the truth is what the same model scores on the images put aside.
-Both see the same number of training views, as nearly as whole epochs allow. Seeds change draws, order and dropout; the
-starting weights stay. The frozen blocks' activations are computed once for all runs, in bf16 where this CPU is faster
-with it, and val and test are scored through them (the upper block in fp32); `kneeedge train` scores in fp32 throughout.
+Each protocol claims what it scores on its own test; the truth is what the same model scores on the
+images put aside. Both see the same number of training views, as nearly as whole epochs allow. Seeds
+change draws, order and dropout; the starting weights stay. The frozen blocks' activations are
+computed once for all runs, in bf16 where this CPU is faster with it, and val and test are scored
+through them (the upper block in fp32); `kneeedge train` scores in fp32 throughout.
 """
 
 import argparse
@@ -24,17 +27,25 @@ from statistics import mean
 import numpy as np
 import torch
 
-from kneeedge.dataset import Dataset, Sample
-from kneeedge.machine import environment
-from kneeedge.metrics import confusion
-from kneeedge.progress import Progress, duration
-from kneeedge.records import dump
-from kneeedge.roc import auroc
-from kneeedge.spec import GROUPED, PAPER, Score, default_positive, softmax
-from kneeedge.splits import assign_splits, check_splits, draw_by_group, paper_split, pool
-from kneeedge.training.checkpoint import Run, read_weights
-from kneeedge.training.config import TrainConfig
-from kneeedge.training.data import EVAL_BATCH, ActivationStore, cache_activations, seconds_an_image, views_wanted
+from kneeedge.data.dataset import Dataset, Sample
+from kneeedge.data.splits import assign_splits, check_splits, draw_by_group, paper_split, pool
+from kneeedge.inference.metrics import confusion
+from kneeedge.model.provenance import GROUPED, PAPER, Score
+from kneeedge.model.spec import default_positive, softmax
+from kneeedge.runs.config import TrainConfig
+from kneeedge.runs.folder import Run
+from kneeedge.statistics.auroc import auroc
+from kneeedge.system.machine import environment
+from kneeedge.system.progress import Progress, duration
+from kneeedge.system.strict_json import dump
+from kneeedge.training.checkpoint import read_weights
+from kneeedge.training.data import (
+    EVAL_BATCH,
+    ActivationStore,
+    cache_activations,
+    seconds_an_image,
+    views_wanted,
+)
 from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG, load_pretrained
 from kneeedge.training.prepare import Gathered, gather
@@ -44,7 +55,7 @@ ASIDE = 0.25
 "share of the groups put aside where the data has no test folder"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One model under one protocol."""
 
@@ -75,15 +86,22 @@ class Division:
 
 
 def divide(dataset: Dataset, seed: int) -> Division:
-    """DATA/test is put aside where it is there, without images whose group is in the pool; else a share of groups."""
+    """DATA/test is put aside where it is there, without images whose group is in the pool; else a
+    share of groups.
+    """
     if aside := dataset.split("test"):
-        rest = pool(replace(dataset, samples=tuple(s for s in dataset.samples if s.split != "test")))
+        rest = pool(
+            replace(dataset, samples=tuple(s for s in dataset.samples if s.split != "test"))
+        )
         known = {sample.group for sample in rest.samples}
         return Division(rest, tuple(sample for sample in aside if sample.group not in known))
     shares = {"train": 1 - ASIDE, "test": ASIDE}
     split_of = draw_by_group(dataset.samples, shares, np.random.default_rng([seed, 9]))
     kept = tuple(sample for sample in dataset.samples if split_of[sample.group] == "train")
-    return Division(replace(dataset, samples=kept), tuple(s for s in dataset.samples if split_of[s.group] == "test"))
+    return Division(
+        replace(dataset, samples=kept),
+        tuple(s for s in dataset.samples if split_of[s.group] == "test"),
+    )
 
 
 def grouped_split(dataset: Dataset, config: TrainConfig, seed: int) -> Dataset:
@@ -104,24 +122,37 @@ def thin(dataset: Dataset, n: int | None) -> Dataset:
     return replace(dataset, samples=tuple(kept))
 
 
-def study(config: TrainConfig, seeds: int, n: int | None, progress: Progress) -> tuple[Gathered, list[Result]]:
+def study(
+    config: TrainConfig, seeds: int, n: int | None, progress: Progress
+) -> tuple[Gathered, list[Result]]:
     """Both protocols under each seed."""
     torch.manual_seed(config.seed)
     gathered = gather(config, progress)
     gathered = replace(gathered, dataset=thin(gathered.dataset, n))
     dataset = gathered.dataset
-    model = build_model(config.architecture, config, len(dataset.classes), max(1, choose_frozen(config)))
+    model = build_model(
+        config.architecture, config, len(dataset.classes), max(1, choose_frozen(config))
+    )
     load_pretrained(model, config.weights)
     bf16 = choose_bf16(model, config, progress)
     only_seen = dataset.split("test")
     trained_on = [sample for sample in dataset.samples if sample.split != "test"]
     wanted = views_wanted(trained_on, only_seen, config.views)
     total = sum(wanted.values())
-    progress(f"{total:,} views, about {duration(total * seconds_an_image(model.eval(), config.size, bf16))}")
+    progress(
+        f"{total:,} views, about {duration(total * seconds_an_image(model.eval(), config.size, bf16))}"
+    )
     results = []
     with tempfile.TemporaryDirectory() as folder:
         store = cache_activations(model, wanted, config, Path(folder) / "cache", bf16, progress)
-        trial = Trial(config, model, {k: v.clone() for k, v in model.state_dict().items()}, store, bf16, progress)
+        trial = Trial(
+            config=config,
+            model=model,
+            start={k: v.clone() for k, v in model.state_dict().items()},
+            store=store,
+            bf16=bf16,
+            progress=progress,
+        )
         for seed in range(seeds):
             division = divide(dataset, seed)
             drawn = {
@@ -130,12 +161,16 @@ def study(config: TrainConfig, seeds: int, n: int | None, progress: Progress) ->
             }
             for protocol, splits in drawn.items():
                 check_splits(splits)
-                results.append(trial.run(protocol, splits, division.aside, seed, Path(folder) / f"{protocol}-{seed}"))
+                results.append(
+                    trial.run(
+                        protocol, splits, division.aside, seed, Path(folder) / f"{protocol}-{seed}"
+                    )
+                )
                 progress(describe(results[-1]))
     return gathered, results
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """What all runs of a study share."""
 
@@ -146,7 +181,9 @@ class Trial:
     bf16: bool
     progress: Progress
 
-    def run(self, protocol: str, splits: Dataset, aside: Sequence[Sample], seed: int, folder: Path) -> Result:
+    def run(
+        self, protocol: str, splits: Dataset, aside: Sequence[Sample], seed: int, folder: Path
+    ) -> Result:
         """Train on one draw and score it on its own test and on what was put aside."""
         folder.mkdir()
         train, val, test = (splits.split(name) for name in ("train", "val", "test"))
@@ -154,7 +191,9 @@ class Trial:
         config = replace(self.config, seed=seed, epochs=max(1, round(budget / len(train))))
         self.model.load_state_dict(self.start)
         batches = self.store.batches(train, val, config)
-        state = fit(self.model, batches, config, Run(folder), make_fabric("cpu", self.bf16), self.progress)
+        state = fit(
+            self.model, batches, config, Run(folder), make_fabric("cpu", self.bf16), self.progress
+        )
         self.model.load_state_dict(read_weights(Run(folder).model, self.model))
         groups = {sample.group for sample in train}
         apart = [sample for sample in test if sample.group not in groups]
@@ -164,33 +203,52 @@ class Trial:
             return score(self.model, self.store, samples, positive)
 
         return Result(
-            protocol, seed, len(train), len(val), config.epochs, len(state.history) * len(train),
-            len(test) - len(apart), scored(val), scored(test), scored(apart) if apart else None, scored(aside),
-        )  # fmt: skip
+            protocol=protocol,
+            seed=seed,
+            n_train=len(train),
+            n_val=len(val),
+            epochs=config.epochs,
+            views_seen=len(state.history) * len(train),
+            n_known=len(test) - len(apart),
+            val=scored(val),
+            claimed=scored(test),
+            claimed_apart=scored(apart) if apart else None,
+            true=scored(aside),
+        )
 
 
-def score(model: KneeVGG, store: ActivationStore, samples: Sequence[Sample], positive: int) -> Score:
+def score(
+    model: KneeVGG, store: ActivationStore, samples: Sequence[Sample], positive: int
+) -> Score:
     """Accuracy at argmax, AUROC, sensitivity and specificity through the stored activations."""
     model.eval()
     rows = store.rows_of(samples)
     with torch.inference_mode():
-        parts = [model(store.read(rows[i : i + EVAL_BATCH]).float()) for i in range(0, len(rows), EVAL_BATCH)]
+        parts = [
+            model(store.read(rows[i : i + EVAL_BATCH]).float())
+            for i in range(0, len(rows), EVAL_BATCH)
+        ]
     probabilities = softmax(torch.cat(parts).numpy())
     labels = np.array([sample.label for sample in samples])
     answers = probabilities.argmax(axis=1)
     matrix = confusion(labels, answers, probabilities.shape[1])
-    hits, support = int(matrix[positive, positive]), int(matrix[positive].sum())
+    hits = int(matrix[positive, positive])
+    support = int(matrix[positive].sum())
     others = len(labels) - support
     rejected = others - int(matrix[:, positive].sum()) + hits
     return Score(
-        len(labels), float((answers == labels).mean()), auroc(labels == positive, probabilities[:, positive]),
-        hits / support if support else None, rejected / others if others else None,
-    )  # fmt: skip
+        n=len(labels),
+        accuracy=float((answers == labels).mean()),
+        auroc=auroc(labels == positive, probabilities[:, positive]),
+        sensitivity=hits / support if support else None,
+        specificity=rejected / others if others else None,
+    )
 
 
 def describe(result: Result) -> str:
     """One line about one model."""
-    claimed, true = result.claimed, result.true
+    claimed = result.claimed
+    true = result.true
     return (
         f"{result.protocol}, seed {result.seed}: claimed {claimed.accuracy:.4f} on {claimed.n} images "
         f"({result.n_known} known from training), true {true.accuracy:.4f} on {true.n}"
@@ -199,16 +257,33 @@ def describe(result: Result) -> str:
 
 def table(results: Sequence[Result]) -> str:
     """The study as a markdown table: means over the seeds with their range."""
-    heads = ("protocol", "trained on", "test images known from training", "figure", "claimed", "true", "too good by")
+    heads = (
+        "protocol",
+        "trained on",
+        "test images known from training",
+        "figure",
+        "claimed",
+        "true",
+        "too good by",
+    )
     lines = ["| " + " | ".join(heads) + " |", "|---|--:|--:|---|--:|--:|--:|"]
     for protocol in (PAPER, GROUPED):
         own = [result for result in results if result.protocol == protocol]
         name = "paper (**leaky**)" if protocol == PAPER else "honest: by group"
         known = f"{mean(r.n_known for r in own):.0f} of {own[0].claimed.n}"
         for title, value in (("accuracy", _accuracy), ("AUROC", _auroc)):
-            claimed, true = [value(r.claimed) for r in own], [value(r.true) for r in own]
+            claimed = [value(r.claimed) for r in own]
+            true = [value(r.true) for r in own]
             gaps = [a - b for a, b in zip(claimed, true, strict=True)]
-            cells = (name, str(own[0].n_train), known, title, _span(claimed), _span(true), _span(gaps, "+.3f"))
+            cells = (
+                name,
+                str(own[0].n_train),
+                known,
+                title,
+                _span(claimed),
+                _span(true),
+                _span(gaps, "+.3f"),
+            )
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -226,7 +301,9 @@ def _span(values: Sequence[float], digits: str = ".3f") -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add: Callable[..., object] = parser.add_argument
     add("--data", required=True)
     add("--weights", default="imagenet")
@@ -234,21 +311,38 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--epochs", type=int, default=6)
     add("--views", type=int, default=3)
-    add("--n", type=int, help="at most so many images of each class and split, for a trial of the script")
+    add(
+        "--n",
+        type=int,
+        help="at most so many images of each class and split, for a trial of the script",
+    )
     add("--json", type=Path)
     given = parser.parse_args()
     config = TrainConfig(
-        data=given.data, weights=given.weights, group_regex=given.group_regex, epochs=given.epochs, views=given.views,
-        patience=0, freeze_blocks=4,
-    )  # fmt: skip
+        data=given.data,
+        weights=given.weights,
+        group_regex=given.group_regex,
+        epochs=given.epochs,
+        views=given.views,
+        patience=0,
+        freeze_blocks=4,
+    )
     gathered, results = study(config, given.seeds, given.n, Progress())
     print(table(results))
     if given.json:
-        named = replace(config, data=Path(given.data).name, weights=Path(given.weights).name)  # not where they lie
-        record = {"environment": environment(), "config": named, "data_report": gathered.data_report}
+        named = replace(
+            config, data=Path(given.data).name, weights=Path(given.weights).name
+        )  # not where they lie
+        record = {
+            "environment": environment(),
+            "config": named,
+            "data_report": gathered.data_report,
+        }
         groups = len({sample.group for sample in gathered.dataset.samples})
         record |= {"n_images": len(gathered.dataset.samples), "n_groups": groups}
-        given.json.write_text(dump(record | {"results": [asdict(r) for r in results]}) + "\n", encoding="utf-8")
+        given.json.write_text(
+            dump(record | {"results": [asdict(r) for r in results]}) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

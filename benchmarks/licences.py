@@ -1,10 +1,11 @@
-"""Every distribution that kneeedge's wheel brings, with version and licence; fails on a licence that is not allowed.
+"""Every distribution that kneeedge's wheel brings, with version and licence; fails on a licence
+that is not allowed.
 
     python -m benchmarks.licences [--json FILE]
 
-Reads the metadata of what is installed here and asks no network. A dependency that is not installed here, such as a
-GPU's, is named and not judged. The licence is what the distribution says of itself: its SPDX expression, else its
-classifiers, else its short licence text.
+Reads the metadata of what is installed here and asks no network. A dependency that is not installed
+here, such as a GPU's, is named and not judged. The licence is what the distribution says of itself:
+its SPDX expression, else its classifiers, else its short licence text.
 """
 
 import argparse
@@ -42,7 +43,7 @@ NAMES = {
 "what distributions without an SPDX expression write"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """One distribution."""
 
@@ -74,11 +75,26 @@ def walk(requirement: Requirement, brought_by: str, found: dict[str, Found]) -> 
     try:
         here = distribution(name)
     except PackageNotFoundError:
-        found.setdefault(name, Found(name, "", "not installed here", brought_by, True))
+        found.setdefault(
+            name,
+            Found(
+                name=name,
+                version="",
+                licence="not installed here",
+                brought_by=brought_by,
+                allowed=True,
+            ),
+        )
         return
     if not known:
         licence = licence_of(here)
-        found[name] = Found(name, here.version, licence, brought_by, is_allowed(name, licence))
+        found[name] = Found(
+            name=name,
+            version=here.version,
+            licence=licence,
+            brought_by=brought_by,
+            allowed=is_allowed(name, licence),
+        )
     for below in requirements(here, {"", *requirement.extras}):
         if not (known and canonicalize_name(below.name) in found):
             walk(below, brought_by, found)
@@ -88,7 +104,9 @@ def requirements(here: Distribution, extras: set[str]) -> Iterator[Requirement]:
     """What it asks for on this machine with any of these extras."""
     for text in here.requires or []:
         requirement = Requirement(text)
-        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+        if requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in extras
+        ):
             yield requirement
 
 
@@ -97,8 +115,12 @@ def licence_of(here: Distribution) -> str:
     metadata = here.metadata
     if expression := metadata.get("License-Expression"):
         return str(expression)
-    classifiers = [text for text in metadata.get_all("Classifier", []) if text.startswith("License ::")]
-    names = [text.rpartition(" :: ")[2] for text in classifiers if text != "License :: OSI Approved"]
+    classifiers = [
+        text for text in metadata.get_all("Classifier", []) if text.startswith("License ::")
+    ]
+    names = [
+        text.rpartition(" :: ")[2] for text in classifiers if text != "License :: OSI Approved"
+    ]
     lines = (metadata.get("License") or "").strip().splitlines()
     names = names or lines[:1] or ["none stated"]
     return " AND ".join(NAMES.get(name.strip().lower(), name.strip()) for name in names)
@@ -116,18 +138,26 @@ def is_allowed(name: str, licence: str) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="write the listing here")
     asked = parser.parse_args()
     rows = audit()
     width = max(len(row.name) for row in rows)
     for row in rows:
         mark = "" if row.allowed else "  NOT ALLOWED"
-        print(f"{row.name:{width}}  {row.version or '-':12}  {row.brought_by:8}  {row.licence}{mark}")
+        print(
+            f"{row.name:{width}}  {row.version or '-':12}  {row.brought_by:8}  {row.licence}{mark}"
+        )
     if asked.json:
-        asked.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+        asked.json.write_text(
+            json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8"
+        )
     refused = [row.name for row in rows if not row.allowed]
-    print(f"{len(rows)} distributions; with a licence that is not allowed: {', '.join(refused) or 'none'}")
+    print(
+        f"{len(rows)} distributions; with a licence that is not allowed: {', '.join(refused) or 'none'}"
+    )
     return 1 if refused else 0
 
 

@@ -1,9 +1,11 @@
-"""Where `kneeedge infer one.png` spends its time, and what a cache of ONNX Runtime's optimised graph would bring.
+"""Where `kneeedge infer one.png` spends its time, and what a cache of ONNX Runtime's optimised
+graph would bring.
 
-    python -m benchmarks.one_image MODEL.onnx [MODEL.onnx …] [--repeats 7] > benchmarks/results/….json
+python -m benchmarks.one_image MODEL.onnx [MODEL.onnx …] [--repeats 7] > benchmarks/results/….json
 
-Every sample is a fresh process on a warm disk; the samples are interleaved and the figures are medians. A cached graph
-may only be used when it belongs to the model file and is undamaged, which takes a hash of both files.
+Every sample is a fresh process on a warm disk; the samples are interleaved and the figures are
+medians. A cached graph may only be used when it belongs to the model file and is undamaged, which
+takes a hash of both files.
 """
 
 import argparse
@@ -19,8 +21,8 @@ from statistics import median
 
 from PIL import Image
 
-from kneeedge.machine import environment
-from kneeedge.phantom import phantom
+from kneeedge.pixels.phantom import phantom
+from kneeedge.system.machine import environment
 
 LOAD = """
 import hashlib, sys, time
@@ -40,7 +42,7 @@ print((time.perf_counter() - start) * 1e3)
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """Milliseconds, medians over fresh processes."""
 
@@ -72,25 +74,48 @@ def measure(model: Path, image: Path, folder: Path, repeats: int) -> Result:
     python("-c", LOAD, str(model), "save", str(optimised))
     for _ in range(repeats + 1):
         start = time.time()
-        python("-m", "kneeedge", "infer", str(image), "--model", str(model), "--out", str(folder / "o.csv"), "-q")
+        python(
+            "-m",
+            "kneeedge",
+            "infer",
+            str(image),
+            "--model",
+            str(model),
+            "--out",
+            str(folder / "o.csv"),
+            "-q",
+        )
         samples["whole process"].append((time.time() - start) * 1e3)
-        stages = json.loads(python("-m", "benchmarks.one_image_child", str(model), str(image), str(time.time())))
+        stages = json.loads(
+            python("-m", "benchmarks.one_image_child", str(model), str(image), str(time.time()))
+        )
         for name, value in stages.items():
             samples[name].append(value)
         for what, file in (("file", model), ("optimised", optimised), ("hash", model)):
             samples[f"load: {what}"].append(float(python("-c", LOAD, str(file), what)))
-    found = {name: round(median(values[1:]), 1) for name, values in samples.items()}  # the first warms the disk
+    found = {
+        name: round(median(values[1:]), 1) for name, values in samples.items()
+    }  # the first warms the disk
     load, ready, hashed = (found[f"load: {what}"] for what in ("file", "optimised", "hash"))
     return Result(
-        model.name, round(model.stat().st_size / 1e6, 1), found["whole process"],
-        {name: found[name] for name in stages},
-        load, ready, hashed, round(load - ready - 2 * hashed, 1),
-        {name: [round(value, 1) for value in values[1:]] for name, values in samples.items()},
-    )  # fmt: skip
+        model=model.name,
+        size_mb=round(model.stat().st_size / 1e6, 1),
+        whole_process=found["whole process"],
+        stages={name: found[name] for name in stages},
+        load_file=load,
+        load_optimised=ready,
+        hash_file=hashed,
+        cache_saves=round(load - ready - 2 * hashed, 1),
+        samples={
+            name: [round(value, 1) for value in values[1:]] for name, values in samples.items()
+        },
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
@@ -98,8 +123,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         image = Path(name, "one.png")
         Image.fromarray(phantom(0, 0.0, 224)).save(image)
-        results = [measure(model, image, Path(name), arguments.repeats) for model in arguments.models]
-    print(json.dumps({"environment": asdict(facts), "results": [asdict(result) for result in results]}, indent=2))
+        results = [
+            measure(model, image, Path(name), arguments.repeats) for model in arguments.models
+        ]
+    print(
+        json.dumps(
+            {"environment": asdict(facts), "results": [asdict(result) for result in results]},
+            indent=2,
+        )
+    )
 
 
 if __name__ == "__main__":

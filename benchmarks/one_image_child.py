@@ -1,4 +1,5 @@
-"""The stages of `kneeedge infer IMAGE` in this fresh process, as JSON: what `benchmarks.one_image` starts.
+"""The stages of `kneeedge infer IMAGE` in this fresh process, as JSON: what `benchmarks.one_image`
+starts.
 
     python -m benchmarks.one_image_child MODEL IMAGE STARTED
 
@@ -9,22 +10,23 @@ import time
 
 stamps = [time.time()]
 
-import sys  # noqa: E402
+import sys
 
-import kneeedge.cli  # noqa: E402, F401
+import kneeedge.cli.app  # noqa: F401
 
 stamps.append(time.time())
 
-import json  # noqa: E402
-import tempfile  # noqa: E402
-from pathlib import Path  # noqa: E402
+import json
+import tempfile
+from pathlib import Path
 
-from kneeedge.choose import choose_model  # noqa: E402, F401
-from kneeedge.images import find_images  # noqa: E402
-from kneeedge.infer import Predictor, infer_folder  # noqa: E402
-from kneeedge.progress import Progress  # noqa: E402
-from kneeedge.session import load_runtime  # noqa: E402
-from kneeedge.summaries import infer_text  # noqa: E402
+from kneeedge.inference.folder import infer_folder
+from kneeedge.inference.predictor import Predictor
+from kneeedge.pixels.listing import find_images
+from kneeedge.report.inference import infer_text
+from kneeedge.runs.choose import choose_model  # noqa: F401
+from kneeedge.runtime.providers import load_runtime
+from kneeedge.system.progress import Progress
 
 stamps.append(time.time())
 load_runtime()
@@ -33,7 +35,9 @@ predictor = Predictor(sys.argv[1], "cpu")
 stamps.append(time.time())
 with tempfile.TemporaryDirectory() as folder:
     begin = time.time()
-    result = infer_folder(predictor, find_images([Path(sys.argv[2])]), Path(folder, "out.csv"), Progress(quiet=True))
+    result = infer_folder(
+        predictor, find_images([Path(sys.argv[2])]), Path(folder, "out.csv"), Progress(quiet=True)
+    )
     infer_text(result)
     stamps.append(time.time() - begin + stamps[-1])
 names = (

@@ -1,10 +1,11 @@
 """Share of images that a model refuses as unlike its training images, by kind.
 
-    python -m benchmarks.refusals --model MODEL.onnx --data DATA [--dicom FOLDER] [--n 100] [--json FILE]
+python -m benchmarks.refusals --model MODEL.onnx --data DATA [--dicom FOLDER] [--n 100] [--json
+FILE]
 
-DATA is the folder that the model was trained from; its test split (else val) gives the genuine images and those that
-are changed. Kinds whose images are not installed are listed as left out, with what to install. Nothing is written but
-the JSON.
+DATA is the folder that the model was trained from; its test split (else val) gives the genuine
+images and those that are changed. Kinds whose images are not installed are listed as left out, with
+what to install. Nothing is written but the JSON.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from kneeedge.errors import ConfigError
-from kneeedge.evaluation import evaluation_samples
-from kneeedge.intervals import wilson
-from kneeedge.machine import environment
-from kneeedge.preprocess import load_input, to_input
-from kneeedge.session import Session
-from kneeedge.spec import ModelSpec, Novelty
+from kneeedge.inference.evaluation import evaluation_samples
+from kneeedge.model.spec import ModelSpec, Novelty
+from kneeedge.pixels.pixel_path import load_input, to_input
+from kneeedge.runtime.session import Session
+from kneeedge.statistics.intervals import wilson
+from kneeedge.system.machine import environment
 
 Pixels = NDArray[np.uint8]
 N_CROPS = 20
@@ -31,7 +32,7 @@ N_CROPS = 20
 BATCH = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """How one kind of image fared."""
 
@@ -90,7 +91,9 @@ def noises(side: int, rng: np.random.Generator) -> Iterator[Pixels]:
     for grain in (1, 2, 4, 8, 16, 32):
         for _ in range(6):
             coarse = rng.integers(0, 256, (side // grain, side // grain), dtype=np.uint8)
-            yield np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR))
+            yield np.asarray(
+                Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR)
+            )
     for spread in (10, 30, 60):
         for _ in range(6):
             yield np.clip(rng.normal(128, spread, (side, side)), 0, 255).astype(np.uint8)
@@ -114,7 +117,10 @@ def photographs() -> list[Pixels]:
     from matplotlib.cbook import get_sample_data
     from sklearn.datasets import load_sample_images
 
-    pictures = [*load_sample_images().images, np.asarray(Image.open(get_sample_data("grace_hopper.jpg")))]
+    pictures = [
+        *load_sample_images().images,
+        np.asarray(Image.open(get_sample_data("grace_hopper.jpg"))),
+    ]
     return [np.asarray(Image.fromarray(picture).convert("L")) for picture in pictures]
 
 
@@ -145,27 +151,44 @@ def cut(pictures: list[Pixels], rng: np.random.Generator) -> Iterator[Pixels]:
         height, width = picture.shape
         for _ in range(N_CROPS):
             side = int(rng.uniform(0.25, 0.8) * min(height, width))
-            top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+            top = rng.integers(0, height - side + 1)
+            left = rng.integers(0, width - side + 1)
             yield picture[top : top + side, left : left + side]
 
 
 def limit_of(spec: ModelSpec) -> Novelty:
     """The model's limit; raises ConfigError where it has none."""
     if spec.novelty is None:
-        raise ConfigError(f"{spec.name} answers every image", "train and export it anew, without --no-abstain")
+        raise ConfigError(
+            f"{spec.name} answers every image", "train and export it anew, without --no-abstain"
+        )
     return spec.novelty
 
 
 def measure(session: Session, kind: str, genuine: bool, pictures: Iterable[Pixels]) -> Row:
     """Run pictures (H, W) uint8 of one kind through the pixel path and the model."""
     novelty = limit_of(session.spec)
-    inputs = [to_input(np.ascontiguousarray(picture), session.spec.pixel_path) for picture in pictures]
+    inputs = [
+        to_input(np.ascontiguousarray(picture), session.spec.pixel_path) for picture in pictures
+    ]
     parts = [np.stack(inputs[i : i + BATCH])[:, None] for i in range(0, len(inputs), BATCH)]
-    distances = np.concatenate([found for part in parts if (found := session.run(part).distance) is not None])
-    refused, n = int(novelty.refuses(distances).sum()), len(inputs)
+    distances = np.concatenate(
+        [found for part in parts if (found := session.run(part).distance) is not None]
+    )
+    refused = int(novelty.refuses(distances).sum())
+    n = len(inputs)
     interval = wilson(refused, n)
     median = round(float(np.median(distances)), 2)
-    return Row(kind, genuine, n, refused, refused / n, interval.low, interval.high, median)
+    return Row(
+        kind=kind,
+        genuine=genuine,
+        n=n,
+        refused=refused,
+        share=refused / n,
+        low=interval.low,
+        high=interval.high,
+        median_distance=median,
+    )
 
 
 def knee_rows(session: Session, data: Path, n: int, rng: np.random.Generator) -> Iterator[Row]:
@@ -174,7 +197,9 @@ def knee_rows(session: Session, data: Path, n: int, rng: np.random.Generator) ->
     split, samples = evaluation_samples(data, spec.classes)
     knees = [load_input(sample.path, spec.pixel_path) for sample in samples]
     for label, name in enumerate(spec.classes):
-        members = [knee for knee, sample in zip(knees, samples, strict=True) if sample.label == label]
+        members = [
+            knee for knee, sample in zip(knees, samples, strict=True) if sample.label == label
+        ]
         yield measure(session, f"{split}, {name}", True, members)
     chosen = [knees[i] for i in rng.permutation(len(knees))[:n]]
     for genuine, changes in ((True, STILL_KNEES), (False, WRONG_KNEES)):
@@ -182,7 +207,9 @@ def knee_rows(session: Session, data: Path, n: int, rng: np.random.Generator) ->
             yield measure(session, kind, genuine, map(change, chosen))
 
 
-def other_rows(session: Session, dicom: Path | None, rng: np.random.Generator) -> Iterator[Row | LeftOut]:
+def other_rows(
+    session: Session, dicom: Path | None, rng: np.random.Generator
+) -> Iterator[Row | LeftOut]:
     """What is no knee."""
     side = session.spec.pixel_path.size
     for kind, draw in (("blank and ramps", blanks), ("noise", noises), ("pages of text", pages)):
@@ -197,7 +224,10 @@ def other_rows(session: Session, dicom: Path | None, rng: np.random.Generator) -
     try:
         for name, picture in dicoms(dicom).items():
             yield measure(session, f"{name} and crops", False, cut([picture], rng))
-    except (ImportError, RuntimeError):  # pydicom raises the latter where no plugin reads the compression
+    except (
+        ImportError,
+        RuntimeError,
+    ):  # pydicom raises the latter where no plugin reads the compression
         yield LeftOut("DICOM", "pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg")
 
 
@@ -209,12 +239,16 @@ def table(rows: list[Row | LeftOut]) -> str:
             lines.append(f"{row.kind:34} left out: {row.install}")
             continue
         span = f"[{row.low:.3f}, {row.high:.3f}]"
-        lines.append(f"{row.kind:34} {row.n:4} {row.share:8.3f}  {span:17} {row.median_distance:.1f}")
+        lines.append(
+            f"{row.kind:34} {row.n:4} {row.share:8.3f}  {span:17} {row.median_distance:.1f}"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--dicom", type=Path)
@@ -222,8 +256,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    session, rng = Session(asked.model, "cpu"), np.random.default_rng(asked.seed)
-    rows: list[Row | LeftOut] = [*knee_rows(session, asked.data, asked.n, rng), *other_rows(session, asked.dicom, rng)]
+    session = Session(asked.model, "cpu")
+    rng = np.random.default_rng(asked.seed)
+    rows: list[Row | LeftOut] = [
+        *knee_rows(session, asked.data, asked.n, rng),
+        *other_rows(session, asked.dicom, rng),
+    ]
     print(f"{session.spec.name}, limit {limit_of(session.spec).limit:.4g}\n{table(rows)}")
     if asked.json:
         found = {

@@ -1,4 +1,5 @@
-"""What a view of VGG19 costs in training on this machine, side by side: fp32 and bf16, all layers and block 5 alone.
+"""What a view of VGG19 costs in training on this machine, side by side: fp32 and bf16, all layers
+and block 5 alone.
 
     python -m benchmarks.train_cost [--repeats 5] > benchmarks/results/….json
 
@@ -15,8 +16,8 @@ from statistics import median
 import torch
 from torch.nn import functional as F
 
-from kneeedge.machine import environment
-from kneeedge.spec import Architecture
+from kneeedge.model.spec import Architecture
+from kneeedge.system.machine import environment
 from kneeedge.training.model import KneeVGG
 
 BATCH = 16
@@ -28,7 +29,9 @@ def forward(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
 
 
 def step(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
-    """Forward and backward of what is not frozen; the optimiser's own step costs the same in every case."""
+    """Forward and backward of what is not frozen; the optimiser's own step costs the same in every
+    case.
+    """
     model.zero_grad(set_to_none=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         loss = F.cross_entropy(model(x).float(), torch.zeros(len(x), dtype=torch.long))
@@ -65,7 +68,11 @@ def main() -> None:
             run()
             samples[name].append((time.perf_counter() - start) / BATCH)
     rows = [
-        {"what": name, "seconds_a_view": round(median(values[1:]), 4), "samples": [round(v, 4) for v in values[1:]]}
+        {
+            "what": name,
+            "seconds_a_view": round(median(values[1:]), 4),
+            "samples": [round(v, 4) for v in values[1:]],
+        }
         for name, values in samples.items()
     ]
     print(json.dumps({"environment": asdict(facts), "batch": BATCH, "results": rows}, indent=2))

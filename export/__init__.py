@@ -1,5 +1,5 @@
 """Checkpoint → verified ONNX files. Needs the [train] extra."""
 
-from kneeedge.session import load_runtime
+from kneeedge.runtime.providers import load_runtime
 
 load_runtime()  # before a module of this package imports ONNX Runtime, which would begin with its telemetry

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kneeedge.dataset import Dataset, Sample
+from kneeedge.data.dataset import Dataset, Sample
 from kneeedge.errors import DataError
-from kneeedge.spec import Calibration, Trial
+from kneeedge.model.file_record import Calibration, Trial
 
 N_IMAGES = 256
 N_SCORED = 64
@@ -24,28 +24,48 @@ class CalibrationSet:
     "training images on which recipes are compared: others than `samples` where there are any"
 
     def record(
-        self, method: str, float_layers: tuple[str, ...], trials: tuple[Trial, ...], untried: tuple[str, ...]
+        self,
+        method: str,
+        float_layers: tuple[str, ...],
+        trials: tuple[Trial, ...],
+        untried: tuple[str, ...],
     ) -> Calibration:
         """What the file says of them, and of the recipe that was chosen."""
         hashes = "\n".join(sorted(sample.sha256 for sample in self.samples))
         sha256 = hashlib.sha256(hashes.encode()).hexdigest()
-        return Calibration(len(self.samples), sha256, method, float_layers, trials, untried)
+        return Calibration(
+            n_images=len(self.samples),
+            sha256=sha256,
+            method=method,
+            float_layers=float_layers,
+            trials=trials,
+            untried=untried,
+        )
 
 
-def choose_images(dataset: Dataset, n_images: int, seed: int, n_scored: int = N_SCORED) -> CalibrationSet:
+def choose_images(
+    dataset: Dataset, n_images: int, seed: int, n_scored: int = N_SCORED
+) -> CalibrationSet:
     """At most `n_images` and `n_scored` of the training split, as many of each class as there are.
 
-    Raises DataError where one of them, by its bytes, also stands in val or test. Under the paper's protocol most of the
-    test is trained on; there the training images that are held out nowhere are drawn from.
+    Raises DataError where one of them, by its bytes, also stands in val or test. Under the paper's
+    protocol most of the test is trained on; there the training images that are held out nowhere are
+    drawn from.
     """
     train = dataset.split("train")
-    if len({sample.name for sample in dataset.samples}) < len(dataset.samples):  # the paper's protocol, leaky by design
+    if len({sample.name for sample in dataset.samples}) < len(
+        dataset.samples
+    ):  # the paper's protocol, leaky by design
         held_out = hashes_held_out(dataset)
         train = tuple(sample for sample in train if sample.sha256 not in held_out)
     n_classes = len(dataset.classes)
     chosen = draw(train, n_classes, n_images, seed)
     if not chosen:
-        raise DataError(dataset.root, "it has no training images to calibrate on", "give the run's data with --data")
+        raise DataError(
+            dataset.root,
+            "it has no training images to calibrate on",
+            "give the run's data with --data",
+        )
     used = {sample.name for sample in chosen}
     others = tuple(sample for sample in train if sample.name not in used)
     scored = draw(others or chosen, n_classes, n_scored, seed)
@@ -53,7 +73,9 @@ def choose_images(dataset: Dataset, n_images: int, seed: int, n_scored: int = N_
     return CalibrationSet(chosen, scored)
 
 
-def draw(samples: tuple[Sample, ...], n_classes: int, n_images: int, seed: int) -> tuple[Sample, ...]:
+def draw(
+    samples: tuple[Sample, ...], n_classes: int, n_images: int, seed: int
+) -> tuple[Sample, ...]:
     """At most `n_images`, stratified by class, by chance, in the order of their names."""
     rng = np.random.default_rng([seed, 3])
     chosen: list[Sample] = []
@@ -70,7 +92,9 @@ def check_not_held_out(dataset: Dataset, samples: tuple[Sample, ...]) -> None:
     for sample in samples:
         if sample.sha256 in held_out:
             problem = "this calibration image also stands in val or test"
-            raise DataError(sample.path, problem, "remove the duplicate and train again, or leave out int8")
+            raise DataError(
+                sample.path, problem, "remove the duplicate and train again, or leave out int8"
+            )
 
 
 def hashes_held_out(dataset: Dataset) -> set[str]:

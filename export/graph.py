@@ -9,10 +9,12 @@ HEAVY = ("Conv", "Gemm")
 ANSWER = "logits"
 HALF = 128.0
 GREY_RANGE = (-1.0, 127.0 / HALF)
-"what the first convolution reads: (pixel − 128) / 128 and, as a second channel, the constant 127 / 128"
+"""what the first convolution reads: (pixel − 128) / 128 and, as a second channel, the constant 127
+/ 128
+"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layer:
     """A convolution or hidden linear layer, and what hands its values on: ReLU, pooling, reshaping."""
 
@@ -29,19 +31,23 @@ class Layer:
 
 
 def body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that may leave 32-bit floats: on the way to the logits, from the first convolution to before the head.
+    """The nodes that may leave 32-bit floats: on the way to the logits, from the first convolution
+    to before the head.
 
-    They hold more than 99.9 % of the work. What stands before them scales the pixels; from the head's linear map
-    on, and beside the way to the logits, stand answers that need the precision.
+    They hold more than 99.9 % of the work. What stands before them scales the pixels; from the
+    head's linear map on, and beside the way to the logits, stand answers that need the precision.
     """
-    wanted, way = {ANSWER}, []
+    wanted = {ANSWER}
+    way = []
     for node in reversed(model.graph.node):
         if not wanted.isdisjoint(node.output):
             way.append(node)
             wanted.update(node.input)
     way.reverse()
     heavy = [i for i, node in enumerate(way) if node.op_type in HEAVY]
-    return way[heavy[0] : heavy[-1]]  # the last is the head's: the class map or the last linear layer
+    return way[
+        heavy[0] : heavy[-1]
+    ]  # the last is the head's: the class map or the last linear layer
 
 
 def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
@@ -57,8 +63,15 @@ def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
 def _layer(nodes: list[onnx.NodeProto]) -> Layer:
     heavy = nodes[0]
     output = next((node.output[0] for node in nodes if node.op_type == "Relu"), heavy.output[0])
-    names, tensors = tuple(node.name for node in nodes), tuple(node.output[0] for node in nodes)
-    return Layer(heavy.input[1].removesuffix(".weight"), names, tensors, output, tuple(heavy.input[1:]))
+    names = tuple(node.name for node in nodes)
+    tensors = tuple(node.output[0] for node in nodes)
+    return Layer(
+        name=heavy.input[1].removesuffix(".weight"),
+        nodes=names,
+        tensors=tensors,
+        output=output,
+        weights=tuple(heavy.input[1:]),
+    )
 
 
 def first_input(model: onnx.ModelProto) -> str:
@@ -79,7 +92,9 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
 
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operator set."""
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return next(
+        int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")
+    )
 
 
 def set_metadata(model: onnx.ModelProto, entries: dict[str, str]) -> None:

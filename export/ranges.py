@@ -1,4 +1,6 @@
-"""Ranges for int8: a histogram of every layer's values on the calibration images, and what each method makes of it."""
+"""Ranges for int8: a histogram of every layer's values on the calibration images, and what each
+method makes of it.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,12 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.graph import layers
-from kneeedge import machine
-from kneeedge.dataset import Sample
+from kneeedge.data.dataset import Sample
 from kneeedge.errors import ConfigError
-from kneeedge.preprocess import load_input
-from kneeedge.progress import Progress
-from kneeedge.spec import PixelPath
+from kneeedge.model.spec import PixelPath
+from kneeedge.pixels.pixel_path import load_input
+from kneeedge.system import machine
+from kneeedge.system.progress import Progress
 
 BITS = 13
 N_BINS = 2**BITS
@@ -29,30 +31,37 @@ Range = tuple[float, float]
 
 
 class Histogram:
-    """How often a tensor's values fell into bins of equal width over ±2^e, where e grows with the values.
+    """How often a tensor's values fell into bins of equal width over ±2^e, where e grows with the
+    values.
 
-    The edges are multiples of a power of two, so that a bin of the wider histogram is exactly two of the narrower:
-    the counts are those of all values at once, in whatever order and chunks they came.
+    The edges are multiples of a power of two, so that a bin of the wider histogram is exactly two
+    of the narrower: the counts are those of all values at once, in whatever order and chunks they
+    came.
     """
 
     def __init__(self) -> None:
         self.counts: NDArray[np.int64] = np.zeros(2 * N_BINS, dtype=np.int64)
         self.exponent = -100
-        self.low, self.high = math.inf, -math.inf
+        self.low = math.inf
+        self.high = -math.inf
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count `values` of any shape. Raises ValueError where one is not finite."""
-        low, high = float(values.min()), float(values.max())
+        low = float(values.min())
+        high = float(values.max())
         if not math.isfinite(low) or not math.isfinite(high):
             raise ValueError("a value is NaN or infinite")
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.low = min(self.low, low)
+        self.high = max(self.high, high)
         self._widen(max(abs(low), abs(high)))
         # A product with a power of two is exact.
         bins = np.floor(values.ravel() * np.float32(2.0 ** (BITS - self.exponent)))
         self.counts += np.bincount(bins.astype(np.intp) + N_BINS, minlength=2 * N_BINS)
 
     def _widen(self, largest: float) -> None:
-        while largest and self.exponent < math.frexp(largest)[1]:  # of 0 that is 0, which would make all bins coarse
+        while (
+            largest and self.exponent < math.frexp(largest)[1]
+        ):  # of 0 that is 0, which would make all bins coarse
             self.counts = np.pad(self.counts.reshape(-1, 2).sum(axis=1), N_BINS // 2)
             self.exponent += 1
 
@@ -73,12 +82,16 @@ class Histogram:
 
 
 def collect(
-    model: onnx.ModelProto, samples: Sequence[Sample], pixel_path: PixelPath, progress: Progress, chunk: int = 1
+    model: onnx.ModelProto,
+    samples: Sequence[Sample],
+    pixel_path: PixelPath,
+    progress: Progress,
+    chunk: int = 1,
 ) -> dict[str, Histogram]:
     """The histogram of every layer's output over all samples, `chunk` images at a time.
 
-    An image's activations are counted and let go before the next chunk, so that memory does not grow with the
-    number of images. Raises ConfigError where a value is NaN or infinite.
+    An image's activations are counted and let go before the next chunk, so that memory does not
+    grow with the number of images. Raises ConfigError where a value is NaN or infinite.
     """
     tensors = [layer.output for layer in layers(model)]
     session = open_session(with_outputs(model, tensors))
@@ -95,13 +108,19 @@ def _count(histogram: Histogram, values: NDArray[np.float32], name: str) -> None
     try:
         histogram.add(values)
     except ValueError as error:
-        raise ConfigError(f"the tensor {name} of a training image: {error}", "leave int8 out of --precision") from error
+        raise ConfigError(
+            f"the tensor {name} of a training image: {error}", "leave int8 out of --precision"
+        ) from error
 
 
-def load_chunks(samples: Sequence[Sample], pixel_path: PixelPath, chunk: int) -> Iterator[NDArray[np.uint8]]:
+def load_chunks(
+    samples: Sequence[Sample], pixel_path: PixelPath, chunk: int
+) -> Iterator[NDArray[np.uint8]]:
     """The samples' inputs (≤ chunk, 1, S, S) uint8, in order."""
     for i in range(0, len(samples), chunk):
-        yield np.stack([load_input(sample.path, pixel_path) for sample in samples[i : i + chunk]])[:, None]
+        yield np.stack([load_input(sample.path, pixel_path) for sample in samples[i : i + chunk]])[
+            :, None
+        ]
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
@@ -109,21 +128,33 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelPr
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
-    copy.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors)
+    copy.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors
+    )
     return copy
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A plain session of a graph in memory, on the CPU, with as many threads as `kneeedge.session` takes."""
+    """A plain session of a graph in memory, on the CPU, with as many threads as
+    `kneeedge.runtime.session` takes.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = machine.available_cpus()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
-def choose_ranges(histograms: dict[str, Histogram], method: str, symmetric: bool = False) -> dict[str, Range]:
-    """Smallest and largest value that 8 bits are to hold, for each tensor. `symmetric`: the target's zero is 0."""
-    return {name: choose_range(histogram, method, symmetric) for name, histogram in histograms.items()}
+def choose_ranges(
+    histograms: dict[str, Histogram], method: str, symmetric: bool = False
+) -> dict[str, Range]:
+    """Smallest and largest value that 8 bits are to hold, for each tensor. `symmetric`: the
+    target's zero is 0.
+    """
+    return {
+        name: choose_range(histogram, method, symmetric) for name, histogram in histograms.items()
+    }
 
 
 def choose_range(histogram: Histogram, method: str, symmetric: bool = False) -> Range:
@@ -144,17 +175,20 @@ def percentile(histogram: Histogram, percent: float) -> Range:
     n = int(cumulative[-1])
     first = int(np.searchsorted(cumulative, n * (1 - percent / 100), side="right"))
     last = int(np.searchsorted(cumulative, n * percent / 100, side="left"))
-    low, high = (first - N_BINS) * histogram.width, (last + 1 - N_BINS) * histogram.width
+    low = (first - N_BINS) * histogram.width
+    high = (last + 1 - N_BINS) * histogram.width
     return max(histogram.low, low), min(histogram.high, high)
 
 
 def entropy(histogram: Histogram, steps: int) -> float:
-    """The clipping limit of |x| that keeps the most information: least KL divergence of the quantised distribution.
+    """The clipping limit of |x| that keeps the most information: least KL divergence of the
+    quantised distribution.
 
-    Migacz 2017, "8-bit inference with TensorRT" (GTC): of each candidate limit, what lies beyond it is added to the
-    last filled bin of the reference (the last bin in TensorRT, where an empty one makes the divergence infinite), and
-    what lies within is spread evenly over the filled bins of each of `steps` + 1 levels. Zero is exact under any
-    limit, so the first bin counts no more than the second, as in NVIDIA's pytorch-quantization.
+    Migacz 2017, "8-bit inference with TensorRT" (GTC): of each candidate limit, what lies beyond it
+    is added to the last filled bin of the reference (the last bin in TensorRT, where an empty one
+    makes the divergence infinite), and what lies within is spread evenly over the filled bins of
+    each of `steps` + 1 levels. Zero is exact under any limit, so the first bin counts no more than
+    the second, as in NVIDIA's pytorch-quantization.
     """
     counts = histogram.magnitudes()
     fold = -(-len(counts) // ENTROPY_BINS)
@@ -168,7 +202,9 @@ def entropy(histogram: Histogram, steps: int) -> float:
 
 
 def _divergence(counts: NDArray[np.int64], n_kept: int, n_levels: int) -> float:
-    """KL divergence in nats of the counts clipped to the first `n_kept` bins from the same on `n_levels` levels."""
+    """KL divergence in nats of the counts clipped to the first `n_kept` bins from the same on
+    `n_levels` levels.
+    """
     within = counts[:n_kept]
     filled = within > 0
     if not filled.any():
@@ -176,17 +212,22 @@ def _divergence(counts: NDArray[np.int64], n_kept: int, n_levels: int) -> float:
     clipped = within.astype(np.float64)
     clipped[np.flatnonzero(filled)[-1]] += counts[n_kept:].sum()
     starts = np.arange(n_levels) * n_kept // n_levels
-    each = np.add.reduceat(within, starts) / np.maximum(np.add.reduceat(filled.astype(np.int64), starts), 1)
+    each = np.add.reduceat(within, starts) / np.maximum(
+        np.add.reduceat(filled.astype(np.int64), starts), 1
+    )
     levelled = np.where(filled, np.repeat(each, np.diff(starts, append=n_kept)), 0.0)
-    p, q = clipped[filled] / clipped.sum(), levelled[filled] / levelled.sum()
+    p = clipped[filled] / clipped.sum()
+    q = levelled[filled] / levelled.sum()
     return float((p * np.log(p / q)).sum())
 
 
 def least_squares(histogram: Histogram, steps: int) -> float:
-    """The clipping limit of |x| of the least mean square error: what is clipped, and the rounding of the rest.
+    """The clipping limit of |x| of the least mean square error: what is clipped, and the rounding
+    of the rest.
 
-    Banner, Nahshan & Soudry 2019 (NeurIPS, "Post training 4-bit quantization of convolutional networks", eq. 5),
-    with the histogram in place of a fitted distribution. Rounding to a step costs step² / 12; zero is exact.
+    Banner, Nahshan & Soudry 2019 (NeurIPS, "Post training 4-bit quantization of convolutional
+    networks", eq. 5), with the histogram in place of a fitted distribution. Rounding to a step
+    costs step² / 12; zero is exact.
     """
     counts = histogram.magnitudes().astype(np.float64)
     centres = (np.arange(len(counts)) + 0.5) * histogram.width

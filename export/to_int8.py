@@ -12,8 +12,8 @@ from onnxruntime.quantization.calibrate import TensorsData
 
 from export.graph import GREY_RANGE, HEAVY, body, first_input, layers
 from export.ranges import Range
-from kneeedge import machine
 from kneeedge.errors import ConfigError
+from kneeedge.system import machine
 
 TARGETS = ("x86", "x86-no-vnni", "arm", "tensorrt")
 SYMMETRIC = ("tensorrt",)
@@ -21,7 +21,9 @@ SYMMETRIC = ("tensorrt",)
 QUANTISED = (*HEAVY, "Relu", "MaxPool")
 "operators that run in 8 bits; reshaping between them stays"
 N_FIRST = 4
-"channels of the first convolution on x86: ONNX Runtime is faster with four than with the two that have weights"
+"""channels of the first convolution on x86: ONNX Runtime is faster with four than with the two that
+have weights
+"""
 
 
 def choose_target(target: str) -> str:
@@ -32,18 +34,25 @@ def choose_target(target: str) -> str:
             return "arm"
         return "x86" if machine.has_vnni() else "x86-no-vnni"
     if target not in TARGETS:
-        raise ConfigError(f"--int8-target {target} is unknown", f"choose one of auto, {', '.join(TARGETS)}")
+        raise ConfigError(
+            f"--int8-target {target} is unknown", f"choose one of auto, {', '.join(TARGETS)}"
+        )
     return target
 
 
 def to_int8(
-    model: onnx.ModelProto, ranges: dict[str, Range], target: str, float_layers: tuple[str, ...] = ()
+    model: onnx.ModelProto,
+    ranges: dict[str, Range],
+    target: str,
+    float_layers: tuple[str, ...] = (),
 ) -> onnx.ModelProto:
-    """The quantised graph for one target; `ranges` as from `choose_ranges`, `float_layers` stay in 32 bits.
+    """The quantised graph for one target; `ranges` as from `choose_ranges`, `float_layers` stay in
+    32 bits.
 
-    Activations are u8 on x86 and s8 elsewhere, weights s8 per channel. `x86-no-vnni` keeps weights to 7 bits, since
-    AVX2's u8×s8 products saturate in 16 bits; `tensorrt` is symmetric, as its kernels need. Where activations are u8
-    the pixels are the first convolution's input as they are: see `read_pixels`.
+    Activations are u8 on x86 and s8 elsewhere, weights s8 per channel. `x86-no-vnni` keeps weights
+    to 7 bits, since AVX2's u8×s8 products saturate in 16 bits; `tensorrt` is symmetric, as its
+    kernels need. Where activations are u8 the pixels are the first convolution's input as they are:
+    see `read_pixels`.
     """
     quantised = quantise(model, ranges, target, float_layers)
     return read_pixels(quantised) if target.startswith("x86") else quantised
@@ -52,7 +61,9 @@ def to_int8(
 def quantise(
     model: onnx.ModelProto, ranges: dict[str, Range], target: str, float_layers: tuple[str, ...]
 ) -> onnx.ModelProto:
-    """What ONNX Runtime's quantiser makes of the graph; it scales the pixels in float, then quantises them."""
+    """What ONNX Runtime's quantiser makes of the graph; it scales the pixels in float, then
+    quantises them.
+    """
     copy = shield(model, float_layers)
     nodes = nodes_to_quantise(model, float_layers)
     if not nodes:  # to the quantiser an empty list means every node
@@ -85,8 +96,9 @@ def quantise(
 def shield(model: onnx.ModelProto, float_layers: tuple[str, ...]) -> onnx.ModelProto:
     """A copy in which ONNX Runtime leaves `float_layers` in float.
 
-    Its optimiser (WeightBiasQuantization) quantises the float weights of a convolution that stands between 8-bit
-    tensors, ReLU or none behind it. A leaky ReLU of slope 0 computes the same, is fused likewise, and is let alone.
+    Its optimiser (WeightBiasQuantization) quantises the float weights of a convolution that stands
+    between 8-bit tensors, ReLU or none behind it. A leaky ReLU of slope 0 computes the same, is
+    fused likewise, and is let alone.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -104,7 +116,8 @@ def float_layer_nodes(model: onnx.ModelProto, float_layers: tuple[str, ...]) -> 
 
 
 def tensor_ranges(model: onnx.ModelProto, ranges: dict[str, Range], target: str) -> TensorsData:
-    """ONNX Runtime's record of the ranges. All tensors of a layer share that behind its ReLU, which clips below it.
+    """ONNX Runtime's record of the ranges. All tensors of a layer share that behind its ReLU, which
+    clips below it.
 
     The first input's is no matter of images: 8 bits hold it without loss in steps of 1 / 128. Symmetric steps run from
     -127 to 127, and -128, which the pixel 0 becomes, is still a value of the type.
@@ -112,21 +125,30 @@ def tensor_ranges(model: onnx.ModelProto, ranges: dict[str, Range], target: str)
     low, high = GREY_RANGE
     shared: dict[str, Range] = {first_input(model): (-high if target in SYMMETRIC else low, high)}
     shared |= {tensor: ranges[layer.output] for layer in layers(model) for tensor in layer.tensors}
-    data = {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in shared.items()}
+    data = {
+        name: (np.array(low, np.float32), np.array(high, np.float32))
+        for name, (low, high) in shared.items()
+    }
     return TensorsData(CalibrationMethod.MinMax, data)
 
 
 def nodes_to_quantise(model: onnx.ModelProto, float_layers: tuple[str, ...]) -> list[str]:
-    """The heavy nodes and what stands between them, so that activations stay 8-bit from layer to layer."""
+    """The heavy nodes and what stands between them, so that activations stay 8-bit from layer to
+    layer.
+    """
     kept = float_layer_nodes(model, float_layers)
-    return [node.name for node in body(model) if node.op_type in QUANTISED and node.name not in kept]
+    return [
+        node.name for node in body(model) if node.op_type in QUANTISED and node.name not in kept
+    ]
 
 
 def read_pixels(quantised: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph and answers, without arithmetic before the first convolution, whose activations are u8.
+    """The same graph and answers, without arithmetic before the first convolution, whose
+    activations are u8.
 
-    Quantised in steps of 1 / 128 around 128, the grey channel is the image itself and the constant one is 255: one
-    node puts that beside the image. Channels beyond these two have no weight. A first layer in float keeps its input.
+    Quantised in steps of 1 / 128 around 128, the grey channel is the image itself and the constant
+    one is 255: one node puts that beside the image. Channels beyond these two have no weight. A
+    first layer in float keeps its input.
     """
     graph = quantised.graph
     scaling = way_from_image(graph)
@@ -135,11 +157,18 @@ def read_pixels(quantised: onnx.ModelProto) -> onnx.ModelProto:
     add_channels(graph, scaling[-1].output[0])
     for node in scaling:
         graph.node.remove(node)
-    inputs = {"is_grey": np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0, "constant": np.array(255, np.uint8)}
-    graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in inputs.items())
+    inputs = {
+        "is_grey": np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0,
+        "constant": np.array(255, np.uint8),
+    }
+    graph.initializer.extend(
+        numpy_helper.from_array(values, name) for name, values in inputs.items()
+    )
     # Where, because ONNX Runtime has it in 8 bits on CUDA as well.
     names = ["is_grey", "image", "constant"]
-    graph.node.insert(0, onnx.helper.make_node("Where", names, scaling[-1].output, name="grey_and_constant"))
+    graph.node.insert(
+        0, onnx.helper.make_node("Where", names, scaling[-1].output, name="grey_and_constant")
+    )
     used = {name for node in graph.node for name in node.input}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
@@ -148,7 +177,9 @@ def read_pixels(quantised: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def way_from_image(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes from the image to its quantisation; to the first convolution where that stays in float."""
+    """The nodes from the image to its quantisation; to the first convolution where that stays in
+    float.
+    """
     way: list[onnx.NodeProto] = []
     tensor = "image"
     while not way or way[-1].op_type not in ("QuantizeLinear", "Conv"):
@@ -158,9 +189,13 @@ def way_from_image(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def add_channels(graph: onnx.GraphProto, activations: str) -> None:
-    """Widen the weights of the convolution that reads the quantised `activations` to N_FIRST channels, by zeros."""
+    """Widen the weights of the convolution that reads the quantised `activations` to N_FIRST
+    channels, by zeros.
+    """
     makers = {output: node for node in graph.node for output in node.output}
-    conv = next(n for n in graph.node if n.op_type == "Conv" and makers[n.input[0]].input[0] == activations)
+    conv = next(
+        n for n in graph.node if n.op_type == "Conv" and makers[n.input[0]].input[0] == activations
+    )
     weights = next(t for t in graph.initializer if t.name == makers[conv.input[1]].input[0])
     values = numpy_helper.to_array(weights)
     wider = np.pad(values, ((0, 0), (0, N_FIRST - values.shape[1]), (0, 0), (0, 0)))

@@ -1,4 +1,6 @@
-"""Trained PyTorch model → fp32 ONNX graph with the contract's signature: uint8 grey in, answers out."""
+"""Trained PyTorch model → fp32 ONNX graph with the contract's signature: uint8 grey in, answers
+out.
+"""
 
 from collections import OrderedDict
 
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.graph import GREY_RANGE, HALF
-from kneeedge.spec import ModelSpec
+from kneeedge.model.spec import ModelSpec
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import BLOCK, Distance, FeatureGaussian
 
@@ -19,7 +21,8 @@ IR_VERSION = 10
 
 
 class ExportGraph(nn.Module):
-    """The graph of the file: the network with normalisation and batch norm folded away, temperature and softmax.
+    """The graph of the file: the network with normalisation and batch norm folded away, temperature
+    and softmax.
 
     With a Gaussian of the training images' features it also gives the distance to them.
     """
@@ -27,13 +30,17 @@ class ExportGraph(nn.Module):
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, model: KneeVGG, temperature: float, gaussian: FeatureGaussian | None = None) -> None:
+    def __init__(
+        self, model: KneeVGG, temperature: float, gaussian: FeatureGaussian | None = None
+    ) -> None:
         super().__init__()
         self.features = fold_batch_norm(model.features)
         self.features[0] = fold_normalisation(self.features[0], model.mean, model.std)  # type: ignore[arg-type]
         self.tap = block_ends(self.features)[BLOCK - 1]
         self.distance = Distance(gaussian) if gaussian else None
-        self.gap, self.classifier, self.temperature = model.gap, model.classifier, temperature
+        self.gap = model.gap
+        self.classifier = model.classifier
+        self.temperature = temperature
         self.linear: nn.Linear = model.classifier[-1]  # type: ignore[assignment]
         # The two channels that `fold_normalisation` wants, in one multiplication and one addition.
         self.register_buffer("scale", torch.tensor([1 / HALF, 0.0]).view(1, 2, 1, 1))
@@ -46,14 +53,17 @@ class ExportGraph(nn.Module):
         return answers if self.distance is None else (*answers, self.distance(activations))
 
     def answer(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Last features (N, C, S/32, S/32) → probabilities (N, K), logits (N, K) and, with the gap head, cam."""
+        """Last features (N, C, S/32, S/32) → probabilities (N, K), logits (N, K) and, with the gap
+        head, cam.
+        """
         if not self.gap:
             if features.shape[-1] != 7:  # pooling 7×7 to 7×7 changes nothing
                 features = F.adaptive_avg_pool2d(features, 7)
             logits = self.classifier(features.flatten(1))
             return torch.softmax(logits / self.temperature, dim=1), logits
         cam = F.conv2d(features, self.linear.weight[:, :, None, None])
-        # The mean of the map plus the bias is the logit, since pooling and the linear layer commute.
+        # The mean of the map plus the bias is the logit, since pooling and the linear layer
+        # commute.
         logits = cam.mean(dim=(2, 3)) + self.linear.bias
         return torch.softmax(logits / self.temperature, dim=1), logits, cam
 
@@ -72,16 +82,20 @@ def block_ends(features: nn.Sequential) -> list[int]:
 def fold_normalisation(conv: nn.Conv2d, mean: Tensor, std: Tensor) -> nn.Conv2d:
     """The first convolution for two channels, grey and constant, in place of three normalised ones.
 
-    The three are one image x (0 to 255), each with a mean m and a deviation s of its own. For g = (x − 128) / 128,
+    The three are one image x (0 to 255), each with a mean m and a deviation s of its own. For g =
+    (x − 128) / 128,
 
-        Σ_c w_c · (x / 255 − m_c) / s_c  =  g · Σ_c w_c · (128 / 255) / s_c  +  Σ_c w_c · (128 / 255 − m_c) / s_c.
+    Σ_c w_c · (x / 255 − m_c) / s_c  =  g · Σ_c w_c · (128 / 255) / s_c  +  Σ_c w_c · (128 / 255 −
+    m_c) / s_c.
 
-    The border is zero *after* the normalisation, so the second sum is no bias: at the border it lacks the weights that
-    lie outside. As the weights of a constant channel, which has the same border of zeros, it is exact there too.
-    The constant is 127 / 128, the largest g: 8 bits of step 1 / 128 then hold both channels without loss, as do fp16
-    and bf16.
+    The border is zero *after* the normalisation, so the second sum is no bias: at the border it
+    lacks the weights that lie outside. As the weights of a constant channel, which has the same
+    border of zeros, it is exact there too. The constant is 127 / 128, the largest g: 8 bits of step
+    1 / 128 then hold both channels without loss, as do fp16 and bf16.
     """
-    weight, mean, deviation = conv.weight.double(), mean.double(), std.double()
+    weight = conv.weight.double()
+    mean = mean.double()
+    deviation = std.double()
     grey = (weight * HALF / 255.0 / deviation).sum(1)
     constant = (weight * (HALF / 255.0 - mean) / deviation).sum(1) / GREY_RANGE[1]
     folded = nn.Conv2d(2, conv.out_channels, conv.kernel_size, padding=conv.padding)  # type: ignore[arg-type]
@@ -102,7 +116,9 @@ def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def to_onnx(model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None = None) -> onnx.ModelProto:
+def to_onnx(
+    model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None = None
+) -> onnx.ModelProto:
     """The fp32 graph, in one piece (no external data), with a dynamic batch and without metadata.
 
     Without a Gaussian it has no output `distance`.
@@ -111,9 +127,16 @@ def to_onnx(model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None = 
     side = spec.pixel_path.size
     example = torch.zeros(2, 1, side, side, dtype=torch.uint8)
     program = torch.onnx.export(
-        graph, (example,), dynamo=True, opset_version=OPSET, input_names=["image"], output_names=output_names(graph),
-        dynamic_shapes=({0: torch.export.Dim("N", min=1)},), external_data=False, verbose=False,
-    )  # fmt: skip
+        graph,
+        (example,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=output_names(graph),
+        dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+        external_data=False,
+        verbose=False,
+    )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     return tidy(program.model_proto, spec)

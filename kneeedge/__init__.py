@@ -8,17 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kneeedge.errors import KneeEdgeError
-from kneeedge.spec import ModelSpec
+from kneeedge.model.spec import ModelSpec
+from kneeedge.version import __version__
 
 if TYPE_CHECKING:
-    from kneeedge.infer import Predictor
-    from kneeedge.predictions import Prediction
+    from kneeedge.inference.predictions import Prediction
+    from kneeedge.inference.predictor import Predictor
 
 __all__ = ["KneeEdgeError", "ModelSpec", "Prediction", "Predictor", "__version__"]
-__version__ = "0.1.0"
+LAZY = {"Prediction": "kneeedge.inference.predictions", "Predictor": "kneeedge.inference.predictor"}
+"imported on first use: they bring in ONNX Runtime"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Prediction", "Predictor"):  # on first use: they bring in ONNX Runtime
-        return getattr(import_module("kneeedge.infer"), name)
+    if name in LAZY:
+        return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module 'kneeedge' has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """`python -m kneeedge`."""
 
-from kneeedge.cli import main
+from kneeedge.cli.app import main
 
 main()

@@ -1,23 +1,20 @@
 """What can go wrong, one class for each thing; every message ends in what to do.
 
-KneeEdgeError
-├── ImageError (ValueError)               a file that gives no pixels
-│   └── TooLargeError                     an image of more pixels than may be decoded
-├── DataError (ValueError)                a data folder that cannot be used as asked
-├── ConfigError (ValueError)              options that contradict each other
-├── SpecError (ValueError)                a spec that is missing, damaged or of another version
-├── ModelFileError (ValueError)           a model file that ONNX Runtime cannot load or that breaks the contract
-├── SignatureError (ValueError)           a model that nobody trusted signed, or a key that is none
-├── NoAnswerError (ArithmeticError)       an exported variant that gives no finite answer
-├── NotFoundError (FileNotFoundError)     a path, a run or a model that is not there
-├── OutputExistsError (FileExistsError)   a result that would be overwritten
-├── CheckpointError (ValueError)          weights that do not fit the model
-├── DivergedError (ArithmeticError)       a training loss that is no longer finite
-├── MissingExtraError (ImportError)       a command whose extra is not installed
-├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
-├── OutOfMemoryError (RuntimeError)       a single image for which the memory does not suffice
-├── BusyError (RuntimeError)              an output that another run is writing
-├── ProviderError (RuntimeError)          the provider asked for cannot run the model
+KneeEdgeError ├── ImageError (ValueError)               a file that gives no pixels │   └──
+TooLargeError                     an image of more pixels than may be decoded ├── DataError
+(ValueError)                a data folder that cannot be used as asked ├── ConfigError (ValueError)
+options that contradict each other ├── SpecError (ValueError)                a spec that is missing,
+damaged or of another version ├── ModelFileError (ValueError)           a model file that ONNX
+Runtime cannot load or that breaks the contract ├── SignatureError (ValueError)           a model
+that nobody trusted signed, or a key that is none ├── NoAnswerError (ArithmeticError)       an
+exported variant that gives no finite answer ├── NotFoundError (FileNotFoundError)     a path, a run
+or a model that is not there ├── OutputExistsError (FileExistsError)   a result that would be
+overwritten ├── CheckpointError (ValueError)          weights that do not fit the model ├──
+DivergedError (ArithmeticError)       a training loss that is no longer finite ├── MissingExtraError
+(ImportError)       a command whose extra is not installed ├── RuntimeConflictError (ImportError)
+two ONNX Runtime wheels over each other ├── OutOfMemoryError (RuntimeError)       a single image for
+which the memory does not suffice ├── BusyError (RuntimeError)              an output that another
+run is writing ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
 └── WorkerError (RuntimeError)            a benchmark process that ended without a result
 """
 
@@ -32,15 +29,23 @@ class KneeEdgeError(Exception):
 
 
 def _one_line(text: str) -> str:
-    r"""The text without what would break the line or steer a terminal; \udc80 to \udcff are bytes of a name."""
-    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
+    r"""The text without what would break the line or steer a terminal; \udc80 to \udcff are bytes
+    of a name.
+    """
+    return "".join(
+        c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text
+    )
 
 
 class ImageError(KneeEdgeError, ValueError):
     """A file that gives no pixels."""
 
-    def __init__(self, path: Path | str, reason: str, remedy: str = "replace the file or take it out") -> None:
-        self.path, self.reason, self.remedy = str(path), _one_line(reason), remedy
+    def __init__(
+        self, path: Path | str, reason: str, remedy: str = "replace the file or take it out"
+    ) -> None:
+        self.path = str(path)
+        self.reason = _one_line(reason)
+        self.remedy = remedy
         super().__init__(f"{_one_line(self.path)}: {self.reason}; {remedy}")
 
 
@@ -70,14 +75,19 @@ class SpecError(KneeEdgeError, ValueError):
     """A spec that is missing, damaged or of another version."""
 
     def __init__(self, where: Path | str, problem: str) -> None:
-        super().__init__(f"{where}: {_short(problem)}; export the model again with `kneeedge export`")
+        super().__init__(
+            f"{where}: {_short(problem)}; export the model again with `kneeedge export`"
+        )
 
 
 class ModelFileError(KneeEdgeError, ValueError):
     """A model file that ONNX Runtime cannot load or that breaks the contract."""
 
     def __init__(
-        self, path: Path | str, problem: str, remedy: str = "export the model again with `kneeedge export`"
+        self,
+        path: Path | str,
+        problem: str,
+        remedy: str = "export the model again with `kneeedge export`",
     ) -> None:
         self.problem = _short(problem)
         super().__init__(f"{path}: {self.problem}; {remedy}")
@@ -91,10 +101,14 @@ class SignatureError(KneeEdgeError, ValueError):
 
 
 class NoAnswerError(KneeEdgeError, ArithmeticError):
-    """An exported variant that does not load, or answers NaN or infinity, so that there is nothing to compare."""
+    """An exported variant that does not load, or answers NaN or infinity, so that there is nothing
+    to compare.
+    """
 
     def __init__(self, path: Path | str, precision: str, reason: str) -> None:
-        super().__init__(f"{path}: {precision} gives no answers ({reason}); leave it out of --precision")
+        super().__init__(
+            f"{path}: {precision} gives no answers ({reason}); leave it out of --precision"
+        )
 
 
 class NotFoundError(KneeEdgeError, FileNotFoundError):
@@ -115,7 +129,9 @@ class BusyError(KneeEdgeError, RuntimeError):
     """An output that another run is writing."""
 
     def __init__(self, path: Path | str) -> None:
-        super().__init__(f"{path}: another run is writing it; wait for that one, or name another --out")
+        super().__init__(
+            f"{path}: another run is writing it; wait for that one, or name another --out"
+        )
 
 
 class CheckpointError(KneeEdgeError, ValueError):
@@ -129,7 +145,9 @@ class DivergedError(KneeEdgeError, ArithmeticError):
     """A training loss that is no longer finite."""
 
     def __init__(self, epoch: int) -> None:
-        super().__init__(f"the training loss of epoch {epoch} is not finite; lower --lr and --head-lr")
+        super().__init__(
+            f"the training loss of epoch {epoch} is not finite; lower --lr and --head-lr"
+        )
 
 
 class MissingExtraError(KneeEdgeError, ImportError):
@@ -154,7 +172,9 @@ class OutOfMemoryError(KneeEdgeError, RuntimeError):
     """A single image for which the memory does not suffice."""
 
     def __init__(self) -> None:
-        super().__init__("memory does not suffice for a single image; free some, or use a narrower or an int8 model")
+        super().__init__(
+            "memory does not suffice for a single image; free some, or use a narrower or an int8 model"
+        )
 
 
 class ProviderError(KneeEdgeError, RuntimeError):
@@ -167,7 +187,9 @@ class ProviderError(KneeEdgeError, RuntimeError):
 class WorkerError(KneeEdgeError, RuntimeError):
     """A benchmark process that ended without a result."""
 
-    def __init__(self, what: str, reason: str, remedy: str = "run the command again with --debug") -> None:
+    def __init__(
+        self, what: str, reason: str, remedy: str = "run the command again with --debug"
+    ) -> None:
         super().__init__(f"{what} ended without a result: {reason}; {remedy}")
 
 

@@ -1,17 +1,20 @@
-"""Shared inputs: phantoms, a narrow VGG trained on them, and its exported files. Each is made once a session."""
+"""Shared inputs: phantoms, a narrow VGG trained on them, and its exported files. Each is made once
+a session.
+"""
 
 import os
 from pathlib import Path
 
-# The tests' networks are so narrow that threads cost more than they bring; set before torch reads it.
+# The tests' networks are so narrow that threads cost more than they bring; set before torch reads
+# it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 import pytest
 
-from kneeedge.phantom import write_dataset
-from kneeedge.progress import Progress
+from kneeedge.pixels.phantom import write_dataset
+from kneeedge.system.progress import Progress
 
 SIZE = 64
 
@@ -40,12 +43,23 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def narrow_config(phantoms: Path):
     """A narrow VGG with batch norm that a CPU trains in seconds."""
-    from kneeedge.training.config import TrainConfig
+    from kneeedge.runs.config import TrainConfig
 
     return TrainConfig(
-        data=str(phantoms), weights="none", width=0.125, batch_norm=True, size=SIZE, epochs=8, lr=3e-3, head_lr=3e-3,
-        lr_decay=1.0, dropout=0.1, patience=0, precision="32", audit=False,
-    )  # fmt: skip
+        data=str(phantoms),
+        weights="none",
+        width=0.125,
+        batch_norm=True,
+        size=SIZE,
+        epochs=8,
+        lr=3e-3,
+        head_lr=3e-3,
+        lr_decay=1.0,
+        dropout=0.1,
+        patience=0,
+        precision="32",
+        audit=False,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +85,8 @@ def exported(trained_run: Path) -> dict[str, Path]:
     """The published file of each precision."""
     from export.run import ExportOptions, export_run
 
-    report = export_run(trained_run, ExportOptions(n_calibration=200, tolerance=0.2), Progress(quiet=True))
+    report = export_run(
+        trained_run, ExportOptions(n_calibration=200, tolerance=0.2), Progress(quiet=True)
+    )
     assert not report.failed
     return {file.report.precision: trained_run / "models" / file.path for file in report.files}

@@ -1,4 +1,6 @@
-"""DICOM files made by code, for the tests and for benchmarks/fuzz: uncompressed by pydicom, compressed by GDCM."""
+"""DICOM files made by code, for the tests and for benchmarks/fuzz: uncompressed by pydicom,
+compressed by GDCM.
+"""
 
 import io
 from pathlib import Path
@@ -26,7 +28,9 @@ GDCM_SYNTAXES = {
 }
 
 
-def dataset(pixels: np.ndarray, bits: int | None = None, photometric: str = "MONOCHROME2", **tags: object) -> Dataset:
+def dataset(
+    pixels: np.ndarray, bits: int | None = None, photometric: str = "MONOCHROME2", **tags: object
+) -> Dataset:
     """A CR image of these stored values; `tags` by keyword."""
     found = Dataset()
     found.file_meta = FileMetaDataset()
@@ -53,7 +57,9 @@ def stored(found: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
     if syntax == ExplicitVRBigEndian and found.BitsAllocated == 16:
         found.PixelData = np.frombuffer(found.PixelData, np.uint16).byteswap().tobytes()
     found.file_meta.TransferSyntaxUID = syntax
-    found["PixelData"].VR = "OW" if found.BitsAllocated == 16 or syntax == ImplicitVRLittleEndian else "OB"
+    found["PixelData"].VR = (
+        "OW" if found.BitsAllocated == 16 or syntax == ImplicitVRLittleEndian else "OB"
+    )
     pydicom.dcmwrite(file, found, enforce_file_format=True)
     return file.getvalue()
 
@@ -62,7 +68,11 @@ def compressed(found: Dataset, syntax: str, folder: Path) -> bytes:
     """The same, compressed by GDCM's encoder."""
     plain, packed = folder / "plain.dcm", folder / "packed.dcm"
     plain.write_bytes(stored(found))
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader, change, writer = (
+        gdcm.ImageReader(),
+        gdcm.ImageChangeTransferSyntax(),
+        gdcm.ImageWriter(),
+    )
     reader.SetFileName(str(plain))
     assert reader.Read()
     change.SetTransferSyntax(gdcm.TransferSyntax(GDCM_SYNTAXES[syntax]))

@@ -1,4 +1,6 @@
-"""A decoder process that does what the name of the file says: the crash of a native decoder, for real."""
+"""A decoder process that does what the name of the file says: the crash of a native decoder, for
+real.
+"""
 
 import ctypes
 import os
@@ -6,8 +8,9 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from kneeedge import decoder, reading
-from kneeedge.decoder import Answer
+from kneeedge.pixels import decoder
+from kneeedge.pixels import reader as reading
+from kneeedge.pixels.decoder import Answer
 
 real_load, real_send = reading.load_with_facts, decoder.send
 garbled: list[Path] = []

@@ -7,7 +7,8 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from kneeedge import gpu, session
+from kneeedge.runtime import cuda as gpu
+from kneeedge.runtime import providers, session
 
 
 class FakeSession:
@@ -49,7 +50,11 @@ class FakeRuntime(SimpleNamespace):
     SessionOptions = onnxruntime.SessionOptions
 
     def __init__(self) -> None:
-        super().__init__(sessions=[], values=[], OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=self.allocate))
+        super().__init__(
+            sessions=[],
+            values=[],
+            OrtValue=SimpleNamespace(ortvalue_from_shape_and_type=self.allocate),
+        )
 
     def get_available_providers(self) -> list[str]:
         return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -59,7 +64,9 @@ class FakeRuntime(SimpleNamespace):
 
     def InferenceSession(self, path: str, **asked: Any) -> Any:  # noqa: N802
         if asked["providers"][0][0] == "CPUExecutionProvider":
-            return onnxruntime.InferenceSession(path, asked["sess_options"], providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(
+                path, asked["sess_options"], providers=["CPUExecutionProvider"]
+            )
         self.sessions.append(FakeSession(path, **asked))
         return self.sessions[-1]
 
@@ -70,14 +77,18 @@ class FakeRuntime(SimpleNamespace):
 
 
 class FakeLibraries:
-    """Shared libraries by name; the missing ones fail as dlopen does. `n_gpus` is what the driver counts."""
+    """Shared libraries by name; the missing ones fail as dlopen does. `n_gpus` is what the driver
+    counts.
+    """
 
     def __init__(self, missing: str = "-", n_gpus: int = 1) -> None:
         self.missing, self.n_gpus, self.loaded = missing, n_gpus, []
 
     def __call__(self, name: str) -> Any:
         if self.missing in name:
-            raise OSError(f"{name}: cannot open shared object file: No such file or directory\nand more")
+            raise OSError(
+                f"{name}: cannot open shared object file: No such file or directory\nand more"
+            )
         self.loaded.append(Path(name).name)
         return self
 
@@ -107,5 +118,6 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     """Sessions find a GPU."""
     runtime = FakeRuntime()
     monkeypatch.setattr(session, "load_runtime", lambda: runtime)
+    monkeypatch.setattr(providers, "load_runtime", lambda: runtime)
     monkeypatch.setattr(gpu, "load_library", FakeLibraries())
     return runtime

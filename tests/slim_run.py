@@ -1,4 +1,6 @@
-"""A run as `kneeedge slim` leaves it, made in a second: the trained network with a few channels left out."""
+"""A run as `kneeedge slim` leaves it, made in a second: the trained network with a few channels
+left out.
+"""
 
 import dataclasses
 import shutil
@@ -8,16 +10,19 @@ import numpy as np
 import torch
 
 from export.to_onnx import fold_batch_norm
-from kneeedge.card import write_card
-from kneeedge.dataset import file_sha256, read_split, write_split
-from kneeedge.progress import Progress
-from kneeedge.spec import Architecture, PixelPath, Slimmed
-from kneeedge.training.checkpoint import Run, load_original, open_run, read_record, save_weights, write_record
+from kneeedge.data.dataset import read_split, write_split
+from kneeedge.model.provenance import Slimmed
+from kneeedge.model.spec import Architecture, PixelPath
+from kneeedge.report.card import write_card
+from kneeedge.runs.folder import Run, open_run
+from kneeedge.slim.chain import links, narrow
+from kneeedge.system.files import file_sha256
+from kneeedge.system.progress import Progress
+from kneeedge.training.checkpoint import load_original, save_weights
 from kneeedge.training.data import FileBatches
 from kneeedge.training.loop import State
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.score import score
-from kneeedge.training.slim.chain import links, narrow
 
 N_LEFT_OUT = 8
 "channels of the last convolution"
@@ -29,28 +34,38 @@ def write_slim_run(original: Path, folder: Path) -> Path:
     model, spec = load_original(source)
     slim, channels = slim_network(model, spec.architecture)
     slimmed = Slimmed(
-        spec.name, file_sha256(source.model), spec.architecture.channels, spec.temperature, spec.threshold,
-        spec.training.scores,
-    )  # fmt: skip
+        original=spec.name,
+        sha256=file_sha256(source.model),
+        channels=spec.architecture.channels,
+        temperature=spec.temperature,
+        threshold=spec.threshold,
+        scores=spec.training.scores,
+    )
     record = dataclasses.replace(
-        read_record(source), slimmed=slimmed, original=str(original.resolve()), channels=channels
+        source.read_config(), slimmed=slimmed, original=str(original.resolve()), channels=channels
     )
     dataset = read_split(source.split, Path(record.data_root), record.classes)
     folder.mkdir(parents=True)
     shutil.copyfile(original / "answers.csv", run.original_answers)
     write_split(dataset, run.split)
-    write_record(run, record)
+    run.write_config(record)
     save_weights(slim, run.model)
-    files = FileBatches(dataset.split("train"), (), record.config, PixelPath(record.config.size, record.config.fit))
+    files = FileBatches(
+        dataset.split("train"), (), record.config, PixelPath(record.config.size, record.config.fit)
+    )
     score(run, record, dataset, State(), files, Progress(quiet=True))
-    write_card(folder)
+    write_card(Run(folder))
     return folder
 
 
-def slim_network(model: KneeVGG, architecture: Architecture) -> tuple[KneeVGG, tuple[tuple[int, ...], ...]]:
-    """The network and its widths, without the first channels of its last convolution, its logits twice as large.
+def slim_network(
+    model: KneeVGG, architecture: Architecture
+) -> tuple[KneeVGG, tuple[tuple[int, ...], ...]]:
+    """The network and its widths, without the first channels of its last convolution, its logits
+    twice as large.
 
-    Its temperature is then about twice the original's: whoever mixes the two up gives other answers.
+    Its temperature is then about twice the original's: whoever mixes the two up gives other
+    answers.
     """
     model.features = fold_batch_norm(model.features)
     kept = [np.arange(link.conv.out_channels) for link in links(model)]

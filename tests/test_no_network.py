@@ -1,4 +1,6 @@
-"""Inference uses no network and leaves nothing in the user's home, whatever ONNX Runtime would do by itself."""
+"""Inference uses no network and leaves nothing in the user's home, whatever ONNX Runtime would do
+by itself.
+"""
 
 import os
 import shutil
@@ -24,7 +26,14 @@ def forbid(event, arguments):
 sys.addaudithook(forbid)
 """
 "a sitecustomize.py: Python says each use of a socket to its audit hooks, before it happens"
-SILENCERS = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "TF_BUILD", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
+SILENCERS = (
+    "ORT_DISABLE_TELEMETRY",
+    "ORT_RUNNING_UNIT_TESTS",
+    "CI",
+    "TF_BUILD",
+    "GITHUB_ACTIONS",
+    "XDG_CACHE_HOME",
+)
 "variables that keep ONNX Runtime silent, or its files elsewhere"
 NAMESPACES = (["unshare", "-rn"], ["unshare", "-n"])
 COMMANDS = ("infer", "bench", "evaluate", "verify", "info")
@@ -49,7 +58,9 @@ def run(words: list[str], home: Path, *modules: Path) -> subprocess.CompletedPro
     home.mkdir()
     env = {name: value for name, value in os.environ.items() if name not in SILENCERS}
     env |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(map(str, (*modules, ROOT)))}
-    return subprocess.run(words, env=env, cwd=home.parent, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        words, env=env, cwd=home.parent, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +76,9 @@ def namespace() -> list[str]:
 
 def test_the_namespace_has_no_network(namespace):
     code = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
-    done = subprocess.run([*namespace, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert "Network is unreachable" in done.stderr
 
 
@@ -100,9 +113,20 @@ def test_a_command_leaves_nothing_in_the_users_home(name, model, phantoms, tmp_p
     assert list((tmp_path / "home").rglob("*")) == []
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace here, which shows what native code does")
+@pytest.mark.skipif(
+    shutil.which("strace") is None,
+    reason="there is no strace here, which shows what native code does",
+)
 def test_native_code_asks_for_no_internet_socket_either(model, phantoms, tmp_path):
-    traced = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", str(tmp_path / "trace.txt")]
+    traced = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=socket,connect,sendto",
+        "-o",
+        str(tmp_path / "trace.txt"),
+    ]
     done = run([*traced, *command("infer", model, phantoms, tmp_path)], tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert "AF_INET" not in (tmp_path / "trace.txt").read_text()

@@ -1,4 +1,6 @@
-"""No pickle is ever loaded: one whose loading would leave a mark is fed to every place that reads a file."""
+"""No pickle is ever loaded: one whose loading would leave a mark is fed to every place that reads a
+file.
+"""
 
 import dataclasses
 import io
@@ -13,10 +15,10 @@ from typer.testing import CliRunner
 
 pytestmark = pytest.mark.torch
 
-from kneeedge.cli import app  # noqa: E402
-from kneeedge.progress import Progress  # noqa: E402
-from kneeedge.training import loop  # noqa: E402
-from kneeedge.training.run import train  # noqa: E402
+from kneeedge.cli.app import app
+from kneeedge.system.progress import Progress
+from kneeedge.training import loop
+from kneeedge.training.run import train
 
 SHORT = ("--size", "64", "--epochs", "1", "--precision", "32", "--no-audit")
 NARROW = ("--width", "0.125", *SHORT)
@@ -68,7 +70,11 @@ def refused(tmp_path: Path, *command: object) -> str:
     assert result.exit_code == 1, f"{result.output} {result.exception!r}"
     assert not (tmp_path / "owned").exists()
     assert "Traceback" not in result.output
-    (line,) = [line for line in result.stderr.splitlines() if not line.startswith(("bench:", "positive class"))]
+    (line,) = [
+        line
+        for line in result.stderr.splitlines()
+        if not line.startswith(("bench:", "positive class"))
+    ]
     assert line.startswith("error: ")
     return line
 
@@ -82,7 +88,9 @@ def test_the_pickle_is_malicious(tmp_path):
 def test_no_command_of_the_device_loads_it(command, poison, phantoms, tmp_path):
     model = tmp_path / "m.onnx"
     model.write_bytes(poison)
-    arguments = {"infer": [phantoms / "test", "--model", model], "evaluate": [model, phantoms]}.get(command, [model])
+    arguments = {"infer": [phantoms / "test", "--model", model], "evaluate": [model, phantoms]}.get(
+        command, [model]
+    )
     assert "it is no ONNX file" in refused(tmp_path, command, *arguments)
 
 
@@ -102,7 +110,9 @@ def test_train_does_not_load_it_from_torchs_cache(poison, phantoms, tmp_path, mo
     assert "vgg19-dcbb9e9d.pth" in refused(tmp_path, *command)
 
 
-@pytest.mark.parametrize("name", ["start.safetensors", "last.safetensors", "cache/views.npy", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["start.safetensors", "last.safetensors", "cache/views.npy", "config.json"]
+)
 def test_a_resumed_training_does_not_load_it(name, poison, stopped_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(stopped_run, run)
@@ -110,7 +120,9 @@ def test_a_resumed_training_does_not_load_it(name, poison, stopped_run, tmp_path
     assert str(run / name) in refused(tmp_path, "train", "--resume", run, "-q")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "novelty.safetensors", "spec.json", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "novelty.safetensors", "spec.json", "config.json"]
+)
 def test_export_does_not_load_it(name, poison, trained_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained_run, run, symlinks=True, ignore=shutil.ignore_patterns("models"))
@@ -128,7 +140,9 @@ def test_the_benchmark_of_an_original_does_not_load_it(poison, trained_run, expo
 
 @pytest.mark.parametrize("module", ["kneeedge", "export"])
 def test_no_module_can_read_one(module):
-    """Nothing imports pickle but for the name of its error, and nothing lets numpy or torch read one."""
+    """Nothing imports pickle but for the name of its error, and nothing lets numpy or torch read
+    one.
+    """
     folder = Path(__file__).parent.parent / module
     for path in folder.rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Every command of the README is run, in its order, on phantoms in place of the reader's radiographs."""
+"""Every command of the README is run, in its order, on phantoms in place of the reader's
+radiographs.
+"""
 
 import re
 import shlex
@@ -8,13 +10,24 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kneeedge.cli import app
-from kneeedge.phantom import write_dataset
+from kneeedge.cli.app import app
+from kneeedge.pixels.phantom import write_dataset
 
 pytestmark = pytest.mark.torch
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-NARROW = ["--weights", "none", "--width", "0.07", "--size", "64", "--epochs", "2", "--precision", "32"]
+NARROW = [
+    "--weights",
+    "none",
+    "--width",
+    "0.07",
+    "--size",
+    "64",
+    "--epochs",
+    "2",
+    "--precision",
+    "32",
+]
 "what makes a training command of the README one of seconds"
 REFUSED = {"cuda": 1}
 "exit codes of commands that need what a test machine has not"
@@ -23,7 +36,9 @@ REFUSED = {"cuda": 1}
 def readme_commands() -> list[list[str]]:
     """The `kneeedge` lines of the console blocks, without the prompt."""
     blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ kneeedge ")]
+    lines = [
+        line for block in blocks for line in block.splitlines() if line.startswith("$ kneeedge ")
+    ]
     return [shlex.split(line.removeprefix("$ kneeedge "), comments=True) for line in lines]
 
 
@@ -33,7 +48,9 @@ def shortened(command: list[str]) -> list[str]:
         return [*command[:weights], *command[weights + 2 :], *NARROW]
     if command[0] == "bench":
         return [*command, "--seconds", "0.2", "--batch-sizes", "1,2"]
-    if command[0] == "slim":  # the times of a network this narrow are noise, and no goal is sure to be within reach
+    if (
+        command[0] == "slim"
+    ):  # the times of a network this narrow are noise, and no goal is sure to be within reach
         return ["slim", "--max-latency-ms", "1000", "--epochs", "1", "--tolerance", "0.9"]
     if command[0] == "export":
         return [*command, "--tolerance", "0.9"]

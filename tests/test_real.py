@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from export.run import ExportOptions, export_run
-from kneeedge.evaluation import evaluate_model
-from kneeedge.golden import verify
-from kneeedge.images import find_images, read_grey
-from kneeedge.infer import FolderOptions, Predictor, infer_folder
-from kneeedge.preprocess import load_input
-from kneeedge.progress import Progress
-from kneeedge.session import Session
-from kneeedge.spec import PixelPath
-from kneeedge.training.config import TrainConfig
+from kneeedge.inference.evaluation import evaluate_model
+from kneeedge.inference.folder import FolderOptions, infer_folder
+from kneeedge.inference.predictor import Predictor
+from kneeedge.model.spec import PixelPath
+from kneeedge.pixels.listing import find_images
+from kneeedge.pixels.picture import read_grey
+from kneeedge.pixels.pixel_path import load_input
+from kneeedge.runs.config import TrainConfig
+from kneeedge.runtime.golden import verify
+from kneeedge.runtime.session import Session
+from kneeedge.system.progress import Progress
 from kneeedge.training.run import train
 
 pytestmark = [pytest.mark.real, pytest.mark.torch]
@@ -39,13 +41,23 @@ def subset(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(real_data: Path, subset: Path) -> dict[str, Path]:
     config = TrainConfig(
-        data=str(subset), weights=str(real_data.parent / WEIGHTS), views=2, epochs=6, patience=0, ema=0.0
+        data=str(subset),
+        weights=str(real_data.parent / WEIGHTS),
+        views=2,
+        epochs=6,
+        patience=0,
+        ema=0.0,
     )
     train(config, subset.parent / "runs/real", [], QUIET)
     report = export_run(
-        subset.parent / "runs/real", ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.5), QUIET
+        subset.parent / "runs/real",
+        ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.5),
+        QUIET,
     )
-    return {file.report.precision: subset.parent / "runs/real/models" / file.path for file in report.files}
+    return {
+        file.report.precision: subset.parent / "runs/real/models" / file.path
+        for file in report.files
+    }
 
 
 def test_224_pixel_knees_reach_the_network_unchanged(real_data):
@@ -68,7 +80,9 @@ def test_a_few_real_knees_are_told_apart(models, subset):
 def test_no_variant_loses_what_the_original_knew(models, subset):
     answers = {}
     for precision, path in models.items():
-        answers[precision] = evaluate_model(Session(path, "cpu"), subset, "test", 8, QUIET).evaluation.accuracy
+        answers[precision] = evaluate_model(
+            Session(path, "cpu"), subset, "test", 8, QUIET
+        ).evaluation.accuracy
     assert max(answers.values()) - min(answers.values()) <= 2 / 24
     assert models["int8"].stat().st_size < 0.27 * models["fp32"].stat().st_size
 
@@ -80,7 +94,11 @@ def test_every_file_answers_its_golden_inputs(models):
 def test_a_real_folder_is_answered(models, subset, tmp_path):
     listing = find_images([subset / "test"])
     result = infer_folder(
-        Predictor(models["int8"], "cpu"), listing, tmp_path / "p.csv", QUIET, FolderOptions(tmp_path / "maps")
+        Predictor(models["int8"], "cpu"),
+        listing,
+        tmp_path / "p.csv",
+        QUIET,
+        FolderOptions(heatmaps=tmp_path / "maps"),
     )
     assert (result.summary.n_ok + result.summary.n_abstained, result.summary.n_errors) == (24, 0)
     assert len(list((tmp_path / "maps").rglob("*.png"))) == result.summary.n_ok

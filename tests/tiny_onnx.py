@@ -10,19 +10,19 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from kneeedge.golden import GoldenCase, GoldenSet, encode_png, to_metadata
-from kneeedge.phantom import phantom
-from kneeedge.spec import (
+from kneeedge.model.file_record import FileRecord
+from kneeedge.model.provenance import TrainingRecord
+from kneeedge.model.spec import (
     GOLDEN_KEY,
     SEEN_KEY,
     SPEC_KEY,
     Architecture,
-    FileRecord,
     ModelSpec,
     PixelPath,
-    TrainingRecord,
     default_positive,
 )
+from kneeedge.pixels.phantom import phantom
+from kneeedge.runtime.golden import GoldenCase, GoldenSet, encode_png, to_metadata
 
 CLASSES = ("Healthy", "Osteoporosis")
 OPSET, IR_VERSION = 18, 10  # ONNX Runtime 1.21 reads them
@@ -37,29 +37,51 @@ def write_tiny_model(
     seed: int = 0,
     seen: tuple[str, ...] = (),
 ) -> Path:
-    """Two convolutions and a global mean; the weights are rounded as `precision` would, the arithmetic stays fp32.
+    """Two convolutions and a global mean; the weights are rounded as `precision` would, the
+    arithmetic stays fp32.
 
     `seen` are the short hashes of the images that the file says it was trained on.
     """
     spec = tiny_spec(precision, classes, size)
     model = _graph(spec, seed, precision)
-    record = FileRecord(precision, OPSET, dict(Counter(node.op_type for node in model.graph.node)), {})
+    record = FileRecord(
+        precision=precision,
+        opset=OPSET,
+        operators=dict(Counter(node.op_type for node in model.graph.node)),
+        versions={},
+    )
     spec = dataclasses.replace(spec, file=record)
     golden = to_metadata(_golden(model, size))
     seen_lists = json.dumps({"train": sorted(seen), "val": []})
-    helper.set_model_props(model, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: golden, SEEN_KEY: seen_lists})
+    helper.set_model_props(
+        model, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: golden, SEEN_KEY: seen_lists}
+    )
     onnx.save(model, path)
     return path
 
 
-def tiny_spec(precision: str = "fp32", classes: tuple[str, ...] = CLASSES, size: int = 64) -> ModelSpec:
+def tiny_spec(
+    precision: str = "fp32", classes: tuple[str, ...] = CLASSES, size: int = 64
+) -> ModelSpec:
     """The spec of the file, without its record."""
-    training = TrainingRecord("tiny", "none", 0, "0" * 64, {"train": 1}, {})
+    training = TrainingRecord(
+        recipe="tiny",
+        weights="none",
+        seed=0,
+        data_sha256="0" * 64,
+        n_images={"train": 1},
+        versions={},
+    )
     return ModelSpec(
-        name="tiny", classes=classes, positive=default_positive(classes), training=training,
-        architecture=Architecture(((CHANNELS,),) * 5), pixel_path=PixelPath(size),
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
-    )  # fmt: skip
+        name="tiny",
+        classes=classes,
+        positive=default_positive(classes),
+        training=training,
+        architecture=Architecture(((CHANNELS,),) * 5),
+        pixel_path=PixelPath(size),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
 
 
 def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
@@ -68,7 +90,9 @@ def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["float", "mean"], ["centred"]),
         helper.make_node("Div", ["centred", "std"], ["normal"]),
-        helper.make_node("Conv", ["normal", "w1", "b1"], ["conv1"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node(
+            "Conv", ["normal", "w1", "b1"], ["conv1"], kernel_shape=[4, 4], strides=[4, 4]
+        ),
         helper.make_node("Relu", ["conv1"], ["relu1"]),
         helper.make_node("Conv", ["relu1", "w2"], ["cam"], kernel_shape=[8, 8], strides=[8, 8]),
         helper.make_node("ReduceMean", ["cam", "axes"], ["mean_of_cam"], keepdims=0),
@@ -85,11 +109,19 @@ def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
         nodes,
         "tiny",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 1, side, side])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
-        [numpy_helper.from_array(array, name) for name, array in _weights(spec, seed, precision).items()],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in shapes.items()
+        ],
+        [
+            numpy_helper.from_array(array, name)
+            for name, array in _weights(spec, seed, precision).items()
+        ],
     )
     opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="kneeedge-tests")
+    model = helper.make_model(
+        graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="kneeedge-tests"
+    )
     onnx.checker.check_model(model)
     return model
 
@@ -119,11 +151,13 @@ def _rounded(weights: np.ndarray, precision: str) -> np.ndarray:
 
 
 def _golden(model: onnx.ModelProto, size: int) -> GoldenSet:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     cases = []
     for seed, severity in enumerate((0.0, 1.0)):
         image = phantom(seed, severity, size)
         (logits,) = session.run(["logits"], {"image": image[None, None]})
         answers = tuple(map(float, logits[0]))
         cases.append(GoldenCase(encode_png(image), answers, answers))
-    return GoldenSet(tuple(cases), device_tolerance=1e-3, original_tolerance=1e-3)
+    return GoldenSet(cases=tuple(cases), device_tolerance=1e-3, original_tolerance=1e-3)

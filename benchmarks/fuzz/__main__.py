@@ -1,10 +1,13 @@
-"""Mutated files of every format against the decoders: none may crash, hang, raise or take memory without bound.
+"""Mutated files of every format against the decoders: none may crash, hang, raise or take memory
+without bound.
 
-    python -m benchmarks.fuzz [--n 10000] [--seed 0] > benchmarks/results/….json        (`make fuzz`)
-    python -m benchmarks.fuzz --only 1234 --keep FOLDER       the one file again, kept, and what comes of it
+python -m benchmarks.fuzz [--n 10000] [--seed 0] > benchmarks/results/….json        (`make fuzz`)
+python -m benchmarks.fuzz --only 1234 --keep FOLDER       the one file again, kept, and what comes
+of it
 
-Each file is read by a process with a time limit and a limit of its address space, which is replaced where it dies. File
-`i` of a seed is the same on every machine with the same library versions. Linux only, for its memory figures.
+Each file is read by a process with a time limit and a limit of its address space, which is replaced
+where it dies. File `i` of a seed is the same on every machine with the same library versions. Linux
+only, for its memory figures.
 """
 
 import argparse
@@ -23,9 +26,9 @@ from pathlib import Path
 from benchmarks.fuzz.child import ANSWERED, CRASHED, HUNG, NO_MEMORY, REFUSED, Outcome
 from benchmarks.fuzz.mutate import mutated
 from benchmarks.fuzz.seeds import all_seeds, large_seeds
-from kneeedge.images import MAX_PIXELS
-from kneeedge.machine import available_cpus, environment
-from kneeedge.reading import in_order
+from kneeedge.pixels.picture import MAX_PIXELS
+from kneeedge.pixels.prefetch import in_order
+from kneeedge.system.machine import available_cpus, environment
 
 EXPECTED = (ANSWERED, REFUSED, NO_MEMORY)
 LARGE_SIDE = 4096
@@ -59,9 +62,11 @@ class Child:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", *CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-W", "ignore", *CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         self.send(asdict(limits))
 
     def send(self, message: object) -> None:
@@ -88,7 +93,8 @@ class Crew:
     """Children, each replaced where a file has ended it."""
 
     def __init__(self, limits: Limits, n: int, sound: Path) -> None:
-        self.limits, self.sound = limits, sound
+        self.limits = limits
+        self.sound = sound
         self.idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         for _ in range(n):
             self.idle.put(self.hire())
@@ -121,7 +127,12 @@ class Crew:
 
 
 def run(
-    numbers: Sequence[int], seed: int, limits: Limits, keep: Path | None, n_children: int, begin: str = ""
+    numbers: Sequence[int],
+    seed: int,
+    limits: Limits,
+    keep: Path | None,
+    n_children: int,
+    begin: str = "",
 ) -> dict[str, object]:
     """The result as it is written."""
     seeds = {name: data for name, data in all_seeds().items() if name.startswith(begin)}
@@ -142,7 +153,8 @@ def run(
             return i, made, outcome
 
         try:
-            # Made in this one thread: warning filters, which pydicom needs, are those of all threads.
+            # Made in this one thread: warning filters, which pydicom needs, are those of all
+            # threads.
             files = ((i, *mutated(seeds, seed, i)) for i in numbers)
             found = list(in_order(work, files, n_children, 4 * n_children))
         finally:
@@ -155,11 +167,13 @@ def bytes_a_pixel(limits: Limits, side: int) -> dict[str, float]:
     found = {}
     with tempfile.TemporaryDirectory() as name:
         for kind, data in large_seeds(side).items():
-            path, sound = Path(name, "a"), Path(name, "sound")
+            path = Path(name, "a")
+            sound = Path(name, "sound")
             path.write_bytes(data)
             sound.write_bytes(all_seeds()["png L"])
             child = Child(limits)
-            before, outcome = child.ask(sound), child.ask(path)
+            before = child.ask(sound)
+            outcome = child.ask(path)
             child.end()
             assert outcome.kind == ANSWERED, (kind, outcome)
             found[kind] = round((outcome.peak_mb - before.peak_mb) * 1e6 / side**2, 1)
@@ -167,7 +181,11 @@ def bytes_a_pixel(limits: Limits, side: int) -> dict[str, float]:
 
 
 def summary(
-    found: Sequence[tuple[int, str, Outcome]], seeds: Mapping[str, bytes], seed: int, limits: Limits, baseline_mb: float
+    found: Sequence[tuple[int, str, Outcome]],
+    seeds: Mapping[str, bytes],
+    seed: int,
+    limits: Limits,
+    baseline_mb: float,
 ) -> dict[str, object]:
     by_format: dict[str, Counter[str]] = defaultdict(Counter)
     for _, made, outcome in found:
@@ -177,30 +195,44 @@ def summary(
     _, slowest, longest = max(found, key=lambda one: one[2].seconds)
     findings = [Finding(i, made, o.kind, o.text) for i, made, o in found if o.kind not in EXPECTED]
     return {
-        "environment": asdict(environment()), "packages": {name: version(name) for name in PACKAGES},
-        "n": len(found), "seed": seed, "n_seeds": len(seeds), "limits": asdict(limits),
-        "outcomes": {kind: kinds.get(kind, 0) for kind in (*EXPECTED, "unclear", "raised", CRASHED, HUNG)},
+        "environment": asdict(environment()),
+        "packages": {name: version(name) for name in PACKAGES},
+        "n": len(found),
+        "seed": seed,
+        "n_seeds": len(seeds),
+        "limits": asdict(limits),
+        "outcomes": {
+            kind: kinds.get(kind, 0) for kind in (*EXPECTED, "unclear", "raised", CRASHED, HUNG)
+        },
         "by_format": {name: dict(counts) for name, counts in sorted(by_format.items())},
         "baseline_mb": round(baseline_mb, 1),
-        "worst_memory_above_baseline_mb": round(most.peak_mb - baseline_mb, 1), "worst_memory_of": greediest,
-        "slowest_seconds": round(longest.seconds, 3), "slowest_of": slowest,
+        "worst_memory_above_baseline_mb": round(most.peak_mb - baseline_mb, 1),
+        "worst_memory_of": greediest,
+        "slowest_seconds": round(longest.seconds, 3),
+        "slowest_of": slowest,
         "findings": [asdict(one) for one in findings],
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, default=10_000, help="files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the one file of this number")
-    parser.add_argument("--seeds", default="", help="only seeds whose names begin so, as dicom; other files then")
+    parser.add_argument(
+        "--seeds", default="", help="only seeds whose names begin so, as dicom; other files then"
+    )
     parser.add_argument("--keep", type=Path, help="folder for the files that came to no good end")
     parser.add_argument("--seconds", type=float, default=Limits.seconds, help="limit of one file")
     parser.add_argument("--processes", type=int, default=available_cpus())
     arguments = parser.parse_args()
     numbers = range(arguments.n) if arguments.only is None else [arguments.only]
     limits = replace(Limits(), seconds=arguments.seconds)
-    result = run(numbers, arguments.seed, limits, arguments.keep, arguments.processes, arguments.seeds)
+    result = run(
+        numbers, arguments.seed, limits, arguments.keep, arguments.processes, arguments.seeds
+    )
     if arguments.only is None:
         result["bytes_a_pixel_of_large_images"] = bytes_a_pixel(limits, LARGE_SIDE)
     print(json.dumps(result, indent=2))

@@ -1,4 +1,5 @@
-"""Reads files as `infer` does, under a limit of memory; says of each what came of it and how much memory it took.
+"""Reads files as `infer` does, under a limit of memory; says of each what came of it and how much
+memory it took.
 
 A line of JSON each: the limits, and then paths, on stdin; a Finding for each path on stdout.
 """
@@ -12,14 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from kneeedge.bench.memory import peak_memory_mb, restart_peak_mb
-from kneeedge.decoder import leave_no_core
+from kneeedge.bench.meters import peak_memory_mb, restart_peak_mb
 from kneeedge.errors import ImageError
-from kneeedge.preprocess import Input
-from kneeedge.reading import Reading, read_input
-from kneeedge.spec import PixelPath
+from kneeedge.model.spec import PixelPath
+from kneeedge.pixels.decoder import leave_no_core
+from kneeedge.pixels.pixel_path import Input
+from kneeedge.pixels.reader import Reading, read_input
 
-ANSWERED, REFUSED, NO_MEMORY, UNCLEAR, RAISED = "answered", "refused", "out of memory", "unclear", "raised"
+ANSWERED, REFUSED, NO_MEMORY, UNCLEAR, RAISED = (
+    "answered",
+    "refused",
+    "out of memory",
+    "unclear",
+    "raised",
+)
 CRASHED, HUNG = "crashed", "hung"
 
 
@@ -28,7 +35,9 @@ class Outcome:
     """What came of one file."""
 
     kind: str
-    "answered, refused, out of memory, unclear (a refusal of several lines or without a remedy), raised, crashed, hung"
+    """answered, refused, out of memory, unclear (a refusal of several lines or without a remedy),
+    raised, crashed, hung
+    """
     text: str = ""
     seconds: float = 0.0
     peak_mb: float = 0.0
@@ -48,7 +57,11 @@ def examine(path: Path, reading: Reading) -> tuple[str, str]:
     if isinstance(found, Input):
         side = reading.pixel_path.size
         good = found.pixels.shape == (side, side) and found.pixels.dtype == np.uint8
-        return (ANSWERED, "") if good else (UNCLEAR, f"pixels {found.pixels.shape} {found.pixels.dtype}")
+        return (
+            (ANSWERED, "")
+            if good
+            else (UNCLEAR, f"pixels {found.pixels.shape} {found.pixels.dtype}")
+        )
     return judged(found)
 
 
@@ -57,7 +70,12 @@ def judged(refusal: ImageError) -> tuple[str, str]:
     line = str(refusal)
     if "not enough memory" in refusal.reason:
         return NO_MEMORY, refusal.reason
-    clear = line.isprintable() and refusal.reason.strip() and refusal.remedy.strip() and line.endswith(refusal.remedy)
+    clear = (
+        line.isprintable()
+        and refusal.reason.strip()
+        and refusal.remedy.strip()
+        and line.endswith(refusal.remedy)
+    )
     return (REFUSED if clear else UNCLEAR), refusal.reason
 
 

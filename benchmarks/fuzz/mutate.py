@@ -1,4 +1,6 @@
-"""Broken files from sound ones: blindly, and by the structure of the format, so that the break is still reached."""
+"""Broken files from sound ones: blindly, and by the structure of the format, so that the break is
+still reached.
+"""
 
 import io
 import random
@@ -11,7 +13,25 @@ from benchmarks.fuzz.seeds import chunk
 
 Mutation = Callable[[bytearray, random.Random], None]
 
-EXTREMES = (0, 1, 2, 7, 127, 128, 255, 256, 4095, 32767, 32768, 65535, 65536, 2**26, 2**31 - 1, 2**31, 2**32 - 1)
+EXTREMES = (
+    0,
+    1,
+    2,
+    7,
+    127,
+    128,
+    255,
+    256,
+    4095,
+    32767,
+    32768,
+    65535,
+    65536,
+    2**26,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+)
 HEAD = 512
 "bytes in which headers mostly are"
 STRUCTURED = 0.6
@@ -24,7 +44,8 @@ def mutated(seeds: Mapping[str, bytes], seed: int, i: int) -> tuple[str, bytes]:
     """File `i` of the run with this seed, and how it came about."""
     rng = random.Random(f"{seed}:{i}")  # noqa: S311 - chance, not secrecy
     name = rng.choice(sorted(seeds))
-    data, said = bytearray(seeds[name]), [name]
+    data = bytearray(seeds[name])
+    said = [name]
     for _ in range(rng.randint(1, MOST)):
         known = BY_FORMAT.get(name.split()[0], ())
         mutation = rng.choice(known) if known and rng.random() < STRUCTURED else rng.choice(BLIND)
@@ -51,7 +72,8 @@ def flip_bits(data: bytearray, rng: random.Random) -> None:
 
 
 def write_extreme(data: bytearray, rng: random.Random) -> None:
-    at, value = place(data, rng), number(rng)
+    at = place(data, rng)
+    value = number(rng)
     data[at : at + len(value)] = value
 
 
@@ -82,7 +104,8 @@ def overwrite_noise(data: bytearray, rng: random.Random) -> None:
 
 def png_chunks(data: bytearray) -> list[tuple[bytes, bytes]]:
     """Kind and content of the chunks that are whole."""
-    found, at = [], 8
+    found = []
+    at = 8
     while at + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, at)
         if at + 12 + size > len(data):
@@ -93,7 +116,9 @@ def png_chunks(data: bytearray) -> list[tuple[bytes, bytes]]:
 
 
 def change_png_chunk(data: bytearray, rng: random.Random) -> None:
-    """Break, drop, repeat or move a chunk; checksums are right, or libpng's own check would be all that is met."""
+    """Break, drop, repeat or move a chunk; checksums are right, or libpng's own check would be all
+    that is met.
+    """
     chunks = png_chunks(data)
     if not chunks:
         return
@@ -140,7 +165,27 @@ def change_tiff_tag(data: bytearray, rng: random.Random) -> None:
         return
     field = rng.choice(("tag", "type", "count", "value", "value", "value"))
     if field in ("tag", "type"):
-        value = rng.choice((*range(14), 254, 256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 339, 347))
+        value = rng.choice(
+            (
+                *range(14),
+                254,
+                256,
+                257,
+                258,
+                259,
+                262,
+                273,
+                277,
+                278,
+                279,
+                284,
+                317,
+                320,
+                322,
+                339,
+                347,
+            )
+        )
         struct.pack_into(order + "H", data, at + 2 * (field == "type"), value)
     else:
         offset = at + 4 + (size - 4) // 2 * (field == "value")
@@ -149,7 +194,8 @@ def change_tiff_tag(data: bytearray, rng: random.Random) -> None:
 
 def change_jpeg_segment(data: bytearray, rng: random.Random) -> None:
     """Break a marker's segment, its size included."""
-    at, segments = 2, []
+    at = 2
+    segments = []
     while at + 4 <= len(data) and data[at] == 0xFF:
         (size,) = struct.unpack_from(">H", data, at + 2)
         segments.append((at, min(size, len(data) - at - 2)))
@@ -164,12 +210,15 @@ def change_jpeg_segment(data: bytearray, rng: random.Random) -> None:
         rng.choice((flip_bits, write_extreme))(part, rng)
         data[begin + 2 : begin + 2 + size] = part
     if rng.random() < 0.1:
-        data[begin + 1] = rng.choice((0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC9, 0xDA, 0xDB, 0xDD, 0xE1, 0xEE))
+        data[begin + 1] = rng.choice(
+            (0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC9, 0xDA, 0xDB, 0xDD, 0xE1, 0xEE)
+        )
 
 
 def change_webp_chunk(data: bytearray, rng: random.Random) -> None:
     """Break the content of a RIFF chunk, or its size; the file's own size is right."""
-    at, chunks = 12, []
+    at = 12
+    chunks = []
     while at + 8 <= len(data):
         (size,) = struct.unpack_from("<I", data, at + 4)
         chunks.append((at, size))
@@ -186,11 +235,36 @@ def change_webp_chunk(data: bytearray, rng: random.Random) -> None:
 
 
 DICOM_VALUES: tuple[object, ...] = (
-    0, 1, 2, 3, 8, 16, 17, 65535, 65536, -1, 10**12, 1e300, float("nan"), "", "x", "1\\2\\3", "MONOCHROME1", "RGB",
-    "PALETTE COLOR", "YBR_FULL_422", "SIGMOID", b"", b"\xff" * 7, [0, 0], [65536, 65535, 16], None,
-)  # fmt: skip
+    0,
+    1,
+    2,
+    3,
+    8,
+    16,
+    17,
+    65535,
+    65536,
+    -1,
+    10**12,
+    1e300,
+    float("nan"),
+    "",
+    "x",
+    "1\\2\\3",
+    "MONOCHROME1",
+    "RGB",
+    "PALETTE COLOR",
+    "YBR_FULL_422",
+    "SIGMOID",
+    b"",
+    b"\xff" * 7,
+    [0, 0],
+    [65536, 65535, 16],
+    None,
+)
 DICOM_SYNTAXES = tuple(
-    f"1.2.840.10008.1.2.{n}" for n in ("1", "1.99", "2", "4.50", "4.57", "4.70", "4.80", "4.90", "5")
+    f"1.2.840.10008.1.2.{n}"
+    for n in ("1", "1.99", "2", "4.50", "4.57", "4.70", "4.80", "4.90", "5")
 )
 DICOM_NAMES = (
     "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
@@ -233,7 +307,15 @@ def change_dicom_frame(data: bytearray, rng: random.Random) -> None:
         data[at:] = part
 
 
-BLIND: tuple[Mutation, ...] = (flip_bits, write_extreme, truncate, remove, repeat, insert_noise, overwrite_noise)
+BLIND: tuple[Mutation, ...] = (
+    flip_bits,
+    write_extreme,
+    truncate,
+    remove,
+    repeat,
+    insert_noise,
+    overwrite_noise,
+)
 BY_FORMAT: dict[str, tuple[Mutation, ...]] = {
     "png": (change_png_chunk,), "tiff": (change_tiff_tag,), "jpeg": (change_jpeg_segment,),
     "webp": (change_webp_chunk,), "dicom": (change_dicom_element, change_dicom_frame),

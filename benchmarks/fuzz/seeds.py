@@ -1,4 +1,6 @@
-"""Sound files of every format and mode that kneeedge reads, small, made by code: what the mutations start from."""
+"""Sound files of every format and mode that kneeedge reads, small, made by code: what the mutations
+start from.
+"""
 
 import io
 import struct
@@ -16,7 +18,15 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SHAPE = (40, 48)
-ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+ADAM7 = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
 "first row, first column, row step and column step of each pass (PNG, section 8.2)"
 TIFF_COMPRESSIONS = {
     "L": ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "zstd", "lzma"),
@@ -31,21 +41,30 @@ TIFF_COMPRESSIONS = {
 def pictures() -> dict[str, Image.Image]:
     """One of each mode, of a smooth ramp with noise."""
     rng = np.random.default_rng(0)
-    ramp = np.add.outer(np.arange(SHAPE[0]) * 2, np.arange(SHAPE[1]) * 3)[..., None] + rng.integers(0, 9, (*SHAPE, 4))
+    ramp = np.add.outer(np.arange(SHAPE[0]) * 2, np.arange(SHAPE[1]) * 3)[..., None] + rng.integers(
+        0, 9, (*SHAPE, 4)
+    )
     rgba = Image.fromarray((ramp % 256).astype(np.uint8))
     grey = rgba.convert("L")
     wide = (ramp[..., 0] * 200).astype(np.uint16)
     found = {mode: rgba.convert(mode) for mode in ("1", "LA", "RGB", "RGBA", "CMYK", "YCbCr")}
-    found |= {"L": grey, "P": rgba.convert("RGB").quantize(64), "LAB": Image.new("LAB", SHAPE[::-1], (90, 120, 130))}
+    found |= {
+        "L": grey,
+        "P": rgba.convert("RGB").quantize(64),
+        "LAB": Image.new("LAB", SHAPE[::-1], (90, 120, 130)),
+    }
     return found | {
-        "I;16": Image.fromarray(wide), "I": Image.fromarray(wide.astype(np.int32)),
+        "I;16": Image.fromarray(wide),
+        "I": Image.fromarray(wide.astype(np.int32)),
         "F": Image.fromarray((wide / 65535).astype(np.float32)),
-    }  # fmt: skip
+    }
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    image.copy().save(stream, kind, **options)  # a copy: Pillow leaves encoder settings on what it saves
+    image.copy().save(
+        stream, kind, **options
+    )  # a copy: Pillow leaves encoder settings on what it saves
     return stream.getvalue()
 
 
@@ -56,23 +75,32 @@ def two_frames(image: Image.Image, kind: str) -> bytes:
 def metadata() -> dict[str, bytes]:
     """An orientation and a colour profile."""
     exif = Image.Exif()
-    exif[274], exif[271] = 6, "a maker"
+    exif[274] = 6
+    exif[271] = "a maker"
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[24:36] = bytes(12)  # the time at which it was made
     return {"exif": exif.tobytes(), "icc_profile": bytes(profile)}
 
 
-def png(shape: tuple[int, int], depth: int, colour: int, data: bytes, interlaced: bool = False) -> bytes:
+def png(
+    shape: tuple[int, int], depth: int, colour: int, data: bytes, interlaced: bool = False
+) -> bytes:
     """A PNG of these filtered rows (PNG, section 11)."""
     header = struct.pack(">IIBBBBB", shape[1], shape[0], depth, colour, 0, 0, int(interlaced))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        chunk(kind, content) for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+        chunk(kind, content)
+        for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
     )
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
     """A PNG chunk with its length and checksum."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def interlaced(pixels: np.ndarray) -> bytes:
@@ -87,16 +115,22 @@ def rle_bmp(pixels: np.ndarray) -> bytes:
     data = bytearray()
     for row in pixels[::-1]:
         edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), width]
-        data += b"".join(bytes([end - begin, int(row[begin])]) for begin, end in pairwise(edges)) + b"\0\0"
+        data += (
+            b"".join(bytes([end - begin, int(row[begin])]) for begin, end in pairwise(edges))
+            + b"\0\0"
+        )
     data += b"\0\1"
     palette = b"".join(bytes([i, i, i, 0]) for i in range(256))
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(data), 2835, 2835, 256, 0)
     begin = 14 + len(info) + len(palette)
-    return struct.pack("<2sIHHI", b"BM", begin + len(data), 0, 0, begin) + info + palette + bytes(data)
+    return (
+        struct.pack("<2sIHHI", b"BM", begin + len(data), 0, 0, begin) + info + palette + bytes(data)
+    )
 
 
 def pillow_seeds() -> dict[str, bytes]:
-    modes, extra = pictures(), metadata()
+    modes = pictures()
+    extra = metadata()
     found = {f"jpeg {mode}": saved(modes[mode], "JPEG") for mode in ("L", "RGB", "CMYK", "YCbCr")}
     found |= {
         "jpeg progressive": saved(modes["RGB"], "JPEG", progressive=True, **extra),
@@ -108,16 +142,23 @@ def pillow_seeds() -> dict[str, bytes]:
         found[f"png {mode}"] = saved(modes[mode], "PNG", **(extra if mode == "RGB" else {}))
         found[f"bmp {mode}"] = saved(modes[mode], "BMP") if mode not in ("LA", "I;16") else b""
     found |= {
-        "png transparent": saved(modes["P"], "PNG", transparency=3), "png animated": two_frames(modes["L"], "PNG"),
-        "png interlaced": interlaced(np.asarray(modes["L"])), "bmp rle": rle_bmp(np.asarray(modes["L"]) // 64),
-        "webp lossy": saved(modes["RGB"], "WEBP", **extra), "webp lossless": saved(modes["RGB"], "WEBP", lossless=True),
-        "webp alpha": saved(modes["RGBA"], "WEBP"), "webp animated": two_frames(modes["L"], "WEBP"),
-        "tiff big": saved(modes["L"], "TIFF", big_tiff=True), "tiff pages": two_frames(modes["L"], "TIFF"),
+        "png transparent": saved(modes["P"], "PNG", transparency=3),
+        "png animated": two_frames(modes["L"], "PNG"),
+        "png interlaced": interlaced(np.asarray(modes["L"])),
+        "bmp rle": rle_bmp(np.asarray(modes["L"]) // 64),
+        "webp lossy": saved(modes["RGB"], "WEBP", **extra),
+        "webp lossless": saved(modes["RGB"], "WEBP", lossless=True),
+        "webp alpha": saved(modes["RGBA"], "WEBP"),
+        "webp animated": two_frames(modes["L"], "WEBP"),
+        "tiff big": saved(modes["L"], "TIFF", big_tiff=True),
+        "tiff pages": two_frames(modes["L"], "TIFF"),
         "tiff metadata": saved(modes["RGB"], "TIFF", **extra),
-    }  # fmt: skip
+    }
     for mode, compressions in TIFF_COMPRESSIONS.items():
         for how in compressions:
-            found[f"tiff {mode} {how}"] = saved(modes[mode], "TIFF", compression=None if how == "raw" else how)
+            found[f"tiff {mode} {how}"] = saved(
+                modes[mode], "TIFF", compression=None if how == "raw" else how
+            )
     return {name: data for name, data in found.items() if data}
 
 
@@ -130,18 +171,33 @@ def dicom_seeds() -> dict[str, bytes]:
         ImplicitVRLittleEndian,
         JPEG2000Lossless,
         JPEGBaseline8Bit,
-    )  # fmt: skip
+    )
 
     from tests.dicom_files import GDCM_SYNTAXES, dataset, stored
 
-    grey, rgb = np.asarray(pictures()["L"]), np.asarray(pictures()["RGB"])
+    grey = np.asarray(pictures()["L"])
+    rgb = np.asarray(pictures()["RGB"])
     twelve = grey.astype(np.uint16) * 16
-    window = {"WindowCenter": [1000, 3000], "WindowWidth": [501, 1001], "RescaleSlope": 2, "RescaleIntercept": -10}
-    plain = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
-    found = {f"dicom {syntax.name}": stored(dataset(twelve, 12, **window), syntax) for syntax in plain}
+    window = {
+        "WindowCenter": [1000, 3000],
+        "WindowWidth": [501, 1001],
+        "RescaleSlope": 2,
+        "RescaleIntercept": -10,
+    }
+    plain = (
+        ImplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+    )
+    found = {
+        f"dicom {syntax.name}": stored(dataset(twelve, 12, **window), syntax) for syntax in plain
+    }
     found["dicom rgb"] = stored(dataset(rgb, 8, "RGB"))
     found["dicom ybr"] = stored(dataset(rgb, 8, "YBR_FULL"))
-    found["dicom signed"] = stored(dataset(twelve.astype(np.int16) - 2048, 12, "MONOCHROME1", PixelPaddingValue=5))
+    found["dicom signed"] = stored(
+        dataset(twelve.astype(np.int16) - 2048, 12, "MONOCHROME1", PixelPaddingValue=5)
+    )
     baseline = dataset(grey)
     baseline.PixelData = encapsulate([saved(pictures()["L"], "JPEG")])
     baseline["PixelData"].is_undefined_length = True
@@ -156,14 +212,17 @@ def dicom_seeds() -> dict[str, bytes]:
 
 
 def by_gdcm(image: "Dataset", syntax: str) -> bytes:
-    """The image with the frame that GDCM compresses, but without what differs from day to day in GDCM's own file."""
+    """The image with the frame that GDCM compresses, but without what differs from day to day in
+    GDCM's own file.
+    """
     import pydicom
 
     from tests.dicom_files import compressed, stored
 
     with tempfile.TemporaryDirectory() as folder:
         packed = pydicom.dcmread(io.BytesIO(compressed(image, syntax, Path(folder))))
-    image.PixelData, image.PhotometricInterpretation = packed.PixelData, packed.PhotometricInterpretation
+    image.PixelData = packed.PixelData
+    image.PhotometricInterpretation = packed.PhotometricInterpretation
     image["PixelData"].is_undefined_length = True
     return stored(image, syntax)
 
@@ -175,32 +234,49 @@ def palette_image(grey: np.ndarray) -> "Dataset":
     tags: dict[str, object] = {}
     for i, name in enumerate(("Red", "Green", "Blue")):
         tags[f"{name}PaletteColorLookupTableDescriptor"] = [16, 0, 16]
-        tags[f"{name}PaletteColorLookupTableData"] = (np.arange(16, dtype=np.uint16) * (4000 - i)).tobytes()
+        tags[f"{name}PaletteColorLookupTableData"] = (
+            np.arange(16, dtype=np.uint16) * (4000 - i)
+        ).tobytes()
     return dataset(grey // 16, 8, "PALETTE COLOR", **tags)
 
 
 def bare_begin(data: bytes) -> int:
-    """Where the data set begins behind the file's meta information, whose length its first element tells."""
+    """Where the data set begins behind the file's meta information, whose length its first element
+    tells.
+    """
     return 132 + 12 + int(struct.unpack_from("<I", data, 132 + 8)[0])
 
 
 def large_seeds(side: int) -> dict[str, bytes]:
-    """Sound images of side² pixels, each of a layout that takes memory: what the widest pixels cost."""
+    """Sound images of side² pixels, each of a layout that takes memory: what the widest pixels
+    cost.
+    """
     from tests.dicom_files import dataset, stored
 
     rng = np.random.default_rng(0)
     rgba = Image.fromarray(rng.integers(0, 256, (side, side, 4), dtype=np.uint8))
     wide = rng.integers(0, 4096, (side, side), dtype=np.uint16)
     return {
-        "jpeg RGB": saved(rgba.convert("RGB"), "JPEG"), "png RGBA": saved(rgba, "PNG", compress_level=0),
+        "jpeg RGB": saved(rgba.convert("RGB"), "JPEG"),
+        "png RGBA": saved(rgba, "PNG", compress_level=0),
         "png I;16": saved(Image.fromarray(wide), "PNG", compress_level=0),
         "tiff F": saved(Image.fromarray((wide / 4095).astype(np.float32)), "TIFF"),
-        "bmp RGB": saved(rgba.convert("RGB"), "BMP"), "webp RGBA": saved(rgba, "WEBP", quality=50, method=0),
+        "bmp RGB": saved(rgba.convert("RGB"), "BMP"),
+        "webp RGBA": saved(rgba, "WEBP", quality=50, method=0),
         "dicom 12 bit": stored(dataset(wide, 12)),
-        "dicom 12 bit, window": stored(dataset(wide, 12, WindowCenter=2000, WindowWidth=3000, RescaleSlope=2,
-                                               RescaleIntercept=0, PixelPaddingValue=0)),
+        "dicom 12 bit, window": stored(
+            dataset(
+                wide,
+                12,
+                WindowCenter=2000,
+                WindowWidth=3000,
+                RescaleSlope=2,
+                RescaleIntercept=0,
+                PixelPaddingValue=0,
+            )
+        ),
         "dicom RGB": stored(dataset(np.asarray(rgba)[..., :3], 8, "RGB")),
-    }  # fmt: skip
+    }
 
 
 @cache

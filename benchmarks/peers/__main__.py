@@ -1,15 +1,17 @@
-"""kneeedge beside what a user would run in its place: the same weights, the same images, this machine, one go.
+"""kneeedge beside what a user would run in its place: the same weights, the same images, this
+machine, one go.
 
     python -m pip install -c constraints.txt -e ".[train,cpu]" --group peers
     python -m benchmarks.peers --run RUN --data DATA [--json FILE] [--markdown FILE] [--only NAMES]
 
-RUN is a finished run with its exported files in RUN/models; DATA the folder that it was trained on. First each peer's
-file is made (`prepare.py`), then every subject takes its turn in each of several rounds, so that drift of the machine
-hits all alike; each turn is a fresh process. A turn answers its share of the test split, some images one by one and the
-others in batches of two sizes, so that accuracy, latency and throughput come from the same runs. All get the same uint8
-pixels from the one pixel path and give logits; normalisation counts, wherever it is done. All use the same threads, the
-physical cores. Memory is the peak of the turn's process above what it held before it imported the runtime. The ceiling
-is probed in each round.
+RUN is a finished run with its exported files in RUN/models; DATA the folder that it was trained on.
+First each peer's file is made (`prepare.py`), then every subject takes its turn in each of several
+rounds, so that drift of the machine hits all alike; each turn is a fresh process. A turn answers
+its share of the test split, some images one by one and the others in batches of two sizes, so that
+accuracy, latency and throughput come from the same runs. All get the same uint8 pixels from the one
+pixel path and give logits; normalisation counts, wherever it is done. All use the same threads, the
+physical cores. Memory is the peak of the turn's process above what it held before it imported the
+runtime. The ceiling is probed in each round.
 """
 
 import argparse
@@ -18,14 +20,16 @@ from pathlib import Path
 
 from benchmarks.peers.rows import table
 from benchmarks.peers.study import Options, study
-from kneeedge.machine import available_cpus
-from kneeedge.progress import Progress
-from kneeedge.records import dump
+from kneeedge.system.machine import available_cpus
+from kneeedge.system.progress import Progress
+from kneeedge.system.strict_json import dump
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.peers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--run", required=True)
@@ -39,9 +43,14 @@ def main() -> None:
     add("--n-accuracy", type=int, help="so many test images, for a trial of the study")
     given = parser.parse_args()
     options = Options(
-        given.run, given.data, given.threads, tuple(filter(None, given.only.split(","))), given.rounds, given.n_single,
+        run=given.run,
+        data=given.data,
+        threads=given.threads,
+        only=tuple(filter(None, given.only.split(","))),
+        rounds=given.rounds,
+        n_single=given.n_single,
         n_accuracy=given.n_accuracy,
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory(prefix="peers-") as work:
         found = study(options, Path(work), Progress())
     print(table(found.rows))

@@ -1,4 +1,6 @@
-"""A subject's file → the function that answers images with it. Every answer takes the same uint8 and gives logits."""
+"""A subject's file → the function that answers images with it. Every answer takes the same uint8
+and gives logits.
+"""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -8,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.subjects import Place
-from kneeedge.session import Session
+from kneeedge.runtime.session import Session
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -50,7 +52,9 @@ def onnx_rgb(file: Path, place: Place) -> Answer:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = place.threads
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["logits"], {"image": normalise(images, spec.mean, spec.std)})[0]
+    return lambda images: session.run(
+        ["logits"], {"image": normalise(images, spec.mean, spec.std)}
+    )[0]
 
 
 def openvino_file(precision: str | None, file: Path, place: Place) -> Answer:
@@ -64,12 +68,18 @@ def openvino_file(precision: str | None, file: Path, place: Place) -> Answer:
     @cache
     def network(n: int) -> openvino.CompiledModel:
         model = core.read_model(file)
-        model.reshape([n, *[size.get_length() for size in list(model.input().get_partial_shape())[1:]]])
+        model.reshape(
+            [n, *[size.get_length() for size in list(model.input().get_partial_shape())[1:]]]
+        )
         return core.compile_model(model, "CPU", config)
 
     def answer(images: Images) -> Logits:
         outputs = network(len(images))(images)
-        return next(value for output, value in outputs.items() if "logits" in output.names or len(outputs) == 1)
+        return next(
+            value
+            for output, value in outputs.items()
+            if "logits" in output.names or len(outputs) == 1
+        )
 
     return answer
 
@@ -80,17 +90,24 @@ def kneeedge_file(file: Path, place: Place) -> Answer:
     return lambda images: session.run(images).logits
 
 
-def normalise(images: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """(N, 1, S, S) uint8 → (N, 3, S, S) float32, in numpy, as deployment code outside the graph does it."""
+def normalise(
+    images: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """(N, 1, S, S) uint8 → (N, 3, S, S) float32, in numpy, as deployment code outside the graph
+    does it.
+    """
     shape = (1, 3, 1, 1)
     scaled = images.astype(np.float32) / np.float32(255)
-    return (scaled - np.array(mean, np.float32).reshape(shape)) / np.array(std, np.float32).reshape(shape)
+    return (scaled - np.array(mean, np.float32).reshape(shape)) / np.array(std, np.float32).reshape(
+        shape
+    )
 
 
 def _original(place: Place):
     import torch
 
-    from kneeedge.training.checkpoint import Run, load_original
+    from kneeedge.runs.folder import Run
+    from kneeedge.training.checkpoint import load_original
 
     torch.set_num_threads(place.threads)
     return load_original(Run(Path(place.run)))[0]

@@ -1,10 +1,12 @@
-"""Makes one peer's model file from the run, in a process of its own, the way its own documentation has it.
+"""Makes one peer's model file from the run, in a process of its own, the way its own documentation
+has it.
 
-Calibration images come from the training split, but for the two files made the way of Ultralytics' exporter (the
-project's `ultralytics/engine/exporter.py` and `ultralytics/utils/export/{onnx,openvino}.py`, whose method is followed
-here): it calibrates on the whole val split; for ONNX it calls ONNX Runtime's `quantize_static` for the operators Conv,
-Gemm and MatMul with the defaults besides; for OpenVINO it calls `nncf.quantize` with the mixed preset on what
-`openvino.convert_model` made of the PyTorch model.
+Calibration images come from the training split, but for the two files made the way of Ultralytics'
+exporter (the project's `ultralytics/engine/exporter.py` and
+`ultralytics/utils/export/{onnx,openvino}.py`, whose method is followed here): it calibrates on the
+whole val split; for ONNX it calls ONNX Runtime's `quantize_static` for the operators Conv, Gemm and
+MatMul with the defaults besides; for OpenVINO it calls `nncf.quantize` with the mixed preset on
+what `openvino.convert_model` made of the PyTorch model.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,26 +49,38 @@ def prepare(request: PrepareRequest) -> Prepared:
 
 
 def plain_onnx(place: Place) -> None:
-    """`torch.onnx.export` as its documentation shows it: RGB fp32 in, weights in a file beside the graph."""
+    """`torch.onnx.export` as its documentation shows it: RGB fp32 in, weights in a file beside the
+    graph.
+    """
     import torch
 
-    from kneeedge.training.checkpoint import Run, load_original
+    from kneeedge.runs.folder import Run
+    from kneeedge.training.checkpoint import load_original
 
     model, spec = load_original(Run(Path(place.run)))
     side = spec.pixel_path.size
     torch.onnx.export(
-        model, (torch.zeros(2, 3, side, side),), str(Path(place.work, "plain.onnx")), dynamo=True, verbose=False,
-        input_names=["image"], output_names=["logits"], dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
-    )  # fmt: skip
+        model,
+        (torch.zeros(2, 3, side, side),),
+        str(Path(place.work, "plain.onnx")),
+        dynamo=True,
+        verbose=False,
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+    )
 
 
 def dynamic_int8(place: Place) -> str:
-    """`quantize_dynamic` on the plain file; where that fails, with the remedies of its issue tracker."""
+    """`quantize_dynamic` on the plain file; where that fails, with the remedies of its issue
+    tracker.
+    """
     import onnx
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    plain, target = str(Path(place.work, "plain.onnx")), str(Path(place.work, "dynamic.onnx"))
+    plain = str(Path(place.work, "plain.onnx"))
+    target = str(Path(place.work, "dynamic.onnx"))
     state = onnxruntime.capi.onnxruntime_pybind11_state
     failures = (onnx.shape_inference.InferenceError, state.NotImplemented, state.Fail)
     try:
@@ -75,9 +89,13 @@ def dynamic_int8(place: Place) -> str:
     except failures as error:
         model = onnx.load(plain)
         del model.graph.value_info[:]  # stale shapes: onnxruntime#12558 and others
-        quantize_dynamic(model, target, weight_type=QuantType.QUInt8)  # ConvInteger of s8: onnxruntime#15888
+        quantize_dynamic(
+            model, target, weight_type=QuantType.QUInt8
+        )  # ConvInteger of s8: onnxruntime#15888
         onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
-        return f"its defaults fail ({_first_line(error)}); made with u8 weights and without value_info"
+        return (
+            f"its defaults fail ({_first_line(error)}); made with u8 weights and without value_info"
+        )
     return ""
 
 
@@ -93,17 +111,21 @@ def ultralytics_onnx(place: Place) -> None:
     """As static_int8, on the val split and with only the weighted operators quantised."""
     from onnxruntime.quantization import quantize_static
 
-    reader, target = OneByOne(normalised(place, "val", None)), Path(place.work, "ultralytics.onnx")
+    reader = OneByOne(normalised(place, "val", None))
+    target = Path(place.work, "ultralytics.onnx")
     operators = ["Conv", "Gemm", "MatMul"]
     quantize_static(Path(place.work, "plain.onnx"), target, reader, op_types_to_quantize=operators)
 
 
 def openvino_fp32(place: Place) -> None:
-    """`openvino.convert_model` on the PyTorch model; it takes uint8 and normalises within the graph."""
+    """`openvino.convert_model` on the PyTorch model; it takes uint8 and normalises within the
+    graph.
+    """
     import openvino
     import torch
 
-    from kneeedge.training.checkpoint import Run, load_original
+    from kneeedge.runs.folder import Run
+    from kneeedge.training.checkpoint import load_original
 
     model, spec = load_original(Run(Path(place.run)))
     side = spec.pixel_path.size
@@ -147,9 +169,13 @@ class OneByOne:
 
 
 def normalised(place: Place, split: str, n: int | None) -> Iterator[NDArray[np.float32]]:
-    """(1, 3, S, S) float32 of the first `n` images, of which those of `train` lie in no order of class."""
+    """(1, 3, S, S) float32 of the first `n` images, of which those of `train` lie in no order of
+    class.
+    """
     spec = place.spec()
-    return (normalise(image[None], spec.mean, spec.std) for image in np.load(place.images(split))[:n])
+    return (
+        normalise(image[None], spec.mean, spec.std) for image in np.load(place.images(split))[:n]
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 from benchmarks.peers.probe import Ceiling
 from benchmarks.peers.subjects import REFERENCE, Place, Subject, size_mb
 from benchmarks.peers.turn import Turn
-from kneeedge.answers import ORIGINAL, Answers
-from kneeedge.bench.accuracy import Accuracy, Truth, describe
-from kneeedge.bench.percentiles import runs_needed
+from kneeedge.bench.accuracy import Truth, describe
 from kneeedge.bench.windows import STEADY
-from kneeedge.spec import ModelSpec
+from kneeedge.model.spec import ModelSpec
+from kneeedge.runs.answers import ORIGINAL, Answers
+from kneeedge.runs.benchmark import Accuracy
+from kneeedge.statistics.percentiles import runs_needed
 
 NONE = "—"
 HEADS = (
@@ -42,7 +43,7 @@ class Measured:
     turns: list[Turn] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Runs:
     """All runs at one batch size."""
 
@@ -61,7 +62,7 @@ class Runs:
     "milliseconds of every run, round by round"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One subject, measured."""
 
@@ -73,7 +74,9 @@ class Row:
     "why there is nothing else"
     size_mb: float | None = None
     cold_start_ms: float | None = None
-    "from before the runtime's import to the first answer; the smallest of the rounds, with warm caches"
+    """from before the runtime's import to the first answer; the smallest of the rounds, with warm
+    caches
+    """
     single: Runs | None = None
     offline: tuple[Runs, ...] = ()
     times_eager: float | None = None
@@ -92,7 +95,11 @@ class Row:
 
 
 def make_rows(
-    measured: Sequence[Measured], place: Place, material: Material, ceiling: Ceiling, giga_macs_an_image: float
+    measured: Sequence[Measured],
+    place: Place,
+    material: Material,
+    ceiling: Ceiling,
+    giga_macs_an_image: float,
 ) -> tuple[Row, ...]:
     """A row for each subject; flips and ratios against PyTorch eager, where it was measured."""
     whole = [one for one in measured if one.failure is None]
@@ -100,7 +107,13 @@ def make_rows(
     rows = []
     for one in measured:
         subject = one.subject
-        row = Row(subject.name, subject.title, subject.arithmetic, one.note, one.failure)
+        row = Row(
+            name=subject.name,
+            title=subject.title,
+            arithmetic=subject.arithmetic,
+            note=one.note,
+            failure=one.failure,
+        )
         if one.failure is None:
             row = fill(row, one, reference, material)
             rate = row.best.images_per_second * giga_macs_an_image
@@ -115,13 +128,18 @@ def fill(row: Row, one: Measured, reference: Measured | None, material: Material
     sizes = [runs.batch_size for runs in one.turns[0].runs]
     single, *offline = (combine(one.turns, size) for size in sizes)
     row = replace(
-        row, cold_start_ms=min(turn.cold_start_ms for turn in one.turns), single=single, offline=tuple(offline),
+        row,
+        cold_start_ms=min(turn.cold_start_ms for turn in one.turns),
+        single=single,
+        offline=tuple(offline),
         accuracy=accuracy(one, reference, material),
-    )  # fmt: skip
+    )
     if reference is None:
         return row
     base = combine(reference.turns, 1)
-    each = tuple(round(median(a) / median(b), 3) for a, b in zip(base.rounds, single.rounds, strict=True))
+    each = tuple(
+        round(median(a) / median(b), 3) for a, b in zip(base.rounds, single.rounds, strict=True)
+    )
     return replace(row, times_eager=median(each), times_eager_rounds=each)
 
 
@@ -130,19 +148,29 @@ def combine(turns: Sequence[Turn], batch_size: int) -> Runs:
     rounds = [runs for turn in turns for runs in turn.runs if runs.batch_size == batch_size]
     samples = [sample for one in rounds for sample in one.samples]
     medians = [median(one.samples) for one in rounds]
-    p90 = quantiles(samples, n=10, method="inclusive")[8] if len(samples) >= runs_needed(0.9) else None
+    p90 = (
+        quantiles(samples, n=10, method="inclusive")[8]
+        if len(samples) >= runs_needed(0.9)
+        else None
+    )
     peaks = [one.peak_memory_mb for one in rounds if one.peak_memory_mb is not None]
     return Runs(
-        batch_size, round(median(samples), 3), None if p90 is None else round(p90, 3),
-        round(batch_size * len(samples) * 1e3 / sum(samples), 3), round(max(medians) / min(medians) - 1, 4),
-        max(peaks, default=None), tuple(one.samples for one in rounds),
-    )  # fmt: skip
+        batch_size=batch_size,
+        p50_ms=round(median(samples), 3),
+        p90_ms=None if p90 is None else round(p90, 3),
+        images_per_second=round(batch_size * len(samples) * 1e3 / sum(samples), 3),
+        spread=round(max(medians) / min(medians) - 1, 4),
+        peak_memory_mb=max(peaks, default=None),
+        rounds=tuple(one.samples for one in rounds),
+    )
 
 
 def accuracy(one: Measured, reference: Measured | None, material: Material) -> Accuracy:
     """The figures of a subject, paired with PyTorch eager's."""
     answers = answers_in_order(one, material)
-    against = None if reference is None or reference is one else answers_in_order(reference, material)
+    against = (
+        None if reference is None or reference is one else answers_in_order(reference, material)
+    )
     return describe(answers, material.truth, material.n_seen, against)
 
 
@@ -168,7 +196,8 @@ def cells(row: Row) -> list[str]:
     best = row.best
     if best is None or row.single is None or row.accuracy is None:
         return [row.title, f"failed: {row.failure}", *[NONE] * (len(HEADS) - 2)]
-    found, unsteady = row.accuracy, " ~" if row.single.spread > STEADY else ""
+    found = row.accuracy
+    unsteady = " ~" if row.single.spread > STEADY else ""
     return [
         row.title,
         f"{row.single.p50_ms:.1f}{unsteady}",
@@ -187,7 +216,8 @@ def cells(row: Row) -> list[str]:
 def _times(row: Row) -> str:
     if row.times_eager is None:
         return NONE
-    low, high = min(row.times_eager_rounds), max(row.times_eager_rounds)
+    low = min(row.times_eager_rounds)
+    high = max(row.times_eager_rounds)
     return f"{row.times_eager:.2f} ({low:.2f}–{high:.2f})"
 
 

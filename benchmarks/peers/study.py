@@ -16,15 +16,15 @@ from benchmarks.peers.subjects import SUBJECTS, Place, Subject
 from benchmarks.peers.turn import Turn, TurnRequest
 from export.calibration import choose_images, draw
 from kneeedge.bench.accuracy import truth_of
-from kneeedge.bench.macs import macs
-from kneeedge.dataset import Sample, check_unchanged, read_split
+from kneeedge.bench.ceiling import macs
+from kneeedge.data.dataset import Sample, check_unchanged, read_split
 from kneeedge.errors import ConfigError
-from kneeedge.evaluation import count_seen, input_batches
-from kneeedge.machine import Environment, environment
-from kneeedge.progress import Progress
+from kneeedge.inference.evaluation import count_seen, input_batches
+from kneeedge.system.machine import Environment, environment
+from kneeedge.system.progress import Progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What to measure."""
 
@@ -44,18 +44,28 @@ class Options:
     def __post_init__(self) -> None:
         known = [subject.name for subject in SUBJECTS]
         if unknown := sorted(set(self.only) - set(known)):
-            raise ConfigError(f"--only names the unknown {unknown[0]}", f"choose from {','.join(known)}")
+            raise ConfigError(
+                f"--only names the unknown {unknown[0]}", f"choose from {','.join(known)}"
+            )
         if min(self.threads, self.rounds, self.n_single, *self.batch_sizes) < 1:
-            raise ConfigError("threads, rounds, single images and batch sizes must be 1 or more", "raise them")
+            raise ConfigError(
+                "threads, rounds, single images and batch sizes must be 1 or more", "raise them"
+            )
         if list(self.batch_sizes) != sorted(set(self.batch_sizes)):
-            raise ConfigError("batch sizes must ascend, since memory is read as it grows", "sort them")
+            raise ConfigError(
+                "batch sizes must ascend, since memory is read as it grows", "sort them"
+            )
 
     def subjects(self) -> list[Subject]:
         """Those to measure."""
-        return [subject for subject in SUBJECTS if subject.name in (self.only or [s.name for s in SUBJECTS])]
+        return [
+            subject
+            for subject in SUBJECTS
+            if subject.name in (self.only or [s.name for s in SUBJECTS])
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """The study as it is written."""
 
@@ -80,13 +90,23 @@ def study(options: Options, work: Path, progress: Progress) -> Study:
     material = gather(options, place, progress)
     measured = [Measured(subject) for subject in options.subjects()]
     prepare_files(measured, place, progress)
-    probes = [take_round(number, measured, place, options, progress) for number in range(options.rounds)]
-    ceiling, spec = best_of(probes), material.spec
+    probes = [
+        take_round(number, measured, place, options, progress) for number in range(options.rounds)
+    ]
+    ceiling = best_of(probes)
+    spec = material.spec
     cost = macs(spec.architecture, spec.pixel_path.size, len(spec.classes)) / 1e9
     return Study(
-        facts, peer_versions(), spec.name, len(material.truth.labels), material.n_seen, options.threads, round(cost, 3),
-        ceiling, make_rows(measured, place, material, ceiling, cost),
-    )  # fmt: skip
+        environment=facts,
+        peer_versions=peer_versions(),
+        model=spec.name,
+        n_images=len(material.truth.labels),
+        n_seen=material.n_seen,
+        threads=options.threads,
+        giga_macs_an_image=round(cost, 3),
+        ceiling=ceiling,
+        rows=make_rows(measured, place, material, ceiling, cost),
+    )
 
 
 def peer_versions() -> dict[str, str]:
@@ -99,7 +119,9 @@ def peer_versions() -> dict[str, str]:
 
 
 def gather(options: Options, place: Place, progress: Progress) -> Material:
-    """Put the pixels of the run's splits where the subjects read them, and give the test images' labels."""
+    """Put the pixels of the run's splits where the subjects read them, and give the test images'
+    labels.
+    """
     spec = place.spec()
     dataset = read_split(Path(options.run, "split.csv"), Path(options.data), spec.classes)
     test = dataset.split("test")
@@ -131,13 +153,16 @@ def prepare_files(measured: Sequence[Measured], place: Place, progress: Progress
     for file in (name for name in MAKERS if name in needed):
         progress(f"making {file}")
         try:
-            note, failure = run_job("prepare", PrepareRequest(file, place), Prepared, Path(place.work)).note, None
+            note = run_job("prepare", PrepareRequest(file, place), Prepared, Path(place.work)).note
+            failure = None
         except JobError as error:
-            note, failure = "", f"making it: {without_paths(error, run=place.run, work=place.work)}"
+            note = ""
+            failure = f"making it: {without_paths(error, run=place.run, work=place.work)}"
             progress(f"{file}: {failure}")
         for one in measured:
             if one.subject.file == file:
-                one.note, one.failure = note, failure
+                one.note = note
+                one.failure = failure
 
 
 def take_round(
@@ -149,7 +174,12 @@ def take_round(
         if one.failure is None:
             progress(f"round {number + 1}/{options.rounds}: {one.subject.name}")
             request = TurnRequest(
-                one.subject.name, place, number, options.rounds, options.n_single, options.batch_sizes
+                subject=one.subject.name,
+                place=place,
+                first=number,
+                step=options.rounds,
+                n_single=options.n_single,
+                batch_sizes=options.batch_sizes,
             )
             try:
                 one.turns.append(run_job("turn", request, Turn, work))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kneeedge.spec import ModelSpec
+from kneeedge.model.spec import ModelSpec
 
 FP32, BF16, INT8 = "fp32", "bf16", "int8"
 REFERENCE = "eager"
@@ -17,9 +17,13 @@ class Subject:
     "for --only"
     title: str
     arithmetic: str
-    "fp32, bf16 or int8: what most of its products are made in, and so the ceiling that it is held against"
+    """fp32, bf16 or int8: what most of its products are made in, and so the ceiling that it is held
+    against
+    """
     file: str
-    "what it runs: `model.safetensors` of the run, a precision of `models/`, or a file that `prepare` makes"
+    """what it runs: `model.safetensors` of the run, a precision of `models/`, or a file that
+    `prepare` makes
+    """
 
 
 SUBJECTS = (
@@ -29,14 +33,20 @@ SUBJECTS = (
     Subject("onnx", "plain `torch.onnx.export`, RGB fp32 in, ONNX Runtime", FP32, "plain.onnx"),
     Subject("dynamic", "ONNX Runtime dynamic int8", INT8, "dynamic.onnx"),
     Subject("static", "ONNX Runtime static int8, defaults", INT8, "static.onnx"),
-    Subject("ultralytics-onnx", "int8 the way of Ultralytics, ONNX Runtime", INT8, "ultralytics.onnx"),
-    Subject("ultralytics-openvino", "int8 the way of Ultralytics, OpenVINO", INT8, "ultralytics.xml"),
+    Subject(
+        "ultralytics-onnx", "int8 the way of Ultralytics, ONNX Runtime", INT8, "ultralytics.onnx"
+    ),
+    Subject(
+        "ultralytics-openvino", "int8 the way of Ultralytics, OpenVINO", INT8, "ultralytics.xml"
+    ),
     Subject("openvino", "OpenVINO fp32", FP32, "openvino.xml"),
     Subject("openvino-bf16", "OpenVINO bf16", BF16, "openvino.xml"),
     Subject("openvino-int8", "OpenVINO int8 (NNCF, defaults)", INT8, "nncf.xml"),
     Subject("openvino-kneeedge", "OpenVINO on kneeedge's int8 file", INT8, "kneeedge.int8"),
     Subject("kneeedge-fp32", "**kneeedge fp32**", FP32, "kneeedge.fp32"),
-    Subject("kneeedge-fp16", "**kneeedge fp16**", FP32, "kneeedge.fp16"),  # ONNX Runtime's CPU multiplies it in fp32
+    Subject(
+        "kneeedge-fp16", "**kneeedge fp16**", FP32, "kneeedge.fp16"
+    ),  # ONNX Runtime's CPU multiplies it in fp32
     Subject("kneeedge-int8", "**kneeedge int8**", INT8, "kneeedge.int8"),
 )
 

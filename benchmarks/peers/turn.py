@@ -1,4 +1,6 @@
-"""One turn of one subject, in a process of its own: single images, then batches, then what memory they took."""
+"""One turn of one subject, in a process of its own: single images, then batches, then what memory
+they took.
+"""
 
 import time
 from collections.abc import Sequence
@@ -9,13 +11,13 @@ import numpy as np
 from benchmarks.peers.jobs import serve
 from benchmarks.peers.load import Answer, Images, Logits, load
 from benchmarks.peers.subjects import SUBJECTS, Place
-from kneeedge.bench.memory import above, peak_memory_mb, restart_peak_mb
-from kneeedge.bench.timing import make_batches, time_runs, warm_up
+from kneeedge.bench.meters import above, peak_memory_mb, restart_peak_mb
+from kneeedge.bench.models import make_batches, time_runs, warm_up
 
 WARMUP_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TurnRequest:
     """What to run."""
 
@@ -54,7 +56,9 @@ class Turn:
 
 def take_turn(request: TurnRequest) -> Turn:
     """Run the subject on every image once: the first ones alone, the others in batches."""
-    images = np.ascontiguousarray(np.load(request.place.images("test"))[request.first :: request.step])
+    images = np.ascontiguousarray(
+        np.load(request.place.images("test"))[request.first :: request.step]
+    )
     before = restart_peak_mb()
     start = time.perf_counter()
     subject = next(one for one in SUBJECTS if one.name == request.subject)
@@ -62,20 +66,29 @@ def take_turn(request: TurnRequest) -> Turn:
     answer(images[:1])
     cold_start_ms = round((time.perf_counter() - start) * 1e3, 1)
     warm_up(answer, images[:1], WARMUP_SECONDS, time.perf_counter)
-    runs, logits = [], []
+    runs = []
+    logits = []
     for size, part in share_out(len(images), request.n_single, request.batch_sizes):
-        found, answers = time_batches(answer, images[part], size, before)  # memory only grows, so the sizes do as well
+        found, answers = time_batches(
+            answer, images[part], size, before
+        )  # memory only grows, so the sizes do as well
         runs.append(found)
         logits.append(answers)
-    return Turn(cold_start_ms, tuple(runs), tuple(tuple(map(float, row)) for row in np.concatenate(logits)))
+    return Turn(
+        cold_start_ms, tuple(runs), tuple(tuple(map(float, row)) for row in np.concatenate(logits))
+    )
 
 
-def time_batches(answer: Answer, images: Images, size: int, memory_before: float | None) -> tuple[BatchRuns, Logits]:
+def time_batches(
+    answer: Answer, images: Images, size: int, memory_before: float | None
+) -> tuple[BatchRuns, Logits]:
     """Timed runs over the images in batches, and their logits (N, K).
 
-    The first batch, which allocates for its shape, answers untimed; where it is the only one it runs again.
+    The first batch, which allocates for its shape, answers untimed; where it is the only one it
+    runs again.
     """
-    batches, kept = make_batches(images, size), []
+    batches = make_batches(images, size)
+    kept = []
 
     def run(batch: Images) -> None:
         kept.append(answer(batch))
@@ -83,14 +96,16 @@ def time_batches(answer: Answer, images: Images, size: int, memory_before: float
     run(batches[0])
     timed = batches[1:] or batches
     samples = time_runs(run, timed, 0, len(timed), time.perf_counter)
-    return BatchRuns(size, samples, above(memory_before, peak_memory_mb())), np.concatenate(kept)[: len(images)]
+    return BatchRuns(size, samples, above(memory_before, peak_memory_mb())), np.concatenate(kept)[
+        : len(images)
+    ]
 
 
 def share_out(n: int, n_single: int, sizes: Sequence[int]) -> list[tuple[int, slice]]:
     """Which of `n` images run at which batch size, sizes without any left out.
 
-    One by one for `n_single` timed runs, at most half of them; then as many batches of each size, the remainder at the
-    smallest.
+    One by one for `n_single` timed runs, at most half of them; then as many batches of each size,
+    the remainder at the smallest.
     """
     singles = min(n_single + 1, max(1, n // 2))
     rest = n - singles

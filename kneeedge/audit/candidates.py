@@ -1,9 +1,9 @@
 """Which images may show the same radiograph: those whose marks fall into the same buckets.
 
-Locality-sensitive hashing with random hyperplanes (Charikar, Similarity estimation techniques from rounding
-algorithms, STOC 2002): marks with an angle t between their descriptors share a bucket of b bits with probability
-(1 − t/π)^b. No two images are compared; each mark of an image, mirrored and turned as well, looks into its bucket
-in every table, and each image found there gets a vote.
+Locality-sensitive hashing with random hyperplanes (Charikar, Similarity estimation techniques from
+rounding algorithms, STOC 2002): marks with an angle t between their descriptors share a bucket of b
+bits with probability (1 − t/π)^b. No two images are compared; each mark of an image, mirrored and
+turned as well, looks into its bucket in every table, and each image found there gets a vote.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.audit.features import MIRROR, N_VALUES, Features, unit
-from kneeedge.progress import Progress
+from kneeedge.system.progress import Progress
 
 MIN_VOTES, MAX_CANDIDATES = 32, 6
 _N_TABLES, _N_BITS = 8, 22
 _MAX_BUCKET = 128  # what many images share says nothing of two
 _CELLS = 2**22  # of the table of votes that is held at a time, 32 MB
-_PLANES = np.random.default_rng(0).standard_normal((N_VALUES, _N_TABLES * _N_BITS)).astype(np.float32)
+_PLANES = (
+    np.random.default_rng(0).standard_normal((N_VALUES, _N_TABLES * _N_BITS)).astype(np.float32)
+)
 
 Codes = NDArray[np.uint32]
 Counts = NDArray[np.int64]
@@ -46,7 +48,9 @@ class _Table:
 
 
 def candidates(found: Sequence[Features], progress: Progress) -> list[Candidate]:
-    """Give the pairs of images with the most votes, at most MAX_CANDIDATES an image and way round, first < second."""
+    """Give the pairs of images with the most votes, at most MAX_CANDIDATES an image and way round,
+    first < second.
+    """
     if not any(len(one.positions) for one in found):
         return []
     tables = _tables(found)
@@ -85,8 +89,12 @@ def _codes(descriptors: NDArray[np.float32]) -> Codes:
 def _votes(part: Sequence[Features], tables: list[_Table], mirrored: bool, n: int) -> Counts:
     """Give the votes of `n` images for each of a part of them, (len(part), n)."""
     sign = MIRROR if mirrored else np.ones(N_VALUES, np.float32)
-    codes = np.concatenate([_codes(unit(one.descriptors).reshape(-1, N_VALUES) * sign) for one in part])
-    rows = np.repeat(np.arange(len(part)), [one.descriptors.shape[0] * one.descriptors.shape[1] for one in part])
+    codes = np.concatenate(
+        [_codes(unit(one.descriptors).reshape(-1, N_VALUES) * sign) for one in part]
+    )
+    rows = np.repeat(
+        np.arange(len(part)), [one.descriptors.shape[0] * one.descriptors.shape[1] for one in part]
+    )
     votes = np.zeros(len(part) * n, np.int64)
     for table, column in zip(tables, codes.T, strict=True):
         low, high = (np.searchsorted(table.codes, column, side) for side in ("left", "right"))
@@ -99,7 +107,9 @@ def _votes(part: Sequence[Features], tables: list[_Table], mirrored: bool, n: in
 
 
 def _most(votes: Counts, start: int) -> list[tuple[int, int, int]]:
-    """Give (image, other, votes) of the others with most votes for each row; row 0 is image `start`."""
+    """Give (image, other, votes) of the others with most votes for each row; row 0 is image
+    `start`.
+    """
     n_rows = len(votes)
     votes[np.arange(n_rows), start + np.arange(n_rows)] = 0
     found = []

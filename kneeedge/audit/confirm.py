@@ -1,8 +1,10 @@
-"""Whether two images show one radiograph: an affine map from their marks, made exact on the pixels, then correlation.
+"""Whether two images show one radiograph: an affine map from their marks, made exact on the pixels,
+then correlation.
 
-Marks with like surroundings are matched; RANSAC (Fischler and Bolles, CACM 1981) finds the affine map most of them
-agree with; Gauss–Newton steps on the fine detail refine it (Lucas and Kanade, IJCAI 1981). Knees look alike in
-outline and differ in fine detail, so that the detail of the overlap must agree, in most parts of it.
+Marks with like surroundings are matched; RANSAC (Fischler and Bolles, CACM 1981) finds the affine
+map most of them agree with; Gauss–Newton steps on the fine detail refine it (Lucas and Kanade,
+IJCAI 1981). Knees look alike in outline and differ in fine detail, so that the detail of the
+overlap must agree, in most parts of it.
 """
 
 from dataclasses import dataclass, replace
@@ -21,10 +23,16 @@ Map = NDArray[np.float64]
 MIN_MATCHES = 8
 _MIN_COSINE = 0.75
 _N_TRIALS, _NEAR_PIXELS = 160, 4.0
-_N_STEPS, _HOPELESS = 5, 0.7  # correlation after one step: copies have 0.82 and more, other knees 0.67 in the median
+_N_STEPS, _HOPELESS = (
+    5,
+    0.7,
+)  # correlation after one step: copies have 0.82 and more, other knees 0.67 in the median
 _MIN_OVERLAP = 0.35  # of the thumbnail
 _OUTLIER = 0.5  # deviations of the detail
-_PART, _MIN_PARTS = 16, 10  # pixels of a side of the parts of which three in four must agree; there are 64
+_PART, _MIN_PARTS = (
+    16,
+    10,
+)  # pixels of a side of the parts of which three in four must agree; there are 64
 _TEXTURE = 0.4  # grey levels; a part with less is blank or clipped
 
 
@@ -45,7 +53,9 @@ class Picture:
 
     features: Features
     band: Floats
-    "(SIDE, SIDE) detail from fine grain up to the width of a cortex, which lays one image on another"
+    """(SIDE, SIDE) detail from fine grain up to the width of a cortex, which lays one image on
+    another
+    """
     grain: Floats
     "(SIDE, SIDE) the finest detail in grey levels, which tells two knees apart"
 
@@ -75,7 +85,9 @@ def inverse(match: Match) -> Match:
 
 
 def _matches(first: Features, second: Features, mirrored: bool) -> tuple[Map, Map]:
-    """Positions (M, 2) of the marks that are each other's likest, in the first and in the second image."""
+    """Positions (M, 2) of the marks that are each other's likest, in the first and in the second
+    image.
+    """
     positions = second.positions.astype(np.float64)
     turned = unit(second.descriptors)
     if mirrored:
@@ -95,7 +107,9 @@ def _affine(here: Map, there: Map) -> tuple[Map, int]:
     points = np.concatenate([here, np.ones((len(here), 1))], axis=1)
     draws = np.random.default_rng(0).random((_N_TRIALS, len(here))).argpartition(2, axis=1)[:, :3]
     corners = points[draws]
-    sound = np.abs(np.linalg.det(corners)) > 180  # twice the triangle's area: slim ones give wild maps
+    sound = (
+        np.abs(np.linalg.det(corners)) > 180
+    )  # twice the triangle's area: slim ones give wild maps
     if not sound.any():
         return np.eye(2, 3), 0
     maps = np.linalg.solve(corners[sound], there[draws[sound]])
@@ -116,40 +130,51 @@ def _plausible(mapping: Map) -> bool:
 
 
 def _refined(first: Floats, second: Floats, mapping: Map) -> Map | None:
-    """Gauss–Newton on every fourth pixel of every fourth row, with a gain between the images; None if hopeless.
+    """Gauss–Newton on every fourth pixel of every fourth row, with a gain between the images; None
+    if hopeless.
 
-    Cauchy weights leave out what only one image has: a marker, a white bar, the black corners of a rotation.
+    Cauchy weights leave out what only one image has: a marker, a white bar, the black corners of a
+    rotation.
     """
     grid = np.arange(1, SIDE, 4)
     y, x = (axis.ravel() for axis in np.meshgrid(grid, grid, indexing="ij"))
     points = np.stack([x, y, np.ones_like(x)]).astype(np.float64)
-    target, (slope_y, slope_x) = first[y, x], np.gradient(second)
+    target = first[y, x]
+    (slope_y, slope_x) = np.gradient(second)
     for step in range(_N_STEPS):
         u, v = mapping @ points
         inside = _inside(u, v)
         if inside.mean() < _MIN_OVERLAP:
             return None
         seen, gx, gy = (
-            ndimage.map_coordinates(image, [v[inside], u[inside]], order=1) for image in (second, slope_x, slope_y)
+            ndimage.map_coordinates(image, [v[inside], u[inside]], order=1)
+            for image in (second, slope_x, slope_y)
         )
-        want, where = target[inside], points[:, inside]
+        want = target[inside]
+        where = points[:, inside]
         if step == 1 and np.corrcoef(seen, want)[0, 1] < _HOPELESS:
             return None
         jacobian = np.concatenate([gx * where, gy * where, seen[None]]).T
         weighted = jacobian / (1 + ((want - seen) / _OUTLIER) ** 2)[:, None]
         normal = weighted.T @ jacobian
-        change = np.linalg.solve(normal + 1e-6 * np.trace(normal) * np.eye(7), weighted.T @ (want - seen))
+        change = np.linalg.solve(
+            normal + 1e-6 * np.trace(normal) * np.eye(7), weighted.T @ (want - seen)
+        )
         mapping = mapping + change[:6].reshape(2, 3)
     return mapping
 
 
 def _similarity(first: Floats, second: Floats, mapping: Map) -> float:
-    """Lower quartile over the parts of the overlap with texture of their correlation, 0 where they are too few."""
+    """Lower quartile over the parts of the overlap with texture of their correlation, 0 where they
+    are too few.
+    """
     y, x = np.mgrid[:SIDE, :SIDE]
     u, v = np.tensordot(mapping[:, :2], np.stack([x, y]), 1) + mapping[:, 2, None, None]
-    seen, want = _parts(ndimage.map_coordinates(second, [v, u], order=1)), _parts(first)
+    seen = _parts(ndimage.map_coordinates(second, [v, u], order=1))
+    want = _parts(first)
     seen, want = (part - part.mean(axis=1, keepdims=True) for part in (seen, want))
-    spread, wanted = seen.std(axis=1), want.std(axis=1)
+    spread = seen.std(axis=1)
+    wanted = want.std(axis=1)
     usable = (_parts(_inside(u, v)).mean(axis=1) > 0.7) & (spread > _TEXTURE) & (wanted > _TEXTURE)
     if usable.sum() < _MIN_PARTS:
         return 0.0

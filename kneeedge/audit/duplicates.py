@@ -9,10 +9,10 @@ from kneeedge.audit.candidates import Candidate, candidates
 from kneeedge.audit.confirm import Match, Picture, confirm, inverse
 from kneeedge.audit.features import band, features, grain
 from kneeedge.audit.fingerprint import Fingerprint
-from kneeedge.audit.pairs import BYTES, NEAR, PIXELS, Pair, groups
 from kneeedge.audit.wording import describe
-from kneeedge.machine import available_cpus
-from kneeedge.progress import Progress
+from kneeedge.data.groups import BYTES, NEAR, PIXELS, Pair, groups
+from kneeedge.system.machine import available_cpus
+from kneeedge.system.progress import Progress
 
 MIN_SIMILARITY = 0.62
 "of the finest detail: one patient's two knees reach 0.61, other knees 0.3, copies 0.7 to 1"
@@ -30,9 +30,9 @@ def find_pairs(
 ) -> tuple[Pair, ...]:
     """Give every pair of copies found once, in order of names, each with its strongest kind.
 
-    Of more than MANY identical images each is paired with the first and with the one before it, not with all others.
-    Near copies have fine detail that agrees to `min_similarity` or better. The answer does not depend on the order
-    of the fingerprints.
+    Of more than MANY identical images each is paired with the first and with the one before it, not
+    with all others. Near copies have fine detail that agrees to `min_similarity` or better. The
+    answer does not depend on the order of the fingerprints.
     """
     ordered = sorted(fingerprints, key=lambda one: one.name)
     same = _same_pixels(ordered)
@@ -55,7 +55,15 @@ def _exact(same: list[list[Fingerprint]]) -> list[Pair]:
             few = len(members) <= MANY or i == 0
             for other in members[i + 1 :] if few else members[i + 1 : i + 2]:
                 kind = BYTES if one.sha256 == other.sha256 else PIXELS
-                pairs.append(Pair(one.name, other.name, kind, 1.0, f"same {kind}"))
+                pairs.append(
+                    Pair(
+                        first=one.name,
+                        second=other.name,
+                        kind=kind,
+                        similarity=1.0,
+                        how=f"same {kind}",
+                    )
+                )
     return pairs
 
 
@@ -73,7 +81,9 @@ def _near(same: list[list[Fingerprint]], progress: Progress, min_similarity: flo
         return confirm(picture(candidate.first), picture(candidate.second), candidate.mirrored)
 
     best: dict[tuple[int, int], Match] = {}
-    for candidate, match in zip(possible, _in_threads(look, possible, progress, "comparisons"), strict=True):
+    for candidate, match in zip(
+        possible, _in_threads(look, possible, progress, "comparisons"), strict=True
+    ):
         key = (candidate.first, candidate.second)
         least = best[key].similarity if key in best else min_similarity
         if match is not None and match.similarity >= least:
@@ -87,13 +97,25 @@ def _each(ones: list[Fingerprint], others: list[Fingerprint], match: Match) -> l
     few = len(ones) <= MANY and len(others) <= MANY
     for i, one in enumerate(ones):
         for other in others if few or i == 0 else others[:1]:
-            first, second, way = (one, other, match) if one.name < other.name else (other, one, inverse(match))
+            first, second, way = (
+                (one, other, match) if one.name < other.name else (other, one, inverse(match))
+            )
             similarity = round(match.similarity, 4)
-            pairs.append(Pair(first.name, second.name, NEAR, similarity, describe(first, second, way)))
+            pairs.append(
+                Pair(
+                    first=first.name,
+                    second=second.name,
+                    kind=NEAR,
+                    similarity=similarity,
+                    how=describe(first, second, way),
+                )
+            )
     return pairs
 
 
-def _in_threads(work: Callable[[Item], Result], items: Sequence[Item], progress: Progress, name: str) -> list[Result]:
+def _in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], progress: Progress, name: str
+) -> list[Result]:
     """Give the result of each item in order; SciPy's filters let threads run side by side."""
     results: list[Result] = []
     with progress.stage(name, len(items)) as stage, ThreadPoolExecutor(available_cpus()) as pool:

@@ -1,4 +1,6 @@
-"""What can be known of an image file without looking at the bone: header, brightness, bars and writing."""
+"""What can be known of an image file without looking at the bone: header, brightness, bars and
+writing.
+"""
 
 from dataclasses import dataclass
 
@@ -6,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kneeedge.images import WholeFile
+from kneeedge.pixels.picture import WholeFile
 
 BORDER = 0.05
 "share of each side that counts as the border"
 WHITE, BLACK = 232, 20
-"grey levels from which, and up to which, a row belongs to a white or a black bar; JPEG leaves ripples in both"
+"""grey levels from which, and up to which, a row belongs to a white or a black bar; JPEG leaves
+ripples in both
+"""
 LEAST_BAR = 0.02
 "share of the side that a bar takes at least; thinner ones are frames"
 STROKE = 140
@@ -19,7 +23,7 @@ STROKE = 140
 STROKES_IN_ROW, ROWS_OF_TEXT = 6, 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a file and the lightness of its pixels tell."""
 
@@ -62,7 +66,8 @@ class Facts:
 
 def facts_of(file: WholeFile) -> Facts:
     """The facts of one file that has been read."""
-    header, grey = file.header, file.grey
+    header = file.header
+    grey = file.grey
     height, width = grey.shape
     share = np.array(Image.fromarray(grey).histogram()) / grey.size
     levels = np.arange(256)
@@ -89,14 +94,21 @@ def _border(grey: NDArray[np.uint8]) -> float:
     """Mean grey level of the frame whose width is BORDER of each side, a pixel at least."""
     rows, columns = (max(1, round(BORDER * side)) for side in grey.shape)
     parts = (grey[:rows], grey[-rows:], grey[rows:-rows, :columns], grey[rows:-rows, -columns:])
-    return float(sum(int(part.sum(dtype=np.int64)) for part in parts) / max(1, sum(part.size for part in parts)))
+    return float(
+        sum(int(part.sum(dtype=np.int64)) for part in parts)
+        / max(1, sum(part.size for part in parts))
+    )
 
 
 def _bar(rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> float:
-    """The widest run of True from either end of either vector, as a share of it; 0 where all is one bar."""
+    """The widest run of True from either end of either vector, as a share of it; 0 where all is one
+    bar.
+    """
     if rows.all() or columns.all():
         return 0.0
-    runs = (int(side.argmin()) / len(side) for line in (rows, columns) for side in (line, line[::-1]))
+    runs = (
+        int(side.argmin()) / len(side) for line in (rows, columns) for side in (line, line[::-1])
+    )
     widest = max(runs)
     return widest if widest >= LEAST_BAR else 0.0
 
@@ -104,7 +116,11 @@ def _bar(rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> float:
 def _has_text(grey: NDArray[np.uint8]) -> bool:
     """Whether ROWS_OF_TEXT neighbouring rows each hold STROKES_IN_ROW hard steps to bright pixels."""
     steps = np.zeros(grey.shape[0], dtype=np.int64)
-    left, right = grey[:, :-1], grey[:, 1:]
+    left = grey[:, :-1]
+    right = grey[:, 1:]
     np.sum(np.maximum(left, right) - np.minimum(left, right) >= STROKE, axis=1, out=steps)
     rows = (steps >= STROKES_IN_ROW).astype(np.int64)
-    return bool(len(rows) >= ROWS_OF_TEXT and np.convolve(rows, np.ones(ROWS_OF_TEXT, np.int64)).max() == ROWS_OF_TEXT)
+    return bool(
+        len(rows) >= ROWS_OF_TEXT
+        and np.convolve(rows, np.ones(ROWS_OF_TEXT, np.int64)).max() == ROWS_OF_TEXT
+    )

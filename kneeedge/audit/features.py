@@ -1,8 +1,9 @@
 """Where the thumbnail of an image has marks, and what the surroundings of each look like.
 
-Blobs of three sizes on the locally normalised band between fine grain and anatomy; a mark is described by the low
-frequencies of an 8 × 8 patch around it. No patch is turned upright: a copy is hardly rotated, and a search turns its
-own patches by 7° each way instead. Mirroring a patch changes the sign of its odd horizontal frequencies.
+Blobs of three sizes on the locally normalised band between fine grain and anatomy; a mark is
+described by the low frequencies of an 8 × 8 patch around it. No patch is turned upright: a copy is
+hardly rotated, and a search turns its own patches by 7° each way instead. Mirroring a patch changes
+the sign of its odd horizontal frequencies.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ _SIGMAS = (2.1, 2.8, 3.7)  # a third of an octave apart: a crop to 75 % moves a 
 _PATCH, _SPACING = 8, 1.5  # samples a side, and their distance in sigmas
 _X, _Y = np.meshgrid(np.arange(_PATCH), np.arange(_PATCH))
 _USED = (_X + _Y > 0) & (_X + _Y <= 6)  # the 27 lowest frequencies but the mean
-_WHITEN = np.exp((_X**2 + _Y**2) / 20)[_USED].astype(np.float32)  # the spectrum's fall on knees and phantoms alike
+_WHITEN = np.exp((_X**2 + _Y**2) / 20)[_USED].astype(
+    np.float32
+)  # the spectrum's fall on knees and phantoms alike
 MIRROR = np.where(_X % 2, -1, 1)[_USED].astype(np.float32)
 N_VALUES = int(_USED.sum())
 
@@ -43,15 +46,21 @@ def band(one: Fingerprint) -> Floats:
     grey = _grey(one)
     detail = _blurred(grey, 0.9) - _blurred(grey, 8.0)
     deviation = np.sqrt(_blurred(detail * detail, 8.0))
-    out: Floats = detail / (deviation + 0.25 * deviation.mean() + 0.5)  # half a grey level: a blank image stays blank
+    out: Floats = detail / (
+        deviation + 0.25 * deviation.mean() + 0.5
+    )  # half a grey level: a blank image stays blank
     return out
 
 
 def grain(one: Fingerprint) -> Floats:
-    """Give the finest detail, (SIDE, SIDE): deviation about 1 where there is texture, 0 where it is blank."""
+    """Give the finest detail, (SIDE, SIDE): deviation about 1 where there is texture, 0 where it is
+    blank.
+    """
     grey = _grey(one)
     detail = _blurred(grey, 0.7) - _blurred(grey, 2.0)
-    out: Floats = detail / np.sqrt(_blurred(detail * detail, 3.0) + 0.25)  # evens out edges, which all knees have
+    out: Floats = detail / np.sqrt(
+        _blurred(detail * detail, 3.0) + 0.25
+    )  # evens out edges, which all knees have
     return out
 
 
@@ -75,26 +84,40 @@ def _of_size(image: Floats, sigma: float, aspect: float) -> tuple[Floats, NDArra
     smooth = _blurred(image, sigma)
     strength = np.abs(smooth - _blurred(image, 1.6 * sigma))
     peak = (ndimage.maximum_filter(strength, 7, mode="nearest") == strength) & (strength > 0.02)
-    peak[:4], peak[-4:], peak[:, :4], peak[:, -4:] = False, False, False, False
+    peak[:4] = False
+    peak[-4:] = False
+    peak[:, :4] = False
+    peak[:, -4:] = False
     y, x = np.nonzero(peak)
     strongest = np.argsort(-strength[y, x], kind="stable")[:N_MARKS]
     positions = np.stack([x, y], axis=1)[strongest].astype(np.float32)
-    return positions, np.stack([_describe(smooth, positions, sigma, _turn(turn, aspect)) for turn in TURNS])
+    return positions, np.stack(
+        [_describe(smooth, positions, sigma, _turn(turn, aspect)) for turn in TURNS]
+    )
 
 
 def _turn(degrees: float, aspect: float) -> NDArray[np.float64]:
-    """Give a rotation of an image whose height is `aspect` times its width, as the square thumbnail shows it."""
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    """Give a rotation of an image whose height is `aspect` times its width, as the square thumbnail
+    shows it.
+    """
+    cos = np.cos(np.deg2rad(degrees))
+    sin = np.sin(np.deg2rad(degrees))
     return np.array([[cos, -sin * aspect], [sin / aspect, cos]])
 
 
-def _describe(smooth: Floats, positions: Floats, sigma: float, turned: NDArray[np.float64]) -> NDArray[np.int8]:
-    """(K, N_VALUES) of the patches around (K, 2) positions, sampled on a grid that a (2, 2) map turned."""
+def _describe(
+    smooth: Floats, positions: Floats, sigma: float, turned: NDArray[np.float64]
+) -> NDArray[np.int8]:
+    """(K, N_VALUES) of the patches around (K, 2) positions, sampled on a grid that a (2, 2) map
+    turned.
+    """
     step = (np.arange(_PATCH) - (_PATCH - 1) / 2) * _SPACING * sigma
     dx, dy = (grid.ravel() for grid in np.meshgrid(step, step))
     x = positions[:, :1] + (turned[0, 0] * dx + turned[0, 1] * dy)
     y = positions[:, 1:] + (turned[1, 0] * dx + turned[1, 1] * dy)
-    patches = ndimage.map_coordinates(smooth, [y, x], order=1, mode="nearest").reshape(-1, _PATCH, _PATCH)
+    patches = ndimage.map_coordinates(smooth, [y, x], order=1, mode="nearest").reshape(
+        -1, _PATCH, _PATCH
+    )
     values = fft.dctn(patches, axes=(1, 2), norm="ortho")[:, _USED] * _WHITEN
     length = np.linalg.norm(values, axis=1, keepdims=True)
     out: NDArray[np.int8] = np.rint(127 * values / np.maximum(length, 1e-6)).astype(np.int8)

@@ -1,4 +1,6 @@
-"""What the duplicate search keeps of one image: hashes for exact copies, a small picture for near ones."""
+"""What the duplicate search keeps of one image: hashes for exact copies, a small picture for near
+ones.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,10 +11,13 @@ from PIL import Image
 
 SIDE = 128
 "side of the thumbnail; every image is squeezed to a square, which takes a change of aspect away"
-_DARK, _FEW = 0.2, 0.08  # of the range of grey levels; share of bright pixels that makes a row more than background
+_DARK, _FEW = (
+    0.2,
+    0.08,
+)  # of the range of grey levels; share of bright pixels that makes a row more than background
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fingerprint:
     """What is known of one image, about 17 KB."""
 
@@ -21,7 +26,9 @@ class Fingerprint:
     sha256: str
     "of the file's bytes"
     pixel_sha256: str
-    "of the full-size grey pixels and their shape: the same for pixel-identical images in other formats"
+    """of the full-size grey pixels and their shape: the same for pixel-identical images in other
+    formats
+    """
     size: tuple[int, int]
     "width and height in pixels"
     box: tuple[int, int, int, int]
@@ -35,15 +42,25 @@ def fingerprint(name: str, sha256: str, grey: NDArray[np.uint8]) -> Fingerprint:
     pixels = np.ascontiguousarray(grey)
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
-    image, box = Image.fromarray(pixels), content(pixels)
+    image = Image.fromarray(pixels)
+    box = content(pixels)
     small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
-    return Fingerprint(name, sha256, digest.hexdigest(), image.size, box, small.tobytes())
+    return Fingerprint(
+        name=name,
+        sha256=sha256,
+        pixel_sha256=digest.hexdigest(),
+        size=image.size,
+        box=box,
+        thumbnail=small.tobytes(),
+    )
 
 
 def content(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """Give the box of (H, W) uint8 grey pixels without the rows and columns at the edges that are nearly all dark.
+    """Give the box of (H, W) uint8 grey pixels without the rows and columns at the edges that are
+    nearly all dark.
 
-    A leg on a wide black background would have few pixels of the thumbnail, and each crop of it another aspect.
+    A leg on a wide black background would have few pixels of the thumbnail, and each crop of it
+    another aspect.
     """
     height, width = grey.shape
     small = np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BOX))
@@ -55,9 +72,12 @@ def content(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:
 
 
 def _ends(kept: NDArray[np.bool_], length: int) -> tuple[int, int]:
-    """Give the first and the last of SIDE stripes that are kept, in pixels of a side; the whole where few are."""
+    """Give the first and the last of SIDE stripes that are kept, in pixels of a side; the whole
+    where few are.
+    """
     places = np.flatnonzero(kept)
     if len(places) < SIDE // 4:
         return 0, length
-    first, last = int(places[0]) * length // SIDE, -(-(int(places[-1]) + 1) * length // SIDE)
+    first = int(places[0]) * length // SIDE
+    last = -(-(int(places[-1]) + 1) * length // SIDE)
     return first, last

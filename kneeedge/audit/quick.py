@@ -1,4 +1,6 @@
-"""The cheap part of the audit, which `kneeedge train` runs first: copies, conflicts, leaks and groups."""
+"""The cheap part of the audit, which `kneeedge train` runs first: copies, conflicts, leaks and
+groups.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,23 +8,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
-from kneeedge.audit.groups import merge
-from kneeedge.audit.pairs import NEAR, Pair
-from kneeedge.images import read_file
-from kneeedge.machine import available_cpus
-from kneeedge.progress import Progress
-from kneeedge.spec import DataReport
+from kneeedge.data.groups import NEAR, Pair, merge
+from kneeedge.model.provenance import DataReport
+from kneeedge.pixels.picture import read_file
+from kneeedge.system.machine import available_cpus
+from kneeedge.system.progress import Progress
 
-if TYPE_CHECKING:  # the splits of a data set rest on these groups
-    from kneeedge.dataset import Dataset, Sample
+if TYPE_CHECKING:
+    from kneeedge.data.dataset import Dataset, Sample
+
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Files that show one radiograph, and which of them contradict each other or stand on both sides of a split."""
+    """Files that show one radiograph, and which of them contradict each other or stand on both
+    sides of a split.
+    """
 
     pairs: tuple[Pair, ...]
     conflicts: tuple[Pair, ...]
@@ -36,7 +40,9 @@ class Copies:
 
 def quick_audit(dataset: "Dataset", progress: Progress) -> Copies:
     """The copies among the samples of a data set whose images are known to be readable."""
-    from kneeedge.audit.duplicates import find_pairs  # brings in SciPy, which a device does not install
+    from kneeedge.audit.duplicates import (
+        find_pairs,
+    )  # brings in SciPy, which a device does not install
 
     samples = dataset.samples
     fingerprints = in_threads(_fingerprint, samples, "audit", progress)
@@ -47,18 +53,39 @@ def quick_audit(dataset: "Dataset", progress: Progress) -> Copies:
 
 
 def judge(
-    pairs: Sequence[Pair], labels: Mapping[str, str], splits: Mapping[str, str], patients: Mapping[str, str]
+    pairs: Sequence[Pair],
+    labels: Mapping[str, str],
+    splits: Mapping[str, str],
+    patients: Mapping[str, str],
 ) -> Copies:
-    """Set copies beside labels, splits and patients, each by image name; "" stands for a label that is not known."""
+    """Set copies beside labels, splits and patients, each by image name; "" stands for a label that
+    is not known.
+    """
     conflicts = [pair for pair in pairs if _differ(pair, labels)]
     leaks = [pair for pair in pairs if _differ(pair, splits)]
     n_near = sum(pair.kind == NEAR for pair in pairs)
-    report = DataReport(len(labels), len(conflicts), len(leaks), len(pairs) - n_near, n_near)
-    return Copies(tuple(pairs), tuple(conflicts), tuple(leaks), merge(tuple(labels), pairs, patients), report)
+    report = DataReport(
+        n_images=len(labels),
+        conflicts=len(conflicts),
+        leaks=len(leaks),
+        exact_pairs=len(pairs) - n_near,
+        near_pairs=n_near,
+    )
+    return Copies(
+        pairs=tuple(pairs),
+        conflicts=tuple(conflicts),
+        leaks=tuple(leaks),
+        groups=merge(tuple(labels), pairs, patients),
+        data_report=report,
+    )
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], name: str, progress: Progress) -> list[R]:
-    """`work` on each item, in order, on the cores this process may use; decoding and hashing release the lock."""
+def in_threads(
+    work: Callable[[T], R], items: Sequence[T], name: str, progress: Progress
+) -> list[R]:
+    """`work` on each item, in order, on the cores this process may use; decoding and hashing
+    release the lock.
+    """
     results = []
     with ThreadPoolExecutor(available_cpus()) as pool, progress.stage(name, len(items)) as stage:
         for result in pool.map(work, items):
@@ -72,5 +99,6 @@ def _fingerprint(sample: "Sample") -> Fingerprint:
 
 
 def _differ(pair: Pair, known: Mapping[str, str]) -> bool:
-    first, second = known[pair.first], known[pair.second]
+    first = known[pair.first]
+    second = known[pair.second]
     return bool(first and second and first != second)

@@ -9,15 +9,15 @@ from kneeedge.audit.fingerprint import Fingerprint, fingerprint
 from kneeedge.audit.listing import Entry, Folder, list_folder
 from kneeedge.audit.quick import Copies, in_threads, judge
 from kneeedge.audit.shortcut import Shortcut, shortcut_test
-from kneeedge.dataset import SPLITS
+from kneeedge.data.dataset import SPLITS
 from kneeedge.errors import ImageError
-from kneeedge.images import read_file
-from kneeedge.progress import Progress
+from kneeedge.pixels.picture import read_file
+from kneeedge.system.progress import Progress
 
 _SPLIT_ORDER = (*SPLITS, "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AuditedImage:
     """One readable image."""
 
@@ -49,7 +49,7 @@ class SharedPatient:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """All that was found in a data folder; `kneeedge.audit.findings` says what it means."""
 
@@ -82,15 +82,15 @@ def audit(root: Path, group_regex: str | None, patients: Path | None, progress: 
         {image.name: image.patient for image in images},
     )
     return Audit(
-        str(root),
-        folder.classes,
-        _counts(folder, images),
-        images,
-        tuple(one for one in read if isinstance(one, Unreadable)),
-        folder.others,
-        copies,
-        _shared_patients(images),
-        _shortcut(folder.classes, images, copies, progress) if folder.classes else None,
+        data=str(root),
+        classes=folder.classes,
+        counts=_counts(folder, images),
+        images=images,
+        unreadable=tuple(one for one in read if isinstance(one, Unreadable)),
+        others=folder.others,
+        copies=copies,
+        shared_patients=_shared_patients(images),
+        shortcut=_shortcut(folder.classes, images, copies, progress) if folder.classes else None,
     )
 
 
@@ -99,13 +99,21 @@ def _read(entry: Entry) -> tuple[AuditedImage, Fingerprint] | Unreadable:
         file = read_file(entry.path)
     except ImageError as error:
         return Unreadable(entry.name, error.reason)
-    image = AuditedImage(entry.name, entry.split, entry.label, entry.patient, facts_of(file))
+    image = AuditedImage(
+        name=entry.name,
+        split=entry.split,
+        label=entry.label,
+        patient=entry.patient,
+        facts=facts_of(file),
+    )
     return image, fingerprint(entry.name, file.sha256, file.grey)
 
 
 def _counts(folder: Folder, images: tuple[AuditedImage, ...]) -> dict[str, dict[str, int]]:
     splits = dict.fromkeys(entry.split for entry in folder.entries)
-    counts = {split: dict.fromkeys(folder.classes, 0) for split in sorted(splits, key=_SPLIT_ORDER.index)}
+    counts = {
+        split: dict.fromkeys(folder.classes, 0) for split in sorted(splits, key=_SPLIT_ORDER.index)
+    }
     for image in images:
         counts[image.split][image.label] = counts[image.split].get(image.label, 0) + 1
     return counts
@@ -120,7 +128,9 @@ def _shared_patients(images: tuple[AuditedImage, ...]) -> tuple[SharedPatient, .
     for patient, theirs in sorted(members.items()):
         splits = sorted({image.split for image in theirs}, key=_SPLIT_ORDER.index)
         if len(splits) > 1:
-            shared.append(SharedPatient(patient, tuple(splits), tuple(image.name for image in theirs)))
+            shared.append(
+                SharedPatient(patient, tuple(splits), tuple(image.name for image in theirs))
+            )
     return tuple(shared)
 
 
@@ -130,4 +140,6 @@ def _shortcut(
     """The test on every labelled image, of all splits together."""
     known = [image for image in images if image.label]
     groups = [copies.groups[image.name] for image in known]
-    return shortcut_test([i.facts for i in known], [i.label for i in known], groups, classes, progress)
+    return shortcut_test(
+        [i.facts for i in known], [i.label for i in known], groups, classes, progress
+    )

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.audit.facts import Facts
-from kneeedge.intervals import LEVEL, Interval
-from kneeedge.machine import available_cpus
-from kneeedge.progress import Progress
-from kneeedge.roc import auroc
-from kneeedge.spec import default_positive
+from kneeedge.model.spec import default_positive
+from kneeedge.statistics.auroc import auroc
+from kneeedge.statistics.intervals import LEVEL, Interval
+from kneeedge.system.machine import available_cpus
+from kneeedge.system.progress import Progress
 
 Floats = NDArray[np.float64]
 
@@ -35,11 +35,15 @@ class FactWeight:
 
     fact: str
     lost: float
-    "AUROC lost when this fact is shuffled among the held-out images; the other facts may stand in for it"
+    """AUROC lost when this fact is shuffled among the held-out images; the other facts may stand in
+    for it
+    """
     alone: float
     "0.5 to 1; AUROC of this fact by itself"
     by_class: str
-    "its mean in the class and in the rest, or how many have the value that is the most frequent in the class"
+    """its mean in the class and in the rest, or how many have the value that is the most frequent
+    in the class
+    """
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Separation:
     "those that differ between images, the one that matters most first"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shortcut:
     """The result of the shortcut test."""
 
@@ -64,7 +68,9 @@ class Shortcut:
     "images"
     n_groups: int
     header: tuple[Separation, ...]
-    "by size, format, depth and bytes a pixel alone; one for two classes, else one a class; empty: nothing varies"
+    """by size, format, depth and bytes a pixel alone; one for two classes, else one a class; empty:
+    nothing varies
+    """
     all_facts: tuple[Separation, ...]
     "by these and by brightness, contrast, border and bars"
     method: str = METHOD
@@ -97,25 +103,43 @@ _COLUMNS = (
 
 
 def shortcut_test(
-    facts: Sequence[Facts], labels: Sequence[str], groups: Sequence[str], classes: Sequence[str], progress: Progress
+    facts: Sequence[Facts],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    classes: Sequence[str],
+    progress: Progress,
 ) -> Shortcut:
     """Cross-validate the classes against the facts; images of one group are never on both sides.
 
-    With more than two classes each is held against the rest, and the strongest separation decides the verdict.
+    With more than two classes each is held against the rest, and the strongest separation decides
+    the verdict.
     """
-    names, group = np.array(labels), np.unique(np.array(groups), return_inverse=True)[1]
+    names = np.array(labels)
+    group = np.unique(np.array(groups), return_inverse=True)[1]
     n_groups = int(group.max()) + 1 if len(group) else 0
     if min(len(set(group[names == name].tolist())) for name in classes) < FEWEST:
-        return Shortcut(TOO_FEW, len(facts), n_groups, (), ())
+        return Shortcut(verdict=TOO_FEW, n=len(facts), n_groups=n_groups, header=(), all_facts=())
     positives = [default_positive(classes)] if len(classes) == 2 else list(classes)
     found: dict[bool, tuple[Separation, ...]] = {}
     with progress.stage("shortcut test", 2 * len(positives)) as stage:
         for header in (True, False):
-            columns = [c for c in _COLUMNS if (c.header or not header) and len(set(map(c.value, facts))) > 1]
+            columns = [
+                c
+                for c in _COLUMNS
+                if (c.header or not header) and len(set(map(c.value, facts))) > 1
+            ]
             wanted = positives if columns else []
-            found[header] = tuple(_separate(columns, facts, names == name, name, group) for name in wanted)
+            found[header] = tuple(
+                _separate(columns, facts, names == name, name, group) for name in wanted
+            )
             stage.advance(len(positives))
-    return Shortcut(_verdict((*found[True], *found[False])), len(facts), n_groups, found[True], found[False])
+    return Shortcut(
+        verdict=_verdict((*found[True], *found[False])),
+        n=len(facts),
+        n_groups=n_groups,
+        header=found[True],
+        all_facts=found[False],
+    )
 
 
 def is_shortcut(one: Separation) -> bool:
@@ -123,16 +147,22 @@ def is_shortcut(one: Separation) -> bool:
     return one.interval.low > 0.5 and one.auroc >= CLEAR
 
 
-def group_bootstrap(positive: NDArray[np.bool_], scores: Floats, group: NDArray[np.intp], seed: int = 0) -> Interval:
-    """Percentile interval of the AUROC when whole groups are drawn with replacement; the scores stay as they are.
+def group_bootstrap(
+    positive: NDArray[np.bool_], scores: Floats, group: NDArray[np.intp], seed: int = 0
+) -> Interval:
+    """Percentile interval of the AUROC when whole groups are drawn with replacement; the scores
+    stay as they are.
 
     `positive`, `scores` and `group` (0…G−1) are (N,). Draws without both classes are left out.
     """
-    rng, n_groups = np.random.default_rng(seed), int(group.max()) + 1
+    rng = np.random.default_rng(seed)
+    n_groups = int(group.max()) + 1
     level = np.unique(scores, return_inverse=True)[1]
     areas = []
     for _ in range(DRAWS):
-        weight = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)[group].astype(np.float64)
+        weight = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)[
+            group
+        ].astype(np.float64)
         above = np.bincount(level, weight * positive)
         below = np.bincount(level, weight * ~positive)
         if above.any() and below.any():
@@ -143,7 +173,11 @@ def group_bootstrap(positive: NDArray[np.bool_], scores: Floats, group: NDArray[
 
 
 def _separate(
-    columns: Sequence[_Column], facts: Sequence[Facts], positive: NDArray[np.bool_], name: str, group: NDArray[np.intp]
+    columns: Sequence[_Column],
+    facts: Sequence[Facts],
+    positive: NDArray[np.bool_],
+    name: str,
+    group: NDArray[np.intp],
 ) -> Separation:
     table = np.column_stack([_numbers([column.value(one) for one in facts]) for column in columns])
     scores, lost = _out_of_fold(table, positive, group)
@@ -157,22 +191,34 @@ def _separate(
         for i, column in enumerate(columns)
     ]
     ranked = tuple(sorted(weights, key=lambda weight: -max(weight.lost, weight.alone - 0.5)))
-    return Separation(name, _area(positive, scores), group_bootstrap(positive, scores, group), ranked)
+    return Separation(
+        name, _area(positive, scores), group_bootstrap(positive, scores, group), ranked
+    )
 
 
-def _out_of_fold(table: Floats, positive: NDArray[np.bool_], group: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Scores (N,) of images held out, mean of the repeats; and the AUROC (C,) lost by shuffling each column."""
+def _out_of_fold(
+    table: Floats, positive: NDArray[np.bool_], group: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    """Scores (N,) of images held out, mean of the repeats; and the AUROC (C,) lost by shuffling
+    each column.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     n, n_columns = table.shape
-    scores, lost = np.zeros((REPEATS, n)), np.zeros((REPEATS, n_columns))
+    scores = np.zeros((REPEATS, n))
+    lost = np.zeros((REPEATS, n_columns))
     for repeat in range(REPEATS):
         shuffled = np.zeros((n, n_columns))
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat).split(table, positive, group)
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat).split(
+            table, positive, group
+        )
         for train, test in folds:
             answers = _answers(table[train], positive[train], table[test], repeat)
-            scores[repeat, test], shuffled[test] = answers[:, 0], answers[:, 1:]
-        lost[repeat] = [_area(positive, scores[repeat]) - _area(positive, column) for column in shuffled.T]
+            scores[repeat, test] = answers[:, 0]
+            shuffled[test] = answers[:, 1:]
+        lost[repeat] = [
+            _area(positive, scores[repeat]) - _area(positive, column) for column in shuffled.T
+        ]
     return scores.mean(axis=0), lost.mean(axis=0)
 
 
@@ -181,9 +227,12 @@ def _answers(known: Floats, positive: NDArray[np.bool_], held_out: Floats, seed:
     from sklearn.ensemble import ExtraTreesClassifier
 
     leaf = max(3, len(known) // 100)
-    model = ExtraTreesClassifier(TREES, min_samples_leaf=leaf, random_state=seed, n_jobs=available_cpus())
+    model = ExtraTreesClassifier(
+        TREES, min_samples_leaf=leaf, random_state=seed, n_jobs=available_cpus()
+    )
     model.fit(known, positive)
-    rng, tables = np.random.default_rng(seed), [held_out]
+    rng = np.random.default_rng(seed)
+    tables = [held_out]
     for i in range(held_out.shape[1]):
         other = held_out.copy()
         other[:, i] = rng.permutation(other[:, i])

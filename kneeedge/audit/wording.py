@@ -26,7 +26,9 @@ def describe(first: Fingerprint, second: Fingerprint, match: Match) -> str:
 
 
 def _in_pixels(first: Fingerprint, second: Fingerprint, match: Match) -> Map:
-    """Give the (3, 3) map from pixels of the first image to those of the second, at full size and not mirrored."""
+    """Give the (3, 3) map from pixels of the first image to those of the second, at full size and
+    not mirrored.
+    """
     whole = np.concatenate([match.mapping, [[0.0, 0.0, 1.0]]])
     if match.mirrored:
         whole = np.array([[-1.0, 0.0, SIDE - 1], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ whole
@@ -36,7 +38,8 @@ def _in_pixels(first: Fingerprint, second: Fingerprint, match: Match) -> Map:
 
 def _thumbnail_to_image(one: Fingerprint) -> Map:
     left, top, right, bottom = one.box
-    x, y = (right - left) / SIDE, (bottom - top) / SIDE
+    x = (right - left) / SIDE
+    y = (bottom - top) / SIDE
     return np.array([[x, 0.0, left + x / 2 - 0.5], [0.0, y, top + y / 2 - 0.5], [0.0, 0.0, 1.0]])
 
 
@@ -53,20 +56,30 @@ def _crop(of_first: float, of_second: float) -> list[str]:
         return []
     if max(of_first, of_second) <= _NEARLY_ALL:
         return [f"another crop with {of_first:.0%} of the first"]
-    return [f"cropped to {of_first:.0%}"] if of_first < of_second else [f"the first is cropped to {of_second:.0%}"]
+    return (
+        [f"cropped to {of_first:.0%}"]
+        if of_first < of_second
+        else [f"the first is cropped to {of_second:.0%}"]
+    )
 
 
 def _share_inside(whole: Map, of: Fingerprint, other: Fingerprint) -> float:
     """Give the share of an image's area that a (3, 3) map takes into the other image."""
     steps = (np.arange(100) + 0.5) / 100
-    x, y = (axis.ravel() for axis in np.meshgrid(steps * of.size[0] - 0.5, steps * of.size[1] - 0.5))
+    x, y = (
+        axis.ravel() for axis in np.meshgrid(steps * of.size[0] - 0.5, steps * of.size[1] - 0.5)
+    )
     u, v, _ = whole @ np.stack([x, y, np.ones_like(x)])
-    return float(((u > -0.5) & (u < other.size[0] - 0.5) & (v > -0.5) & (v < other.size[1] - 0.5)).mean())
+    return float(
+        ((u > -0.5) & (u < other.size[0] - 0.5) & (v > -0.5) & (v < other.size[1] - 0.5)).mean()
+    )
 
 
 def _grey_difference(first: Fingerprint, second: Fingerprint, match: Match) -> float:
     """Give the median absolute difference of grey levels where the pictures overlap."""
-    here, there = (np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in (first, second))
+    here, there = (
+        np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in (first, second)
+    )
     if match.mirrored:
         there = there[:, ::-1]
     y, x = np.mgrid[:SIDE, :SIDE]

@@ -1,1 +1,3 @@
-"""Speed beside accuracy: scenarios, worker processes that take turns, their rows, and what is printed of them."""
+"""Speed beside accuracy: scenarios, worker processes that take turns, their rows, and what is
+printed of them.
+"""

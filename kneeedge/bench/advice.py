@@ -1,14 +1,25 @@
-"""One sentence on which model to use here, from the measured rows alone."""
+"""What to make of the measured rows: one sentence on which model to use here, and what to bear in
+mind.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
 
-from kneeedge.answers import ORIGINAL
 from kneeedge.bench.ceiling import ARITHMETIC
-from kneeedge.bench.result import BenchResult, Row, is_same, label, single_rows, times_as_fast
-from kneeedge.gate import FAIL
-from kneeedge.machine import Environment, has_vnni
-from kneeedge.session import CPU_PROVIDERS
+from kneeedge.model.verdict import FAIL
+from kneeedge.runs.answers import ORIGINAL
+from kneeedge.runs.benchmark import (
+    BenchResult,
+    Row,
+    is_same,
+    kind,
+    label,
+    single_rows,
+    times_as_fast,
+)
+from kneeedge.runtime.cuda import INT8_ON_CUDA
+from kneeedge.runtime.providers import CPU_PROVIDERS
+from kneeedge.system.machine import Conditions, Environment, has_vnni
 
 CLEARLY = 1.05
 "a smaller ratio of two speeds is no difference"
@@ -26,7 +37,11 @@ def advice(result: BenchResult) -> str:
     names = names_of(rows)
     ratios = {id(row): times_as_fast(row, base) for row in others}
     usable = [row for row in others if ratios[id(row)] > CLEARLY and not _is_worse(row)]
-    said = [_drawback(row, base, ratios[id(row)], names, result.environment) for row in others if row not in usable]
+    said = [
+        _drawback(row, base, ratios[id(row)], names, result.environment)
+        for row in others
+        if row not in usable
+    ]
     best = max(usable, key=lambda row: ratios[id(row)], default=base)
     use = f"use {names[_key(best)]}"
     if best is not base:
@@ -38,7 +53,9 @@ def advice(result: BenchResult) -> str:
 
 
 def names_of(rows: Sequence[Row]) -> dict[tuple[str, str, str], str]:
-    """What to call each model: its precision where no other has the same, else its file; and where it runs."""
+    """What to call each model: its precision where no other has the same, else its file; and where
+    it runs.
+    """
     models = {_key(row) for row in rows}
     precisions, files = (Counter(key[i] for key in {(k[0], k[1]) for k in models}) for i in (1, 0))
     several = len({row.provider for row in rows if row.precision != ORIGINAL}) > 1
@@ -51,7 +68,9 @@ def names_of(rows: Sequence[Row]) -> dict[tuple[str, str, str], str]:
 
 
 def labels_of(paths: Sequence[str]) -> dict[str, str]:
-    """What to call each model in a table: the file's name, or its path where another file has the same name."""
+    """What to call each model in a table: the file's name, or its path where another file has the
+    same name.
+    """
     models = dict.fromkeys(paths)
     counts = Counter(map(label, models))
     return {model: label(model) if counts[label(model)] == 1 else model for model in models}
@@ -66,12 +85,21 @@ def _is_worse(row: Row) -> bool:
     return row.accuracy is not None and (row.accuracy.surely_lost or row.accuracy.verdict == FAIL)
 
 
-def _drawback(row: Row, base: Row, ratio: float, names: dict[tuple[str, str, str], str], here: Environment) -> str:
+def _drawback(
+    row: Row, base: Row, ratio: float, names: dict[tuple[str, str, str], str], here: Environment
+) -> str:
     """Why a model is not the one to use."""
-    name, other = names[_key(row)], names[_key(base)]
+    name = names[_key(row)]
+    other = names[_key(base)]
     if ratio > CLEARLY:
         return f"{name} is {ratio:.1f}× {other} but loses accuracy ({_cost(row)})"
-    where = "" if " on " in name else " on this CPU" if row.provider in CPU_PROVIDERS else f" on {row.provider}"
+    where = (
+        ""
+        if " on " in name
+        else " on this CPU"
+        if row.provider in CPU_PROVIDERS
+        else f" on {row.provider}"
+    )
     word = "slower than" if ratio < 1 / CLEARLY else "no faster than"
     return f"{name} is {word} {other}{where} ({ratio:.1f}×{_why_slow(row, here)})"
 
@@ -89,7 +117,9 @@ def _why_slow(row: Row, environment: Environment) -> str:
 
 def _against_original(best: Row, rows: Sequence[Row]) -> str:
     """A word where PyTorch itself is not slower than the best file."""
-    original = next((row for row in rows if row.precision == ORIGINAL and row.provider == best.provider), None)
+    original = next(
+        (row for row in rows if row.precision == ORIGINAL and row.provider == best.provider), None
+    )
     if original is None or is_same(original, best) or times_as_fast(best, original) > CLEARLY:
         return ""
     return f"; it is no faster than PyTorch here ({times_as_fast(best, original):.1f}×)"
@@ -104,3 +134,70 @@ def _headroom(best: Row) -> str:
 
 def _cost(row: Row) -> str:
     return row.accuracy.cost() if row.accuracy else "accuracy was not measured, give --data"
+
+
+BUSY = 0.5
+"runnable processes a core before the start, from which on the machine is not quiet"
+IDLE_CPU = 0.05
+"share of its threads' time that a process may be busy while it waits"
+CLOCK_DRIFT = 0.05
+"""change of a clock, or of the ceiling's product, from before to after the rounds that is worth a
+word
+"""
+
+
+def machine_cautions(
+    environment: Environment, before: Conditions, after: Conditions, speed: float | None
+) -> list[str]:
+    """Of the machine; `speed` is the ceiling's product after the rounds over that before them."""
+    found = []
+    load = environment.load_average
+    if load is not None and load > BUSY * environment.n_cpus:
+        found.append(
+            f"the machine was busy before the start (load {load:g} on {environment.n_cpus} cores)"
+        )
+    if before.cpu_mhz and after.cpu_mhz and abs(after.cpu_mhz / before.cpu_mhz - 1) > CLOCK_DRIFT:
+        found.append(f"the CPU's clock went from {before.cpu_mhz:.0f} to {after.cpu_mhz:.0f} MHz")
+    for first, last in zip(before.gpu_mhz, after.gpu_mhz, strict=False):
+        if last and first and abs(last / first - 1) > CLOCK_DRIFT:
+            found.append(f"the GPU's clock went from {first:.0f} to {last:.0f} MHz")
+    if (
+        before.throttled is not None
+        and after.throttled is not None
+        and after.throttled > before.throttled
+    ):
+        found.append(
+            f"heat lowered a core's clock {after.throttled - before.throttled} times: cool it, run again"
+        )
+    if speed is not None and abs(speed - 1) > CLOCK_DRIFT:
+        found.append(
+            f"the same matrix product ran at {speed:.2f}× its speed after the rounds: clocks or other work"
+        )
+    return found
+
+
+def row_cautions(rows: Sequence[Row], idle_cpu: float, notice: str) -> list[str]:
+    """Of one model's rows on one provider."""
+    first = rows[0]
+    found = [notice] if notice and notice != INT8_ON_CUDA else []
+    name = label(first.model)
+    if first.precision == "int8" and first.provider == "cuda":
+        found.append(f"{name}: {INT8_ON_CUDA}")
+    if idle_cpu > IDLE_CPU:
+        found.append(
+            f"{name}: its threads were {idle_cpu:.0%} busy while the others had their turns, which slows those"
+        )
+    accuracy = first.accuracy
+    if accuracy is not None and accuracy.n_seen:
+        found.append(
+            f"{name}: LEAKY, the model was trained or chosen on {accuracy.n_seen} of {accuracy.n} images"
+        )
+    shaky = [f"{kind(row)} ({row.window_spread:.0%})" for row in rows if row.unstable]
+    if shaky:
+        found.append(
+            f"{name}: unstable, its windows lie apart in {', '.join(shaky)}; quiet the machine, run again"
+        )
+    failed = dict.fromkeys(
+        row.accuracy.reason for row in rows if row.accuracy and row.accuracy.verdict == FAIL
+    )
+    return found + [f"{name}: the gate fails it: {reason}" for reason in failed]

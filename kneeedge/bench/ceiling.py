@@ -1,7 +1,8 @@
 """The physical ceiling: the fastest matrix product that this machine's cores are measured to make.
 
-`python -m kneeedge.bench.ceiling THREADS SECONDS` in a process of its own, since a BLAS reads its number of threads
-when it is loaded. A ceiling is measured, not looked up: the best of all runs of the best of the products tried.
+`python -m kneeedge.bench.ceiling THREADS SECONDS` in a process of its own, since a BLAS reads its
+number of threads when it is loaded. A ceiling is measured, not looked up: the best of all runs of
+the best of the products tried.
 """
 
 import json
@@ -9,61 +10,72 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.bench.crew import last_words
-from kneeedge.bench.product_model import product_model
-from kneeedge.child import command, environment
 from kneeedge.errors import WorkerError
-from kneeedge.session import CPU_PROVIDERS, load_runtime
+from kneeedge.model.spec import Architecture
+from kneeedge.runs.benchmark import Ceiling
+from kneeedge.runtime.providers import CPU_PROVIDERS, load_runtime
+from kneeedge.system.processes import command, environment
 
 SIDE = 1024
-"a product is 2 · 1024³ = 2.1 · 10⁹ operations on 4 MB a matrix: long for a clock, short enough for a small device"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""a product is 2 · 1024³ = 2.1 · 10⁹ operations on 4 MB a matrix: long for a clock, short enough
+for a small device
+"""
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 ARITHMETIC = {"int8": "int8", "fp32": "fp32", "fp16": "fp32", "pytorch-fp32": "fp32"}
 "in which a CPU computes a precision: ONNX Runtime and PyTorch run fp16 files in fp32 there"
 Product = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Ceiling:
-    """One arithmetic's fastest product."""
-
-    arithmetic: str
-    "fp32, or int8: 8-bit factors, 32-bit sums"
-    gops: float
-    "10⁹ multiplications and additions a second"
-    product: str
-    "what was multiplied, and by what"
-    n_runs: int
-
-
 def measure_ceilings(threads: int, seconds: float) -> tuple[Ceiling, ...]:
-    """The fastest product of each arithmetic, `seconds` a product, in a process with so many threads."""
+    """The fastest product of each arithmetic, `seconds` a product, in a process with so many
+    threads.
+    """
     env = environment(**dict.fromkeys(THREAD_VARIABLES, str(threads)))
     done = subprocess.run(
-        command("kneeedge.bench.ceiling", str(threads), str(seconds)), capture_output=True, check=False, env=env
+        command("kneeedge.bench.ceiling", str(threads), str(seconds)),
+        capture_output=True,
+        check=False,
+        env=env,
     )
     if done.returncode != 0:
-        raise WorkerError("the probe of this machine's ceiling", last_words(done.returncode, done.stderr))
+        raise WorkerError(
+            "the probe of this machine's ceiling", last_words(done.returncode, done.stderr)
+        )
     return fastest([Ceiling(**found) for found in json.loads(done.stdout)])
 
 
 def fastest(found: list[Ceiling]) -> tuple[Ceiling, ...]:
     """The best of each arithmetic."""
     names = dict.fromkeys(one.arithmetic for one in found)
-    return tuple(max((one for one in found if one.arithmetic == name), key=lambda one: one.gops) for name in names)
+    return tuple(
+        max((one for one in found if one.arithmetic == name), key=lambda one: one.gops)
+        for name in names
+    )
 
 
-def share(gops: float, precision: str, provider: str, ceilings: tuple[Ceiling, ...]) -> float | None:
-    """The share of its arithmetic's ceiling that a row reaches; None off the CPU, where none is measured."""
+def share(
+    gops: float, precision: str, provider: str, ceilings: tuple[Ceiling, ...]
+) -> float | None:
+    """The share of its arithmetic's ceiling that a row reaches; None off the CPU, where none is
+    measured.
+    """
     if provider not in CPU_PROVIDERS:
         return None
-    return next((round(gops / c.gops, 4) for c in ceilings if c.arithmetic == ARITHMETIC.get(precision)), None)
+    return next(
+        (round(gops / c.gops, 4) for c in ceilings if c.arithmetic == ARITHMETIC.get(precision)),
+        None,
+    )
 
 
 def products(threads: int) -> Iterator[tuple[str, str, Product]]:
@@ -74,7 +86,11 @@ def products(threads: int) -> Iterator[tuple[str, str, Product]]:
     bytes_right = rng.integers(-127, 128, (SIDE, SIDE), dtype=np.int8)
     yield "fp32", f"numpy {np.__version__}", lambda: left @ right
     name = f"ONNX Runtime {load_runtime().__version__}"
-    yield "fp32", f"{name} MatMul", session_product(product_model("MatMul", "float32", right, "float32"), left, threads)
+    yield (
+        "fp32",
+        f"{name} MatMul",
+        session_product(product_model("MatMul", "float32", right, "float32"), left, threads),
+    )
     model = product_model("MatMulInteger", "uint8", bytes_right, "int32")
     yield "int8", f"{name} MatMulInteger u8·s8", session_product(model, bytes_left, threads)
 
@@ -82,22 +98,33 @@ def products(threads: int) -> Iterator[tuple[str, str, Product]]:
 def best_run(run: Product, seconds: float) -> tuple[float, int]:
     """Seconds of the fastest run, and how many there were; the first, which allocates, is left out."""
     run()
-    best, n_runs, start = float("inf"), 0, time.perf_counter()
+    best = float("inf")
+    n_runs = 0
+    start = time.perf_counter()
     while n_runs < 3 or time.perf_counter() - start < seconds:
         begin = time.perf_counter()
         run()
-        best, n_runs = min(best, time.perf_counter() - begin), n_runs + 1
+        best = min(best, time.perf_counter() - begin)
+        n_runs = n_runs + 1
     return best, n_runs
 
 
 def main() -> None:
     """Print the ceilings of all products as JSON."""
-    threads, seconds, found = int(sys.argv[1]), float(sys.argv[2]), []
+    threads = int(sys.argv[1])
+    seconds = float(sys.argv[2])
+    found = []
     for arithmetic, what, run in products(threads):
         best, n_runs = best_run(run, seconds)
         product = f"{what}, {SIDE}×{SIDE} by {SIDE}×{SIDE}, {threads} threads"
-        found.append({"arithmetic": arithmetic, "gops": round(2 * SIDE**3 / best / 1e9, 1), "product": product,
-                      "n_runs": n_runs})  # fmt: skip
+        found.append(
+            {
+                "arithmetic": arithmetic,
+                "gops": round(2 * SIDE**3 / best / 1e9, 1),
+                "product": product,
+                "n_runs": n_runs,
+            }
+        )
     sys.stdout.write(json.dumps(found))
 
 
@@ -108,6 +135,76 @@ def session_product(model: bytes, left: NDArray[Any], threads: int) -> Product:
     options.intra_op_num_threads = threads
     session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"a": left})
+
+
+def macs(architecture: Architecture, size: int, n_classes: int) -> int:
+    """Multiply-accumulates of one image of size × size pixels, by the layers' definition.
+
+    A 3×3 convolution of an s × s map costs s² · 9 · C_in · C_out; each block ends in a pool that
+    halves s. Three input channels count, as VGG has them. VGG19's convolutions at 224²: 19.5 · 10⁹.
+    An implementation that gets by with less (Winograd) may show more than the ceiling.
+    """
+    total = 0
+    side = size
+    n_in = 3
+    for block in architecture.channels:
+        for n_out in block:
+            total += side * side * 9 * n_in * n_out
+            n_in = n_out
+        side //= 2
+    if architecture.head == "gap":
+        return total + n_in * n_classes
+    hidden = 8 * n_in
+    return total + 49 * n_in * hidden + hidden * hidden + hidden * n_classes  # 7 × 7 pooled cells
+
+
+TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
+"TensorProto.DataType"
+IR_VERSION, OPSET = 8, 13
+
+
+def product_model(op: str, left: str, right: NDArray[np.generic], out: str) -> bytes:
+    """`a` (n, n) of type `left` times the constant `right` (n, n), by ONNX's operator `op`, as `y`
+    of type `out`.
+    """
+    n = len(right)
+    tensor = _number(1, n) + _number(1, n) + _number(2, TYPES[str(right.dtype)]) + _text(8, "b")
+    node = _text(1, "a") + _text(1, "b") + _text(2, "y") + _text(4, op)
+    graph = (
+        _bytes(1, node)
+        + _text(2, "product")
+        + _bytes(5, tensor + _bytes(9, right.tobytes()))
+        + _bytes(11, _value("a", left, n))
+        + _bytes(12, _value("y", out, n))
+    )
+    return _number(1, IR_VERSION) + _bytes(7, graph) + _bytes(8, _text(1, "") + _number(2, OPSET))
+
+
+def _value(name: str, kind: str, n: int) -> bytes:
+    side = _bytes(1, _number(1, n))
+    tensor_type = _number(1, TYPES[kind]) + _bytes(2, side + side)
+    return _text(1, name) + _bytes(2, _bytes(1, tensor_type))
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def _text(field: int, value: str) -> bytes:
+    return _bytes(field, value.encode())
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first; the top bit says that more follow."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The worker processes, from the parent's side: one for each subject, asleep but for the one whose turn it is."""
+"""The worker processes, from the parent's side: one for each subject, asleep but for the one whose
+turn it is.
+"""
 
 import queue
 import subprocess
@@ -10,23 +12,29 @@ from types import TracebackType
 from typing import Any
 
 from kneeedge.bench.messages import Command, Reply, Started, WorkRequest
-from kneeedge.child import as_raised, command, environment
 from kneeedge.errors import WorkerError
-from kneeedge.records import from_json, to_json
+from kneeedge.system.processes import as_raised, command, environment
+from kneeedge.system.strict_json import from_json, to_json
 
 WORKER = "kneeedge.bench.worker"
 
 
 class Member:
-    """One worker process. Raises what the worker refuses as it is, and WorkerError where it dies or does not answer."""
+    """One worker process. Raises what the worker refuses as it is, and WorkerError where it dies or
+    does not answer.
+    """
 
     def __init__(self, request: WorkRequest, timeout: float) -> None:
-        self.what, self.timeout = f"the benchmark of {request.model}", timeout
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `dismiss` closes it
+        self.what = f"the benchmark of {request.model}"
+        self.timeout = timeout
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
         self._process = subprocess.Popen(
-            command(WORKER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
+            command(WORKER),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
             env=environment(),
-        )  # fmt: skip
+        )
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         try:
@@ -65,7 +73,9 @@ class Member:
             return self._read(self._lines.get(timeout=self.timeout))
         except queue.Empty:
             reason = f"it did not answer within {self.timeout:g} s"
-            raise WorkerError(self.what, reason, "give more time with --timeout, or smaller --batch-sizes") from None
+            raise WorkerError(
+                self.what, reason, "give more time with --timeout, or smaller --batch-sizes"
+            ) from None
 
     def _read(self, line: bytes) -> Reply:
         if not line:
@@ -86,15 +96,21 @@ class Member:
 
 
 class Crew:
-    """A worker for each request, kept alive between its turns; or, with `fresh`, a new process for each turn."""
+    """A worker for each request, kept alive between its turns; or, with `fresh`, a new process for
+    each turn.
+    """
 
     def __init__(self, requests: Sequence[WorkRequest], timeout: float, fresh: bool) -> None:
-        self.requests, self.timeout, self.fresh = list(requests), timeout, fresh
+        self.requests = list(requests)
+        self.timeout = timeout
+        self.fresh = fresh
         self._members: dict[int, Member] = {}
         self._stack = ExitStack()
 
     def start(self, i: int, keep: bool = True) -> Started:
-        """Load model `i` in a new process, and let it go again where turns are fresh or `keep` is false."""
+        """Load model `i` in a new process, and let it go again where turns are fresh or `keep` is
+        false.
+        """
         member = Member(self.requests[i], self.timeout)
         if self.fresh or not keep:
             member.dismiss()
@@ -117,13 +133,18 @@ class Crew:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
 
 
 def read_reply(line: bytes, what: str) -> Reply:
-    """The worker's reply; raises the KneeEdgeError that it met, or WorkerError where the line is damaged."""
+    """The worker's reply; raises the KneeEdgeError that it met, or WorkerError where the line is
+    damaged.
+    """
     try:
         reply = from_json(Reply, line.decode("utf-8", "surrogateescape"))
     except ValueError as error:
@@ -136,5 +157,9 @@ def read_reply(line: bytes, what: str) -> Reply:
 def last_words(status: int, stderr: bytes) -> str:
     """Why a process died: its last line, else its signal."""
     said = stderr.decode("utf-8", "replace").strip().splitlines()
-    silent = f"signal {-status} ended it, as when memory runs out" if status < 0 else f"exit code {status}"
+    silent = (
+        f"signal {-status} ended it, as when memory runs out"
+        if status < 0
+        else f"exit code {status}"
+    )
     return said[-1].strip() if said else silent

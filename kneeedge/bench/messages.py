@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from kneeedge.child import Failure
-from kneeedge.gpu import GpuOptions
-from kneeedge.spec import PixelPath
+from kneeedge.model.spec import PixelPath
+from kneeedge.runs.benchmark import ColdStart
+from kneeedge.runtime.cuda import GpuOptions
+from kneeedge.system.processes import Failure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkRequest:
     """One model to load: the first line that a worker reads."""
 
@@ -24,19 +25,6 @@ class WorkRequest:
     gpu: GpuOptions = field(default_factory=GpuOptions)
     public_key: str | None = None
     "the key that must have signed the file; None: no signature is asked for"
-
-
-@dataclass(frozen=True)
-class ColdStart:
-    """From before the runtime's import to the first answer, in a fresh process, in milliseconds."""
-
-    import_ms: float
-    load_ms: float
-    first_run_ms: float
-
-    @property
-    def total_ms(self) -> float:
-        return round(self.import_ms + self.load_ms + self.first_run_ms, 3)
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class Turn:
     "runs, even where they take longer"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """What one turn found."""
 
@@ -73,7 +61,9 @@ class Window:
     joules: float | None
     "that the machine's meters counted during the samples; absent where it has none"
     idle_cpu: float
-    "0 to 1: the share of its threads' time, in the wait before this turn, in which this process was busy"
+    """0 to 1: the share of its threads' time, in the wait before this turn, in which this process
+    was busy
+    """
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,7 @@ class FileTurn:
     n_least: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FileRun:
     """One image from its file to its answer, in milliseconds."""
 
@@ -93,7 +83,9 @@ class FileRun:
     preprocess: float
     "decode and resize"
     copy_in: float | None
-    "to the device; absent where the runtime computes in the memory that the pixels are in, or does not tell"
+    """to the device; absent where the runtime computes in the memory that the pixels are in, or
+    does not tell
+    """
     compute: float
     copy_out: float | None
     end_to_end: float
@@ -117,7 +109,7 @@ class Command:
     "say where the nodes run"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reply:
     """What a worker answers: one of these."""
 

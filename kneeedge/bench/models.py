@@ -2,24 +2,28 @@
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.bench.messages import ColdStart, WorkRequest
-from kneeedge.bench.timing import Clock, Images
-from kneeedge.model_file import open_model
-from kneeedge.placement import placement
-from kneeedge.session import Session, load_runtime
+from kneeedge.bench.messages import WorkRequest
+from kneeedge.model.file import open_model
+from kneeedge.runs.benchmark import ColdStart
+from kneeedge.runtime.placement import placement
+from kneeedge.runtime.providers import load_runtime
+from kneeedge.runtime.session import Session
+
+Clock = Callable[[], float]
+Images = NDArray[np.uint8]
 
 Parts = tuple[float, float, float]
 "seconds of one run: copy in, compute, copy out"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A model ready to answer."""
 
@@ -34,7 +38,9 @@ class Loaded:
 
 
 def start_cold(request: WorkRequest, image: Images, clock: Clock) -> tuple[Loaded, ColdStart]:
-    """Import the runtime, load the model, answer one image (1, 1, S, S); the model and what each took."""
+    """Import the runtime, load the model, answer one image (1, 1, S, S); the model and what each
+    took.
+    """
     began = clock()
     if request.is_original:
         importlib.import_module("kneeedge.training.checkpoint")
@@ -53,22 +59,75 @@ def load_file(request: WorkRequest) -> Loaded:
     file = open_model(request.model, Path(request.public_key) if request.public_key else None)
     session = Session(file, request.provider, request.threads, request.gpu)
     return Loaded(
-        lambda images: session.run(images).logits, session.provider, session.notice,
-        session.runner.time_parts if session.runner else None, lambda: str(placement(session)),
-    )  # fmt: skip
+        logits=lambda images: session.run(images).logits,
+        provider=session.provider,
+        notice=session.notice,
+        parts=session.runner.time_parts if session.runner else None,
+        placement=lambda: str(placement(session)),
+    )
 
 
 def load_original(request: WorkRequest) -> Loaded:
-    """The PyTorch model of a run as most people run it: eager, fp32, contiguous; on the GPU where it may be there."""
+    """The PyTorch model of a run as most people run it: eager, fp32, contiguous; on the GPU where
+    it may be there.
+    """
     import torch
 
+    from kneeedge.runs.folder import Run
     from kneeedge.training import checkpoint
 
     torch.set_num_threads(request.threads)
     torch.backends.cudnn.allow_tf32 = False  # fp32 is to be fp32, as in our CUDA sessions
     on_gpu = request.provider in ("auto", "cuda", "tensorrt") and torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
-    model, _ = checkpoint.load_original(checkpoint.Run(Path(request.model)))
+    model, _ = checkpoint.load_original(Run(Path(request.model)))
     model.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    notice = "" if request.provider in ("auto", device) else f"PyTorch ran it on {device}, not {request.provider}"
-    return Loaded(lambda images: checkpoint.predict_logits(model, images, len(images)), device, notice)
+    notice = (
+        ""
+        if request.provider in ("auto", device)
+        else f"PyTorch ran it on {device}, not {request.provider}"
+    )
+    return Loaded(
+        logits=lambda images: checkpoint.predict_logits(model, images, len(images)),
+        provider=device,
+        notice=notice,
+    )
+
+
+def make_batches(images: Images, size: int) -> list[Images]:
+    """Batches (size, 1, S, S) that between them hold every image (N, 1, S, S), cycled to fill the
+    last.
+    """
+    n_batches = -(-len(images) // size)
+    order = np.arange(n_batches * size) % len(images)
+    return [np.ascontiguousarray(images[part]) for part in np.split(order, n_batches)]
+
+
+def warm_up(run: Callable[[Images], object], batch: Images, seconds: float, clock: Clock) -> int:
+    """Run until `seconds` have passed, once at least; the number of runs."""
+    n_runs = 0
+    start = clock()
+    while n_runs == 0 or clock() - start < seconds:
+        run(batch)
+        n_runs += 1
+    return n_runs
+
+
+def time_runs(
+    run: Callable[[Images], object],
+    batches: Sequence[Images],
+    seconds: float,
+    n_least: int,
+    clock: Clock,
+) -> tuple[float, ...]:
+    """Milliseconds of each run over the batches in turn, for `seconds` and `n_least` runs at least."""
+    samples: list[float] = []
+    turns = itertools.cycle(batches)
+    start = end = clock()
+    while len(samples) < n_least or end - start < seconds:
+        batch = next(turns)
+        begin = clock()
+        run(batch)
+        end = clock()
+        samples.append(round((end - begin) * 1e3, 4))
+    return tuple(samples)

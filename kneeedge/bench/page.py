@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from kneeedge.bench.advice import advice
-from kneeedge.bench.result import BenchResult, Row, label, speedup
 from kneeedge.bench.sheets import Sheet, sheets
-from kneeedge.card import table
-from kneeedge.machine import Environment
-from kneeedge.records import dump
-from kneeedge.spec import DISCLAIMER
-from kneeedge.summaries import SHOWN
+from kneeedge.model.spec import DISCLAIMER
+from kneeedge.report.info import SHOWN
+from kneeedge.report.markdown import table
+from kneeedge.runs.benchmark import BenchResult, Row, label, speedup
+from kneeedge.system.machine import Environment
+from kneeedge.system.strict_json import dump
 
 CSV_COLUMNS = (
     "model", "precision", "provider", "scenario", "batch_size", "threads", "latency_ms.p50", "latency_ms.p90",
@@ -52,8 +52,14 @@ def bench_markdown(result: BenchResult) -> str:
 def closing_lines(result: BenchResult) -> list[str]:
     """Where and how it was measured, what to bear in mind, and what to use."""
     about = f"measured: {result.processes}; {result.results[0].inputs}; {result.results[0].threads} threads"
-    places = {f"{label(row.model)}: {row.placement}": None for row in result.results if row.placement}
-    hashes = {f"{label(row.model)} {row.model_sha256[:SHOWN]}": None for row in result.results if row.model_sha256}
+    places = {
+        f"{label(row.model)}: {row.placement}": None for row in result.results if row.placement
+    }
+    hashes = {
+        f"{label(row.model)} {row.model_sha256[:SHOWN]}": None
+        for row in result.results
+        if row.model_sha256
+    }
     models = [f"models: {', '.join(hashes)}"] if hashes else []
     cautions = [f"warning: {text}" for text in result.warnings]
     said = f"advice: {advice(result)}"
@@ -68,7 +74,9 @@ def machine_line(here: Environment) -> str:
     parts += [f"{gpu.name} (driver {gpu.driver})" for gpu in here.gpus]
     parts += [] if here.load_average is None else [f"load {here.load_average:g} before the start"]
     shown = (
-        f"{name} {version}" for name, version in here.versions.items() if name.startswith(("onnxruntime", "torch"))
+        f"{name} {version}"
+        for name, version in here.versions.items()
+        if name.startswith(("onnxruntime", "torch"))
     )
     return f"machine: {', '.join([*parts, *shown])}"
 
@@ -84,7 +92,10 @@ def bench_csv(result: BenchResult) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*CSV_COLUMNS, "speedup"])
-    writer.writerows([*(_part(row, name) for name in CSV_COLUMNS), speedup(row, result)] for row in result.results)
+    writer.writerows(
+        [*(_part(row, name) for name in CSV_COLUMNS), speedup(row, result)]
+        for row in result.results
+    )
     return text.getvalue()
 
 

@@ -3,45 +3,94 @@
 import statistics
 from collections.abc import Sequence
 
-from kneeedge.bench.accuracy import Accuracy
-from kneeedge.bench.ceiling import Ceiling, share
-from kneeedge.bench.macs import macs
-from kneeedge.bench.messages import ColdStart, FileRun, Window
-from kneeedge.bench.result import Row, Stages, summarise
-from kneeedge.bench.scenarios import SINGLE_STREAM, Scenario
+import numpy as np
+
+from kneeedge.bench.ceiling import macs, share
+from kneeedge.bench.messages import FileRun, Window
 from kneeedge.bench.subjects import Subject
 from kneeedge.bench.turns import Found
-from kneeedge.bench.windows import STEADY, drift, spread, throughput_interval, window_times
+from kneeedge.bench.windows import (
+    STEADY,
+    Scenario,
+    drift,
+    spread,
+    throughput_interval,
+    window_times,
+)
+from kneeedge.runs.benchmark import (
+    SINGLE_STREAM,
+    Accuracy,
+    Ceiling,
+    ColdStart,
+    Latency,
+    Row,
+    Stages,
+)
+from kneeedge.statistics.percentiles import percentile_interval, runs_needed
 
 
 def make_rows(
-    subject: Subject, found: Found, accuracies: dict[int, Accuracy], threads: int, ceilings: tuple[Ceiling, ...],
+    subject: Subject,
+    found: Found,
+    accuracies: dict[int, Accuracy],
+    threads: int,
+    ceilings: tuple[Ceiling, ...],
     inputs: str,
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """One row for each scenario of one subject; `accuracies` by batch size."""
     cold = middle_start([start.cold_start for start in found.starts])
-    starts, provider = tuple(start.cold_start.total_ms for start in found.starts), found.provider
+    starts = tuple(start.cold_start.total_ms for start in found.starts)
+    provider = found.provider
     rows = []
     for scenario, windows in found.windows.items():
-        samples, counts = joined(windows), tuple(len(window.samples) for window in windows)
+        samples = joined(windows)
+        counts = tuple(len(window.samples) for window in windows)
         times = window_times(samples, counts, scenario.name)
-        apart, speed = spread(times), images_per_second(samples, scenario)
-        gops = round(2 * macs(subject.spec.architecture, subject.spec.pixel_path.size, len(subject.spec.classes))
-                     * speed / 1e9, 2)  # fmt: skip
-        rows.append(Row(
-            model=subject.path, precision=subject.precision, provider=provider, batch_size=scenario.batch_size,
-            threads=threads, scenario=scenario.name, latency_ms=summarise(samples), n_runs=len(samples),
-            n_warmup=sum(window.n_warmup for window in windows), images_per_second=round(speed, 2),
-            throughput_interval=throughput_interval(samples, counts, scenario.batch_size),
-            cold_start_ms=cold.total_ms, cold_start=cold, cold_starts_ms=starts,
-            peak_memory_mb=windows[0].peak_memory_mb, gpu_memory_mb=found.gpu_memory_mb.get(scenario),
-            size_mb=subject.size_mb, joules_per_image=joules_per_image(windows, scenario),
-            accuracy=accuracies.get(scenario.batch_size), unstable=None if apart is None else apart > STEADY,
-            window_spread=apart, drift=drift(times),
-            stages=stages(found.file_runs) if scenario.name == SINGLE_STREAM else None,
-            placement=found.placement, gops=gops, ceiling_share=share(gops, subject.precision, provider, ceilings),
-            inputs=inputs, windows=counts, samples=samples, model_sha256=subject.sha256,
-        ))  # fmt: skip
+        apart = spread(times)
+        speed = images_per_second(samples, scenario)
+        gops = round(
+            2
+            * macs(
+                subject.spec.architecture, subject.spec.pixel_path.size, len(subject.spec.classes)
+            )
+            * speed
+            / 1e9,
+            2,
+        )
+        rows.append(
+            Row(
+                model=subject.path,
+                precision=subject.precision,
+                provider=provider,
+                batch_size=scenario.batch_size,
+                threads=threads,
+                scenario=scenario.name,
+                latency_ms=summarise(samples),
+                n_runs=len(samples),
+                n_warmup=sum(window.n_warmup for window in windows),
+                images_per_second=round(speed, 2),
+                throughput_interval=throughput_interval(samples, counts, scenario.batch_size),
+                cold_start_ms=cold.total_ms,
+                cold_start=cold,
+                cold_starts_ms=starts,
+                peak_memory_mb=windows[0].peak_memory_mb,
+                gpu_memory_mb=found.gpu_memory_mb.get(scenario),
+                size_mb=subject.size_mb,
+                joules_per_image=joules_per_image(windows, scenario),
+                accuracy=accuracies.get(scenario.batch_size),
+                unstable=None if apart is None else apart > STEADY,
+                window_spread=apart,
+                drift=drift(times),
+                stages=stages(found.file_runs) if scenario.name == SINGLE_STREAM else None,
+                placement=found.placement,
+                gops=gops,
+                ceiling_share=share(gops, subject.precision, provider, ceilings),
+                inputs=inputs,
+                windows=counts,
+                samples=samples,
+                model_sha256=subject.sha256,
+            )
+        )
     return rows
 
 
@@ -79,3 +128,34 @@ def stages(runs: Sequence[FileRun]) -> Stages | None:
 
     parts = {name: middle(name) for name in FileRun.__dataclass_fields__}
     return Stages(**parts, n_runs=len(runs))  # type: ignore[arg-type]
+
+
+PERCENTILES = (50, 90, 99)
+
+
+def summarise(samples: Sequence[float]) -> Latency:
+    """The statistics of all samples; outliers count as they are."""
+    values = np.array(samples, dtype=np.float64)
+    shares = {}
+    intervals = {}
+    missing = {}
+    for p in PERCENTILES:
+        interval = percentile_interval(samples, p / 100)
+        if interval is None:
+            missing[f"p{p}"] = runs_needed(p / 100)
+        else:
+            intervals[f"p{p}"] = interval
+        shares[p] = None if interval is None else round(float(np.percentile(values, p)), 4)
+    mean, low, high = (
+        round(float(value), 4) for value in (values.mean(), values.min(), values.max())
+    )
+    return Latency(
+        p50=shares[50],
+        p90=shares[90],
+        p99=shares[99],
+        mean=mean,
+        min=low,
+        max=high,
+        intervals=intervals,
+        runs_needed=missing,
+    )

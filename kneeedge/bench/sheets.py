@@ -3,17 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from kneeedge.bench.accuracy import Accuracy
 from kneeedge.bench.advice import labels_of
-from kneeedge.bench.result import BenchResult, Row, baseline, kind, single_rows, speedup
-from kneeedge.bench.scenarios import HEADLINE
-from kneeedge.intervals import Interval
+from kneeedge.bench.windows import HEADLINE
+from kneeedge.runs.benchmark import Accuracy, BenchResult, Row, baseline, kind, single_rows, speedup
+from kneeedge.statistics.intervals import Interval
 
 NAMES = ("model", "precision", "provider")
 NONE, MARKS = "—", {True: "~", False: "", None: "?"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """A table: names to the left, figures to the right."""
 
@@ -25,13 +24,19 @@ class Sheet:
 
 
 def make_sheet(
-    title: str, names: tuple[str, ...], figures: tuple[str, ...], rows: Sequence[tuple[str, ...]], note: str = ""
+    title: str,
+    names: tuple[str, ...],
+    figures: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    note: str = "",
 ) -> Sheet:
     """A sheet without the figures that no row has, as what this machine cannot measure."""
     n = len(names)
     kept = [i for i in range(n, n + len(figures)) if any(row[i] != NONE for row in rows)]
     body = tuple((*row[:n], *(row[i] for i in kept)) for row in rows)
-    return Sheet(title, names, tuple(figures[i - n] for i in kept), body, note)
+    return Sheet(
+        title=title, names=names, figures=tuple(figures[i - n] for i in kept), rows=body, note=note
+    )
 
 
 def sheets(result: BenchResult) -> list[Sheet]:
@@ -48,12 +53,32 @@ def speed_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
     rows = []
     for row in result.results:
         ratio = speedup(row, result)
-        rows.append((
-            labels[row.model], row.precision, row.provider, kind(row), short(row.latency_ms.p50), headline(row),
-            str(row.n_runs), short(row.images_per_second) + MARKS[row.unstable],
-            NONE if ratio is None else f"{ratio:.2f}", percent(row.ceiling_share), *answers(row.accuracy),
-        ))  # fmt: skip
-    heads = ("p50 ms", "reported [95 %]", "runs", "img/s", "×", "ceiling", "accuracy", "flips", "verdict")
+        rows.append(
+            (
+                labels[row.model],
+                row.precision,
+                row.provider,
+                kind(row),
+                short(row.latency_ms.p50),
+                headline(row),
+                str(row.n_runs),
+                short(row.images_per_second) + MARKS[row.unstable],
+                NONE if ratio is None else f"{ratio:.2f}",
+                percent(row.ceiling_share),
+                *answers(row.accuracy),
+            )
+        )
+    heads = (
+        "p50 ms",
+        "reported [95 %]",
+        "runs",
+        "img/s",
+        "×",
+        "ceiling",
+        "accuracy",
+        "flips",
+        "verdict",
+    )
     return make_sheet("Speed", (*NAMES, "scenario"), heads, rows, speed_note(result))
 
 
@@ -61,7 +86,11 @@ def answers(found: Accuracy | None) -> tuple[str, str, str]:
     """Accuracy, flips and verdict at the row's batch size, without intervals."""
     if found is None:
         return (NONE,) * 3
-    return f"{found.accuracy:.3f}", NONE if found.flips is None else f"{found.flips}/{found.n}", found.verdict or NONE
+    return (
+        f"{found.accuracy:.3f}",
+        NONE if found.flips is None else f"{found.flips}/{found.n}",
+        found.verdict or NONE,
+    )
 
 
 def headline(row: Row) -> str:
@@ -78,7 +107,11 @@ def headline(row: Row) -> str:
 def speed_note(result: BenchResult) -> str:
     """What the columns `×` and `ceiling` are held against."""
     parts = [f"{c.arithmetic} {c.gops:,.0f} GOP/s ({c.product})" for c in result.ceilings]
-    ceiling = f"; ceiling: the fastest product measured on this machine, {'; '.join(parts)}" if parts else ""
+    ceiling = (
+        f"; ceiling: the fastest product measured on this machine, {'; '.join(parts)}"
+        if parts
+        else ""
+    )
     return f"×: times as fast as {baseline(result.results).precision}{ceiling}"
 
 
@@ -87,8 +120,23 @@ def stage_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
     rows = []
     for row in single_rows(result):
         if found := row.stages:
-            parts = (found.read, found.preprocess, found.copy_in, found.compute, found.copy_out, found.end_to_end)
-            rows.append((labels[row.model], row.precision, row.provider, *map(short, parts), str(found.n_runs)))
+            parts = (
+                found.read,
+                found.preprocess,
+                found.copy_in,
+                found.compute,
+                found.copy_out,
+                found.end_to_end,
+            )
+            rows.append(
+                (
+                    labels[row.model],
+                    row.precision,
+                    row.provider,
+                    *map(short, parts),
+                    str(found.n_runs),
+                )
+            )
     heads = ("read", "preprocess", "copy in", "compute", "copy out", "end to end", "runs")
     title = "One image, from its file to its answer: medians in ms"
     return make_sheet(title, NAMES, heads, rows)
@@ -98,11 +146,27 @@ def cost_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
     """What each model costs."""
     body = []
     for rows in _groups(result):
-        memory, gpu = (_most(getattr(row, name) for row in rows) for name in ("peak_memory_mb", "gpu_memory_mb"))
-        figures = (rows[0].cold_start_ms / 1e3, memory, gpu, rows[-1].joules_per_image, rows[0].size_mb)
-        body.append((labels[rows[0].model], rows[0].precision, rows[0].provider, *map(short, figures)))
+        memory, gpu = (
+            _most(getattr(row, name) for row in rows)
+            for name in ("peak_memory_mb", "gpu_memory_mb")
+        )
+        figures = (
+            rows[0].cold_start_ms / 1e3,
+            memory,
+            gpu,
+            rows[-1].joules_per_image,
+            rows[0].size_mb,
+        )
+        body.append(
+            (labels[rows[0].model], rows[0].precision, rows[0].provider, *map(short, figures))
+        )
     heads = ("cold start s", "RAM MB", "GPU MB", "J an image", "file MB")
-    return make_sheet("Cost: median of the cold starts, most memory, energy at the largest batch", NAMES, heads, body)
+    return make_sheet(
+        "Cost: median of the cold starts, most memory, energy at the largest batch",
+        NAMES,
+        heads,
+        body,
+    )
 
 
 def worth_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
@@ -124,7 +188,9 @@ def worth(found: Accuracy | None) -> tuple[str, ...]:
         return (NONE,) * 5
     flips = NONE if found.flips is None else f"{found.flips}/{found.n}"
     delta = found.delta_accuracy
-    change = NONE if delta is None else f"{delta:+.3f}{span(found.delta_interval, '{:+.3f}'.format)}"
+    change = (
+        NONE if delta is None else f"{delta:+.3f}{span(found.delta_interval, '{:+.3f}'.format)}"
+    )
     area = NONE if found.auroc is None else f"{found.auroc:.3f}"
     accuracy = f"{found.accuracy:.3f}{span(found.interval, '{:.3f}'.format)}"
     return (accuracy, area, flips, change, found.verdict or NONE)

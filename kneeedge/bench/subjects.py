@@ -8,24 +8,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kneeedge.answers import ORIGINAL
 from kneeedge.bench.accuracy import Truth, truth_of
 from kneeedge.bench.messages import WorkRequest
-from kneeedge.choose import original_of
-from kneeedge.dataset import Sample, file_sha256, read_split
+from kneeedge.data.dataset import Sample
 from kneeedge.errors import ConfigError, NotFoundError
-from kneeedge.evaluation import evaluation_samples, seen_hashes
-from kneeedge.gpu import GpuOptions
-from kneeedge.model_file import open_model
-from kneeedge.phantom import phantoms
-from kneeedge.session import Session
-from kneeedge.spec import ModelSpec
+from kneeedge.inference.evaluation import evaluation_samples, seen_hashes
+from kneeedge.model.file import open_model
+from kneeedge.model.spec import ModelSpec
+from kneeedge.pixels.phantom import phantoms
+from kneeedge.runs.answers import ORIGINAL
+from kneeedge.runs.choose import original_of
+from kneeedge.runs.folder import Run
+from kneeedge.runtime.cuda import GpuOptions
+from kneeedge.system.files import file_sha256
 
 ORIGINAL_NEEDS = ("torch", "torchvision", "safetensors")
 MAX_INPUTS, N_PHANTOMS = 64, 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One model on one provider."""
 
@@ -65,26 +66,48 @@ class Material:
 
 
 def open_file(path: str, provider: str, public_key: Path | None = None) -> Subject:
-    """What a model file says of itself; raises where it is missing, breaks the contract or is not the key's."""
-    session = Session(open_model(path, public_key), "cpu", threads=1)
-    precision = session.spec.file.precision if session.spec.file else "unknown"
-    seen = seen_hashes(session.metadata, path)
-    return Subject(path, session.spec, precision, provider, _size_mb(Path(path)), seen, session.file.sha256)
+    """What a model file says of itself; raises where it is missing, breaks the contract or is not
+    the key's.
+    """
+    file = open_model(path, public_key)
+    spec = file.spec
+    return Subject(
+        path=path,
+        spec=spec,
+        precision=spec.file.precision if spec.file else "unknown",
+        provider=provider,
+        size_mb=_size_mb(Path(path)),
+        seen=seen_hashes(file.metadata, path),
+        sha256=file.sha256,
+    )
 
 
 def open_original(run: str | None, provider: str) -> list[Subject]:
-    """The run's PyTorch model, a slim run's original; empty where no run is named or PyTorch is not installed."""
+    """The run's PyTorch model, a slim run's original; empty where no run is named or PyTorch is not
+    installed.
+    """
     if run is None or not torch_is_here():
         return []
-    if not all((Path(run) / name).is_file() for name in ("spec.json", "model.safetensors")):
-        raise NotFoundError(f"{run}: no finished training run here", "name a run folder, or leave out --run")
-    folder, notice = original_of(Path(run))
-    weights, split = folder / "model.safetensors", folder / "split.csv"
-    spec, seen = ModelSpec.read(folder / "spec.json"), None
-    if split.is_file():
-        samples = read_split(split, folder, spec.classes).samples
+    if not Run(Path(run)).is_finished:
+        remedy = "name a run folder, or leave out --run"
+        raise NotFoundError(f"{run}: no finished training run here", remedy)
+    original, notice = original_of(Run(Path(run)))
+    spec = original.read_spec()
+    seen = None
+    if original.split.is_file():
+        samples = original.read_dataset(original.folder, spec.classes).samples
         seen = frozenset(sample.short_hash for sample in samples if sample.split != "test")
-    return [Subject(str(folder), spec, ORIGINAL, provider, _size_mb(weights), seen, file_sha256(weights), notice)]
+    subject = Subject(
+        path=str(original.folder),
+        spec=spec,
+        precision=ORIGINAL,
+        provider=provider,
+        size_mb=_size_mb(original.model),
+        seen=seen,
+        sha256=file_sha256(original.model),
+        notice=notice,
+    )
+    return [subject]
 
 
 def torch_is_here() -> bool:
@@ -102,8 +125,12 @@ def check_classes(subjects: Sequence[Subject]) -> tuple[str, ...]:
     return first.spec.classes
 
 
-def gather(data: str | None, images: Sequence[str], classes: Sequence[str], seed: int, scratch: Path) -> Material:
-    """The labelled images, and those to time on: 64 at most drawn by the seed, else phantoms written to `scratch`."""
+def gather(
+    data: str | None, images: Sequence[str], classes: Sequence[str], seed: int, scratch: Path
+) -> Material:
+    """The labelled images, and those to time on: 64 at most drawn by the seed, else phantoms
+    written to `scratch`.
+    """
     split, samples = evaluation_samples(Path(data), classes) if data else ("", [])
     paths = tuple(images) or tuple(str(sample.path) for sample in samples)
     if not paths:
@@ -111,7 +138,9 @@ def gather(data: str | None, images: Sequence[str], classes: Sequence[str], seed
     n = min(len(paths), MAX_INPUTS)
     drawn = np.sort(np.random.default_rng(seed).choice(len(paths), n, replace=False))
     source = "the images given" if images else f"{data} ({split})"
-    return Material(f"{n} of {source}, seed {seed}", tuple(paths[i] for i in drawn), split, tuple(samples))
+    return Material(
+        f"{n} of {source}, seed {seed}", tuple(paths[i] for i in drawn), split, tuple(samples)
+    )
 
 
 def write_phantoms(folder: Path, seed: int, size: int = 256) -> tuple[str, ...]:
@@ -125,19 +154,32 @@ def write_phantoms(folder: Path, seed: int, size: int = 256) -> tuple[str, ...]:
 
 
 def work_request(
-    subject: Subject, threads: int, material: Material, gpu: GpuOptions, public_key: str | None = None
+    subject: Subject,
+    threads: int,
+    material: Material,
+    gpu: GpuOptions,
+    public_key: str | None = None,
 ) -> WorkRequest:
     """What the subject's worker is told."""
     return WorkRequest(
-        subject.path, subject.is_original, subject.provider, threads, subject.spec.pixel_path, material.inputs,
-        tuple(str(sample.path) for sample in material.samples), gpu, public_key,
-    )  # fmt: skip
+        model=subject.path,
+        is_original=subject.is_original,
+        provider=subject.provider,
+        threads=threads,
+        pixel_path=subject.spec.pixel_path,
+        inputs=material.inputs,
+        labelled=tuple(str(sample.path) for sample in material.samples),
+        gpu=gpu,
+        public_key=public_key,
+    )
 
 
 def memory_needed_mb(subject: Subject, batch_size: int) -> float:
-    """About what its process takes: a runtime, the weights packed and as loaded, and four of the largest maps.
+    """About what its process takes: a runtime, the weights packed and as loaded, and four of the
+    largest maps.
 
-    Measured on VGG19 with ONNX Runtime at batch 32: 54 MB an image, and the largest map is 12.8 MB (64 × 224² floats).
+    Measured on VGG19 with ONNX Runtime at batch 32: 54 MB an image, and the largest map is 12.8 MB
+    (64 × 224² floats).
     """
     spec = subject.spec
     largest = spec.pixel_path.size**2 * spec.architecture.channels[0][0] * 4 / 1e6

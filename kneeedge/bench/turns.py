@@ -1,4 +1,6 @@
-"""Who is measured when: rounds in which every model has a turn at every scenario, so that drift hits all alike."""
+"""Who is measured when: rounds in which every model has a turn at every scenario, so that drift
+hits all alike.
+"""
 
 import dataclasses
 import time
@@ -7,10 +9,10 @@ from dataclasses import dataclass, field
 
 from kneeedge.bench.crew import Crew
 from kneeedge.bench.messages import Command, FileRun, FileTurn, Started, Turn, Window
-from kneeedge.bench.scenarios import LEAST_A_ROUND, Scenario
-from kneeedge.nvidia import gpu_memory_mb
-from kneeedge.progress import Progress, duration
-from kneeedge.session import CPU_PROVIDERS
+from kneeedge.bench.windows import LEAST_A_ROUND, Scenario
+from kneeedge.runtime.providers import CPU_PROVIDERS
+from kneeedge.system.nvidia import gpu_memory_mb
+from kneeedge.system.progress import Progress, duration
 
 N_COLD_STARTS = 3
 FILE_RUNS_A_ROUND = 3
@@ -26,7 +28,7 @@ class Plan:
     "for each scenario of each model, over all rounds"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Found:
     """What the turns of one model brought."""
 
@@ -50,7 +52,10 @@ def start_all(crew: Crew, found: Sequence[Found], progress: Progress) -> None:
         progress(f"bench: cold start {k + 1} of {N_COLD_STARTS}, {len(found)} models")
         for i in sorted(range(len(found)), key=lambda i: crew.requests[i].is_original):
             if crew.requests[i].is_original:  # last, since the files settle what `auto` is
-                settled = next((one.starts[0].provider for one in found if one.starts), crew.requests[i].provider)
+                settled = next(
+                    (one.starts[0].provider for one in found if one.starts),
+                    crew.requests[i].provider,
+                )
                 crew.requests[i] = dataclasses.replace(crew.requests[i], provider=settled)
             found[i].starts.append(crew.start(i, keep=k == N_COLD_STARTS - 1))
 
@@ -71,14 +76,18 @@ def take_turns(crew: Crew, plan: Plan, found: Sequence[Found], progress: Progres
             for i in order:
                 take_turn(crew, i, scenario, plan, found[i])
         for i in order:
-            command = Command(file_turn=FileTurn(plan.seconds / plan.n_rounds / 2, FILE_RUNS_A_ROUND))
+            command = Command(
+                file_turn=FileTurn(plan.seconds / plan.n_rounds / 2, FILE_RUNS_A_ROUND)
+            )
             found[i].file_runs += crew.ask(i, command)[0].file_runs or ()
         left = (time.monotonic() - began) / (k + 1) * (plan.n_rounds - k - 1)
         progress(f"bench: round {k + 1} of {plan.n_rounds}; {duration(left)} left of the timing")
 
 
 def turn_order(n: int, k: int) -> list[int]:
-    """Models in the order of round `k`: there and back again, so that a steady drift cancels over two rounds."""
+    """Models in the order of round `k`: there and back again, so that a steady drift cancels over
+    two rounds.
+    """
     return list(range(n)) if k % 2 == 0 else list(range(n))[::-1]
 
 

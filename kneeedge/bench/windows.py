@@ -1,13 +1,47 @@
-"""What the turns of a row tell of its steadiness: a window is one turn, and between two the others had theirs."""
+"""What is timed, and what the turns of a row tell of its steadiness.
+
+The scenarios are those of MLPerf Inference (Reddi et al. 2020, ISCA, section IV), each at its batch
+size. A window is one turn, and between two the other models had theirs.
+"""
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from kneeedge.bench.percentiles import percentile_interval
-from kneeedge.bench.scenarios import OFFLINE
-from kneeedge.intervals import Interval
+from kneeedge.runs.benchmark import MULTI_STREAM, OFFLINE, SINGLE_STREAM
+from kneeedge.statistics.intervals import Interval
+from kneeedge.statistics.percentiles import percentile_interval
+
+MULTI_STREAM_IMAGES = 8
+HEADLINE = {SINGLE_STREAM: 90, MULTI_STREAM: 99}
+"the percentile of a query's latency that a scenario reports; Offline reports images a second"
+LEAST_A_ROUND = {SINGLE_STREAM: 6, MULTI_STREAM: 1, OFFLINE: 1}
+"""runs of a turn, however long they take: of SingleStream so many that six rounds give its 90th
+percentile (36 runs)
+"""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of query."""
+
+    name: str
+    """SingleStream: one image a query, the next when the answer is there; MultiStream: eight;
+    Offline: full batches
+    """
+    batch_size: int
+
+
+def scenarios(batch_sizes: Sequence[int]) -> tuple[Scenario, ...]:
+    """SingleStream, MultiStream and Offline at each of the sizes, smallest batch first, since
+    memory only grows.
+    """
+    offline = (Scenario(OFFLINE, size) for size in set(batch_sizes))
+    found = (Scenario(SINGLE_STREAM, 1), Scenario(MULTI_STREAM, MULTI_STREAM_IMAGES), *offline)
+    return tuple(sorted(found, key=lambda scenario: scenario.batch_size))
+
 
 STEADY = 0.10
 "largest spread of the windows' medians that counts as steady"
@@ -23,7 +57,9 @@ def split(samples: Sequence[float], windows: Sequence[int]) -> list[Sequence[flo
 
 
 def window_times(samples: Sequence[float], windows: Sequence[int], scenario: str) -> list[float]:
-    """Milliseconds a run of each window: the mean of Offline, whose figure is a throughput, else the median."""
+    """Milliseconds a run of each window: the mean of Offline, whose figure is a throughput, else
+    the median.
+    """
     middle = np.mean if scenario == OFFLINE else np.median
     return [float(middle(window)) for window in split(samples, windows)]
 
@@ -40,8 +76,13 @@ def drift(times: Sequence[float]) -> float | None:
     return round(times[-1] / max(times[0], 1e-9), 4) if len(times) >= LEAST_WINDOWS else None
 
 
-def throughput_interval(samples: Sequence[float], windows: Sequence[int], batch_size: int) -> Interval | None:
+def throughput_interval(
+    samples: Sequence[float], windows: Sequence[int], batch_size: int
+) -> Interval | None:
     """The 95 % interval of images a second in the median window; None with fewer than six."""
-    rates = [1e3 * batch_size * len(window) / max(sum(window), 1e-9) for window in split(samples, windows)]
+    rates = [
+        1e3 * batch_size * len(window) / max(sum(window), 1e-9)
+        for window in split(samples, windows)
+    ]
     found = percentile_interval(rates, 0.5)
     return None if found is None else Interval(round(found.low, 3), round(found.high, 3))

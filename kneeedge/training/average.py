@@ -1,4 +1,6 @@
-"""The exponential moving average of the weights, which is validated and kept in place of the last step's."""
+"""The exponential moving average of the weights, which is validated and kept in place of the last
+step's.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +12,20 @@ from kneeedge.training.model import KneeVGG
 
 
 class WeightAverage:
-    """Averaged copies of the trainable weights of `model`; with a decay of 0 they are the weights themselves.
+    """Averaged copies of the trainable weights of `model`; with a decay of 0 they are the weights
+    themselves.
 
-    The decay rises to its value over the first steps as (1 + step) / (10 + step), so that the first weights do not
-    weigh on a short run (the schedule of TensorFlow's ExponentialMovingAverage).
+    The decay rises to its value over the first steps as (1 + step) / (10 + step), so that the first
+    weights do not weigh on a short run (the schedule of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, model: KneeVGG, decay: float) -> None:
-        self.decay, self.step = decay, 0
+        self.decay = decay
+        self.step = 0
         self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._average = {name: p.detach().clone() for name, p in self._weights.items()} if decay else {}
+        self._average = (
+            {name: p.detach().clone() for name, p in self._weights.items()} if decay else {}
+        )
 
     def update(self) -> None:
         """Take one optimiser step into the average."""

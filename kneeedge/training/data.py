@@ -1,4 +1,6 @@
-"""Batches for training: straight from the files, or from the frozen blocks' activations kept on disk."""
+"""Batches for training: straight from the files, or from the frozen blocks' activations kept on
+disk.
+"""
 
 import hashlib
 import json
@@ -16,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from kneeedge.dataset import Sample
+from kneeedge.data.dataset import Sample
 from kneeedge.errors import CheckpointError
-from kneeedge.progress import Progress
-from kneeedge.spec import PixelPath
-from kneeedge.training.config import TrainConfig
+from kneeedge.model.spec import PixelPath
+from kneeedge.runs.config import TrainConfig
+from kneeedge.system.files import write_text
+from kneeedge.system.progress import Progress
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.views import View, load_view, view_of
 
@@ -36,7 +39,8 @@ class Batches(Protocol):
         """Batches an epoch."""
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Any]]:
-        """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG` and what the objective needs.
+        """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG` and what the
+        objective needs.
 
         That is labels (B,) int64 but for an objective that says otherwise.
         """
@@ -46,7 +50,9 @@ class Batches(Protocol):
 
 
 def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Index batches of one epoch. A last batch of one image joins the one before: batch norm needs two."""
+    """Index batches of one epoch. A last batch of one image joins the one before: batch norm needs
+    two.
+    """
     order = np.random.default_rng([config.seed, epoch, 1]).permutation(n)
     batches = [order[i : i + config.batch_size] for i in range(0, n, config.batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
@@ -57,14 +63,20 @@ def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]
 def next_views(
     config: TrainConfig, n_images: int, n_views: int, epoch: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Index batches of one epoch with the view of each image: the one after the last epoch's, the first by chance."""
-    first: NDArray[np.int64] = np.random.default_rng([config.seed, 2]).integers(0, n_views, size=(n_images,))
+    """Index batches of one epoch with the view of each image: the one after the last epoch's, the
+    first by chance.
+    """
+    first: NDArray[np.int64] = np.random.default_rng([config.seed, 2]).integers(
+        0, n_views, size=(n_images,)
+    )
     for batch in shuffled(config, n_images, epoch):
         yield batch, (first[batch] + epoch) % n_views
 
 
 def sample_view(sample: Sample, config: TrainConfig, k: int) -> View:
-    """View `k` of a sample, drawn from (seed, its bytes, k): the same in every split and fold that it trains in."""
+    """View `k` of a sample, drawn from (seed, its bytes, k): the same in every split and fold that
+    it trains in.
+    """
     return view_of(config, int(sample.short_hash, 16), k)
 
 
@@ -108,16 +120,25 @@ class FileBatches:
     def train(self, epoch: int) -> Iterator[Batch]:
         order = shuffled(self.config, len(self.train_samples), epoch)
         views = _Views(self.train_samples, self.config, self.pixel_path, epoch)
-        yield from DataLoader(views, batch_sampler=order, collate_fn=_collate, num_workers=self.config.workers)  # type: ignore[arg-type]
+        yield from DataLoader(
+            views,
+            batch_sampler=order,  # type: ignore[arg-type]
+            collate_fn=_collate,
+            num_workers=self.config.workers,
+        )
 
     def val(self) -> Iterator[Batch]:
         views = _Views(self.val_samples, self.config, self.pixel_path, None)
-        yield from DataLoader(views, EVAL_BATCH, collate_fn=_collate, num_workers=self.config.workers)
+        yield from DataLoader(
+            views, EVAL_BATCH, collate_fn=_collate, num_workers=self.config.workers
+        )
 
 
 @dataclass(frozen=True)
 class ActivationStore:
-    """The frozen blocks' activations of fixed views, memory-mapped from disk; runs on other splits may share it."""
+    """The frozen blocks' activations of fixed views, memory-mapped from disk; runs on other splits
+    may share it.
+    """
 
     rows: NDArray[np.int16]
     "(views of all images, H, W, C): bfloat16 bits, or float32"
@@ -134,14 +155,26 @@ class ActivationStore:
         """Activations (N, C, H, W) of rows (N,)."""
         return as_activations(self.rows[rows])
 
-    def batches(self, train: Sequence[Sample], val: Sequence[Sample], config: TrainConfig) -> "CachedBatches":
+    def batches(
+        self, train: Sequence[Sample], val: Sequence[Sample], config: TrainConfig
+    ) -> "CachedBatches":
         """What a run on these splits trains on; all training images need the same number of views."""
         (n_views,) = {self.n_views[sample.name] for sample in train}
-        labels = [np.array([sample.label for sample in part], dtype=np.int64) for part in (train, val)]
-        return CachedBatches(self, n_views, self.rows_of(train), self.rows_of(val), labels[0], labels[1], config)
+        labels = [
+            np.array([sample.label for sample in part], dtype=np.int64) for part in (train, val)
+        ]
+        return CachedBatches(
+            store=self,
+            n_views=n_views,
+            train_rows=self.rows_of(train),
+            val_rows=self.rows_of(val),
+            train_labels=labels[0],
+            val_labels=labels[1],
+            config=config,
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CachedBatches:
     """Every epoch sees the next of the stored views of each training image."""
 
@@ -165,14 +198,19 @@ class CachedBatches:
 
     def val(self) -> Iterator[Batch]:
         for i in range(0, len(self.val_labels), EVAL_BATCH):
-            rows, labels = self.val_rows[i : i + EVAL_BATCH], self.val_labels[i : i + EVAL_BATCH]
+            rows = self.val_rows[i : i + EVAL_BATCH]
+            labels = self.val_labels[i : i + EVAL_BATCH]
             yield self.store.read(rows), torch.from_numpy(labels)
 
 
 def as_activations(stored: NDArray[np.generic]) -> Tensor:
-    """(N, C, H, W) channels-last activations from stored (N, H, W, C): bfloat16 where they are 16-bit, else fp32."""
+    """(N, C, H, W) channels-last activations from stored (N, H, W, C): bfloat16 where they are
+    16-bit, else fp32.
+    """
     tensor = torch.from_numpy(np.array(stored))  # a copy: the file is mapped read-only
-    return (tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor).permute(0, 3, 1, 2)
+    return (tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor).permute(
+        0, 3, 1, 2
+    )
 
 
 @dataclass(frozen=True)
@@ -184,8 +222,12 @@ class CachePlan:
     bytes_a_view: int
 
 
-def plan_cache(model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, bf16: bool) -> CachePlan:
-    """The largest number of views, up to `config.views`, whose activations fit `config.cache_gb`; 0 where none does."""
+def plan_cache(
+    model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, bf16: bool
+) -> CachePlan:
+    """The largest number of views, up to `config.views`, whose activations fit `config.cache_gb`; 0
+    where none does.
+    """
     with torch.inference_mode():
         probe = model.lower(torch.zeros(1, 1, config.size, config.size, dtype=torch.uint8))
     bytes_a_view = math.prod(probe.shape) * (2 if bf16 else 4)
@@ -195,48 +237,83 @@ def plan_cache(model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, bf
 
 
 def cache_activations(
-    model: KneeVGG, n_views: Mapping[Sample, int], config: TrainConfig, folder: Path, bf16: bool, progress: Progress
+    model: KneeVGG,
+    n_views: Mapping[Sample, int],
+    config: TrainConfig,
+    folder: Path,
+    bf16: bool,
+    progress: Progress,
 ) -> ActivationStore:
-    """Compute (or take up again) the activations of the first `n_views` views of each sample, one sample an image.
+    """Compute (or take up again) the activations of the first `n_views` views of each sample, one
+    sample an image.
 
-    They stand in `folder` until `drop_cache`; a cache that was not finished, or was made with other settings or of
-    other images, is made again.
+    They stand in `folder` until `drop_cache`; a cache that was not finished, or was made with other
+    settings or of other images, is made again.
     """
     key = _cache_key(model, n_views, config, bf16)
-    done, path = folder / "complete.json", folder / "views.npy"
+    done = folder / "complete.json"
+    path = folder / "views.npy"
     if not done.is_file() or done.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        jobs = [(sample, sample_view(sample, config, k)) for sample, count in n_views.items() for k in range(count)]
+        jobs = [
+            (sample, sample_view(sample, config, k))
+            for sample, count in n_views.items()
+            for k in range(count)
+        ]
         _compute(model, jobs, path, PixelPath(config.size, config.fit), bf16, progress)
-        done.write_text(key)
+        write_text(done, key)
     ends = np.cumsum(list(n_views.values())).tolist()
-    first_row = {sample.name: end - count for (sample, count), end in zip(n_views.items(), ends, strict=True)}
+    first_row = {
+        sample.name: end - count for (sample, count), end in zip(n_views.items(), ends, strict=True)
+    }
     counts = {sample.name: count for sample, count in n_views.items()}
     return ActivationStore(open_cache(path), first_row, counts)
 
 
 def open_cache(path: Path) -> NDArray[Any]:
-    """The activations in `path`, left on the disk; raises CheckpointError where they are something else."""
+    """The activations in `path`, left on the disk; raises CheckpointError where they are something
+    else.
+    """
     try:
-        stored: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # refuses objects, which are pickles
+        stored: NDArray[Any] = np.lib.format.open_memmap(
+            path, mode="r"
+        )  # refuses objects, which are pickles
     except (ValueError, OSError) as error:
         remedy = f"remove {path.parent}; it is computed again"
         raise CheckpointError(path, "it is no array of activations", remedy) from error
     return stored
 
 
-def views_wanted(train: Sequence[Sample], plain: Sequence[Sample], n_views: int) -> dict[Sample, int]:
-    """How many views of each image to cache: `n_views` of the training images, the image itself of the others."""
-    wanted = {sample.name: (sample, 1) for sample in plain} | {sample.name: (sample, n_views) for sample in train}
+def views_wanted(
+    train: Sequence[Sample], plain: Sequence[Sample], n_views: int
+) -> dict[Sample, int]:
+    """How many views of each image to cache: `n_views` of the training images, the image itself of
+    the others.
+    """
+    wanted = {sample.name: (sample, 1) for sample in plain} | {
+        sample.name: (sample, n_views) for sample in train
+    }
     return dict(wanted.values())
 
 
-def _cache_key(model: KneeVGG, n_views: Mapping[Sample, int], config: TrainConfig, bf16: bool) -> str:
+def _cache_key(
+    model: KneeVGG, n_views: Mapping[Sample, int], config: TrainConfig, bf16: bool
+) -> str:
     """JSON of all that the activations depend on."""
-    rows = "\n".join(f"{sample.name}\0{sample.sha256}\0{count}" for sample, count in n_views.items())
+    rows = "\n".join(
+        f"{sample.name}\0{sample.sha256}\0{count}" for sample, count in n_views.items()
+    )
     images = hashlib.sha256(rows.encode("utf-8", "surrogateescape"))
-    how = [config.seed, config.rotation, config.flip, config.size, config.fit, config.weights, config.channels]
+    how = [
+        config.seed,
+        config.rotation,
+        config.flip,
+        config.size,
+        config.fit,
+        config.weights,
+        config.channels,
+    ]
     return json.dumps([*how, config.batch_norm, model.n_frozen_layers, bf16, images.hexdigest()])
 
 
@@ -247,17 +324,26 @@ def drop_cache(folder: Path) -> None:
 
 
 def _compute(
-    model: KneeVGG, jobs: list[tuple[Sample, View]], path: Path, pixel_path: PixelPath, bf16: bool, progress: Progress
+    model: KneeVGG,
+    jobs: list[tuple[Sample, View]],
+    path: Path,
+    pixel_path: PixelPath,
+    bf16: bool,
+    progress: Progress,
 ) -> None:
     stored = None
     with progress.stage("frozen blocks", len(jobs)) as stage:
         for i in range(0, len(jobs), EVAL_BATCH):
             part = jobs[i : i + EVAL_BATCH]
-            images = np.stack([load_view(sample, view, pixel_path) for sample, view in part])[:, None]
+            images = np.stack([load_view(sample, view, pixel_path) for sample, view in part])[
+                :, None
+            ]
             activations = _bits(lower_activations(model, torch.from_numpy(images), bf16))
             if stored is None:
                 full = (len(jobs), *activations.shape[1:])
-                stored = np.lib.format.open_memmap(path, mode="w+", dtype=activations.dtype, shape=full)
+                stored = np.lib.format.open_memmap(
+                    path, mode="w+", dtype=activations.dtype, shape=full
+                )
             stored[i : i + len(part)] = activations
             stage.advance(len(part))
     if stored is not None:
@@ -276,7 +362,9 @@ def _bits(activations: Tensor) -> NDArray[np.generic]:
 
 
 def seconds_an_image(model: KneeVGG, size: int, bf16: bool) -> float:
-    """What one image costs on the way through the network, forward, on this CPU: the best of four runs of four."""
+    """What one image costs on the way through the network, forward, on this CPU: the best of four
+    runs of four.
+    """
     images = torch.zeros(4, 1, size, size, dtype=torch.uint8)
     samples = []
     for _ in range(4):

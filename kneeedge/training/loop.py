@@ -1,6 +1,7 @@
-"""The training loop: plain PyTorch on Lightning Fabric, one optimiser step a batch, best weights kept."""
+"""The training loop: plain PyTorch on Lightning Fabric, one optimiser step a batch, best weights
+kept.
+"""
 
-import csv
 import math
 import time
 from collections.abc import Iterator
@@ -15,18 +16,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kneeedge.errors import DivergedError
-from kneeedge.progress import Progress, duration
-from kneeedge.records import from_json, to_json
-from kneeedge.roc import auroc
-from kneeedge.spec import softmax
+from kneeedge.model.spec import softmax
+from kneeedge.runs.config import TrainConfig
+from kneeedge.runs.folder import Run
+from kneeedge.statistics.auroc import auroc
+from kneeedge.system.progress import Progress, duration
+from kneeedge.system.strict_json import from_json, to_json
 from kneeedge.training.average import WeightAverage
-from kneeedge.training.checkpoint import Run, load_last, save_last, save_weights
-from kneeedge.training.config import TrainConfig
+from kneeedge.training.checkpoint import load_last, save_last, save_weights
 from kneeedge.training.data import Batches
 from kneeedge.training.model import KneeVGG
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One row of `history.csv`."""
 
@@ -59,12 +61,18 @@ class State:
 
 
 class Objective:
-    """What training strives for: here the labels, and the epoch that ranks the validation images best."""
+    """What training strives for: here the labels, and the epoch that ranks the validation images
+    best.
+    """
 
     def loss(self, model: Any, x: Tensor, y: Any, config: TrainConfig) -> tuple[Tensor, int]:
-        """The loss of a batch as `Batches.train` gives it, and how many of its images are answered rightly."""
+        """The loss of a batch as `Batches.train` gives it, and how many of its images are answered
+        rightly.
+        """
         logits = model(x).float()
-        return F.cross_entropy(logits, y, label_smoothing=config.label_smoothing), n_right(logits, y)
+        return F.cross_entropy(logits, y, label_smoothing=config.label_smoothing), n_right(
+            logits, y
+        )
 
     def is_better(self, row: Epoch, best: Epoch | None) -> bool:
         """Whether the epoch's weights are kept in place of the best's so far."""
@@ -77,10 +85,16 @@ def n_right(logits: Tensor, labels: Tensor) -> int:
 
 
 def fit(
-    model: KneeVGG, batches: Batches, config: TrainConfig, run: Run, fabric: Fabric, progress: Progress,
+    model: KneeVGG,
+    batches: Batches,
+    config: TrainConfig,
+    run: Run,
+    fabric: Fabric,
+    progress: Progress,
     objective: Objective | None = None,
-) -> State:  # fmt: skip
-    """Train until `config.epochs` or until validation stops getting better; `run.model` holds the best epoch.
+) -> State:
+    """Train until `config.epochs` or until validation stops getting better; `run.model` holds the
+    best epoch.
 
     Goes on from `run.last` where that is there. Everything random in an
     epoch is drawn from (seed, epoch), so a resumed run equals an unbroken one.
@@ -88,34 +102,60 @@ def fit(
     optimizer = build_optimizer(model, config)
     fabric.to_device(model)
     average = WeightAverage(model, config.ema)
-    state = from_json(State, load_last(model, optimizer, average, run.last)) if run.last.is_file() else State()
+    state = (
+        from_json(State, load_last(model, optimizer, average, run.last))
+        if run.last.is_file()
+        else State()
+    )
     # Fabric moves the model in place, so `model` stays the plain module with the same weights.
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("class_map")
     goal = objective or Objective()
-    trainer = Trainer(wrapped, wrapped_optimizer, average, batches, config, fabric, progress, goal)
+    trainer = Trainer(
+        model=wrapped,
+        optimizer=wrapped_optimizer,
+        average=average,
+        batches=batches,
+        config=config,
+        fabric=fabric,
+        progress=progress,
+        objective=goal,
+    )
     for epoch in range(len(state.history), config.epochs):
         if state.history and is_stale(state, config.patience):
             progress(f"no better validation AUROC for {config.patience} epochs: stopped")
             break
         start = time.monotonic()
         torch.manual_seed(config.seed * 1_000_003 + epoch)
-        trained, validated = trainer.train(epoch), trainer.validate()
-        row = Epoch(epoch + 1, *trained, *validated, _top_lr(optimizer), round(time.monotonic() - start, 2))
+        loss, accuracy = trainer.train(epoch)
+        val_loss, val_accuracy, val_auroc = trainer.validate()
+        row = Epoch(
+            epoch=epoch + 1,
+            loss=loss,
+            accuracy=accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            val_auroc=val_auroc,
+            lr=_top_lr(optimizer),
+            seconds=round(time.monotonic() - start, 2),
+        )
         improved = goal.is_better(row, state.best())
         state = State((*state.history, row), row.epoch if improved else state.best_epoch)
         if improved:
             with average.applied():
                 save_weights(model, run.model)
-        write_history(state, run)
+        columns = [field.name for field in fields(Epoch)]
+        run.write_history(columns, map(asdict, state.history))
         save_last(model, optimizer, average, to_json(state, indent=None), run.last)
         progress(describe(row, config.epochs, improved))
     return state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """What an epoch needs: the model and optimiser as Fabric wrapped them, the average, and the data."""
+    """What an epoch needs: the model and optimiser as Fabric wrapped them, the average, and the
+    data.
+    """
 
     model: Any
     optimizer: Any
@@ -129,10 +169,15 @@ class Trainer:
     def train(self, epoch: int) -> tuple[float, float]:
         """Mean loss and accuracy of one pass; raises DivergedError on a loss that is not finite."""
         self.model.train()
-        config, n_steps = self.config, self.batches.n_steps
-        total, right, seen = 0.0, 0, 0
+        config = self.config
+        n_steps = self.batches.n_steps
+        total = 0.0
+        right = 0
+        seen = 0
         with self.progress.stage(f"epoch {epoch + 1}/{config.epochs}", n_steps) as stage:
-            for step, (x, y) in enumerate(self._on_device(self.batches.train(epoch)), start=epoch * n_steps):
+            for step, (x, y) in enumerate(
+                self._on_device(self.batches.train(epoch)), start=epoch * n_steps
+            ):
                 set_learning_rate(self.optimizer, config, step, n_steps * config.epochs)
                 loss, n_right_here = self.objective.loss(self.model, x, y, config)
                 self.optimizer.zero_grad(set_to_none=True)
@@ -151,10 +196,18 @@ class Trainer:
         """Cross-entropy, accuracy and AUROC of the averaged weights on the validation split."""
         self.model.eval()
         with torch.inference_mode(), self.average.applied():
-            parts = [(self.model(x).float().cpu(), y.cpu()) for x, y in self._on_device(self.batches.val())]
-        logits, labels = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+            parts = [
+                (self.model(x).float().cpu(), y.cpu())
+                for x, y in self._on_device(self.batches.val())
+            ]
+        logits = torch.cat([p[0] for p in parts])
+        labels = torch.cat([p[1] for p in parts])
         loss = F.cross_entropy(logits, labels).item()
-        return loss, (logits.argmax(1) == labels).float().mean().item(), mean_auroc(logits.numpy(), labels.numpy())
+        return (
+            loss,
+            (logits.argmax(1) == labels).float().mean().item(),
+            mean_auroc(logits.numpy(), labels.numpy()),
+        )
 
     def _on_device(self, batches: Iterator[tuple[Tensor, Any]]) -> Iterator[tuple[Tensor, Any]]:
         for x, y in batches:
@@ -180,10 +233,14 @@ def is_stale(state: State, patience: int) -> bool:
 
 
 def build_optimizer(model: KneeVGG, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or Adam; the learning rate falls by `lr_decay` a block from the top; biases and norms do not decay."""
+    """AdamW or Adam; the learning rate falls by `lr_decay` a block from the top; biases and norms
+    do not decay.
+    """
     blocks = model.blocks()
     parts: list[tuple[Any, float]] = [(model.classifier, config.head_lr)]
-    parts += [(block, config.lr * config.lr_decay**depth) for depth, block in enumerate(reversed(blocks))]
+    parts += [
+        (block, config.lr * config.lr_decay**depth) for depth, block in enumerate(reversed(blocks))
+    ]
     groups = []
     for part, lr in parts:
         for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
@@ -211,19 +268,10 @@ def lr_factor(config: TrainConfig, step: int, total: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
-def write_history(state: State, run: Run) -> None:
-    """Write `history.csv`."""
-    with run.history.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in state.history)
-
-
 def read_history(run: Run) -> State:
     """What `history.csv` says of a run whose last epoch was kept."""
-    with run.history.open(newline="", encoding="utf-8") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    history = tuple(Epoch(int(row.pop("epoch")), **row) for row in rows)
+    rows = run.read_history()
+    history = tuple(Epoch(epoch=int(row.pop("epoch")), **row) for row in rows)
     return State(history, len(history))
 
 

@@ -1,4 +1,6 @@
-"""The one VGG builder: torchvision's layers, any channel list, either head, ImageNet or other weights."""
+"""The one VGG builder: torchvision's layers, any channel list, either head, ImageNet or other
+weights.
+"""
 
 import itertools
 import warnings
@@ -11,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.models import VGG19_Weights
 from torchvision.models.vgg import make_layers
 
-from kneeedge.dataset import file_sha256
 from kneeedge.errors import CheckpointError, NotFoundError
-from kneeedge.spec import Architecture
+from kneeedge.model.spec import Architecture
+from kneeedge.system.files import file_sha256
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -21,14 +23,16 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class KneeVGG(nn.Module):
     """Logits (N, K) for grey images (N, 1, S, S) uint8.
 
-    The first `n_frozen` blocks never change; their activations may be computed once with `lower` and given to
-    `forward` in place of the image.
+    The first `n_frozen` blocks never change; their activations may be computed once with `lower`
+    and given to `forward` in place of the image.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, architecture: Architecture, n_classes: int, dropout: float = 0.0, n_frozen: int = 0) -> None:
+    def __init__(
+        self, architecture: Architecture, n_classes: int, dropout: float = 0.0, n_frozen: int = 0
+    ) -> None:
         super().__init__()
         layers: list[str | int] = []
         for block in architecture.channels:
@@ -47,11 +51,15 @@ class KneeVGG(nn.Module):
         return self.head(self.upper(self.lower(x) if x.dtype == torch.uint8 else x))
 
     def normalise(self, image: Tensor) -> Tensor:
-        """(N, 1, S, S) uint8 → (N, 3, S, S) float: divided by 255, three equal channels, ImageNet's mean and std."""
+        """(N, 1, S, S) uint8 → (N, 3, S, S) float: divided by 255, three equal channels, ImageNet's
+        mean and std.
+        """
         return (image.to(self.mean.dtype) / 255.0 - self.mean) / self.std
 
     def lower(self, image: Tensor) -> Tensor:
-        """Activations (N, C, H, W) behind the frozen blocks; the normalised image where none is frozen."""
+        """Activations (N, C, H, W) behind the frozen blocks; the normalised image where none is
+        frozen.
+        """
         activations: Tensor = self.features[: self.n_frozen_layers](self.normalise(image))
         return activations
 
@@ -68,7 +76,9 @@ class KneeVGG(nn.Module):
         return self.classifier(pooled.flatten(1))  # type: ignore[no-any-return]
 
     def class_map(self, image: Tensor) -> Tensor:
-        """Class activation map (N, K, S/32, S/32) with the bias in it: its spatial mean is the logits. Head `gap`."""
+        """Class activation map (N, K, S/32, S/32) with the bias in it: its spatial mean is the
+        logits. Head `gap`.
+        """
         features = self.features(self.normalise(image))
         linear: nn.Linear = self.classifier[-1]  # type: ignore[assignment]
         return nn.functional.conv2d(features, linear.weight[:, :, None, None], linear.bias)
@@ -87,23 +97,31 @@ class KneeVGG(nn.Module):
     def blocks(self) -> list[nn.Sequential]:
         """The trainable blocks, lowest first."""
         starts = [self.block_start(i) for i in range(6)]
-        return [self.features[a:b] for a, b in itertools.pairwise(starts) if a >= self.n_frozen_layers]
+        return [
+            self.features[a:b] for a, b in itertools.pairwise(starts) if a >= self.n_frozen_layers
+        ]
 
     def _build_head(self, n_features: int, n_classes: int, dropout: float) -> nn.Sequential:
         if self.gap:
             return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_features, n_classes))
         hidden = 8 * n_features  # 4,096 = 8 × 512
         return nn.Sequential(
-            nn.Linear(n_features * 49, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
-            nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
+            nn.Linear(n_features * 49, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
             nn.Linear(hidden, n_classes),
-        )  # fmt: skip
+        )
 
 
 def load_pretrained(model: KneeVGG, weights: str) -> str:
-    """Load `weights` (imagenet, none or a file) into all but the last layer; returns what to record as their origin.
+    """Load `weights` (imagenet, none or a file) into all but the last layer; returns what to record
+    as their origin.
 
-    The convolutions must all be there; the fully connected layers of the classifier head are taken where they are.
+    The convolutions must all be there; the fully connected layers of the classifier head are taken
+    where they are.
     """
     if weights == "none":
         return "none"
@@ -111,12 +129,18 @@ def load_pretrained(model: KneeVGG, weights: str) -> str:
     own = model.state_dict()
     last = list(own)[-2].rpartition(".")[0]
     wanted = {name for name in own if not name.startswith(last)}
-    if missing := sorted(name for name in wanted if name.startswith("features.") and name not in state):
-        raise CheckpointError(weights, f"it lacks {missing[0]}", "give VGG19 weights with torchvision's key names")
+    if missing := sorted(
+        name for name in wanted if name.startswith("features.") and name not in state
+    ):
+        raise CheckpointError(
+            weights, f"it lacks {missing[0]}", "give VGG19 weights with torchvision's key names"
+        )
     for name in sorted(wanted & set(state)):
         if own[name].shape != state[name].shape:
             problem = f"{name} is {tuple(state[name].shape)}, the model's {tuple(own[name].shape)}"
-            raise CheckpointError(weights, problem, "use --width 1 without batch norm, or --weights none")
+            raise CheckpointError(
+                weights, problem, "use --width 1 without batch norm, or --weights none"
+            )
     model.load_state_dict({name: state[name].float() for name in wanted & set(state)}, strict=False)
     return "imagenet" if weights == "imagenet" else f"sha256:{file_sha256(Path(weights))}"
 
@@ -125,11 +149,17 @@ def _imagenet() -> dict[str, Tensor]:
     enum = VGG19_Weights.IMAGENET1K_V1
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch wonders at pickles of other protocols
-            state: dict[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # torch wonders at pickles of other protocols
+            state: dict[str, Tensor] = enum.get_state_dict(
+                progress=False, check_hash=True, weights_only=True
+            )
     except UnpicklingError as error:  # torch refuses whatever but tensors; no code in it has run
         remedy = "remove it from torch's cache (TORCH_HOME, else ~/.cache/torch), and give the command again"
-        raise CheckpointError(Path(enum.url).name, "the file in the cache is not torchvision's", remedy) from error
+        raise CheckpointError(
+            Path(enum.url).name, "the file in the cache is not torchvision's", remedy
+        ) from error
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the file's hash is wrong
         remedy = "fetch it where there is a network and give it with --weights FILE, or use --weights none"
         raise CheckpointError(enum.url, f"cannot be downloaded ({error})", remedy) from error
@@ -141,7 +171,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise NotFoundError(f"{path}: no such weights file", "give imagenet, none, or a safetensors file")
+        raise NotFoundError(
+            f"{path}: no such weights file", "give imagenet, none, or a safetensors file"
+        )
     try:
         return load_file(path)
     except SafetensorError as error:

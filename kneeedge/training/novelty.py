@@ -1,9 +1,11 @@
-"""How far an image's features lie from those of the training images: a low-rank Gaussian, and the limit to answer.
+"""How far an image's features lie from those of the training images: a low-rank Gaussian, and the
+limit to answer.
 
-The features are square roots of what the channels of block 4 hold on average in each of three horizontal bands. The
-root steadies the spread of averages that are never negative and often near 0. The bands keep what one average over
-the whole image loses, which way up it is; a mirrored knee stays what it is. Block 4 has seen less of the classes than
-block 5, so that a severe case is no further off than a mild one, and keeps more of what no radiograph shows.
+The features are square roots of what the channels of block 4 hold on average in each of three
+horizontal bands. The root steadies the spread of averages that are never negative and often near 0.
+The bands keep what one average over the whole image loses, which way up it is; a mirrored knee
+stays what it is. Block 4 has seen less of the classes than block 5, so that a severe case is no
+further off than a mild one, and keeps more of what no radiograph shows.
 """
 
 import math
@@ -20,8 +22,9 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
 from kneeedge.errors import CheckpointError
-from kneeedge.progress import Progress
-from kneeedge.spec import Novelty
+from kneeedge.model.spec import Novelty
+from kneeedge.system.files import replacing
+from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import predict_logits
 from kneeedge.training.model import KneeVGG
 
@@ -41,7 +44,9 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class FeatureGaussian:
-    """The training images' features: centre, the directions in which they vary together, and the rest as noise."""
+    """The training images' features: centre, the directions in which they vary together, and the
+    rest as noise.
+    """
 
     mean: NDArray[np.float32]
     "(D,)"
@@ -54,11 +59,15 @@ class FeatureGaussian:
 
     def distances(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mahalanobis distances (N,) of features (N, D), in double precision."""
-        mean, directions, variances, noise = (getattr(self, f.name).astype(np.float64) for f in fields(self))
+        mean, directions, variances, noise = (
+            getattr(self, f.name).astype(np.float64) for f in fields(self)
+        )
         centred = features - mean
         scores = centred @ directions
         beside = centred - scores @ directions.T
-        return np.asarray(np.sqrt((scores**2 / variances).sum(axis=1) + (beside**2).sum(axis=1) / noise))
+        return np.asarray(
+            np.sqrt((scores**2 / variances).sum(axis=1) + (beside**2).sum(axis=1) / noise)
+        )
 
 
 class Distance(nn.Module):
@@ -78,7 +87,8 @@ class Distance(nn.Module):
     def forward(self, activations: Tensor) -> Tensor:
         """(N, C, H, W) behind block 4 → (N,).
 
-        What lies beside the directions comes from a difference of vectors; one of squares would cancel.
+        What lies beside the directions comes from a difference of vectors; one of squares would
+        cancel.
         """
         centred = band_roots(activations) - self.mean
         scores = centred @ self.directions
@@ -88,7 +98,9 @@ class Distance(nn.Module):
 
 
 def band_roots(activations: Tensor) -> Tensor:
-    """Features (N, D): square roots of the channel means in each horizontal band of activations (N, C, H, W) ≥ 0."""
+    """Features (N, D): square roots of the channel means in each horizontal band of activations (N,
+    C, H, W) ≥ 0.
+    """
     height = activations.shape[2]
     n_bands = min(N_BANDS, height)
     edges = [round(i * height / n_bands) for i in range(n_bands + 1)]
@@ -99,15 +111,17 @@ def band_roots(activations: Tensor) -> Tensor:
 def fit_gaussian(features: NDArray[np.floating]) -> FeatureGaussian:
     """The Gaussian of training features (N, D), of at most RANK directions.
 
-    Probabilistic PCA (Tipping & Bishop 1999, JRSS B 61:611, eq. 8): the leading eigenvectors of the covariance, and
-    the mean of the other eigenvalues as the noise. At least half of the N − 1 that the images span stay noise.
+    Probabilistic PCA (Tipping & Bishop 1999, JRSS B 61:611, eq. 8): the leading eigenvectors of the
+    covariance, and the mean of the other eigenvalues as the noise. At least half of the N − 1 that
+    the images span stay noise.
     """
     n, n_features = features.shape
     mean = features.astype(np.float64).mean(axis=0)
     centred = features - mean
     values, vectors = np.linalg.eigh(centred.T @ centred / n)
     rank = min(RANK, (n - 1) // 2, n_features - 1)
-    values, vectors = values[::-1], vectors[:, ::-1][:, :rank]
+    values = values[::-1]
+    vectors = vectors[:, ::-1][:, :rank]
     noise = max(float(values[rank:].mean()), LEAST_NOISE)
     variances = np.maximum(values[:rank], noise)
     arrays = mean, np.ascontiguousarray(vectors), variances, np.array([noise])
@@ -115,9 +129,16 @@ def fit_gaussian(features: NDArray[np.floating]) -> FeatureGaussian:
 
 
 def training_features(
-    model: KneeVGG, inputs: Iterable[Tensor], n_images: int, n_frozen: int, bf16: bool, progress: Progress
+    model: KneeVGG,
+    inputs: Iterable[Tensor],
+    n_images: int,
+    n_frozen: int,
+    bf16: bool,
+    progress: Progress,
 ) -> NDArray[np.float32]:
-    """Features (N, D) of images (B, 1, S, S) uint8 or of activations behind the first `n_frozen` blocks, 4 at most."""
+    """Features (N, D) of images (B, 1, S, S) uint8 or of activations behind the first `n_frozen`
+    blocks, 4 at most.
+    """
     parts = []
     with (
         progress.stage("features of the training views", n_images) as stage,
@@ -131,7 +152,9 @@ def training_features(
 
 
 def _block_output(model: KneeVGG, x: Tensor, n_done: int = 0) -> Tensor:
-    """Activations (N, C, H, W) behind BLOCK, of images or of activations behind the first `n_done` blocks."""
+    """Activations (N, C, H, W) behind BLOCK, of images or of activations behind the first `n_done`
+    blocks.
+    """
     is_image = x.dtype == torch.uint8
     layers = model.features[model.block_start(0 if is_image else n_done) : model.block_start(BLOCK)]
     activations: Tensor = layers(model.normalise(x) if is_image else x)
@@ -141,13 +164,18 @@ def _block_output(model: KneeVGG, x: Tensor, n_done: int = 0) -> Tensor:
 def predict(
     model: KneeVGG, gaussian: FeatureGaussian | None, images: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-    """Logits (N, K) and, with a Gaussian, distances (N,) of images (N, 1, S, S) uint8 in one pass, in fp32."""
+    """Logits (N, K) and, with a Gaussian, distances (N,) of images (N, 1, S, S) uint8 in one pass,
+    in fp32.
+    """
     if gaussian is None:
         return predict_logits(model, images), None
-    logits, features = [], []
+    logits = []
+    features = []
     with torch.inference_mode():
         for i in range(0, len(images), BATCH):
-            activations = _block_output(model, torch.from_numpy(images[i : i + BATCH]).to(model.mean.device))
+            activations = _block_output(
+                model, torch.from_numpy(images[i : i + BATCH]).to(model.mean.device)
+            )
             features.append(band_roots(activations).cpu())
             logits.append(model.head(model.features[model.block_start(BLOCK) :](activations)).cpu())
     return torch.cat(logits).numpy(), gaussian.distances(torch.cat(features).numpy())
@@ -156,39 +184,63 @@ def predict(
 def choose_limit(distances: NDArray[np.floating], split: str, rank: int) -> Novelty:
     """The limit from distances (N,) of genuine images that the Gaussian was not fitted to.
 
-    The ⌈(N + 1) · 0.99⌉-th smallest: a new image of their kind is beyond it with a chance of 1 % at most (split
-    conformal prediction, Vovk, Gammerman & Shafer 2005). Fewer than 99 images have no such one, and the largest
-    stands in for it. The limit lies half-way to the next distance (above the largest: 0.1 % on), so that rounding in
-    another precision or on another machine does not refuse the very image that set it.
+    The ⌈(N + 1) · 0.99⌉-th smallest: a new image of their kind is beyond it with a chance of 1 % at
+    most (split conformal prediction, Vovk, Gammerman & Shafer 2005). Fewer than 99 images have no
+    such one, and the largest stands in for it. The limit lies half-way to the next distance (above
+    the largest: 0.1 % on), so that rounding in another precision or on another machine does not
+    refuse the very image that set it.
     """
     n = len(distances)
     place = math.ceil(round((n + 1) * (1.0 - REFUSED), 6))  # 300 × 0.99 is to be 297
-    how = f"limit: {place}th smallest of {n}" if place <= n else f"limit: largest of {n}, too few for {REFUSED:.0%}"
+    how = (
+        f"limit: {place}th smallest of {n}"
+        if place <= n
+        else f"limit: largest of {n}, too few for {REFUSED:.0%}"
+    )
     method = f"Gaussian of rank {rank} over band means of block {BLOCK} (square roots, {N_BANDS} bands); {how}"
     ordered = np.append(np.sort(distances), distances.max() * (1.0 + 2.0 * MARGIN))
-    return Novelty(float(ordered[min(place, n) - 1 : min(place, n) + 1].mean()), REFUSED, split, n, method)
+    return Novelty(
+        limit=float(ordered[min(place, n) - 1 : min(place, n) + 1].mean()),
+        refused=REFUSED,
+        split=split,
+        n=n,
+        method=method,
+    )
 
 
 def save_gaussian(gaussian: FeatureGaussian, path: Path) -> None:
     """Write `novelty.safetensors`, atomically."""
-    part = path.with_name(f".{path.name}.part")
-    save_file({field.name: getattr(gaussian, field.name) for field in fields(gaussian)}, part)
-    part.chmod(0o644)  # safetensors makes files that only their owner can read
-    part.replace(path)
+    with replacing(path) as new:
+        save_file({field.name: getattr(gaussian, field.name) for field in fields(gaussian)}, new)
 
 
 def read_gaussian(path: Path) -> FeatureGaussian:
-    """The Gaussian in `path`; raises CheckpointError where the file is missing, damaged or does not fit together."""
+    """The Gaussian in `path`; raises CheckpointError where the file is missing, damaged or does not
+    fit together.
+    """
     try:
         arrays = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, f"cannot be read ({error})", "train the run again") from error
     if set(arrays) != {field.name for field in fields(FeatureGaussian)}:
-        raise CheckpointError(path, f"holds {', '.join(sorted(arrays)) or 'nothing'}", "train the run again")
+        raise CheckpointError(
+            path, f"holds {', '.join(sorted(arrays)) or 'nothing'}", "train the run again"
+        )
     gaussian = FeatureGaussian(**arrays)
     n_features, rank = gaussian.directions.shape if gaussian.directions.ndim == 2 else (0, 0)
-    expected = {"mean": (n_features,), "directions": (n_features, rank), "variances": (rank,), "noise": (1,)}
+    expected = {
+        "mean": (n_features,),
+        "directions": (n_features, rank),
+        "variances": (rank,),
+        "noise": (1,),
+    }
     sound = all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values())
-    if not sound or {name: array.shape for name, array in arrays.items()} != expected or not n_features:
-        raise CheckpointError(path, "its arrays are no Gaussian of image features", "train the run again")
+    if (
+        not sound
+        or {name: array.shape for name, array in arrays.items()} != expected
+        or not n_features
+    ):
+        raise CheckpointError(
+            path, "its arrays are no Gaussian of image features", "train the run again"
+        )
     return gaussian

@@ -1,16 +1,18 @@
-"""A data folder → what is known of its copies, groups that must stay together, and the splits of a run."""
+"""A data folder → what is known of its copies, groups that must stay together, and the splits of a
+run.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kneeedge.audit import Copies, quick_audit, read_groups
-from kneeedge.audit.pairs import Pair, groups
-from kneeedge.dataset import Dataset, scan
-from kneeedge.progress import Progress
-from kneeedge.spec import FOLDERS, GROUPED, PAPER, DataReport
-from kneeedge.splits import assign_splits, join_groups, named_groups, paper_split, pool
-from kneeedge.training.config import AUTO, TrainConfig
+from kneeedge.audit.quick import Copies, quick_audit
+from kneeedge.data.dataset import Dataset, scan
+from kneeedge.data.groups import Pair, groups, read_groups
+from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pool
+from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
+from kneeedge.runs.config import AUTO, TrainConfig
+from kneeedge.system.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Gathered:
 
 
 def gather(config: TrainConfig, progress: Progress) -> Gathered:
-    """Scan the data and look for copies; a group is a patient, or what --groups says, joined with the copies."""
+    """Scan the data and look for copies; a group is a patient, or what --groups says, joined with
+    the copies.
+    """
     dataset = scan(Path(config.data).resolve(), config.group_regex)
     if config.groups is not None:
         dataset = named_groups(dataset, read_groups(Path(config.groups)), Path(config.groups))
@@ -57,13 +61,17 @@ def split_data(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, str]:
 
 
 def drop_conflicts(dataset: Dataset, pairs: Sequence[Pair], progress: Progress) -> Dataset:
-    """The dataset without the images of which a copy, however many steps away, carries another label."""
+    """The dataset without the images of which a copy, however many steps away, carries another
+    label.
+    """
     copies = groups([sample.name for sample in dataset.samples], pairs)
     labels: dict[str, set[int]] = {}
     for sample in dataset.samples:
         labels.setdefault(copies[sample.name], set()).add(sample.label)
     kept = tuple(sample for sample in dataset.samples if len(labels[copies[sample.name]]) == 1)
-    progress(f"left out: {len(dataset.samples) - len(kept):,} images that copies with another label contradict")
+    progress(
+        f"left out: {len(dataset.samples) - len(kept):,} images that copies with another label contradict"
+    )
     return replace(dataset, samples=kept)
 
 
@@ -94,10 +102,14 @@ def say_copies(found: Copies, progress: Progress) -> None:
         )
 
 
-def say_splits(gathered: Gathered, dataset: Dataset, config: TrainConfig, progress: Progress) -> None:
+def say_splits(
+    gathered: Gathered, dataset: Dataset, config: TrainConfig, progress: Progress
+) -> None:
     """What each split holds, what was left out, and what leaks."""
     if set(gathered.dataset.counts()) != {"train"} and config.split != AUTO:
-        progress(f"--split {config.split}: the split folders are not used; all images are drawn from as one pool")
+        progress(
+            f"--split {config.split}: the split folders are not used; all images are drawn from as one pool"
+        )
     for split in dataset.counts():
         labels = [sample.label for sample in dataset.split(split)]
         counts = ", ".join(f"{labels.count(k):,} {name}" for k, name in enumerate(dataset.classes))
@@ -106,7 +118,9 @@ def say_splits(gathered: Gathered, dataset: Dataset, config: TrainConfig, progre
         what = f"{len(dataset.others):,} files or folders, {dataset.others[0]} the first"
         progress(f"left out, since they are no images in a class folder: {what}")
     if pairs := leaks(gathered.pairs, dataset):
-        progress(f"LEAK: {len(pairs):,} pairs of copies stand in two splits, {example(pairs[0])} the first")
+        progress(
+            f"LEAK: {len(pairs):,} pairs of copies stand in two splits, {example(pairs[0])} the first"
+        )
     if leaked := dataset.leaked():
         progress(
             f"LEAKY: {len(leaked):,} images of val and test, their copies or their patients also stand in another "

@@ -9,26 +9,19 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from kneeedge import machine
-from kneeedge.card import write_card
-from kneeedge.choose import LATEST
-from kneeedge.dataset import Dataset, check_unchanged, read_split, write_split
-from kneeedge.decision import check_rule
+from kneeedge.data.dataset import Dataset, check_unchanged
+from kneeedge.data.splits import check_splits
 from kneeedge.errors import ConfigError, OutputExistsError
-from kneeedge.metrics import Evaluation
-from kneeedge.progress import Progress, duration
-from kneeedge.spec import Architecture, PixelPath, TrainingRecord, default_positive
-from kneeedge.splits import check_splits
-from kneeedge.training.checkpoint import (
-    Run,
-    RunRecord,
-    read_record,
-    read_spec,
-    read_weights,
-    save_weights,
-    write_record,
-)
-from kneeedge.training.config import TrainConfig
+from kneeedge.inference.metrics import Evaluation
+from kneeedge.model.decision import check_rule
+from kneeedge.model.provenance import TrainingRecord
+from kneeedge.model.spec import Architecture, PixelPath, default_positive
+from kneeedge.report.card import write_card
+from kneeedge.runs.config import RunRecord, TrainConfig
+from kneeedge.runs.folder import STEPS, Run, link_latest
+from kneeedge.system import machine
+from kneeedge.system.progress import Progress, duration
+from kneeedge.training.checkpoint import read_weights, save_weights
 from kneeedge.training.data import (
     ActivationStore,
     Batches,
@@ -44,8 +37,6 @@ from kneeedge.training.model import KneeVGG, load_pretrained
 from kneeedge.training.prepare import gather, say_splits, split_data
 from kneeedge.training.score import score
 
-SLIM_STEPS = "steps"
-"folder in which `kneeedge slim` keeps each width that it tries"
 FASTER = 1.2
 "bf16 is taken on a CPU where it is measured to be at least this much faster"
 
@@ -74,7 +65,9 @@ class Size:
     n_val: int
 
 
-def train(config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress) -> TrainResult:
+def train(
+    config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress
+) -> TrainResult:
     """Train a new run in `folder`, which must not be there yet."""
     check_new(folder)
     gathered = gather(config, progress)
@@ -89,37 +82,43 @@ def train(config: TrainConfig, folder: Path, command: Sequence[str], progress: P
     save_weights(model, run.start)
     begin_run(run, record, dataset)
     result = finish_run(run, record, dataset, model, progress)
-    link_latest(folder)
+    link_latest(run)
     return result
 
 
 def resume(folder: Path, progress: Progress) -> TrainResult:
     """Go on with a stopped run; the result equals that of an unbroken one."""
     run = Run(folder)
-    record = read_record(run)
+    record = run.read_config()
     if run.spec.is_file():
         raise ConfigError(f"{folder} is finished", "train a new run with `kneeedge train DATA`")
     check_trained_here(folder, record)
-    dataset = read_split(run.split, Path(record.data_root), record.classes)
+    dataset = run.read_dataset(Path(record.data_root), record.classes)
     check_unchanged(dataset.samples)
     result = finish_run(run, record, dataset, start_model(run, record), progress)
     if not record.protocol.startswith("fold "):
-        link_latest(folder)
+        link_latest(run)
     return result
 
 
 def check_new(folder: Path) -> None:
     """Raise OutputExistsError where `folder` holds anything."""
     if folder.exists() and any(folder.iterdir()):
-        raise OutputExistsError(folder, f"give another --name, or go on with `kneeedge train --resume {folder}`")
+        raise OutputExistsError(
+            folder, f"give another --name, or go on with `kneeedge train --resume {folder}`"
+        )
 
 
 def check_trained_here(folder: Path, record: RunRecord) -> None:
-    """Raise ConfigError for a run of `kneeedge slim`, which learns from its original and not from the labels alone."""
+    """Raise ConfigError for a run of `kneeedge slim`, which learns from its original and not from
+    the labels alone.
+    """
     if record.slimmed is not None:
-        begun = folder.resolve().parent.parent if folder.resolve().parent.name == SLIM_STEPS else folder
+        begun = folder.resolve().parent.parent if folder.resolve().parent.name == STEPS else folder
         remedy = f"go on with `kneeedge slim --resume {begun}`"
-        raise ConfigError(f"{folder} is slimmed from {record.slimmed.original}, not trained", remedy)
+        raise ConfigError(
+            f"{folder} is slimmed from {record.slimmed.original}, not trained", remedy
+        )
 
 
 def plan_run(
@@ -129,7 +128,9 @@ def plan_run(
     positive = config.positive or default_positive(dataset.classes)
     if positive not in dataset.classes:
         classes = ", ".join(dataset.classes)
-        raise ConfigError(f"--positive {positive} is no class of the data", f"choose one of {classes}")
+        raise ConfigError(
+            f"--positive {positive} is no class of the data", f"choose one of {classes}"
+        )
     progress(f"positive class: {positive}")
     labels = np.array([sample.label for sample in dataset.split("val")])
     check_rule(config.threshold, len(dataset.classes), labels == dataset.classes.index(positive))
@@ -139,42 +140,57 @@ def plan_run(
     origin = load_pretrained(model, config.weights)
     bf16 = choose_bf16(model, config, progress)
     record = RunRecord(
-        config=config, command=tuple(command), data_root=str(dataset.root), classes=dataset.classes, positive=positive,
-        weights_origin=origin, n_frozen_blocks=n_frozen, bf16=bf16,
+        config=config,
+        command=tuple(command),
+        data_root=str(dataset.root),
+        classes=dataset.classes,
+        positive=positive,
+        weights_origin=origin,
+        n_frozen_blocks=n_frozen,
+        bf16=bf16,
         n_views=choose_views(model, size, config, bf16, progress),
-        device="cuda" if torch.cuda.is_available() else "cpu", environment=machine.environment(),
-    )  # fmt: skip
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        environment=machine.environment(),
+    )
     return model, record
 
 
 def begin_run(run: Run, record: RunRecord, dataset: Dataset) -> None:
     """Write what a run is trained from; `run.start` must be there already."""
-    write_split(dataset, run.split)
-    write_record(run, record)
+    run.write_dataset(dataset)
+    run.write_config(record)
 
 
 def start_model(run: Run, record: RunRecord) -> KneeVGG:
     """The network of a begun run with the weights that its training begins with."""
-    model = build_model(record.architecture, record.config, len(record.classes), record.n_frozen_blocks)
+    model = build_model(
+        record.architecture, record.config, len(record.classes), record.n_frozen_blocks
+    )
     model.load_state_dict(read_weights(run.start, model))
     return model
 
 
 def finish_run(
-    run: Run, record: RunRecord, dataset: Dataset, model: KneeVGG, progress: Progress,
+    run: Run,
+    record: RunRecord,
+    dataset: Dataset,
+    model: KneeVGG,
+    progress: Progress,
     store: ActivationStore | None = None,
-) -> TrainResult:  # fmt: skip
+) -> TrainResult:
     """Train a begun run to its end and score it; `store` is a cache that several runs share."""
     config = record.config
-    torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))  # it does not know of quotas
+    torch.set_num_threads(
+        min(torch.get_num_threads(), machine.available_cpus())
+    )  # it does not know of quotas
     batches = _batches(run, record, dataset, model, progress, store)
     state = fit(model, batches, config, run, make_fabric(record.device, record.bf16), progress)
     evaluations = score(run, record, dataset, state, batches, progress)
     drop_cache(run.cache)
     for leftover in (run.start, run.last):
         leftover.unlink(missing_ok=True)
-    write_card(run.folder)
-    return TrainResult(run, evaluations, read_spec(run).training)
+    write_card(run)
+    return TrainResult(run, evaluations, run.read_spec().training)
 
 
 def make_fabric(device: str, bf16: bool) -> Fabric:
@@ -183,34 +199,48 @@ def make_fabric(device: str, bf16: bool) -> Fabric:
     return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if bf16 else "32-true")
 
 
-def build_model(architecture: Architecture, config: TrainConfig, n_classes: int, n_frozen: int) -> KneeVGG:
+def build_model(
+    architecture: Architecture, config: TrainConfig, n_classes: int, n_frozen: int
+) -> KneeVGG:
     """The network to train, with the config's dropout, channels-last."""
     model = KneeVGG(architecture, n_classes, config.dropout, n_frozen)
     return model.to(memory_format=torch.channels_last)
 
 
 def choose_frozen(config: TrainConfig) -> int:
-    """The lower blocks to freeze: as asked for, else four where a CPU starts from pretrained weights, else none."""
+    """The lower blocks to freeze: as asked for, else four where a CPU starts from pretrained
+    weights, else none.
+    """
     if config.freeze_blocks is not None:
         return config.freeze_blocks
     return 4 if config.weights != "none" and not torch.cuda.is_available() else 0
 
 
 def choose_bf16(model: KneeVGG, config: TrainConfig, progress: Progress) -> bool:
-    """Whether to run in bfloat16: as asked for, else on a GPU that has it, else where this CPU is measured faster."""
+    """Whether to run in bfloat16: as asked for, else on a GPU that has it, else where this CPU is
+    measured faster.
+    """
     if config.precision != "auto":
         return config.precision == "bf16"
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     model.eval()
-    speedup = seconds_an_image(model, config.size, False) / seconds_an_image(model, config.size, True)
+    speedup = seconds_an_image(model, config.size, False) / seconds_an_image(
+        model, config.size, True
+    )
     taken = speedup >= FASTER
-    progress(f"bf16 runs this network {speedup:.1f}× as fast as fp32 here: {'taken' if taken else 'left'}")
+    progress(
+        f"bf16 runs this network {speedup:.1f}× as fast as fp32 here: {'taken' if taken else 'left'}"
+    )
     return taken
 
 
-def choose_views(model: KneeVGG, size: Size, config: TrainConfig, bf16: bool, progress: Progress) -> int:
-    """How many views' frozen activations to cache; 0 where nothing is frozen, a GPU is there or no view fits."""
+def choose_views(
+    model: KneeVGG, size: Size, config: TrainConfig, bf16: bool, progress: Progress
+) -> int:
+    """How many views' frozen activations to cache; 0 where nothing is frozen, a GPU is there or no
+    view fits.
+    """
     n_frozen = choose_frozen(config)
     if n_frozen == 0 or torch.cuda.is_available():
         return 0
@@ -231,20 +261,17 @@ def choose_views(model: KneeVGG, size: Size, config: TrainConfig, bf16: bool, pr
     return plan.n_views
 
 
-def link_latest(folder: Path) -> None:
-    """Let `latest`, beside the run folder, name it."""
-    link = folder.parent / LATEST
-    if link.is_symlink():
-        link.unlink()
-    elif link.exists():
-        raise OutputExistsError(link, "it is no link; move it away")
-    link.symlink_to(folder.name, target_is_directory=True)
-
-
 def _batches(
-    run: Run, record: RunRecord, dataset: Dataset, model: KneeVGG, progress: Progress, store: ActivationStore | None
+    run: Run,
+    record: RunRecord,
+    dataset: Dataset,
+    model: KneeVGG,
+    progress: Progress,
+    store: ActivationStore | None,
 ) -> Batches:
-    train, val, config = dataset.split("train"), dataset.split("val"), record.config
+    train = dataset.split("train")
+    val = dataset.split("val")
+    config = record.config
     if not record.n_views:
         return FileBatches(train, val, config, PixelPath(config.size, config.fit))
     if store is None:

@@ -12,17 +12,25 @@ import pytest
 
 FILES = Path(os.environ["KNEEEDGE_EDGE_FILES"])
 DATA, RUN = FILES / "data", FILES / "runs/edge"
-MODELS = {precision: RUN / f"models/edge.{precision}.onnx" for precision in ("fp32", "fp16", "int8")}
+MODELS = {
+    precision: RUN / f"models/edge.{precision}.onnx" for precision in ("fp32", "fp16", "int8")
+}
 
 
-def kneeedge(*arguments: object, cwd: Path = FILES, **environment: str) -> subprocess.CompletedProcess[str]:
+def kneeedge(
+    *arguments: object, cwd: Path = FILES, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """The installed command, as a shell would run it."""
     command = [Path(sys.executable).parent / "kneeedge", *map(str, arguments)]
     env = {**os.environ, **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
-@pytest.mark.parametrize("module", ["torch", "torchvision", "onnx", "matplotlib", "safetensors", "scipy", "sklearn"])
+@pytest.mark.parametrize(
+    "module", ["torch", "torchvision", "onnx", "matplotlib", "safetensors", "scipy", "sklearn"]
+)
 def test_the_environment_is_an_edge_device(module):
     assert importlib.util.find_spec(module) is None
 
@@ -33,15 +41,19 @@ def test_kneeedge_comes_from_the_wheel():
 
 
 def test_help_imports_no_runtime():
-    code = "import sys; from kneeedge.cli import app; assert not {'torch', 'onnxruntime', 'PIL'} & set(sys.modules)"
+    code = "import sys; from kneeedge.cli.app import app; assert not {'torch', 'onnxruntime', 'PIL'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert "infer" in kneeedge("--help").stdout
 
 
 @pytest.mark.parametrize("precision", MODELS)
 def test_infer(precision, tmp_path):
-    done = kneeedge("infer", DATA / "test", "--model", MODELS[precision], "--out", tmp_path / "p.csv")
-    assert (done.returncode, len((tmp_path / "p.csv").read_text().splitlines())) == (0, 61), done.stderr
+    done = kneeedge(
+        "infer", DATA / "test", "--model", MODELS[precision], "--out", tmp_path / "p.csv"
+    )
+    assert (done.returncode, len((tmp_path / "p.csv").read_text().splitlines())) == (0, 61), (
+        done.stderr
+    )
     assert "60 images" in done.stdout
 
 
@@ -72,9 +84,17 @@ def test_evaluate(precision):
     done = kneeedge("evaluate", MODELS[precision], DATA, "--json", "-")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert {"n", "classes", "positive", "threshold", "accuracy", "confusion", "per_class", "auroc", "intervals"} <= set(
-        result
-    )
+    assert {
+        "n",
+        "classes",
+        "positive",
+        "threshold",
+        "accuracy",
+        "confusion",
+        "per_class",
+        "auroc",
+        "intervals",
+    } <= set(result)
     assert (result["n"], result["n_seen"]) == (60, 0)
 
 
@@ -98,8 +118,19 @@ def test_info(precision):
 
 
 def test_bench_without_torch_measures_the_files(tmp_path):
-    done = kneeedge("bench", MODELS["fp32"], MODELS["int8"], "--seconds", "0.3", "--batch-sizes", "1,4", "--data", DATA,
-                    "--json", tmp_path / "b.json")  # fmt: skip
+    done = kneeedge(
+        "bench",
+        MODELS["fp32"],
+        MODELS["int8"],
+        "--seconds",
+        "0.3",
+        "--batch-sizes",
+        "1,4",
+        "--data",
+        DATA,
+        "--json",
+        tmp_path / "b.json",
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "b.json").read_text())["results"]
     assert {row["precision"] for row in results} == {"fp32", "int8"}
@@ -108,14 +139,18 @@ def test_bench_without_torch_measures_the_files(tmp_path):
 
 @pytest.mark.parametrize("command", ["verify", "info", "bench"])
 def test_a_signature_is_required_or_the_extra_is_named(command, tmp_path):
-    done = kneeedge(command, MODELS["fp32"], KNEEEDGE_REQUIRE_SIGNATURE=str(tmp_path / "PUBLIC.pem"))
+    done = kneeedge(
+        command, MODELS["fp32"], KNEEEDGE_REQUIRE_SIGNATURE=str(tmp_path / "PUBLIC.pem")
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("run: pip install 'kneeedge[sign]'")
 
 
 def test_infer_leaves_nothing_in_the_users_home(tmp_path):
     (tmp_path / "home").mkdir()
-    done = kneeedge("infer", DATA / "test", "--model", MODELS["int8"], cwd=tmp_path, HOME=str(tmp_path / "home"))
+    done = kneeedge(
+        "infer", DATA / "test", "--model", MODELS["int8"], cwd=tmp_path, HOME=str(tmp_path / "home")
+    )
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "home").rglob("*")) == []
 
@@ -139,8 +174,12 @@ def test_cuda_without_a_gpu_stops_with_the_remedy(tmp_path):
 def test_without_any_runtime_every_command_says_what_to_install(tmp_path):
     """onnxruntime is hidden by a module of that name that is not there."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None\n")
-    for command in (("infer", DATA / "test", "--model", MODELS["fp32"]), ("evaluate", MODELS["fp32"], DATA),
-                    ("verify", MODELS["fp32"]), ("info", MODELS["fp32"])):  # fmt: skip
+    for command in (
+        ("infer", DATA / "test", "--model", MODELS["fp32"]),
+        ("evaluate", MODELS["fp32"], DATA),
+        ("verify", MODELS["fp32"]),
+        ("info", MODELS["fp32"]),
+    ):
         done = kneeedge(*command, PYTHONPATH=str(tmp_path))
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("error: running a model needs ONNX Runtime")

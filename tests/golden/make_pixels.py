@@ -1,7 +1,9 @@
-"""Writes pixels.npz: what an antialiased triangle-filter resize must give, in slow float64 without Pillow's resize.
+"""Writes pixels.npz: what an antialiased triangle-filter resize must give, in slow float64 without
+Pillow's resize.
 
-The definition: output pixel i lies at c = (i + 0.5) · n_in / n_out on the input; it is the mean of the input pixels j
-weighted by max(0, 1 − |j + 0.5 − c| / s), where s = max(1, n_in / n_out), over those inside the image.
+The definition: output pixel i lies at c = (i + 0.5) · n_in / n_out on the input; it is the mean of
+the input pixels j weighted by max(0, 1 − |j + 0.5 − c| / s), where s = max(1, n_in / n_out), over
+those inside the image.
 
 Run `python tests/golden/make_pixels.py` after a change of the cases.
 """

@@ -1,0 +1,73 @@
+"""The command line: parse, one library call, print. Reports go to stdout, progress and errors to
+stderr.
+"""
+
+from typing import Annotated
+
+import typer
+
+from kneeedge.cli.audit import audit
+from kneeedge.cli.bench import bench
+from kneeedge.cli.console import OneLineErrors
+from kneeedge.cli.demo import demo
+from kneeedge.cli.evaluate import evaluate
+from kneeedge.cli.export import export
+from kneeedge.cli.infer import infer
+from kneeedge.cli.info import info
+from kneeedge.cli.slim import slim
+from kneeedge.cli.train import train
+from kneeedge.cli.verify import verify
+from kneeedge.model.spec import DISCLAIMER
+from kneeedge.version import __version__
+
+MAKE = "From X-rays to a model"
+DEVICE = "On the device"
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help=f"Labelled knee X-rays to a verified edge model. {DISCLAIMER}",
+)
+
+
+def print_version(asked: bool) -> None:
+    """What `--version` does."""
+    if asked:
+        typer.echo(f"kneeedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=print_version, help="Print the version and exit."
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+app.command(rich_help_panel=MAKE)(audit)
+app.command(rich_help_panel=MAKE)(train)
+app.command(rich_help_panel=MAKE)(export)
+app.command(rich_help_panel=MAKE)(slim)
+app.command(rich_help_panel=DEVICE)(infer)
+app.command(rich_help_panel=DEVICE)(evaluate)
+app.command(rich_help_panel=DEVICE)(verify)
+app.command(rich_help_panel=DEVICE)(info)
+app.command(rich_help_panel=DEVICE)(bench)
+app.command(rich_help_panel=MAKE)(demo)
+
+
+def main() -> None:
+    """The `kneeedge` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

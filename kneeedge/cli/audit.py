@@ -1,0 +1,83 @@
+"""`kneeedge audit`: what is wrong with a data folder, before anything is trained on it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneeedge.cli.console import Json, Quiet, show_text
+from kneeedge.errors import MissingExtraError, NotFoundError, OutputExistsError
+from kneeedge.system.files import write_text
+from kneeedge.system.progress import Progress
+
+AUDIT_MODULES = ("scipy", "sklearn")
+
+
+def audit(
+    data: Annotated[
+        Path,
+        typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…, or just of images."),
+    ],
+    group_regex: Annotated[str | None, typer.Option(help="Finds the patient in a path.")] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV file path,patient; goes before --group-regex.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page with the copies side by side. It holds pictures of the patients."
+        ),
+    ] = None,
+    write_groups: Annotated[
+        Path | None,
+        typer.Option(help="Write path,group: images for one side of a split (`train --groups`)."),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit 1 on a leak, a label conflict or an unreadable file."),
+    ] = False,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """What is wrong with a data set: copies, label conflicts, leaks between splits, shortcuts to
+    the label.
+    """
+    require_audit()
+    check_folders(html, write_groups, json)
+    from kneeedge.audit.findings import failed, findings
+    from kneeedge.audit.run import audit as run_audit
+    from kneeedge.data import groups
+    from kneeedge.report.audit import audit_text
+    from kneeedge.report.audit_page import audit_page
+    from kneeedge.system.strict_json import dump
+
+    result = run_audit(data, group_regex, patients, Progress(quiet))
+    found = findings(result)
+    if write_groups:
+        groups.write_groups(result.copies.groups, write_groups)
+    if html:
+        write_text(html, audit_page(result, found), errors="backslashreplace")
+    show_text(
+        audit_text(result, found),
+        dump({"failed": failed(found), "findings": found, "audit": result}),
+        json,
+    )
+    if strict and failed(found):
+        raise typer.Exit(1)
+
+
+def check_folders(*files: Path | None) -> None:
+    """Raise NotFoundError where a file could not be written after minutes of work."""
+    for file in files:
+        if file and not file.parent.is_dir():
+            raise NotFoundError(f"{file.parent}: no such folder", "make it, or name another")
+        if file and file.is_dir() and file != Path("-"):
+            raise OutputExistsError(file, "it is a folder; name a file")
+
+
+def require_audit() -> None:
+    """Raise MissingExtraError where the [audit] extra is not installed."""
+    for module in AUDIT_MODULES:
+        if find_spec(module) is None:
+            raise MissingExtraError("`kneeedge audit`", module, "pip install 'kneeedge[audit]'")

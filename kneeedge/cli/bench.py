@@ -1,0 +1,164 @@
+"""`kneeedge bench`: speed beside accuracy, and two such results beside each other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneeedge.cli.console import (
+    CudaGraph,
+    GpuMemory,
+    Json,
+    Quiet,
+    RequireSignature,
+    Tf32,
+    Threads,
+    show_text,
+)
+from kneeedge.errors import ConfigError, NotFoundError, OutputExistsError
+from kneeedge.system.files import write_text
+from kneeedge.system.progress import Progress
+
+COMPARE = "Comparing two results"
+
+
+def bench(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="The .onnx files; the last run's by default.")
+    ] = None,
+    provider: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, …, or several, separated by commas. Never falls back in silence."
+        ),
+    ] = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled images: accuracy and flips beside speed.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The run whose PyTorch original is the first row.")
+    ] = None,
+    batch_sizes: Annotated[
+        str, typer.Option(help="Batch sizes of Offline, separated by commas.")
+    ] = "8,32",
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Time for each scenario of each model, over all rounds.")
+    ] = 12.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Turns of each model; 6 give an interval.")
+    ] = 6,
+    timeout: Annotated[
+        float, typer.Option(min=1.0, help="Seconds after which a silent model process is ended.")
+    ] = 600.0,
+    require_signature: RequireSignature = None,
+    threads: Threads = None,
+    gpu_memory_gb: GpuMemory = None,
+    tf32: Tf32 = False,
+    cuda_graph: CudaGraph = True,
+    json: Json = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows as CSV.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the report as Markdown.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Draw accuracy against latency, as .png or .svg; needs --data."),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="OLD.json NEW.json: measure nothing, hold two results against each other.",
+            rich_help_panel=COMPARE,
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        float,
+        typer.Option(
+            help="Exit 1 where a row is surely slower than this ratio.", rich_help_panel=COMPARE
+        ),
+    ] = 1.10,
+    quiet: Quiet = False,
+) -> None:
+    """Speed beside accuracy: the PyTorch original and each variant, in processes that take turns."""
+    check_outputs(csv, markdown, figure, json)
+    if compare is not None:
+        if models or run or data or csv or markdown or figure:
+            raise ConfigError(
+                "--compare measures nothing", "leave out what is to be measured and how it is shown"
+            )
+        compare_files(*compare, max_slowdown, json)
+        return
+    from kneeedge.bench.figure import check_figure, draw_figure
+    from kneeedge.bench.page import bench_csv, bench_json, bench_markdown, bench_table
+    from kneeedge.bench.run import BenchRequest
+    from kneeedge.bench.run import bench as run_bench
+    from kneeedge.report.card import add_speed
+    from kneeedge.runs.choose import bench_subjects
+    from kneeedge.runs.folder import Run
+    from kneeedge.runtime.cuda import GpuOptions
+
+    if figure:
+        check_figure(figure, has_accuracy=data is not None)
+    progress = Progress(quiet)
+    files, original = bench_subjects(tuple(models or ()), run)
+    if original and require_signature:
+        progress("PyTorch's original has no row: it carries no signature")
+        original = None
+    request = BenchRequest(
+        models=files,
+        run=original,
+        provider=provider,
+        threads=threads,
+        batch_sizes=parse_sizes(batch_sizes),
+        seconds=seconds,
+        n_rounds=rounds,
+        timeout=timeout,
+        data=str(data) if data else None,
+        gpu=GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph),
+        public_key=str(require_signature) if require_signature else None,
+    )
+    result = run_bench(request, progress)
+    for path, write in ((csv, bench_csv), (markdown, bench_markdown)):
+        if path:
+            write_text(path, write(result))
+    if figure:
+        draw_figure(result, figure)
+    show_text(bench_table(result), bench_json(result), json)
+    if original:
+        progress(f"the figures are in {add_speed(Run(Path(original)), bench_json(result))} now")
+
+
+def compare_files(old: Path, new: Path, max_slowdown: float, json: Path | None) -> None:
+    """Print how the second result differs from the first; exit 1 on a regression, or where none
+    could show.
+    """
+    from kneeedge.bench.comparison import changes_table, compare
+    from kneeedge.runs.benchmark import read_bench
+    from kneeedge.system.strict_json import dump
+
+    found = compare(read_bench(old), read_bench(new), max_slowdown)
+    show_text(changes_table(found), dump({"regressed": found.regressed, "comparison": found}), json)
+    if found.regressed or found.n_unknown:
+        raise typer.Exit(1)
+
+
+def check_outputs(*files: Path | None) -> None:
+    """Raise where a result could not be written after minutes of work."""
+    for file in files:
+        if file is None or file == Path("-"):
+            continue
+        if not file.parent.is_dir():
+            raise NotFoundError(f"{file.parent}: no such folder", "make it, or name another")
+        if file.is_dir():
+            raise OutputExistsError(file, "it is a folder; name a file")
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """8,32 → (8, 32); raises ConfigError where one is no positive number."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--batch-sizes {text} is no list of numbers", "give for example 8,32"
+        ) from error
+    if min(sizes) < 1:
+        raise ConfigError(f"--batch-sizes {text} has a size below 1", "give for example 8,32")
+    return sizes

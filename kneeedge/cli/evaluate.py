@@ -1,0 +1,56 @@
+"""`kneeedge evaluate`: how a model does on labelled images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneeedge.cli.console import (
+    BatchSize,
+    GpuMemory,
+    Json,
+    Provider,
+    Quiet,
+    RequireSignature,
+    Tf32,
+    Threads,
+    show,
+)
+from kneeedge.system.progress import Progress
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    data: Annotated[Path, typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…")],
+    split: Annotated[str | None, typer.Option(help="Which split of DATA; test by default.")] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="PPV and NPV at this prevalence too, as 0.15.")
+    ] = None,
+    group_regex: Annotated[
+        str | None, typer.Option(help="Finds the patient in a path, for the intervals.")
+    ] = None,
+    require_signature: RequireSignature = None,
+    provider: Provider = "auto",
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    gpu_memory_gb: GpuMemory = None,
+    tf32: Tf32 = False,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """How a model does on labelled images: report, confusion matrix, AUROC, each with a 95 %
+    interval.
+    """
+    from kneeedge.inference.evaluation import evaluate_model
+    from kneeedge.model.file import open_model
+    from kneeedge.report.inference import evaluation_text
+    from kneeedge.runtime.cuda import GpuOptions
+    from kneeedge.runtime.session import Session
+
+    progress = Progress(quiet)
+    file = open_model(model, require_signature)
+    session = Session(file, provider, threads, GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb))
+    if session.notice:
+        progress(session.notice)
+    result = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
+    show(evaluation_text(result), result.as_record(), json)

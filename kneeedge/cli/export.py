@@ -1,0 +1,67 @@
+"""`kneeedge export`: a run to ONNX files, each held against the original."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneeedge.cli.console import Json, Provider, Quiet, require_train, show
+from kneeedge.system.progress import Progress
+
+
+def export(
+    run: Annotated[Path | None, typer.Argument(help="Run folder; runs/latest by default.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="Which variants, separated by commas.")
+    ] = "fp32,fp16,int8",
+    int8_target: Annotated[
+        str, typer.Option(help="auto, x86, x86-no-vnni, arm or tensorrt.")
+    ] = "auto",
+    calibration_images: Annotated[
+        int, typer.Option(min=1, help="Training images that set the int8 ranges.")
+    ] = 256,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="Accuracy a variant may lose, as a share (default 0.01)."
+        ),
+    ] = None,
+    search_minutes: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Time for the search of the int8 recipe; 0: minmax, all layers in 8 bits."
+        ),
+    ] = 5.0,
+    data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pem",
+            help="Sign each published file: `openssl genpkey -algorithm ed25519 -out KEY.pem` makes the key, and "
+            "`openssl pkey -in KEY.pem -pubout -out PUBLIC.pem` what a device gets of it.",
+        ),
+    ] = None,
+    provider: Provider = "cpu",
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write ONNX files and hold each against the original on the validation images."""
+    require_train("export")
+    from export.run import ExportOptions, export_run
+    from kneeedge.report.export import gate_text
+    from kneeedge.runs.folder import latest_run
+
+    options = ExportOptions(
+        precisions=tuple(name for name in precision.split(",") if name),
+        int8_target=int8_target,
+        n_calibration=calibration_images,
+        tolerance=tolerance,
+        provider=provider,
+        data=str(data) if data else None,
+        search_minutes=search_minutes,
+        sign=str(sign) if sign else None,
+    )
+    report = export_run(run or latest_run(), options, Progress(quiet))
+    show(gate_text(report), report, json)
+    if report.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,120 @@
+"""`kneeedge slim`: one option for each field of SlimConfig."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kneeedge.cli.console import INTERRUPTED, Json, Quiet, Threads, require_train, show
+from kneeedge.errors import ConfigError
+from kneeedge.system.progress import Progress
+
+
+def slim(
+    ctx: typer.Context,
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder of the original; runs/latest by default.")
+    ] = None,
+    speedup: Annotated[
+        float | None,
+        typer.Option(help="Times as fast as the original's own int8 file, measured here."),
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Latency of one image in int8, measured on this machine.")
+    ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(help="As fast as with this share of every layer's channels, as 0.5."),
+    ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option("--curve", help="Go through four widths and draw accuracy against latency."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the new run; RUN-slim by default.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this stopped slim run, by its choices.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Accuracy it may lose, as a share (default 0.01)."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of distillation for each width.")] = 5,
+    threads: Threads = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Narrow a trained run under the gate; without a goal, to the fastest network that passes.
+
+    The goal is --speedup, --max-latency-ms or --keep.
+    """
+    require_train("slim")
+    from kneeedge.report.training import slim_text
+    from kneeedge.runs.folder import Run, latest_run
+    from kneeedge.runs.slim_report import SlimConfig
+    from kneeedge.slim.run import resume_slim
+    from kneeedge.slim.run import slim as slim_run
+
+    progress = Progress(quiet)
+    command = ["kneeedge", *sys.argv[1:]]
+    if resume is not None:
+        if any(is_given(ctx, name) for name in OPTIONS):
+            raise ConfigError(
+                "--resume takes its choices from the stopped run",
+                "leave out RUN and the other options",
+            )
+        folder = resume
+        job = partial(resume_slim, resume, command, progress)
+    else:
+        original = run or latest_run()
+        if original.is_symlink():  # `latest` is going to name another run
+            original = original.parent / original.resolve().name
+        folder = out or original.parent / f"{original.name}-slim"
+        config = SlimConfig(
+            original=str(original),
+            speedup=speedup,
+            max_latency_ms=max_latency_ms,
+            keep=keep,
+            curve=curve,
+            data=str(data) if data else None,
+            tolerance=tolerance,
+            threads=threads,
+            epochs=epochs,
+        )
+        job = partial(slim_run, config, folder, command, progress)
+    try:
+        report = job()
+    except KeyboardInterrupt:
+        begun = Run(folder).slim.is_file()
+        typer.echo(
+            f"stopped; go on with `kneeedge slim --resume {folder}`" if begun else "stopped",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    show(slim_text(report, folder), report, json)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+OPTIONS = (
+    "run",
+    "speedup",
+    "max_latency_ms",
+    "keep",
+    "curve",
+    "out",
+    "tolerance",
+    "data",
+    "epochs",
+    "threads",
+)
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether the user wrote the option, rather than its default standing in."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -1,0 +1,192 @@
+"""`kneeedge train`: one option for each field of TrainConfig, whose defaults it shows."""
+
+import dataclasses
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kneeedge.cli.console import INTERRUPTED, Json, Quiet, require_train, show
+from kneeedge.errors import ConfigError
+from kneeedge.model.provenance import PAPER as PAPER_SPLIT
+from kneeedge.runs.config import RECIPES, TrainConfig, paper_recipe
+from kneeedge.runs.folder import RUNS, Run
+from kneeedge.system.progress import Progress
+
+DEFAULTS = TrainConfig(data="")
+PAPER = paper_recipe(DEFAULTS)
+MODEL, STEPS, IMAGES = "The network", "The training", "The images"
+
+
+def option(name: str, text: str, panel: str) -> Any:
+    """An option of TrainConfig's field `name`; the recipe decides where it is not given."""
+    default = getattr(DEFAULTS, name)
+    paper = getattr(PAPER, name)
+    said = f"default {default}" if default == paper else f"default {default}; paper {paper}"
+    return typer.Option(help=f"{text} ({said})", rich_help_panel=panel, show_default=False)
+
+
+def train(
+    ctx: typer.Context,
+    data: Annotated[
+        Path | None, typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; the time by default.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders stand.")] = RUNS,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with this stopped run; takes no other choice.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="default, or paper: rotation and flip, 200 epochs, no more.")
+    ] = "default",
+    seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
+    positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
+    threshold: Annotated[
+        str | None,
+        option(
+            "threshold",
+            "youden, sensitivity=X, specificity=X on val; a number is free of chance in val",
+            STEPS,
+        ),
+    ] = None,
+    abstain: Annotated[
+        bool | None, option("abstain", "Learn which images to refuse", STEPS)
+    ] = None,
+    group_regex: Annotated[
+        str | None, option("group_regex", "Finds the patient in a path", IMAGES)
+    ] = None,
+    groups: Annotated[
+        Path | None, option("groups", "CSV of path,group that `audit` writes", IMAGES)
+    ] = None,
+    audit: Annotated[bool | None, option("audit", "Look for copies first", IMAGES)] = None,
+    drop_conflicts: Annotated[
+        bool | None, option("drop_conflicts", "Leave out copies of two labels", IMAGES)
+    ] = None,
+    split: Annotated[str | None, option("split", "auto, grouped, or paper (leaky)", IMAGES)] = None,
+    folds: Annotated[int | None, option("folds", "K for cross-validation by group", IMAGES)] = None,
+    val_fraction: Annotated[
+        float | None, option("val_fraction", "Share for validation", IMAGES)
+    ] = None,
+    test_fraction: Annotated[
+        float | None, option("test_fraction", "Share for the test", IMAGES)
+    ] = None,
+    size: Annotated[int | None, option("size", "Side of the input, pixels", IMAGES)] = None,
+    fit: Annotated[str | None, option("fit", "stretch or pad", IMAGES)] = None,
+    rotation: Annotated[
+        float | None, option("rotation", "Largest rotation, degrees", IMAGES)
+    ] = None,
+    flip: Annotated[bool | None, option("flip", "Mirrored views", IMAGES)] = None,
+    views: Annotated[int | None, option("views", "Cached views an image", IMAGES)] = None,
+    cache_gb: Annotated[float | None, option("cache_gb", "Disk for the cache, GB", IMAGES)] = None,
+    workers: Annotated[int | None, option("workers", "Image reading processes", IMAGES)] = None,
+    weights: Annotated[
+        str | None, option("weights", "imagenet, none or a safetensors file", MODEL)
+    ] = None,
+    head: Annotated[str | None, option("head", "gap or classifier", MODEL)] = None,
+    width: Annotated[float | None, option("width", "Factor on the channels", MODEL)] = None,
+    batch_norm: Annotated[bool | None, option("batch_norm", "Batch norm", MODEL)] = None,
+    freeze_blocks: Annotated[
+        int | None, option("freeze_blocks", "Frozen lower blocks, 0 to 5", MODEL)
+    ] = None,
+    dropout: Annotated[float | None, option("dropout", "Dropout before the head", MODEL)] = None,
+    epochs: Annotated[int | None, option("epochs", "Passes over the images", STEPS)] = None,
+    batch_size: Annotated[int | None, option("batch_size", "Images a step", STEPS)] = None,
+    optimizer: Annotated[str | None, option("optimizer", "adamw or adam", STEPS)] = None,
+    lr: Annotated[float | None, option("lr", "Learning rate of the highest block", STEPS)] = None,
+    head_lr: Annotated[float | None, option("head_lr", "Learning rate of the head", STEPS)] = None,
+    lr_decay: Annotated[
+        float | None, option("lr_decay", "Factor for each lower block", STEPS)
+    ] = None,
+    weight_decay: Annotated[float | None, option("weight_decay", "Weight decay", STEPS)] = None,
+    schedule: Annotated[str | None, option("schedule", "cosine or constant", STEPS)] = None,
+    warmup: Annotated[float | None, option("warmup", "Share of steps that warm up", STEPS)] = None,
+    label_smoothing: Annotated[
+        float | None, option("label_smoothing", "Label smoothing", STEPS)
+    ] = None,
+    ema: Annotated[
+        float | None, option("ema", "Decay of the averaged weights; 0: none", STEPS)
+    ] = None,
+    patience: Annotated[
+        int | None, option("patience", "Epochs without progress; 0: all", STEPS)
+    ] = None,
+    precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune VGG19 on a labelled folder; writes runs/NAME/ and lets runs/latest name it."""
+    require_train("train")
+    given = {field: ctx.params[field] for field in CONFIG_FIELDS if ctx.params[field] is not None}
+    if groups is not None:
+        given["groups"] = str(groups)
+
+    progress = Progress(quiet)
+    if resume is None and data is None:
+        raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
+    if resume is not None and (data is not None or given or name or recipe != DEFAULTS.recipe):
+        raise ConfigError(
+            "--resume takes its choices from the stopped run",
+            "leave out DATA and the other options",
+        )
+    folder = resume or runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    try:
+        config = None if resume is not None else make_config(str(data), recipe, given)
+        text, record = run_or_resume(config, folder, progress)
+    except KeyboardInterrupt:
+        run = Run(folder)
+        begun = run.config.is_file() or run.is_cross_validation
+        typer.echo(
+            f"stopped; go on with `kneeedge train --resume {folder}`" if begun else "stopped",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    show(text, record, json)
+
+
+def run_or_resume(config: TrainConfig | None, folder: Path, progress: Progress) -> tuple[str, Any]:
+    """Train a run or folds in `folder`, or without a config go on with what is there: the report,
+    and its record.
+    """
+    from kneeedge.report.training import folds_text, run_text
+    from kneeedge.training.folds import resume_folds, train_folds
+    from kneeedge.training.run import resume, train
+
+    command = ["kneeedge", *sys.argv[1:]]
+    folds = config.folds > 0 if config else Run(folder).is_cross_validation
+    if folds:
+        done = (
+            train_folds(config, folder, command, progress)
+            if config
+            else resume_folds(folder, progress)
+        )
+        return folds_text(done.report, folder), done.report
+    result = train(config, folder, command, progress) if config else resume(folder, progress)
+    caveat = result.training.caveat
+    record = {**result.evaluations, **({"caveat": caveat} if caveat else {})}
+    return run_text(result.run.folder, result.evaluations, caveat), record
+
+
+CONFIG_FIELDS = tuple(
+    field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe")
+)
+
+
+def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:
+    """The recipe's config with the options that were given; raises ConfigError where one would have
+    no effect.
+    """
+    shares = sorted({"val_fraction", "test_fraction"} & given.keys())
+    if given.get("split") == PAPER_SPLIT and shares:
+        raise ConfigError(
+            f"--split paper has sizes of its own, not --{shares[0].replace('_', '-')}",
+            "leave it out",
+        )
+    if given.get("folds") and "test_fraction" in given:
+        raise ConfigError(
+            "--folds K tests each image once, whatever --test-fraction says", "leave it out"
+        )
+    if recipe not in RECIPES:
+        raise ConfigError(f"--recipe {recipe} is unknown", f"choose one of {', '.join(RECIPES)}")
+    base = TrainConfig(data=data, recipe=recipe)
+    return dataclasses.replace(paper_recipe(base) if recipe == "paper" else base, **given)

@@ -1,0 +1,1 @@
+"""Labelled folders, splits and groups."""

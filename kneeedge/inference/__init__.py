@@ -1,0 +1,1 @@
+"""Images → predictions, rows and reports; labelled folders → figures."""

@@ -1,0 +1,205 @@
+"""Labelled folder → the model's answers to it → what they are worth. Edge only: no torch."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.data.dataset import SPLITS, Sample, labelled_images
+from kneeedge.errors import ConfigError, DataError, ImageError, NotFoundError, SpecError
+from kneeedge.inference.metrics import Evaluation, evaluate
+from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
+from kneeedge.pixels.pixel_path import Input
+from kneeedge.pixels.prefetch import StageClock, read_batches
+from kneeedge.pixels.reader import InThreads, Pixels, Reading
+from kneeedge.runtime.batches import BatchRunner, joined
+from kneeedge.runtime.session import Outputs, Session
+from kneeedge.system import machine
+from kneeedge.system.progress import Progress
+
+HELD_OUT = ("test", "val")
+"splits to evaluate when nobody names one, the best first"
+DEFAULT_BATCH = 16
+ABOUT = ("model", "model_sha256", "split", "provider", "n_seen", "n_abstained")
+"fields of a report that say what was evaluated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """One model on one labelled split."""
+
+    model: str
+    split: str
+    provider: str
+    n_seen: int
+    "images that, byte for byte, the model was trained or chosen on"
+    evaluation: Evaluation
+    "of all images, as if none had been refused"
+    n_abstained: int = 0
+    "images unlike the training images, which `infer` leaves without an answer"
+    answered: Evaluation | None = None
+    "of the others; absent where none was refused, or all"
+    model_sha256: str = ""
+    "of the model file"
+
+    def as_record(self) -> dict[str, Any]:
+        """The fields of the evaluation and, beside them, what was evaluated and what was refused."""
+        about = {name: getattr(self, name) for name in ABOUT}
+        answered = {"answered": dataclasses.asdict(self.answered) if self.answered else None}
+        return about | dataclasses.asdict(self.evaluation) | answered
+
+
+def evaluate_model(
+    session: Session,
+    data: Path,
+    split: str | None,
+    batch_size: int | None,
+    progress: Progress,
+    group_regex: str | None = None,
+    prevalence: float | None = None,
+) -> EvaluationReport:
+    """How the session's model does on a split of `data` (see `evaluation_samples`).
+
+    Intervals allow for several images of one patient, whom `group_regex` finds in a path. Raises
+    ConfigError where `prevalence` is not within 0 and 1.
+    """
+    if prevalence is not None and not 0.0 < prevalence < 1.0:
+        raise ConfigError(
+            f"--prevalence {prevalence} is out of range",
+            "give a share above 0 and below 1, as 0.15",
+        )
+    name, samples = evaluation_samples(data, session.spec.classes, split, group_regex)
+    outputs = answer_samples(session, samples, batch_size or DEFAULT_BATCH, progress)
+    seen = count_seen(samples, seen_hashes(session.metadata, session.path))
+
+    def over(rows: NDArray[np.intp]) -> Evaluation:
+        labels = np.array([samples[i].label for i in rows])
+        groups = [samples[i].group for i in rows]
+        return evaluate(labels, outputs.probabilities[rows], session.spec, groups, prevalence)
+
+    everything = np.arange(len(samples))
+    answered = answered_rows(session.spec, outputs)
+    n_abstained = len(samples) - len(answered)
+    rest = over(answered) if n_abstained and len(answered) else None
+    return EvaluationReport(
+        model=str(session.path),
+        split=name,
+        provider=session.provider,
+        n_seen=seen,
+        evaluation=over(everything),
+        n_abstained=n_abstained,
+        answered=rest,
+        model_sha256=session.file.sha256,
+    )
+
+
+def answered_rows(spec: ModelSpec, outputs: Outputs) -> NDArray[np.intp]:
+    """Which of the images (N,) the model answers."""
+    if spec.novelty is None or outputs.distance is None:
+        return np.arange(len(outputs.logits))
+    return np.flatnonzero(~spec.novelty.refuses(outputs.distance))
+
+
+def evaluation_samples(
+    data: Path, classes: Sequence[str], split: str | None = None, group_regex: str | None = None
+) -> tuple[str, list[Sample]]:
+    """The split's name and its samples, from DATA/{train,val,test}/<Class>/… or DATA/<Class>/….
+
+    With split folders and no `split` it is test, else val; without them it is the whole folder,
+    under the folder's name. Raises DataError where the split is missing, a class folder is missing
+    or unknown, or an image is broken.
+    """
+    if not data.is_dir():
+        raise NotFoundError(
+            f"{data}: no such data folder", "give a folder with one sub-folder a class"
+        )
+    present = [name for name in SPLITS if (data / name).is_dir()]
+    if not present:
+        if split is not None:
+            raise DataError(
+                data, f"it has no {split}/ folder", "leave out --split to use all its images"
+            )
+        name = data.resolve().name
+        return name, labelled_images(data, classes, name, group_regex)[0]
+    chosen = _choose_split(data, present, split)
+    samples, _ = labelled_images(data / chosen, classes, chosen, group_regex)
+    return chosen, [
+        dataclasses.replace(sample, name=f"{chosen}/{sample.name}") for sample in samples
+    ]
+
+
+def score_session(
+    session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """Labels (N,), probabilities (N, K) and logits (N, K) of the samples, in their order."""
+    outputs = answer_samples(session, samples, batch_size, progress)
+    labels = np.array([sample.label for sample in samples], dtype=np.intp)
+    return labels, outputs.probabilities, outputs.logits
+
+
+def answer_samples(
+    session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress
+) -> Outputs:
+    """The session's answers to the samples, in their order, without class activation maps."""
+    runner = BatchRunner(session, progress)
+    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress)
+    return joined([dataclasses.replace(runner.run(batch), cam=None) for batch in batches])
+
+
+def input_batches(
+    samples: Sequence[Sample], pixel_path: PixelPath, batch_size: int, progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead; raises ImageError where one
+    has none.
+    """
+    reader = InThreads(Reading(pixel_path))
+    batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
+    with progress.stage("evaluate", len(samples)) as stage:
+        for batch in batches:
+            yield np.stack([pixels_of(read) for _, read in batch])[:, None]
+            stage.advance(len(batch))
+
+
+def pixels_of(read: Input | ImageError) -> Pixels:
+    """The pixels; raises the reason where there are none."""
+    if isinstance(read, ImageError):
+        raise read
+    return read.pixels
+
+
+def seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:
+    """Short hashes of the images that the model in the file `where` was trained or chosen on; none
+    where it has none.
+
+    Raises SpecError where the list is damaged.
+    """
+    try:
+        lists = json.loads(metadata.get(SEEN_KEY, "{}"))
+        return frozenset(short for hashes in lists.values() for short in hashes)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SpecError(where, f"its list of training images is damaged ({error})") from error
+
+
+def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
+    """How many of the samples are among the hashes of `seen_hashes`."""
+    return sum(sample.short_hash in seen for sample in samples)
+
+
+def _choose_split(data: Path, present: Sequence[str], split: str | None) -> str:
+    there = ", ".join(f"{name}/" for name in present)
+    if split is None:
+        for name in HELD_OUT:
+            if name in present:
+                return name
+        remedy = "add test/ or val/, or name the training images with --split train"
+        raise DataError(data, f"it has {there} but neither test/ nor val/", remedy)
+    if split not in present:
+        raise DataError(
+            data, f"it has no split {split!r}, only {there}", "name one of these with --split"
+        )
+    return split

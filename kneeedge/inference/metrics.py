@@ -1,0 +1,354 @@
+"""How good a model is on labelled images: every figure beside its 95 % interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.model.provenance import Score
+from kneeedge.model.spec import ModelSpec
+from kneeedge.statistics.auroc import auroc_estimate, mean_auroc_estimate
+from kneeedge.statistics.intervals import (
+    Estimate,
+    Interval,
+    clusters_of,
+    effective_n,
+    share_estimate,
+)
+from kneeedge.statistics.prevalence import Measured, PredictiveValues, predictive_values
+from kneeedge.statistics.reliability import ProbabilityErrors, probability_errors
+
+FIGURES = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auroc")
+"the figures of an evaluation that have an interval"
+SCORED = ("accuracy", "auroc", "sensitivity", "specificity")
+"those of a score"
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class against the rest, or an average over the classes; a share of nothing is 0."""
+
+    precision: float
+    "0 to 1; share of the images called this class that are of it"
+    recall: float
+    "0 to 1; share of the images of this class that are called so"
+    f1: float
+    "0 to 1; harmonic mean of the two"
+    support: int
+    "images of this class; in an average, all images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneVersusRest:
+    """One class against all others, each figure with its interval; absent where no image could tell
+    it.
+    """
+
+    sensitivity: Estimate | None
+    "0 to 1; share of the images of the class that are called so"
+    specificity: Estimate | None
+    "0 to 1; share of the other images that are not"
+    ppv: Estimate | None
+    "0 to 1; share of the images called so that are"
+    npv: Estimate | None
+    "0 to 1; share of the other answers that are right to rule the class out"
+    auroc: Estimate | None
+    "0 to 1; by the class's probability"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model's probabilities are worth on labelled images, at the spec's threshold."""
+
+    n: int
+    "images"
+    classes: tuple[str, ...]
+    positive: str
+    threshold: float
+    "used with two classes only; with more the most probable class is the answer"
+    threshold_rule: str
+    "how the threshold was chosen"
+    prevalence: float
+    "0 to 1; share of the images that are of the positive class"
+    accuracy: float
+    "0 to 1"
+    balanced_accuracy: float
+    "0 to 1; mean recall of the classes that have images"
+    confusion: tuple[tuple[int, ...], ...]
+    "rows: true class; columns: predicted class; both in the order of `classes`"
+    per_class: dict[str, ClassScore]
+    macro: ClassScore
+    "plain mean over all classes"
+    weighted: ClassScore
+    "mean over the classes weighted by support"
+    auroc: float | None
+    """0 to 1; two classes: of the positive; more: mean of `auroc_per_class`; absent where no class
+    has one
+    """
+    auroc_per_class: dict[str, float]
+    "0 to 1; each class against the rest, without the classes that have no image or all of them"
+    sensitivity: float | None
+    "0 to 1; recall of the positive class; absent where it has no image"
+    specificity: float | None
+    "0 to 1; share of the other images not called positive; absent where there are none"
+    ppv: float | None
+    "0 to 1; share of the images called positive that are; absent where none is called so"
+    npv: float | None
+    "0 to 1; share of the images not called positive that are not; absent where all are called so"
+    ece: float
+    "0 to 1; see `ProbabilityErrors`, as for the next two"
+    brier: float
+    log_loss: float
+    intervals: dict[str, Interval]
+    "95 %; of accuracy, sensitivity, specificity, ppv, npv and auroc, where they exist"
+    interval_methods: dict[str, str]
+    "how each of `intervals` was computed"
+    one_versus_rest: dict[str, OneVersusRest]
+    "with more than two classes, for each of them"
+    at_prevalence: PredictiveValues | None = None
+    "PPV and NPV at a prevalence that was asked for"
+    uncalibrated: ProbabilityErrors | None = None
+    "the errors at temperature 1, where the temperature was fitted and they were measured"
+
+    def score(self) -> Score:
+        """What a spec carries, with the intervals; its AUROC is the positive class's, with three
+        classes too.
+        """
+        area = self.auroc_per_class.get(self.positive)
+        intervals = {name: self.intervals[name] for name in SCORED if name in self.intervals}
+        if self.one_versus_rest:
+            found = self.one_versus_rest[self.positive].auroc
+            intervals = {name: kept for name, kept in intervals.items() if name != "auroc"}
+            intervals |= {"auroc": found.interval} if found else {}
+        return Score(
+            n=self.n,
+            accuracy=self.accuracy,
+            auroc=area,
+            sensitivity=self.sensitivity,
+            specificity=self.specificity,
+            intervals=intervals,
+        )
+
+
+def evaluate(
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    spec: ModelSpec,
+    groups: Sequence[str] | None = None,
+    prevalence: float | None = None,
+) -> Evaluation:
+    """The evaluation of probabilities (N, K) against class indices (N,).
+
+    The answers are `spec.decide`'s on the array as given, so that they are those of inference.
+    Images of one of `groups` (N,), a patient for example, are not independent; where any group has
+    two, all intervals allow for it. With a `prevalence` PPV and NPV are given at that too. Raises
+    ValueError where there are no images, a label is out of range, or a row is not finite, 0 or more
+    and of sum 1.
+    """
+    labels, given = _checked(labels, probabilities, len(spec.classes))
+    predictions = spec.decide(given)
+    precise = given.astype(np.float64)
+    clusters = clusters_of(groups, len(labels))
+    matrix = confusion(labels, predictions, len(spec.classes))
+    scores = _class_scores(matrix)
+    each = [
+        _one_versus_rest(k, labels, predictions, precise, clusters)
+        for k in range(len(spec.classes))
+    ]
+    estimates = _estimates(each[spec.positive_index], labels, predictions, precise, clusters)
+    values = {name: found.value for name, found in estimates.items()}
+    areas = _areas(each, spec)
+    errors = probability_errors(labels, precise, spec.positive_index)
+    return Evaluation(
+        n=len(labels),
+        classes=spec.classes,
+        positive=spec.positive,
+        threshold=spec.threshold,
+        threshold_rule=spec.threshold_rule,
+        prevalence=float(np.mean(labels == spec.positive_index)),
+        accuracy=values["accuracy"],
+        balanced_accuracy=float(np.mean([score.recall for score in scores if score.support])),
+        confusion=tuple(tuple(row) for row in matrix.tolist()),
+        per_class=dict(zip(spec.classes, scores, strict=True)),
+        macro=_average(scores, None),
+        weighted=_average(scores, [score.support for score in scores]),
+        auroc=values.get("auroc"),
+        auroc_per_class=areas,
+        sensitivity=values.get("sensitivity"),
+        specificity=values.get("specificity"),
+        ppv=values.get("ppv"),
+        npv=values.get("npv"),
+        ece=errors.ece,
+        brier=errors.brier,
+        log_loss=errors.log_loss,
+        intervals={name: found.interval for name, found in estimates.items()},
+        interval_methods={name: found.method for name, found in estimates.items()},
+        one_versus_rest=dict(zip(spec.classes, each, strict=True)) if len(spec.classes) > 2 else {},
+        at_prevalence=_at_prevalence(
+            prevalence, labels, predictions, spec.positive_index, clusters
+        ),
+    )
+
+
+def confusion(
+    labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int
+) -> NDArray[np.int64]:
+    """Counts (K, K) int64 of class indices (N,) and (N,): rows are the truth, columns the
+    predictions.
+    """
+    truth = _indices(labels, n_classes, "label")
+    predicted = _indices(predictions, n_classes, "prediction")
+    if len(truth) != len(predicted):
+        raise ValueError(f"{len(truth)} labels do not pair with {len(predicted)} predictions")
+    counts = np.bincount(truth * n_classes + predicted, minlength=n_classes**2)
+    return counts.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def classification_report(evaluation: Evaluation, digits: int = 2) -> str:
+    """The evaluation as text, in scikit-learn's layout."""
+    width = max(digits, *(len(name) for name in (*evaluation.classes, "weighted avg")))
+    head = " ".join(f"{title:>9}" for title in ("precision", "recall", "f1-score", "support"))
+    accuracy = f"{'accuracy':>{width}}  {'':>9} {'':>9} {evaluation.accuracy:>9.{digits}f} {evaluation.n:>9}"
+    rows = [
+        _report_row(name, evaluation.per_class[name], width, digits) for name in evaluation.classes
+    ]
+    macro = _report_row("macro avg", evaluation.macro, width, digits)
+    weighted = _report_row("weighted avg", evaluation.weighted, width, digits)
+    return "\n".join([f"{'':>{width}}  {head}", "", *rows, "", accuracy, macro, weighted, ""])
+
+
+def _report_row(name: str, score: ClassScore, width: int, digits: int) -> str:
+    shares = " ".join(
+        f"{share:>9.{digits}f}" for share in (score.precision, score.recall, score.f1)
+    )
+    return f"{name:>{width}}  {shares} {score.support:>9}"
+
+
+def _checked(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], n_classes: int
+) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+    indices = _indices(labels, n_classes, "label")
+    given = np.asarray(probabilities)
+    if len(indices) == 0:
+        raise ValueError("there are no images to evaluate; give a split that has some")
+    if given.shape != (len(indices), n_classes):
+        raise ValueError(f"probabilities must be ({len(indices)}, {n_classes}), not {given.shape}")
+    if not np.isfinite(given).all():
+        first = int(np.flatnonzero(~np.isfinite(given).all(axis=1))[0])
+        raise ValueError(f"the probabilities of image {first} are not finite; the model is damaged")
+    # 0.01: half precision rounds each of a few probabilities by up to 0.0005
+    if (given < 0).any() or (abs(given.sum(axis=1, dtype=np.float64) - 1) > 0.01).any():
+        raise ValueError(
+            "probabilities must be 0 or more and sum to 1; give the softmax, not the logits"
+        )
+    return indices, given
+
+
+def _indices(values: NDArray[np.integer], n_classes: int, what: str) -> NDArray[np.intp]:
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(np.intp)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{what}s must be (N,) integers, not {array.shape} {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= n_classes):
+        raise ValueError(
+            f"a {what} is outside 0 to {n_classes - 1}: {array.min()} to {array.max()}"
+        )
+    return array.astype(np.intp)
+
+
+def _class_scores(matrix: NDArray[np.int64]) -> list[ClassScore]:
+    hits = matrix.diagonal()
+    called = matrix.sum(axis=0)
+    support = matrix.sum(axis=1)
+    columns = zip(hits.tolist(), called.tolist(), support.tolist(), strict=True)
+    return [ClassScore(_share(h, c), _share(h, s), _share(2 * h, c + s), s) for h, c, s in columns]
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _average(scores: list[ClassScore], weights: list[int] | None) -> ClassScore:
+    rows = np.array([(score.precision, score.recall, score.f1) for score in scores])
+    precision, recall, f1 = np.average(rows, axis=0, weights=weights).tolist()
+    return ClassScore(precision, recall, f1, sum(score.support for score in scores))
+
+
+def _one_versus_rest(
+    k: int,
+    labels: NDArray[np.intp],
+    predictions: NDArray[np.intp],
+    precise: NDArray[np.float64],
+    clusters: NDArray[np.intp] | None,
+) -> OneVersusRest:
+    truth = labels == k
+    called = predictions == k
+    return OneVersusRest(
+        sensitivity=share_estimate(called, truth, clusters),
+        specificity=share_estimate(~called, ~truth, clusters),
+        ppv=share_estimate(truth, called, clusters),
+        npv=share_estimate(~truth, ~called, clusters),
+        auroc=auroc_estimate(truth, precise[:, k], clusters),
+    )
+
+
+def _estimates(
+    positive: OneVersusRest,
+    labels: NDArray[np.intp],
+    predictions: NDArray[np.intp],
+    precise: NDArray[np.float64],
+    clusters: NDArray[np.intp] | None,
+) -> dict[str, Estimate]:
+    """The figures with an interval, those of the positive class, but for the AUROC of more than two
+    classes.
+    """
+    binary = precise.shape[1] == 2
+    found = {
+        "accuracy": share_estimate(
+            labels == predictions, np.ones(len(labels), dtype=bool), clusters
+        ),
+        "sensitivity": positive.sensitivity,
+        "specificity": positive.specificity,
+        "ppv": positive.ppv,
+        "npv": positive.npv,
+        "auroc": positive.auroc if binary else mean_auroc_estimate(labels, precise, clusters),
+    }
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
+
+
+def _areas(each: list[OneVersusRest], spec: ModelSpec) -> dict[str, float]:
+    if (
+        len(spec.classes) == 2
+    ):  # one area: by the positive's probability the two differ by rounding at most
+        each = [each[spec.positive_index]] * 2
+    return {
+        name: one.auroc.value
+        for name, one in zip(spec.classes, each, strict=True)
+        if one.auroc is not None
+    }
+
+
+def _at_prevalence(
+    prevalence: float | None,
+    labels: NDArray[np.intp],
+    predictions: NDArray[np.intp],
+    positive: int,
+    clusters: NDArray[np.intp] | None,
+) -> PredictiveValues | None:
+    if prevalence is None:
+        return None
+    truth = labels == positive
+    called = predictions == positive
+    return predictive_values(
+        _measured(called, truth, clusters), _measured(~called, ~truth, clusters), prevalence
+    )
+
+
+def _measured(
+    hits: NDArray[np.bool_], among: NDArray[np.bool_], clusters: NDArray[np.intp] | None
+) -> Measured | None:
+    if not among.any():
+        return None
+    return Measured(float(hits[among].mean()), effective_n(hits, among, clusters))

@@ -1,0 +1,170 @@
+"""DICOM Structured Reports: one for each DICOM image, by template TID 1500 (PS3.16), written
+through highdicom.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kneeedge.errors import MissingExtraError
+from kneeedge.inference.heatmap import place_below
+from kneeedge.inference.predictions import ABSTAIN, Answer, Prediction
+from kneeedge.model.spec import DISCLAIMER, ModelSpec
+from kneeedge.pixels.listing import FoundImage
+from kneeedge.system.files import replacing
+from kneeedge.version import __version__
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+SCHEME = "99KNEEEDGE"
+"codes of our own: DICOM has none for the classes of a model"
+PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+BLANK = (*PATIENT, "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
+"what a report holds of the study, empty where the image has nothing"
+
+
+class ReportWriter:
+    """Writes `<image>.sr.dcm` below a folder. Raises MissingExtraError without highdicom."""
+
+    def __init__(
+        self, folder: Path, spec: ModelSpec, model_sha256: str, with_patient_id: bool
+    ) -> None:
+        try:
+            import highdicom  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                "--dicom-sr", "highdicom", "pip install 'kneeedge[dicom-sr]'"
+            ) from error
+        self.folder = folder
+        self.spec = spec
+        self.model_sha256 = model_sha256
+        self.with_patient_id = with_patient_id
+        self.n_written = 0
+        self.n_without_study = 0
+
+    def pass_on(self, answers: Iterator[Answer], images: Iterable[FoundImage]) -> Iterator[Answer]:
+        """The answers to `images`, each DICOM image's report written first."""
+        for answer, image in zip(answers, images, strict=True):
+            if answer.prediction.dicom is not None:
+                self.write(answer.prediction, image.path)
+            yield answer
+
+    def write(self, prediction: Prediction, image: Path) -> None:
+        """One report; none for an image that does not say of which study it is, which a report has
+        to.
+        """
+        import pydicom
+
+        evidence = pydicom.dcmread(image, stop_before_pixels=True, force=True)
+        if not all(evidence.get(name) for name in NEEDED):
+            self.n_without_study += 1
+            return
+        for name in BLANK:
+            if name not in evidence or (name in PATIENT and not self.with_patient_id):
+                setattr(evidence, name, "")
+        path = place_below(self.folder, prediction.path, ".sr.dcm")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as new:
+            self.report(prediction, evidence).save_as(new, enforce_file_format=True)
+        self.n_written += 1
+
+    def summary(self) -> str:
+        """How many reports there are, and why not more."""
+        said = f"{self.n_written:,} Structured Reports below {self.folder}"
+        if self.n_without_study:
+            said += f"; none for {self.n_without_study:,} DICOM images that do not say of which study they are"
+        return said
+
+    def report(self, prediction: Prediction, evidence: "Dataset") -> Any:
+        """The Enhanced SR of one image. The same image and model give the same UID, so that none is
+        there twice.
+        """
+        import highdicom as hd
+        from pydicom.sr.codedict import codes
+        from pydicom.uid import generate_uid
+
+        source = [str(evidence.SOPInstanceUID), self.model_sha256]
+        device = hd.sr.ObserverContext(
+            observer_type=codes.DCM.Device,
+            observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+                uid=generate_uid(entropy_srcs=[self.model_sha256]),
+                name="kneeedge",
+                model_name=self.spec.name[:64],
+            ),
+        )
+        content = hd.sr.MeasurementReport(
+            observation_context=hd.sr.ObservationContext(observer_device_context=device),
+            procedure_reported=_code("KNEE-XRAY", "Knee radiograph"),
+            imaging_measurements=[self._group(prediction, evidence)],
+        )
+        for text in self._remarks(prediction):
+            content[0].ContentSequence.append(
+                hd.sr.TextContentItem(
+                    codes.DCM.Comment, text, hd.sr.RelationshipTypeValues.CONTAINS
+                )
+            )
+        return hd.sr.EnhancedSR(
+            evidence=[evidence],
+            content=content[0],
+            series_number=9900,
+            instance_number=1,
+            manufacturer="kneeedge",
+            series_instance_uid=generate_uid(entropy_srcs=["series", *source]),
+            sop_instance_uid=generate_uid(entropy_srcs=["report", *source]),
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+        )
+
+    def _group(self, prediction: Prediction, evidence: "Dataset") -> Any:
+        """The probabilities, and the class where one was given."""
+        import highdicom as hd
+        from pydicom.sr.codedict import codes
+        from pydicom.uid import generate_uid
+
+        measured = [
+            hd.sr.Measurement(
+                _code(f"P{i}", f"Probability of {name}"), probability, codes.UCUM.NoUnits
+            )
+            for i, (name, probability) in enumerate(prediction.probabilities.items())
+        ]
+        found = prediction.prediction or "no answer"
+        return hd.sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.sr.TrackingIdentifier(
+                generate_uid(
+                    entropy_srcs=["tracking", str(evidence.SOPInstanceUID), self.model_sha256]
+                ),
+                "kneeedge",
+            ),
+            algorithm_id=hd.sr.AlgorithmIdentification(
+                name=self.spec.name,
+                version=f"kneeedge {__version__}",
+                parameters=[f"sha256 {self.model_sha256}"],
+            ),
+            finding_sites=[hd.sr.FindingSite(codes.SCT.KneeRegionStructure)],
+            source_images=[hd.sr.SourceImageForMeasurementGroup.from_source_image(evidence)],
+            measurements=measured or None,
+            qualitative_evaluations=[
+                hd.sr.QualitativeEvaluation(
+                    _code("CLASS", "Predicted class"), _code(f"C-{found}"[:16], found)
+                )
+            ],
+        )
+
+    def _remarks(self, prediction: Prediction) -> list[str]:
+        """What must stand in a report whoever reads it."""
+        remarks = [DISCLAIMER, f"threshold {self.spec.threshold:.6g} for {self.spec.positive}"]
+        return (
+            [*remarks, f"not to be trusted: {prediction.error}"]
+            if prediction.status == ABSTAIN
+            else remarks
+        )
+
+
+def _code(value: str, meaning: str) -> Any:
+    import highdicom as hd
+
+    return hd.sr.CodedConcept(value, SCHEME, meaning[:64])

@@ -1,0 +1,116 @@
+"""A model file, looked through and, where that is asked for, verified to be its owner's: what a
+session may load.
+"""
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from kneeedge.errors import ModelFileError, NotFoundError
+from kneeedge.model.contents import check_model
+from kneeedge.model.metadata import metadata_in, spec_in
+from kneeedge.model.spec import ModelSpec
+from kneeedge.system.files import file_sha256
+
+MAX_SIZE = 2**31 - 1
+"bytes; a Protocol Buffers message ends there"
+Stamp = tuple[int, int, int, int]
+"device, number, size and time of last change of a file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """An `.onnx` file that holds nothing a session must not load."""
+
+    path: Path
+    metadata: dict[str, str] = field(repr=False)
+    data: bytes | None = field(repr=False)
+    """its bytes where a signature was asked for: those verified are those that run; else ONNX
+    Runtime reads the file
+    """
+    signed_by: str
+    "fingerprint of the public key that verified `data`; empty where none was asked for"
+    stamp: Stamp
+    "of the file as it was looked through"
+
+    @property
+    def source(self) -> str | bytes:
+        """What ONNX Runtime loads."""
+        return str(self.path) if self.data is None else self.data
+
+    @property
+    def n_bytes(self) -> int:
+        return self.stamp[2]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes that run. Raises ModelFileError where the file was replaced meanwhile."""
+        if self.data is not None:
+            return hashlib.sha256(self.data).hexdigest()
+        found = file_sha256(self.path)
+        self.check_same()
+        return found
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """What the file says of itself; raises SpecError where that is missing or damaged."""
+        return spec_in(self.metadata, self.path)
+
+    def check_same(self) -> None:
+        """Raise ModelFileError where the file is no longer the one that was looked through."""
+        if self.data is None and stamp_of(self.path.stat()) != self.stamp:
+            raise ModelFileError(
+                self.path, "it was replaced while it was being loaded", "run the command again"
+            )
+
+
+def open_model(path: Path | str, public_key: Path | None = None) -> ModelFile:
+    """Look through the model file, and with `public_key` (PEM) verify its signature.
+
+    Raises NotFoundError where there is no such file, ModelFileError where it holds what kneeedge
+    never writes, SpecError for metadata without end, and SignatureError where the file is not
+    signed with the key's other half.
+    """
+    path = Path(path)
+    if not path.is_file():
+        problem = "it is no file" if path.exists() else "no such model file"
+        raise NotFoundError(
+            f"{path}: {problem}", "give the path of an .onnx file from `kneeedge export`"
+        )
+    with path.open("rb") as file:
+        stamp = stamp_of(os.fstat(file.fileno()))
+        if stamp[2] > MAX_SIZE:
+            raise ModelFileError(
+                path, f"it has {stamp[2]:,} bytes, and an ONNX file has {MAX_SIZE:,} at most"
+            )
+        if public_key is None:
+            return ModelFile(
+                path=path, metadata=_look_through(file, path), data=None, signed_by="", stamp=stamp
+            )
+        data = file.read()
+    from kneeedge.model.signature import check_signature
+
+    signed_by = check_signature(data, path, public_key)
+    return ModelFile(
+        path=path,
+        metadata=_look_through(io.BytesIO(data), path),
+        data=data,
+        signed_by=signed_by,
+        stamp=stamp,
+    )
+
+
+def stamp_of(facts: os.stat_result) -> Stamp:
+    """What changes where a file is replaced or written to."""
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _look_through(file: BinaryIO, path: Path) -> dict[str, str]:
+    size = file.seek(0, io.SEEK_END)
+    metadata = metadata_in(file, size, path)
+    check_model(file, size, path)
+    return metadata

@@ -1,0 +1,106 @@
+"""What one ONNX file adds to the spec: its precision, how that was made, and how it answered beside
+the original.
+"""
+
+from dataclasses import dataclass
+
+from kneeedge.model.provenance import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One int8 recipe that was tried."""
+
+    method: str
+    "how the ranges were chosen from what the calibration images gave"
+    float_layers: tuple[str, ...]
+    "layers that kept 32-bit floats"
+    logit_error: float
+    "root mean square logit change on training images"
+    flips: int | None
+    """answers changed on the validation images; absent where the trial went no further than the
+    training images
+    """
+    verdict: str | None
+    "of the gate; absent likewise"
+    latency: float | None
+    "time an image relative to the fp32 file, in the same process; absent where it was not measured"
+    chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What the int8 ranges were measured on."""
+
+    n_images: int
+    sha256: str
+    "hash over the sorted file hashes of the calibration images, all from the training split"
+    method: str
+    float_layers: tuple[str, ...] = ()
+    "layers that keep 32-bit floats"
+    trials: tuple[Trial, ...] = ()
+    "every recipe that was tried, the chosen one included"
+    untried: tuple[str, ...] = ()
+    "what the search had no time left for"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfRange:
+    """How the values of the network fit into fp16, on training images and in the weights."""
+
+    n_images: int
+    largest: float
+    "largest absolute activation; fp16 ends at 65,504"
+    largest_layer: str
+    subnormal: float
+    """0 to 1; largest share, over layers, of non-zero activations below 6.1e-5, where fp16 has
+    fewer digits
+    """
+    subnormal_layer: str
+    flushed: float
+    "0 to 1; largest share, over layers, of non-zero activations that become zero"
+    flushed_weights: float
+    "0 to 1; the same of weights"
+    float_layers: tuple[str, ...]
+    "layers that keep 32-bit floats, since their values or weights do not fit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """How the exported file answered beside the original on one split.
+
+    The original of a slimmed network is the one that it was slimmed from.
+    """
+
+    verdict: str
+    "pass, fail or inconclusive"
+    split: str
+    n: int
+    "images compared"
+    flips: int
+    "images whose predicted class changed"
+    original: Score
+    variant: Score
+    max_abs_logit_change: float
+    mean_abs_logit_change: float
+    provider: str
+    "the execution provider that ran the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """What one ONNX file adds to the spec."""
+
+    precision: str
+    "fp32, fp16 or int8"
+    opset: int
+    operators: dict[str, int]
+    "operator counts of the graph as exported"
+    versions: dict[str, str]
+    int8_target: str | None = None
+    "x86, x86-no-vnni, arm or tensorrt; only for int8"
+    calibration: Calibration | None = None
+    "only for int8"
+    half_range: HalfRange | None = None
+    "only for fp16"
+    verification: Verification | None = None

@@ -1,0 +1,78 @@
+"""Protocol Buffers' encoding, read in place and without the protobuf package, which a device does
+not have.
+
+The encoding: https://protobuf.dev/programming-guides/encoding.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+VARINT, LENGTH_DELIMITED = 0, 2
+FIXED = {1: 8, 5: 4}
+"bytes of the wire types of fixed size"
+
+
+class Field(NamedTuple):
+    """One field of a message, its content left in the file."""
+
+    number: int
+    value: int
+    "of a varint; else 0"
+    start: int
+    "where its content begins"
+    size: int
+    "bytes of its content"
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+def fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
+    """The fields of the message that lies from byte `start` to `end`; the caller may move about in
+    the file meanwhile.
+
+    Raises ValueError where the encoding is not kept.
+    """
+    while start < end:
+        file.seek(start)
+        tag = varint(file)
+        if (
+            tag >> 32
+        ):  # other readers cut it to 32 bits, and so would see another field than this one
+            raise ValueError("a field's number is too large")
+        number = tag >> 3
+        kind = tag & 7
+        begun = file.tell()
+        if kind == VARINT:
+            field = Field(number, varint(file), begun, file.tell() - begun)
+        elif kind == LENGTH_DELIMITED:
+            length = varint(file)
+            field = Field(number, 0, file.tell(), length)
+        elif kind in FIXED:
+            field = Field(number, 0, begun, FIXED[kind])
+        else:
+            raise ValueError(f"there is no wire type {kind} here")
+        if field.end > end:
+            raise ValueError("a field is longer than what holds it")
+        yield field
+        start = field.end
+
+
+def content(file: BinaryIO, field: Field) -> bytes:
+    """The bytes of a field."""
+    file.seek(field.start)
+    return file.read(field.size)
+
+
+def varint(file: BinaryIO) -> int:
+    """A number of seven bits a byte, the lowest first; the last byte has its high bit clear."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise ValueError("the file ends within a number")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError("a number has more than 64 bits")

@@ -1,0 +1,192 @@
+"""ModelSpec: every fact a device must know, carried by the checkpoint and by the ONNX file alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.errors import SpecError
+from kneeedge.model.file_record import FileRecord
+from kneeedge.model.provenance import TrainingRecord
+from kneeedge.system.strict_json import from_json, to_json
+
+FORMAT = 2
+SPEC_KEY, GOLDEN_KEY, SEEN_KEY = "kneeedge", "kneeedge.golden", "kneeedge.seen"
+CARD_KEY = "kneeedge.card"
+DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
+
+VGG19_CHANNELS = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
+FITS, HEADS = ("stretch", "pad"), ("gap", "classifier")
+
+
+@dataclass(frozen=True)
+class PixelPath:
+    """How a grey radiograph becomes the network's input; see `kneeedge.pixels.pixel_path`."""
+
+    size: int = 224
+    "side of the square input, pixels, a multiple of 32"
+    fit: str = "stretch"
+    "stretch: both sides to `size`, as the paper does; pad: keep the aspect, black bars"
+    dicom_window: int = 0
+    "which of several VOI LUTs or windows of a DICOM image; the first is 0"
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size % 32 or self.size > 4096:
+            raise ValueError(f"size must be a multiple of 32 from 32 to 4096, not {self.size}")
+        if self.dicom_window < 0:
+            raise ValueError(f"dicom_window must be 0 or more, not {self.dicom_window}")
+        if self.fit not in FITS:
+            raise ValueError(f"fit must be one of {', '.join(FITS)}, not {self.fit!r}")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A VGG: blocks of 3×3 convolutions, each block closed by a 2×2 max-pool, and a head."""
+
+    channels: tuple[tuple[int, ...], ...] = VGG19_CHANNELS
+    "output channels of each convolution, one inner tuple a block; five blocks"
+    batch_norm: bool = False
+    "batch normalisation behind each convolution"
+    head: str = "gap"
+    "gap: global average pool + linear; classifier: VGG's own three fully connected layers"
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 5 or not all(block and min(block) > 0 for block in self.channels):
+            raise ValueError("channels must be five blocks of positive channel counts")
+        if self.head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, not {self.head!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperatureFit:
+    """What the temperature was fitted on, and what it brought there."""
+
+    split: str
+    n: int
+    "images"
+    ece_before: float
+    "0 to 1; expected calibration error at temperature 1"
+    ece_after: float
+    brier_before: float
+    brier_after: float
+    log_loss_before: float
+    "nats"
+    log_loss_after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Novelty:
+    """How far from the training images an image's features may lie before the model abstains."""
+
+    limit: float
+    "the largest `distance` that is answered"
+    refused: float
+    "0 to 1; the share of genuine images that the limit is to refuse"
+    split: str
+    n: int
+    "images whose distances set the limit"
+    method: str
+    "the features and the distribution fitted to those of the training images"
+
+    def refuses(self, distances: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether each distance (N,) is beyond the limit."""
+        return np.asarray(distances > self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Everything that turns pixels into an answer, and where it came from."""
+
+    name: str
+    classes: tuple[str, ...]
+    "in the order of the network's outputs"
+    positive: str
+    "the class whose probability `predictions.csv` reports"
+    architecture: Architecture
+    pixel_path: PixelPath
+    mean: tuple[float, ...]
+    "of each of the three channels, after division by 255; inside the graph"
+    std: tuple[float, ...]
+    training: TrainingRecord
+    threshold: float = 0.5
+    """two classes: positive where its probability is at least this; more classes: argmax, and this
+    is not used
+    """
+    threshold_rule: str = "0.5"
+    "how the threshold was chosen"
+    temperature: float = 1.0
+    "probabilities = softmax(logits / temperature)"
+    temperature_fit: TemperatureFit | None = None
+    "absent where the temperature was not fitted"
+    novelty: Novelty | None = None
+    "absent where the model answers every image"
+    file: FileRecord | None = None
+    "absent in a checkpoint"
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ValueError(
+                f"a model needs at least two different classes, not {list(self.classes)}"
+            )
+        if self.positive not in self.classes:
+            raise ValueError(
+                f"the positive class {self.positive!r} is none of {', '.join(self.classes)}"
+            )
+        if not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"the threshold must be between 0 and 1, not {self.threshold}")
+        if not self.temperature > 0.0:
+            raise ValueError(f"the temperature must be above 0, not {self.temperature}")
+
+    @property
+    def positive_index(self) -> int:
+        return self.classes.index(self.positive)
+
+    def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Class indices (N,) for probabilities (N, K): the locked threshold for two classes, argmax
+        for more.
+        """
+        if len(self.classes) > 2:
+            return np.asarray(probabilities.argmax(axis=1), dtype=np.intp)
+        positive = self.positive_index
+        return np.where(probabilities[:, positive] >= self.threshold, positive, 1 - positive)
+
+    def to_json(self) -> str:
+        return to_json(self)
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelSpec":
+        """The spec in a file, `spec.json` of a run; raises SpecError where it does not fit."""
+        return cls.from_json(path.read_bytes(), str(path))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> "ModelSpec":
+        """The spec in `text`, read from `where`; raises SpecError where it does not fit."""
+        try:
+            spec = from_json(cls, text)
+        except ValueError as error:
+            raise SpecError(where, f"the spec is not one of kneeedge's: {error}") from error
+        if spec.format != FORMAT:
+            raise SpecError(
+                where, f"the spec has format {spec.format}, and this kneeedge reads {FORMAT}"
+            )
+        return spec
+
+
+def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Probabilities (N, K) of logits (N, K) over the temperature, in double precision."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    exponentials = np.exp(scaled)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def default_positive(classes: Sequence[str]) -> str:
+    """The class called positive when nobody says: the first that is not a name for health, else the
+    last.
+    """
+    healthy = {"healthy", "normal", "negative", "control", "0"}
+    diseased = [name for name in classes if name.casefold() not in healthy]
+    return diseased[0] if len(diseased) == 1 else classes[-1]

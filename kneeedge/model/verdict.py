@@ -1,0 +1,82 @@
+"""The export gate's verdict: may a file stand in for its original, on the evidence of paired
+answers?
+"""
+
+import numpy as np
+
+from kneeedge.statistics.paired import PairedChange
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+EQUAL_LOGITS = {"fp32": 1e-3}
+"""largest logit change that is rounding alone: such a variant is the original, and no statistics is
+needed
+"""
+MAX_LOGIT_CHANGE = {"fp32": 1e-2, "fp16": 0.5}
+"a larger change is a fault of the conversion, however few answers it flips"
+TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
+"accuracy that a variant may lose, as a share of all images"
+
+
+def judge(
+    change: PairedChange, max_logit_change: float, precision: str, tolerance: float
+) -> tuple[str, str]:
+    """Verdict and its reason, where the original is the network that the variant was converted
+    from.
+
+    Pass: the logits are the original's up to rounding, or the accuracy lost is, with 95 %
+    confidence, within the tolerance. Fail: the loss is beyond it with the same confidence, or the
+    logits moved further than the precision can. Anything else needs more images.
+    """
+    if fault := conversion_fault(max_logit_change, precision):
+        return FAIL, fault
+    if change.flips == 0 and max_logit_change <= EQUAL_LOGITS.get(precision, -np.inf):
+        return PASS, f"the same answers; no logit moved by more than {max_logit_change:.2g}"
+    return judge_loss(change, tolerance)
+
+
+def judge_slimmed(
+    change: PairedChange, own_logit_change: float, precision: str, tolerance: float
+) -> tuple[str, str]:
+    """Verdict and its reason, where the original is the network that the variant's own was slimmed
+    from.
+
+    The loss against the original alone can pass; logits that moved too far from the variant's own
+    network still fail.
+    """
+    fault = conversion_fault(own_logit_change, precision)
+    return (FAIL, fault) if fault else judge_loss(change, tolerance)
+
+
+def conversion_fault(max_logit_change: float, precision: str) -> str | None:
+    """What is wrong where a logit moved further from the converted network than the precision can;
+    else None.
+    """
+    most = MAX_LOGIT_CHANGE.get(precision, np.inf)
+    if max_logit_change <= most:
+        return None
+    return f"a logit moved by {max_logit_change:.3g}, and {precision} may move it by {most:g}"
+
+
+def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
+    """Verdict and its reason by the accuracy lost alone."""
+    if change.worst_loss <= tolerance:
+        return (
+            PASS,
+            f"at most {change.worst_loss:.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
+        )
+    if best_case_loss(change) > tolerance:
+        return (
+            FAIL,
+            f"at least {best_case_loss(change):.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
+        )
+    return INCONCLUSIVE, (
+        f"{change.n} images cannot tell: between {best_case_loss(change):.2%} and {change.worst_loss:.2%} of accuracy "
+        f"lost, tolerance {tolerance:.2%}"
+    )
+
+
+def best_case_loss(change: PairedChange) -> float:
+    """The least loss of accuracy that the two-sided 95 % interval allows; negative where it may be
+    a gain.
+    """
+    return -change.interval.high

@@ -1,0 +1,1 @@
+"""Files and folders → the network's input: the one pixel path."""

@@ -1,0 +1,67 @@
+"""The one pixel path: a grey radiograph of any size to the network's square input.
+
+Training, validation, calibration, verification, inference and benchmarks all call it; there is no
+other resize.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kneeedge.model.spec import PixelPath
+from kneeedge.pixels.dicom import DicomFacts
+from kneeedge.pixels.picture import MAX_PIXELS, read_picture
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image file, ready for the network."""
+
+    pixels: NDArray[np.uint8]
+    "(S, S)"
+    dicom: DicomFacts | None
+    "what a DICOM file says of itself; absent for other formats"
+    blank: bool = False
+    "all pixels of the file are alike"
+
+
+def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
+    """The network's input (S, S) uint8 for an image file; raises ImageError for a file that gives
+    no pixels.
+    """
+    return load_with_facts(path, pixel_path).pixels
+
+
+def load_with_facts(path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIXELS) -> Input:
+    """The same with what the file says of itself; one of more than `max_pixels` is refused."""
+    picture = read_picture(path, pixel_path.size, pixel_path.dicom_window, max_pixels)
+    blank = bool(picture.grey.min() == picture.grey.max())
+    return Input(to_input(picture.grey, pixel_path), picture.dicom, blank)
+
+
+def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:
+    """The network's input (S, S) uint8 for grey pixels (H, W) uint8.
+
+    Resized with Pillow's BILINEAR: a triangle filter, widened where it shrinks (antialiased).
+    "stretch" brings both sides to S; "pad" keeps the aspect, longer side S, centred on black. S × S
+    pixels come back as they are.
+    """
+    side = pixel_path.size
+    height, width = (side, side) if pixel_path.fit == "stretch" else _fitted(grey.shape, side)
+    resized = np.array(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+    if resized.shape == (side, side):
+        return resized
+    square = np.zeros((side, side), dtype=np.uint8)
+    top = (side - height) // 2
+    left = (side - width) // 2
+    square[top : top + height, left : left + width] = resized
+    return square
+
+
+def _fitted(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Height and width with the aspect kept and the longer one at `side`."""
+    longer = max(shape)
+    return max(1, round(shape[0] * side / longer)), max(1, round(shape[1] * side / longer))

@@ -1,0 +1,1 @@
+"""The run folder and all its files. No torch."""

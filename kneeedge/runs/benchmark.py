@@ -1,0 +1,280 @@
+"""A benchmark's result: one row for each model, provider, scenario and batch size, raw samples
+included.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kneeedge.errors import DataError
+from kneeedge.runs.answers import ORIGINAL
+from kneeedge.statistics.intervals import Interval
+from kneeedge.system.machine import Conditions, Environment
+from kneeedge.system.strict_json import from_json
+
+SINGLE_STREAM, MULTI_STREAM, OFFLINE = "SingleStream", "MultiStream", "Offline"
+
+FORMAT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """How a model did, and what changed against the reference."""
+
+    split: str
+    n: int
+    "images"
+    accuracy: float
+    interval: Interval
+    "of accuracy, 95 %"
+    sensitivity: float | None
+    specificity: float | None
+    auroc: float | None
+    n_seen: int | None
+    "images that the model was trained or chosen on; absent where its training images are not known"
+    reference: str | None = None
+    """precision of the reference: the original's, else fp32; absent in that row itself, and with it
+    what follows
+    """
+    flips: int | None = None
+    "images answered otherwise than the reference did"
+    delta_accuracy: float | None = None
+    "accuracy less the reference's"
+    delta_interval: Interval | None = None
+    "95 %, paired"
+    verdict: str | None = None
+    """of the export gate on these images; absent where the reference is another network that it was
+    not slimmed from
+    """
+    reason: str | None = None
+    images_to_settle: int | None = None
+    "how many images would settle an inconclusive verdict, if the same share keeps flipping"
+
+    @property
+    def surely_lost(self) -> bool:
+        """Whether the paired interval leaves no doubt that the reference is more accurate."""
+        return self.delta_interval is not None and self.delta_interval.high < 0
+
+    def cost(self) -> str:
+        """What choosing this model costs, in a few words."""
+        if self.flips is None or self.delta_accuracy is None:
+            return f"accuracy {self.accuracy:.3f} on {self.n} images"
+        change = f", accuracy {self.delta_accuracy:+.3f}" if self.delta_accuracy else ""
+        return f"{self.flips} of {self.n} answers flipped{change}"
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """One arithmetic's fastest product."""
+
+    arithmetic: str
+    "fp32, or int8: 8-bit factors, 32-bit sums"
+    gops: float
+    "10⁹ multiplications and additions a second"
+    product: str
+    "what was multiplied, and by what"
+    n_runs: int
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """From before the runtime's import to the first answer, in a fresh process, in milliseconds."""
+
+    import_ms: float
+    load_ms: float
+    first_run_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return round(self.import_ms + self.load_ms + self.first_run_ms, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds a run over all samples; a percentile is absent where the runs are too few for
+    its interval.
+    """
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    mean: float
+    min: float
+    max: float
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    "95 %, of the percentiles that are there"
+    runs_needed: dict[str, int] = field(default_factory=dict)
+    "for each percentile that is absent"
+
+    def percentile(self, p: int) -> float | None:
+        found: float | None = getattr(self, f"p{p}")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Where the time of a single image goes, from its file to its answer; medians in milliseconds."""
+
+    read: float
+    "the file's bytes, from the system's cache"
+    preprocess: float
+    "decode and resize"
+    copy_in: float | None
+    "absent where nothing is copied, or the runtime does not tell"
+    compute: float
+    copy_out: float | None
+    end_to_end: float
+    n_runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model on one provider in one scenario at one batch size."""
+
+    model: str
+    "path as given; for the original, its run folder"
+    precision: str
+    "fp32, fp16, int8, or pytorch-fp32 for the original"
+    provider: str
+    batch_size: int
+    threads: int
+    scenario: str
+    "SingleStream, MultiStream or Offline"
+    latency_ms: Latency
+    n_runs: int
+    n_warmup: int
+    "runs before them, after the first"
+    images_per_second: float
+    throughput_interval: Interval | None
+    "95 %, of the median window; absent with fewer than 6 windows"
+    cold_start_ms: float
+    "the median of `cold_starts_ms`"
+    cold_start: ColdStart
+    "the parts of that start"
+    cold_starts_ms: tuple[float, ...]
+    "each in a fresh process"
+    peak_memory_mb: float | None
+    """above the process's memory before the runtime's import, until the end of this scenario's
+    first turn
+    """
+    gpu_memory_mb: float | None
+    size_mb: float
+    "of the file"
+    joules_per_image: float | None
+    """of the CPU packages, and of the GPU where it computes, the machine's rest power included;
+    absent without a meter
+    """
+    accuracy: Accuracy | None
+    unstable: bool | None
+    "whether `window_spread` is over 10 %"
+    window_spread: float | None
+    "of the windows' medians, over the median of all; absent with fewer than 3 windows"
+    drift: float | None
+    "the last window's median over the first's; absent likewise"
+    stages: Stages | None
+    "only in SingleStream"
+    placement: str | None
+    "where a profile shows its nodes to run; absent on the CPU and for the original"
+    gops: float
+    "10⁹ multiplications and additions a second, of the network as its layers define it"
+    ceiling_share: float | None
+    "of the fastest measured product of this arithmetic; absent where none was measured"
+    inputs: str
+    "the images it was timed on"
+    windows: tuple[int, ...]
+    "runs of each turn; between two turns the other models had theirs"
+    samples: tuple[float, ...]
+    "milliseconds of each run, in order, none left out"
+    model_sha256: str = ""
+    "of the file, for the original of its weights; empty in results older than this field"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """All rows, the original's first, and what to bear in mind with them."""
+
+    format: int
+    environment: Environment
+    before: Conditions
+    after: Conditions
+    processes: str
+    "how the models shared the machine"
+    ceilings: tuple[Ceiling, ...]
+    results: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+
+def read_bench(path: Path) -> BenchResult:
+    """What `page.bench_json` wrote; raises DataError where it does not fit."""
+    remedy = "remove it, or measure again with `kneeedge bench --json FILE`"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and "results" in found and found.get("format") != FORMAT:
+            said = found.get("format", 1)
+            raise DataError(
+                path, f"a result of format {said}, and this kneeedge reads {FORMAT}", remedy
+            )
+        found.pop("advice", None)  # it is said anew from the rows
+        return from_json(BenchResult, json.dumps(found))
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(path, "it is not there", remedy) from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(path, f"no result of `kneeedge bench` ({error})", remedy) from error
+
+
+def baseline(rows: Sequence[Row]) -> Row:
+    """What the others are held against: the original, else the first fp32 file, else the first row."""
+    found = {row.precision: row for row in reversed(rows)}
+    return found.get(ORIGINAL) or found.get("fp32") or rows[0]
+
+
+def speedup(row: Row, result: BenchResult) -> float | None:
+    """How many times as fast as the baseline in the same scenario; None where that was not
+    measured.
+    """
+    first = baseline(result.results)
+    for base in result.results:
+        if is_same(base, first) and (base.scenario, base.batch_size) == (
+            row.scenario,
+            row.batch_size,
+        ):
+            return round(times_as_fast(row, base), 3)
+    return None
+
+
+def is_same(row: Row, other: Row) -> bool:
+    """Whether two rows are of the same model on the same provider."""
+    return (row.model, row.precision, row.provider) == (
+        other.model,
+        other.precision,
+        other.provider,
+    )
+
+
+def times_as_fast(row: Row, base: Row) -> float:
+    """Offline: by throughput. Else by the median latency, or by the mean where one of the two has
+    no median.
+    """
+    ours = row.latency_ms
+    theirs = base.latency_ms
+    if row.scenario != OFFLINE and ours.p50 is not None and theirs.p50 is not None:
+        return theirs.p50 / max(ours.p50, 1e-9)
+    return row.images_per_second / max(base.images_per_second, 1e-9)
+
+
+def single_rows(result: BenchResult) -> list[Row]:
+    """The SingleStream row of each model on each provider."""
+    return [row for row in result.results if row.scenario == SINGLE_STREAM]
+
+
+def kind(row: Row) -> str:
+    """The scenario; Offline with its batch size, which the others' names imply."""
+    return f"{OFFLINE} {row.batch_size}" if row.scenario == OFFLINE else row.scenario
+
+
+def label(path: str) -> str:
+    """The file's or folder's own name; `runs/latest` is named for the run it leads to."""
+    return Path(path).resolve().name

@@ -1,0 +1,259 @@
+"""`config.json` of a run: every choice of the training with its default, and what came of each
+`auto`.
+"""
+
+from dataclasses import dataclass, replace
+
+from kneeedge.errors import ConfigError
+from kneeedge.model.decision import DEFAULT_THRESHOLD, parse_rule
+from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport, Slimmed
+from kneeedge.model.spec import FITS, HEADS, VGG19_CHANNELS, Architecture
+from kneeedge.system.machine import Environment
+
+AUTO = "auto"
+RECIPES = ("default", "paper")
+SLIM = "slim"
+"recipe of what `kneeedge slim` trains; see `training.slim.config`"
+SPLITS = (AUTO, GROUPED, PAPER)
+N_BLOCKS = len(VGG19_CHANNELS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What `kneeedge train` was asked to do."""
+
+    data: str
+    "the data folder: {train,val,test}/<Class>/… or <Class>/…"
+    recipe: str = "default"
+    "default or paper (sets the fields below where no option does), or slim"
+    seed: int = 0
+
+    positive: str | None = None
+    "the class called positive; by default the one that is not a name for health"
+    threshold: str = DEFAULT_THRESHOLD
+    "youden, sensitivity=X, specificity=X, chosen on val, or a number; two classes only"
+    abstain: bool = True
+    "fit how far an image may lie from the training images before the model abstains"
+    group_regex: str | None = None
+    "what a file's path must match; its first group (or the whole match) names the patient"
+    groups: str | None = None
+    "a CSV file of path,group: images that must stand on one side of a split"
+    audit: bool = True
+    "look for copies first, and keep them on one side of every split that is drawn"
+    drop_conflicts: bool = False
+    "leave out every image of which a copy carries another label"
+    split: str = AUTO
+    """auto: the split folders where there are any, else grouped; grouped: drawn anew; paper: leaky,
+    as the paper did
+    """
+    folds: int = 0
+    "K for cross-validation by group over all images; 0: one run"
+    val_fraction: float = 0.15
+    "share of the groups, where the data has no split folders; with folds, of those not tested on"
+    test_fraction: float = 0.2
+
+    size: int = 224
+    "side of the network's input, pixels"
+    fit: str = "stretch"
+    weights: str = "imagenet"
+    "imagenet, none, or a safetensors file"
+    head: str = "gap"
+    width: float = 1.0
+    "factor on VGG19's channel counts; below 1 only with --weights none"
+    batch_norm: bool = False
+    freeze_blocks: int | None = None
+    "lower blocks that keep their weights; None: 4 with pretrained weights and no GPU, else 0"
+
+    epochs: int = 16
+    "passes over the training images; each pass sees one view of each"
+    batch_size: int = 16
+    optimizer: str = "adamw"
+    "adamw or adam"
+    head_lr: float = 1e-3
+    lr: float = 1e-4
+    "learning rate of the highest block"
+    lr_decay: float = 0.5
+    "factor on the learning rate for each block further down"
+    weight_decay: float = 0.05
+    schedule: str = "cosine"
+    "cosine (with warm-up) or constant"
+    warmup: float = 0.1
+    "share of the steps over which the learning rate rises"
+    label_smoothing: float = 0.05
+    dropout: float = 0.2
+    ema: float = 0.984
+    """decay a step of the averaged weights that are validated and kept (0.984: over about 64
+    steps); 0: no average
+    """
+    patience: int = 8
+    "epochs without a better validation AUROC before training stops; 0: never stops"
+
+    rotation: float = 10.0
+    "largest rotation of an augmented view, degrees"
+    flip: bool = True
+    views: int = 8
+    "fixed augmented views an image where the lower blocks are frozen; each epoch sees the next one"
+    cache_gb: float = 8.0
+    "disk that the frozen blocks' activations may take while training runs"
+    precision: str = AUTO
+    "auto, 32 or bf16"
+    workers: int = 0
+    "image reading processes; 0: the training process reads"
+
+    def __post_init__(self) -> None:
+        _one_of("recipe", self.recipe, (*RECIPES, SLIM))
+        _one_of("fit", self.fit, FITS)
+        _one_of("head", self.head, HEADS)
+        _one_of("optimizer", self.optimizer, ("adamw", "adam"))
+        _one_of("schedule", self.schedule, ("cosine", "constant"))
+        _one_of("precision", self.precision, (AUTO, "32", "bf16"))
+        _one_of("split", self.split, SPLITS)
+        parse_rule(self.threshold)
+        for name in ("epochs", "batch_size", "views"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("lr", "head_lr", "width"):
+            _above_zero(name, getattr(self, name))
+        for name in ("seed", "patience", "workers", "rotation", "weight_decay", "cache_gb"):
+            _at_least(name, getattr(self, name), 0)
+        for name in (
+            "dropout",
+            "label_smoothing",
+            "warmup",
+            "val_fraction",
+            "test_fraction",
+            "ema",
+        ):
+            _share(name, getattr(self, name))
+        if self.val_fraction + self.test_fraction >= 1.0:
+            raise ConfigError(
+                "--val-fraction and --test-fraction leave nothing to train on", "lower one of them"
+            )
+        self._check_folds()
+        if self.freeze_blocks is not None and not 0 <= self.freeze_blocks <= N_BLOCKS:
+            raise ConfigError(
+                f"--freeze-blocks {self.freeze_blocks} is not one of 0 to {N_BLOCKS}", "choose one"
+            )
+        if self.weights == "imagenet" and (self.width != 1.0 or self.batch_norm):
+            raise ConfigError(
+                "ImageNet weights fit only the full width without batch norm",
+                "add --weights none or drop the option",
+            )
+
+    def _check_folds(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise ConfigError(
+                f"--folds {self.folds} is no cross-validation", "give 2 or more, or 0 for one run"
+            )
+        if self.folds and self.split == PAPER:
+            raise ConfigError("--split paper has its own test, not folds", "leave out --folds")
+        if self.folds and not self.val_fraction:
+            raise ConfigError(
+                "--folds chooses each fold's weights on val", "give a --val-fraction above 0"
+            )
+        if self.drop_conflicts and not self.audit:
+            raise ConfigError(
+                "--drop-conflicts needs the audit to find them", "leave out --no-audit"
+            )
+
+    @property
+    def channels(self) -> tuple[tuple[int, ...], ...]:
+        """VGG19's channel counts times `width`, in multiples of 8."""
+        return tuple(
+            tuple(scaled(count, self.width) for count in block) for block in VGG19_CHANNELS
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        return Architecture(self.channels, self.batch_norm, self.head)
+
+
+def scaled(count: int, factor: float) -> int:
+    """A channel count times a factor, in multiples of 8."""
+    return max(8, round(count * factor / 8) * 8)
+
+
+def paper_recipe(config: TrainConfig) -> TrainConfig:
+    """The reference paper's protocol: rotation and flip, 224², 200 epochs, VGG19's own classifier.
+
+    The paper names neither optimiser nor learning rate; Adam at a constant 1e-4 is our reading of
+    common practice.
+    """
+    return replace(
+        config,
+        recipe="paper",
+        head="classifier",
+        epochs=200,
+        optimizer="adam",
+        schedule="constant",
+        lr=1e-4,
+        head_lr=1e-4,
+        lr_decay=1.0,
+        batch_size=32,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        dropout=0.5,
+        ema=0.0,
+        patience=0,
+    )
+
+
+def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ConfigError(
+            f"--{name.replace('_', '-')} {value} is unknown", f"choose one of {', '.join(options)}"
+        )
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise ConfigError(f"--{name.replace('_', '-')} {value} is too small", f"give {low} or more")
+
+
+def _above_zero(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(
+            f"--{name.replace('_', '-')} {value} is too small", "give a number above 0"
+        )
+
+
+def _share(name: str, value: float) -> None:
+    if not 0.0 <= value < 1.0:
+        raise ConfigError(
+            f"--{name.replace('_', '-')} {value} is out of range", "give 0 or more and less than 1"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """`config.json`: what was asked for, what came of every `auto`, and where it ran."""
+
+    config: TrainConfig
+    command: tuple[str, ...]
+    data_root: str
+    classes: tuple[str, ...]
+    positive: str
+    weights_origin: str
+    n_frozen_blocks: int
+    n_views: int
+    "views whose frozen activations are cached; 0: the files are read anew each epoch"
+    bf16: bool
+    "whether the forward pass runs in bfloat16"
+    device: str
+    environment: Environment
+    protocol: str = FOLDERS
+    "how the splits came about; see `TrainingRecord`"
+    data_report: DataReport | None = None
+    "absent where no audit was run"
+    slimmed: Slimmed | None = None
+    "absent where the network is no narrowed one"
+    original: str | None = None
+    "folder of the run that was slimmed"
+    channels: tuple[tuple[int, ...], ...] | None = None
+    "of the narrowed network; absent where `config` says them"
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the network that is trained; batch norm was folded into a narrowed one's convolutions."""
+        if self.channels is None:
+            return self.config.architecture
+        return Architecture(self.channels, False, self.config.head)

@@ -1,0 +1,115 @@
+"""What an export made and how the gate judged it: `models/report.json`, which every command reads."""
+
+from dataclasses import dataclass
+
+from kneeedge.model.file_record import Calibration, HalfRange
+from kneeedge.model.provenance import Score
+from kneeedge.model.verdict import FAIL
+from kneeedge.statistics.intervals import Interval
+from kneeedge.statistics.paired import PairedChange
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseChange:
+    """One image to which the variant answers otherwise, or much less alike than allowed."""
+
+    path: str
+    truth: str
+    original: str
+    variant: str
+    original_probability: float
+    "of the positive class"
+    variant_probability: float
+    max_logit_change: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusalChange:
+    """Which images a variant refuses as unlike the training images, beside the original, at the
+    same limit.
+    """
+
+    original: int
+    "images refused"
+    variant: int
+    changed: int
+    "images refused by one of the two alone"
+    mean_change: float
+    "distance, variant less original"
+    largest_change: float
+    "absolute"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """A variant beside the original on the same images.
+
+    The original of a slimmed network is the one that it was slimmed from.
+    """
+
+    precision: str
+    split: str
+    provider: str
+    n: int
+    verdict: str
+    "pass, fail or inconclusive"
+    reason: str
+    tolerance: float
+    "accuracy that may be lost"
+    original: Score
+    variant: Score
+    changes: dict[str, PairedChange]
+    "accuracy, and the positive class's sensitivity and specificity, at the locked threshold"
+    auroc_change: float | None
+    auroc_interval: Interval | None
+    "95 %, paired"
+    ece_change: float
+    "expected calibration error, variant less original"
+    ece_interval: Interval
+    "95 %, paired bootstrap"
+    max_abs_logit_change: float
+    mean_abs_logit_change: float
+    flips: tuple[CaseChange, ...]
+    "every image whose predicted class changed"
+    largest: tuple[CaseChange, ...]
+    "the images with the largest logit changes"
+    images_to_settle: int | None
+    "how many images would settle an inconclusive verdict, if the same share keeps flipping"
+    refusals: RefusalChange | None = None
+    "beside this run's own PyTorch model; absent where the model answers every image"
+    against: str | None = None
+    """the original's name, where this run's network was slimmed from it; absent: this run's own
+    PyTorch model
+    """
+    own_logit_change: float | None = None
+    "largest logit change from this run's own PyTorch model, where the original is another network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """One variant and where it went."""
+
+    path: str
+    "below models/, or below models/rejected/ where the gate refused it"
+    sha256: str
+    size_mb: float
+    report: VerifyReport
+    calibration: Calibration | None = None
+    "only for int8: the ranges, and every recipe that was tried"
+    half_range: HalfRange | None = None
+    "only for fp16"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Every variant of a run."""
+
+    run: str
+    "the run's name"
+    files: tuple[ExportedFile, ...]
+    caveat: str = ""
+    "why the original's held-out figures are too good, where they are; see `TrainingRecord.caveat`"
+
+    @property
+    def failed(self) -> bool:
+        return any(file.report.verdict == FAIL for file in self.files)

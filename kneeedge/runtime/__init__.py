@@ -1,0 +1,1 @@
+"""A model file → answers, on the provider that was asked for."""

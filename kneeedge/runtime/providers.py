@@ -1,0 +1,114 @@
+"""ONNX Runtime's execution providers by kneeedge's names: which are installed, and what each needs."""
+
+import json
+import os
+from importlib import metadata
+from types import ModuleType
+
+from kneeedge.errors import MissingExtraError, ProviderError, RuntimeConflictError
+from kneeedge.runtime.cuda import CUDA, GPU_PROVIDERS, TENSORRT, require_gpu
+
+OPENVINO = "OpenVINOExecutionProvider"
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": CUDA,
+    "tensorrt": TENSORRT,
+    "openvino": OPENVINO,
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+CPU_PROVIDERS = ("cpu", "openvino")
+"that compute on the CPU"
+EXTRAS = {"cuda": "cuda", "tensorrt": "cuda", "openvino": "openvino"}
+"of kneeedge, which bring the wheel that a provider needs"
+WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+
+
+def load_runtime() -> ModuleType:
+    """The onnxruntime module; raises MissingExtraError with none installed, RuntimeConflictError
+    with several.
+
+    From 1.29 on it tells Microsoft of each model that it loads, and keeps files for that in the
+    user's cache, unless this variable is set before it is imported.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    wheels = [name for name in WHEELS if _is_installed(name)]
+    if len(wheels) > 1:
+        raise RuntimeConflictError(wheels)
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "running a model",
+            "ONNX Runtime",
+            "pip install 'kneeedge[cpu]' (with an NVIDIA GPU: 'kneeedge[cuda]'; with OpenVINO: 'kneeedge[openvino]')",
+        ) from error
+    return onnxruntime  # type: ignore[no-any-return]
+
+
+def check_provider(runtime: ModuleType, provider: str) -> None:
+    """Raise ProviderError where this wheel of ONNX Runtime, or this machine, lacks what `provider`
+    needs.
+    """
+    if provider not in PROVIDERS:
+        raise ProviderError(
+            provider, "kneeedge does not know it", f"choose one of auto, {', '.join(PROVIDERS)}"
+        )
+    if PROVIDERS[provider] not in runtime.get_available_providers():
+        here = [
+            name for name, full in PROVIDERS.items() if full in runtime.get_available_providers()
+        ]
+        wheel = next((name for name in WHEELS if _is_installed(name)), "onnxruntime")
+        remedy = f"use --provider {here[0] if here else 'cpu'}"
+        if provider in EXTRAS:
+            remedy = f"run `pip uninstall -y {wheel} && pip install 'kneeedge[{EXTRAS[provider]}]'`, or {remedy}"
+        raise ProviderError(
+            provider,
+            f"the installed {wheel} {runtime.__version__} has only {', '.join(here)}",
+            remedy,
+        )
+    if provider in GPU_PROVIDERS:
+        require_gpu(runtime, provider)
+
+
+def gpu_works() -> bool:
+    """Whether the provider `auto` takes the GPU here."""
+    runtime = load_runtime()
+    if CUDA not in runtime.get_available_providers():
+        return False
+    try:
+        require_gpu(runtime, "cuda")
+    except ProviderError:
+        return False
+    return True
+
+
+def available_providers() -> list[str]:
+    """Kneeedge's names of the providers in the installed wheel."""
+    found = load_runtime().get_available_providers()
+    return [name for name, full in PROVIDERS.items() if full in found]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def openvino_options(threads: int) -> dict[str, str]:
+    """The provider's options: the CPU device, all its threads on one run at a time.
+
+    Left to itself OpenVINO computes an fp32 file in bf16 where the CPU has it; here fp32 stays
+    fp32, and an fp16 file is computed in fp32. Quantised layers run in 8 bits all the same. The
+    provider's own options for precision, threads and streams are deprecated in favour of
+    `load_config` (onnxruntime.ai, OpenVINO Execution Provider).
+    """
+    properties = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": str(threads),
+        "NUM_STREAMS": "1",
+    }
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": properties})}

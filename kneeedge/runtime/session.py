@@ -1,0 +1,240 @@
+"""ONNX file → session: the provider asked for and really used, threads, and the file's own contract
+checked.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.errors import KneeEdgeError, ModelFileError, ProviderError
+from kneeedge.model.file import ModelFile, open_model
+from kneeedge.runtime.cuda import (
+    CUDA,
+    GPU_PROVIDERS,
+    INT8_ON_CUDA,
+    GpuOptions,
+    cuda_options,
+    failure_reason,
+)
+from kneeedge.runtime.device_buffers import DeviceRunner, shapes_of
+from kneeedge.runtime.providers import (
+    OPENVINO,
+    PROVIDERS,
+    check_provider,
+    load_runtime,
+    openvino_options,
+)
+from kneeedge.system import machine
+
+OUTPUTS = ("probabilities", "logits", "cam", "distance")
+"of a model file"
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The network's answers for N images and K classes."""
+
+    probabilities: NDArray[np.float32]
+    "(N, K), each row sums to 1"
+    logits: NDArray[np.float32]
+    "(N, K)"
+    cam: NDArray[np.float32] | None
+    "(N, K, S/32, S/32) class activation map; absent for the classifier head"
+    distance: NDArray[np.float32] | None = None
+    """(N,) how far the image's features lie from those of the training images; absent where the
+    model never abstains
+    """
+
+
+class Session:
+    """One `.onnx` file, loaded and checked. Threads may share it.
+
+    A path is opened with `open_model`; a ModelFile may hold bytes whose signature was verified.
+    Raises ProviderError where the provider asked for does not take the model, ModelFileError where
+    ONNX Runtime cannot load it or its inputs and outputs are not the contract's, and SpecError
+    where the spec is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        model: Path | str | ModelFile,
+        provider: str = "auto",
+        threads: int | None = None,
+        gpu: GpuOptions | None = None,
+    ) -> None:
+        self.file = model if isinstance(model, ModelFile) else open_model(model)
+        self.path = self.file.path
+        self.metadata = self.file.metadata
+        self.spec = self.file.spec
+        self.threads = threads or machine.available_cpus()
+        self.gpu = gpu or GpuOptions()
+        self.notice = ""
+        "one line about the provider that its user should know, or empty"
+        self._runtime = load_runtime()
+        self.provider, self._session = self._open(self._runtime, provider)
+        self.file.check_same()
+        self._outputs = self._check_signature()
+        self.runner = self._device_runner() if self.provider in GPU_PROVIDERS else None
+        "what holds the buffers on the GPU, where one computes"
+        if self.provider == "cuda" and self.spec.file and self.spec.file.precision == "int8":
+            self.notice = INT8_ON_CUDA
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """Answers for `images` (N, 1, S, S) uint8. Raises ModelFileError where an answer is not
+        finite.
+        """
+        more = "give --gpu-memory-gb more, " if self.runner else ""
+        with self._failures(
+            self.provider, f"lower --batch-size, {more}or use --provider cpu", "run"
+        ):
+            results = self.runner.run(images) if self.runner else self._run_here(images)
+        if not all(
+            np.isfinite(results[name]).all() for name in ("logits", "distance") if name in results
+        ):
+            raise ModelFileError(
+                self.path, f"the network gave NaN or infinity on provider {self.provider}"
+            )
+        return Outputs(
+            results["probabilities"], results["logits"], results.get("cam"), results.get("distance")
+        )
+
+    def profile(self, images: NDArray[np.uint8], folder: Path) -> Path:
+        """The profile that ONNX Runtime writes into `folder` of two runs in a session like this
+        one.
+        """
+        session = self._create(self._runtime, self.provider, profile=folder)
+        for _ in range(2):
+            session.run(self._outputs, {"image": images})
+        return Path(session.end_profiling())
+
+    def _run_here(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        answers = self._session.run(self._outputs, {"image": images})
+        return dict(zip(self._outputs, answers, strict=True))
+
+    def _open(self, runtime: ModuleType, provider: str) -> tuple[str, Any]:
+        if provider != "auto":
+            return provider, self._create(runtime, provider)
+        if PROVIDERS["cuda"] in runtime.get_available_providers():
+            try:
+                return "cuda", self._create(runtime, "cuda")
+            except ProviderError as error:
+                self.notice = f"running on the CPU, since {error}"
+        return "cpu", self._create(runtime, "cpu")
+
+    def _create(
+        self, runtime: ModuleType, provider: str, record: bool = False, profile: Path | None = None
+    ) -> Any:
+        """A session of ONNX Runtime; with `record` one for single images, which replays a CUDA
+        graph.
+        """
+        check_provider(runtime, provider)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 4  # an error is raised, and said once
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile / "profile")
+        if provider != "cpu":
+            # A node that the provider cannot take must be an error, not a silent trip to the CPU.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        with self._failures(provider, "fix that, try the fp16 or fp32 file, or use --provider cpu"):
+            session = runtime.InferenceSession(
+                self.file.source,
+                sess_options=options,
+                providers=self._providers(provider, record),
+                enable_fallback=0,
+            )
+        if session.get_providers()[0] != PROVIDERS[provider]:
+            raise ProviderError(
+                provider, "ONNX Runtime left it out and gave no reason", "use --provider cpu"
+            )
+        session.disable_fallback()  # else a failing run would go on with the CPU
+        return session
+
+    def _providers(self, provider: str, record: bool) -> list[tuple[str, dict[str, str]]]:
+        """ONNX Runtime's list of providers with their options; what TensorRT does not take, CUDA
+        does.
+        """
+        if provider == "openvino":
+            return [(OPENVINO, openvino_options(self.threads))]
+        if provider not in GPU_PROVIDERS:
+            return [(PROVIDERS[provider], {})]
+        spec = self.spec
+        cuda = (CUDA, cuda_options(self.gpu, spec.file.precision if spec.file else "fp32", record))
+        if provider == "cuda":
+            return [cuda]
+        from kneeedge.runtime.tensorrt import tensorrt_provider
+
+        return [tensorrt_provider(self.gpu, spec, self.file.sha256, self._runtime), cuda]
+
+    def _device_runner(self) -> DeviceRunner:
+        record = self.gpu.cuda_graph and self.provider == "cuda"
+        return DeviceRunner(
+            self._runtime,
+            self._session,
+            shapes_of(self.spec, self._outputs),
+            (lambda: self._create(self._runtime, "cuda", record=True)) if record else None,
+            n_lanes=self.gpu.lanes,
+            max_batch=self.gpu.max_batch,
+        )
+
+    @contextlib.contextmanager
+    def _failures(self, provider: str, remedy: str, what: str = "load") -> Iterator[None]:
+        """Turn what ONNX Runtime raises into ModelFileError on the CPU, and into ProviderError
+        elsewhere.
+        """
+        state = self._runtime.capi.onnxruntime_pybind11_state
+        failures = (
+            state.Fail,
+            state.InvalidProtobuf,
+            state.InvalidGraph,
+            state.NotImplemented,
+            state.InvalidArgument,
+            state.RuntimeException,
+            state.NoModel,
+            state.EPFail,
+            RuntimeError,
+        )
+        try:
+            yield
+        except KneeEdgeError:
+            raise
+        except failures as error:
+            reason = failure_reason(error)
+            if provider == "cpu":
+                raise ModelFileError(
+                    self.path, f"ONNX Runtime cannot {what} it ({reason})"
+                ) from error
+            raise ProviderError(provider, reason, remedy) from error
+
+    def _check_signature(self) -> list[str]:
+        """The names of the outputs to ask for, after the graph has been held against the spec."""
+        side = self.spec.pixel_path.size
+        n_classes = len(self.spec.classes)
+        inputs = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
+        if inputs != [("image", "tensor(uint8)", [1, side, side])]:
+            raise ModelFileError(
+                self.path, f"its input is {inputs}, not image uint8 [N, 1, {side}, {side}]"
+            )
+        shapes = {node.name: node.shape for node in self._session.get_outputs()}
+        if unknown := sorted(set(shapes) - set(OUTPUTS)):
+            raise ModelFileError(
+                self.path,
+                f"it has an output {unknown[0]!r}, and a model gives {', '.join(OUTPUTS)}",
+            )
+        for name in ("probabilities", "logits"):
+            if name not in shapes or list(shapes[name][1:]) != [n_classes]:
+                raise ModelFileError(
+                    self.path, f"it has no output {name} [N, {n_classes}] as its spec says"
+                )
+        if self.spec.novelty and len(shapes.get("distance", ())) != 1:
+            raise ModelFileError(
+                self.path, "it has no output distance [N], to which its spec gives a limit"
+            )
+        return [name for name in OUTPUTS if name in shapes]

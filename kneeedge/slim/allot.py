@@ -1,0 +1,84 @@
+"""Which width each layer gets: the least loss of answers that a latency allows, exact along the
+chain.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Loss = Callable[[int, int], float]
+"(layer, channels) → what the answers lose"
+Time = Callable[[int, int, int], float]
+"(layer, input channels, output channels) → milliseconds"
+
+N_HALVINGS = 50
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """Widths that no others beat at their latency."""
+
+    widths: tuple[int, ...]
+    loss: float
+    milliseconds: float
+
+
+def allot(
+    choices: Sequence[Sequence[int]], loss: Loss, time: Time, milliseconds: float
+) -> Allotment:
+    """The widths of least loss among those within `milliseconds`; raises ValueError where even the
+    narrowest are not.
+
+    For a price λ of a millisecond the chain of least loss + λ · time is found by dynamic
+    programming, since a layer's time hangs on its own width and the one before it alone; the price
+    is bisected until the time is allowed (Lagrange multiplier: each chain so found is optimal for
+    the time that it takes).
+    """
+    cheapest = solve(choices, loss, time, np.inf)
+    if cheapest.milliseconds > milliseconds:
+        raise ValueError(
+            f"the narrowest network takes {cheapest.milliseconds:.3g} ms, more than {milliseconds:.3g} ms"
+        )
+    best = solve(choices, loss, time, 0.0)
+    if best.milliseconds <= milliseconds:
+        return best
+    best = cheapest
+    low = 1e-9
+    high = 1e9
+    for _ in range(N_HALVINGS):
+        price = float(np.sqrt(low * high))
+        found = solve(choices, loss, time, price)
+        if found.milliseconds <= milliseconds:
+            best = min(best, found, key=lambda one: one.loss)
+            high = price
+        else:
+            low = price
+    return best
+
+
+def solve(choices: Sequence[Sequence[int]], loss: Loss, time: Time, price: float) -> Allotment:
+    """The chain of least loss + price · time; with an infinite price that of least time."""
+    weight = 0.0 if np.isinf(price) else 1.0
+    factor = 1.0 if np.isinf(price) else price
+    cost = np.zeros(1)
+    before: Sequence[int] = (0,)
+    came = []
+    for layer, widths in enumerate(choices):
+        times = np.array([[time(layer, a, b) for b in widths] for a in before])
+        losses = np.array([loss(layer, b) for b in widths])
+        total = cost[:, None] + factor * times + weight * losses[None, :]
+        came.append(total.argmin(axis=0))
+        cost = total.min(axis=0)
+        before = widths
+    index = int(cost.argmin())
+    path = [index]
+    for origins in reversed(came[1:]):
+        path.append(int(origins[path[-1]]))
+    chosen = tuple(widths[i] for widths, i in zip(choices, reversed(path), strict=True))
+    reads = (0, *chosen[:-1])
+    return Allotment(
+        chosen,
+        sum(loss(i, b) for i, b in enumerate(chosen)),
+        sum(time(i, a, b) for i, (a, b) in enumerate(zip(reads, chosen, strict=True))),
+    )

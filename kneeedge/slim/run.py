@@ -1,0 +1,327 @@
+"""A finished run → a narrower one that the gate has held against it: `kneeedge slim`."""
+
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from export.run import PRECISIONS, ExportOptions, export_run
+from export.to_onnx import fold_batch_norm
+from kneeedge.data.dataset import Dataset, check_unchanged
+from kneeedge.errors import ConfigError, NotFoundError
+from kneeedge.model.provenance import Slimmed
+from kneeedge.model.spec import Architecture, ModelSpec
+from kneeedge.model.verdict import FAIL, PASS
+from kneeedge.pixels.phantom import phantoms
+from kneeedge.report.card import write_card
+from kneeedge.runs.config import RunRecord
+from kneeedge.runs.export_report import ExportReport
+from kneeedge.runs.folder import Run, link_latest, open_run
+from kneeedge.runs.slim_report import (
+    SlimConfig,
+    SlimReport,
+    Step,
+    choose,
+    tolerance_of,
+)
+from kneeedge.runtime.session import Session
+from kneeedge.slim.chain import narrow
+from kneeedge.slim.curve import draw_curve
+from kneeedge.slim.distil import DistilBatches, Targets, compute_targets, distillation
+from kneeedge.slim.refit import refit
+from kneeedge.slim.survey import Survey, some_images, take_survey
+from kneeedge.system import machine
+from kneeedge.system.files import copy_file, file_sha256
+from kneeedge.system.progress import Progress, duration
+from kneeedge.training.checkpoint import load_original, save_weights
+from kneeedge.training.data import FileBatches, drop_cache
+from kneeedge.training.loop import State, fit, read_history
+from kneeedge.training.run import check_new, make_fabric, start_model
+from kneeedge.training.score import score
+
+N_TIMED, N_WARM_UP = 50, 5
+N_REFIT = 160
+"training images for the least squares"
+
+
+class Slimmer:
+    """One original and all that its narrower networks are made from."""
+
+    def __init__(
+        self, config: SlimConfig, folder: Path, command: Sequence[str], progress: Progress
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.command = command
+        self.progress = progress
+        torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))
+        self.original = open_run(Path(config.original))
+        self.record = self.original.read_config()
+        model, self.spec = load_original(self.original)
+        check_original(self.original, self.record, self.spec)
+        model.features = fold_batch_norm(model.features)
+        self.model = model
+        self.architecture = Architecture(
+            self.spec.architecture.channels, False, self.spec.architecture.head
+        )
+        root = Path(config.data or self.record.data_root)
+        self.dataset: Dataset = self.original.read_dataset(root, self.spec.classes)
+        check_unchanged(self.dataset.samples)
+
+    @cached_property
+    def slimmed(self) -> Slimmed:
+        """What every narrowed network says of its original."""
+        spec = self.spec
+        return Slimmed(
+            original=spec.name,
+            sha256=file_sha256(self.original.model),
+            channels=spec.architecture.channels,
+            temperature=spec.temperature,
+            threshold=spec.threshold,
+            scores=spec.training.scores,
+        )
+
+    @cached_property
+    def survey(self) -> Survey:
+        run = Run(self.folder)
+        return take_survey(self.model, self.spec, self.dataset, self.config, run, self.progress)
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The original's answers to the training views."""
+        config = self.config.training(self.record.config)
+        train = self.dataset.split("train")
+        model = deepcopy(self.model).to(device())
+        return compute_targets(
+            model, train, config.views, config, Run(self.folder).cache, self.progress
+        )
+
+    def slim(self) -> SlimReport:
+        """Go through the goals, take the best of what they gave, and finish the run folder."""
+        report = Run(self.folder).read_slim()
+        goals = self.survey.goals(self.config)
+        for i, milliseconds in enumerate(goals):
+            if i < len(report.steps):
+                continue
+            begin = time.monotonic()
+            step = self.step(milliseconds)
+            report = replace(report, steps=(*report.steps, step))
+            Run(self.folder).write_slim(report)
+            self.progress(f"{step.name}: {step.verdict} ({step.reason})")
+            if rest := sum(
+                goals[i + 1 :]
+            ):  # a width's training takes time by its work, and so does its inference
+                left = duration((time.monotonic() - begin) * rest / milliseconds)
+                self.progress(f"{len(goals) - i - 1} widths to come, about {left}")
+            if step.verdict == FAIL and not self.config.curve:
+                break
+        chosen = choose(report.steps, tolerance_of(self.config))
+        self.finish(chosen)
+        if self.config.curve:
+            self.draw(report)
+        report = replace(report, chosen=chosen.name)
+        Run(self.folder).write_slim(report)
+        drop_cache(Run(self.folder).cache)
+        return report
+
+    def step(self, milliseconds: float) -> Step:
+        """Narrow, mend, train, score and export for one latency."""
+        found = self.survey.allot(milliseconds)
+        full = self.survey.times.total(self.survey.times.full)
+        expected = found.milliseconds + self.survey.times.overhead_ms
+        run = self.run_of(full / expected)
+        name = run.name
+        run.folder.mkdir(parents=True, exist_ok=True)
+        widths = " ".join(map(str, found.widths))
+        self.progress(
+            f"{name}: about {expected:.3g} ms in int8, the original {full:.3g} ms; channels {widths}"
+        )
+        record = self.begin(run, found.widths)
+        if not run.spec.is_file():
+            self.score(run, record, self.train(run, record))
+        exported = self.export(run, PRECISIONS if self.config.has_goal else ("int8",))
+        (file,) = [file for file in exported.files if file.report.precision == "int8"]
+        change = file.report.changes["accuracy"]
+        return Step(
+            name=name,
+            asked_ms=milliseconds,
+            expected_ms=expected,
+            expected_speedup=full / expected,
+            measured_ms=single_image_ms(run.models / file.path, self.config.threads),
+            channels=record.channels or (),
+            size_mb=file.size_mb,
+            verdict=file.report.verdict,
+            reason=file.report.reason,
+            flips=change.flips,
+            n=change.n,
+            accuracy_change=change.delta,
+            model=str((run.models / file.path).relative_to(self.folder)),
+        )
+
+    def run_of(self, speedup: float) -> Run:
+        """Where a width is trained: a goal's in the run folder itself, those of a search below it."""
+        whole = Run(self.folder)
+        return whole if self.config.has_goal else whole.step(f"{whole.name}-{speedup:.1f}x")
+
+    def begin(self, run: Run, widths: tuple[int, ...]) -> RunRecord:
+        """The narrowed and mended network in `run.start`, and the record of how it is to be
+        trained.
+        """
+        if run.start.is_file() or run.spec.is_file():
+            return run.read_config()
+        kept = self.survey.kept(widths)
+        slim, architecture = narrow(self.model, self.architecture, kept)
+        images = some_images(self.dataset, self.spec.pixel_path, N_REFIT, self.config.seed + 1)
+        refit(self.model, slim, kept, images, self.progress)
+        record = replace(
+            self.record,
+            config=self.config.training(self.record.config),
+            command=tuple(self.command),
+            data_root=str(self.dataset.root),
+            weights_origin=f"slimmed from sha256:{self.slimmed.sha256}",
+            n_frozen_blocks=0,
+            n_views=0,
+            bf16=False,
+            device=device(),
+            environment=machine.environment(),
+            slimmed=self.slimmed,
+            original=str(self.original.folder.resolve()),
+            channels=architecture.channels,
+        )
+        self.write_origin(run, record)
+        save_weights(slim, run.start)
+        return record
+
+    def write_origin(self, run: Run, record: RunRecord) -> None:
+        """Write what a slim run is trained from and held against."""
+        copy_file(self.original.answers, run.original_answers)
+        run.write_dataset(self.dataset)
+        run.write_config(record)
+
+    def train(self, run: Run, record: RunRecord) -> State:
+        """Distil until the last epoch, from where a stopped training was."""
+        config = record.config
+        model = start_model(run, record)
+        files = FileBatches(
+            self.dataset.split("train"), self.dataset.split("val"), config, self.spec.pixel_path
+        )
+        batches = DistilBatches(self.targets, files, config)
+        fabric = make_fabric(record.device, record.bf16)
+        return fit(model, batches, config, run, fabric, self.progress, distillation(self.targets))
+
+    def score(self, run: Run, record: RunRecord, state: State) -> None:
+        """Temperature, threshold and the limit to abstain anew, and all that a finished run holds."""
+        files = FileBatches(self.dataset.split("train"), (), record.config, self.spec.pixel_path)
+        score(run, record, self.dataset, state, files, self.progress)
+        for leftover in (run.start, run.last):
+            leftover.unlink(missing_ok=True)
+        write_card(run)
+
+    def export(self, run: Run, precisions: tuple[str, ...]) -> ExportReport:
+        """The verified files of a finished slim run, or what an earlier export reported."""
+        options = ExportOptions(
+            precisions=precisions, tolerance=self.config.tolerance, data=self.config.data
+        )
+        try:
+            return run.read_export_report()
+        except NotFoundError:
+            return export_run(run.folder, options, self.progress)
+
+    def finish(self, chosen: Step) -> None:
+        """Make the chosen step's network the run folder's own, with all precisions exported.
+
+        `latest` comes to name it where the gate passes a file, so that commands without a model
+        find one.
+        """
+        run = Run(self.folder)
+        if not self.config.has_goal:
+            step = run.step(chosen.name)
+            self.progress(f"taken: {chosen.name}")
+            record = step.read_config()
+            copy_file(step.model, run.model)
+            self.write_origin(run, record)
+            copy_file(step.history, run.history)
+            self.score(run, record, read_history(run))
+        report = self.export(run, PRECISIONS)
+        if any(file.report.verdict == PASS for file in report.files):
+            link_latest(run)
+
+    def draw(self, report: SlimReport) -> None:
+        """Measure and draw the original's own files and every step."""
+        files = [self.folder / step.model for step in report.steps]
+        if self.original.export_report.is_file():
+            exported = self.original.read_export_report().files
+            files[:0] = [
+                self.original.models / file.path
+                for file in exported
+                if file.report.precision == "int8"
+            ]
+        threads = self.config.threads
+        draw_curve(Run(self.folder), self.original, files, self.dataset, threads, self.progress)
+
+
+def slim(
+    config: SlimConfig, folder: Path, command: Sequence[str], progress: Progress
+) -> SlimReport:
+    """Make a narrower network from a finished run, in a new `folder`."""
+    check_new(folder)
+    slimmer = Slimmer(config, folder, command, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    Run(folder).write_slim(SlimReport(config, slimmer.slimmed))
+    return slimmer.slim()
+
+
+def resume_slim(folder: Path, command: Sequence[str], progress: Progress) -> SlimReport:
+    """Go on with a stopped `kneeedge slim`; the result equals that of an unbroken one."""
+    report = Run(folder).read_slim()
+    if report.chosen is not None:
+        raise ConfigError(
+            f"{folder} is finished", "slim a run anew with `kneeedge slim RUN --out FOLDER`"
+        )
+    slimmer = Slimmer(report.config, folder, command, progress)
+    if slimmer.slimmed.sha256 != report.original.sha256:
+        raise ConfigError(
+            f"{report.config.original} is another run than this was begun with", "slim it anew"
+        )
+    return slimmer.slim()
+
+
+def device() -> str:
+    """Where the original is asked and the narrowed network trained; the least squares are solved on
+    the CPU.
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def single_image_ms(path: Path, threads: int | None) -> float:
+    """The median latency of single images through the session, the first runs left out."""
+    session = Session(path, "cpu", threads)
+    side = session.spec.pixel_path.size
+    image = phantoms(1, side)
+    taken = []
+    for _ in range(N_TIMED + N_WARM_UP):
+        begin = time.perf_counter()
+        session.run(image)
+        taken.append(1000.0 * (time.perf_counter() - begin))
+    return float(median(taken[N_WARM_UP:]))
+
+
+def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
+    """Raise ConfigError where the run cannot be slimmed."""
+    if record.slimmed is not None:
+        remedy = f"slim its original, {record.original}, further"
+        raise ConfigError(f"{run.folder} is a slim run already", remedy)
+    if spec.architecture.head != "gap":
+        raise ConfigError(
+            f"{run.folder} has the classifier head, whose layers are not slimmed",
+            "train with --head gap",
+        )
+    if not run.answers.is_file():
+        raise NotFoundError(
+            f"{run.answers}: the original's answers are missing", "train the run again"
+        )

@@ -1,0 +1,113 @@
+"""95 % intervals of shares, where every image stands alone and where several show one patient."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.95
+Z_TWO_SIDED = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.9600
+Z_ONE_SIDED = NormalDist().inv_cdf(LEVEL)  # 1.6449
+WILSON = "Wilson 1927"
+WILSON_CLUSTERED = "Wilson 1927 at the effective number of images over {} groups"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and how far to trust it."""
+
+    value: float
+    interval: Interval
+    method: str
+    "how the interval was computed"
+
+
+def wilson(successes: float, n: float) -> Interval:
+    """The score interval of a share (Wilson 1927, JASA 22:209). Raises ValueError where n is 0."""
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"a share needs 0 ≤ successes ≤ n and n > 0, not {successes} of {n}")
+    z2 = Z_TWO_SIDED**2
+    centre = (successes + z2 / 2) / (n + z2)
+    half = Z_TWO_SIDED * math.sqrt(successes * (n - successes) / n + z2 / 4) / (n + z2)
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    return Interval(low, 1.0 if successes == n else min(1.0, centre + half))
+
+
+def clusters_of(groups: Sequence[str] | None, n: int) -> NDArray[np.intp] | None:
+    """The number of each image's group, (N,) from 0; None where no group has two images, or none is
+    known.
+
+    Raises ValueError where there is not one group for each of the `n` images.
+    """
+    if groups is None:
+        return None
+    if len(groups) != n:
+        raise ValueError(f"{len(groups)} groups do not pair with {n} images; give one for each")
+    names, index = np.unique(np.array(groups, dtype=object).astype(str), return_inverse=True)
+    return None if len(names) == n else index.astype(np.intp)
+
+
+def share_estimate(
+    hits: NDArray[np.bool_], among: NDArray[np.bool_], clusters: NDArray[np.intp] | None
+) -> Estimate | None:
+    """The share of the images `among` (N,) that are `hits` (N,); None where there are none.
+
+    With clusters it is Wilson's interval at the effective number of images, `effective_n`. A
+    percentile bootstrap over the groups was tried in its place and left: with 30 patients of two
+    knees and a true share of 0.98 it holds the truth in 59 to 67 % of draws and is of no width
+    where nothing is wrong; this one in 95 to 97 %.
+    """
+    n = int(among.sum())
+    right = int((hits & among).sum())
+    if n == 0:
+        return None
+    if clusters is None:
+        return Estimate(right / n, wilson(right, n), WILSON)
+    effective = effective_n(hits, among, clusters)
+    n_groups = len(np.unique(clusters))
+    return Estimate(
+        right / n, wilson(effective * right / n, effective), WILSON_CLUSTERED.format(n_groups)
+    )
+
+
+def effective_n(
+    hits: NDArray[np.bool_], among: NDArray[np.bool_], clusters: NDArray[np.intp] | None
+) -> float:
+    """How many images that stand alone would tell as much of the share as these; never more than
+    there are.
+
+    p(1 - p) over the variance of the ratio estimator with the groups as units (Cochran 1977,
+    Sampling Techniques, section 6.4). Where that is 0, as at a share of 0 or 1, the number of
+    groups.
+    """
+    n = int(among.sum())
+    if clusters is None or n == 0:
+        return float(n)
+    of_groups = clusters[among]
+    share = float(hits[among].mean())
+    variance = clustered_variance((hits[among] - share) / n, of_groups)
+    if not variance:
+        return float(len(np.unique(of_groups)))
+    return min(float(n), max(1.0, share * (1 - share) / variance))
+
+
+def clustered_variance(influence: NDArray[np.float64], clusters: NDArray[np.intp]) -> float | None:
+    """The variance of a figure from each image's influence on it (N,), summed over the images of a
+    group.
+
+    The infinitesimal jackknife with its factor of G / (G - 1); None where there is one group.
+    """
+    _, index = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(index, weights=influence)
+    return None if len(sums) < 2 else float(len(sums) / (len(sums) - 1) * (sums**2).sum())

@@ -1,0 +1,1 @@
+"""What every part stands on: the machine, files, strict JSON, child processes, progress."""

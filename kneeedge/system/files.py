@@ -1,0 +1,95 @@
+"""Files: written so that a reader, a kill or a full disk finds the old one or the new one; hashed."""
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its name when the block ends, all on the disk.
+
+    Where the block raises, `path` stays as it was and nothing is left beside it. The permissions
+    are the umask's, whatever the writing library thinks of them. A device or a pipe, as
+    /dev/stdout, has no name to take: it is written to as it is.
+    """
+    if is_stream(path):
+        yield path
+        return
+    new = path.with_name(f".{path.name.removeprefix('.')}.new")
+    try:
+        new.open("wb").close()
+        mode = stat.S_IMODE(new.stat().st_mode)
+        yield new
+        new.chmod(mode)
+        put_in_place(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Give a whole file beside `path` its name, and force both to the disk."""
+    with new.open("rb+") as file:
+        os.fsync(file.fileno())
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that a reader sees old or new, never half of one."""
+    with replacing(path) as new:
+        new.write_bytes(content)
+
+
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write UTF-8 text as `write_bytes` does; `errors` as in `str.encode`."""
+    write_bytes(path, text.encode("utf-8", errors))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as `write_bytes` does, its columns named in the first line.
+
+    Bytes of a file name that are no UTF-8 are written as they are.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue(), errors="surrogateescape")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content as `write_bytes` writes it."""
+    with replacing(target) as new:
+        shutil.copyfile(source, new)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` is a device, a pipe or a descriptor, which nothing can be renamed to."""
+    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (
+        path.exists() and not path.is_file() and not path.is_dir()
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a rename in the folder to the disk, where the system can (not on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

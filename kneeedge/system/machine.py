@@ -1,0 +1,212 @@
+"""What this machine is: cores that may be used, instruction sets, limits, clocks, versions."""
+
+import math
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from kneeedge.system.nvidia import Gpu, gpus
+
+CPUS = Path("/sys/devices/system/cpu")
+CPU0 = CPUS / "cpu0"
+ISA_OF_INTEREST = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
+    "asimd", "asimddp", "i8mm", "bf16",
+)  # fmt: skip
+PACKAGES = (
+    "kneeedge", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch", "torchvision",
+    "lightning-fabric",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where a number was measured."""
+
+    cpu: str
+    isa: tuple[str, ...]
+    "instruction sets that decide the speed of fp16, bf16 and int8"
+    n_cpus: int
+    "physical cores this process may use, container quota included"
+    memory_gb: float
+    system: str
+    python: str
+    versions: dict[str, str]
+    load_average: float | None
+    "runnable processes over the last minute, before the measurement"
+    cpu_quota: float | None = None
+    "cores that the container's quota gives; absent where there is none"
+    memory_limit_gb: float | None = None
+    "of the container; absent where there is none"
+    governor: str | None = None
+    "how the system chooses the clock, as powersave; absent where it does not tell"
+    turbo: bool | None = None
+    "whether clocks may rise above the nominal one; absent where the system does not tell"
+    gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What may change while something is measured."""
+
+    load_average: float | None
+    "runnable processes over the last minute"
+    cpu_mhz: float | None
+    "mean clock of the cores, where the system tells"
+    throttled: int | None
+    """times that heat has lowered a core's clock since the machine started; absent where it does
+    not count
+    """
+    gpu_mhz: tuple[float, ...] = ()
+    "clock of each GPU"
+
+
+def environment() -> Environment:
+    """The facts of this machine and its installed packages."""
+    return Environment(
+        cpu=cpu_model(),
+        isa=isa_flags(),
+        n_cpus=available_cpus(),
+        memory_gb=round(memory_bytes() / 1e9, 1),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=versions(),
+        load_average=_load(),
+        cpu_quota=_cgroup_quota(),
+        memory_limit_gb=None if (limit := memory_limit_bytes()) is None else round(limit / 1e9, 1),
+        governor=read_text(CPU0 / "cpufreq/scaling_governor").strip() or None,
+        turbo=_turbo(),
+        gpus=gpus(),
+    )
+
+
+def conditions() -> Conditions:
+    """The clocks and the load of this moment."""
+    clocks = [
+        float(value) for key, value in _pairs(read_text(Path("/proc/cpuinfo"))) if key == "cpu MHz"
+    ]
+    counts = [
+        read_text(path)
+        for path in sorted(CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
+    ]
+    return Conditions(
+        load_average=_load(),
+        cpu_mhz=round(sum(clocks) / len(clocks)) if clocks else None,
+        throttled=sum(map(int, counts)) if counts else None,
+        gpu_mhz=tuple(gpu.clock_mhz for gpu in gpus() if gpu.clock_mhz is not None),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide an answer; those not installed are absent."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model() -> str:
+    """The processor's name as its maker gives it."""
+    names = [value for key, value in _cpuinfo() if key == "model name"]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def isa_flags() -> tuple[str, ...]:
+    """The instruction sets of `ISA_OF_INTEREST` that this CPU has; empty where the system does not
+    tell.
+    """
+    flags = {
+        flag for key, value in _cpuinfo() if key in ("flags", "Features") for flag in value.split()
+    }
+    return tuple(name for name in ISA_OF_INTEREST if name in flags)
+
+
+def has_vnni(isa: tuple[str, ...] | None = None) -> bool:
+    """Whether u8×s8 products accumulate in 32 bits with `isa`, this CPU's by default; AVX2
+    saturates in 16 bits.
+    """
+    return not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(
+        isa_flags() if isa is None else isa
+    )
+
+
+def available_cpus() -> int:
+    """Physical cores this process may use: affinity, hyper-threads counted once, container quota."""
+    allowed = (
+        os.sched_getaffinity(0)
+        if hasattr(os, "sched_getaffinity")
+        else set(range(os.cpu_count() or 1))
+    )
+    cores = {_siblings(cpu) for cpu in allowed}
+    return max(1, min(len(cores), _cgroup_cpus()))
+
+
+def memory_bytes() -> int:
+    """Physical memory, or 0 where the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_limit_bytes() -> int | None:
+    """The container's limit (cgroup v2, else v1); None where there is none below the machine's own
+    memory.
+    """
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = read_text(Path(path)).strip()
+        if text.isdigit() and int(text) < (memory_bytes() or int(text) + 1):
+            return int(text)
+    return None
+
+
+def read_text(path: Path) -> str:
+    """What a small file of the system says; nothing where it is not there."""
+    return path.read_text() if path.is_file() else ""
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _turbo() -> bool | None:
+    no_turbo = read_text(CPUS / "intel_pstate/no_turbo").strip()
+    boost = read_text(CPUS / "cpufreq/boost").strip()
+    return no_turbo == "0" if no_turbo else boost == "1" if boost else None
+
+
+def _cpuinfo() -> list[tuple[str, str]]:
+    return _pairs(read_text(Path("/proc/cpuinfo")).split("\n\n", maxsplit=1)[0])
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def _siblings(cpu: int) -> str:
+    return read_text(CPUS / f"cpu{cpu}/topology/thread_siblings_list").strip() or str(cpu)
+
+
+def _cgroup_cpus() -> int:
+    """Whole cores that the container's quota leaves; a large number where there is none."""
+    quota = _cgroup_quota()
+    return 1 << 16 if quota is None else max(1, math.ceil(quota))
+
+
+def _cgroup_quota() -> float | None:
+    """Cores that the container's CPU quota (cgroup v2, else v1) gives; None where there is none."""
+    quota, _, period = read_text(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
+    if not quota:
+        quota = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+        period = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+    try:
+        microseconds = int(quota)
+        window = int(period)
+    except ValueError:  # "max", or no cgroup at all
+        return None
+    return microseconds / window if microseconds > 0 < window else None

@@ -1,0 +1,161 @@
+"""The first layer reads grey and a constant in place of three normalised channels: exact, at the
+border too.
+"""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from export.graph import GREY_RANGE, first_input, layers
+from export.ranges import choose_ranges, collect
+from export.to_int8 import N_FIRST, TARGETS, quantise, to_int8
+from export.to_onnx import fold_normalisation, to_onnx
+from kneeedge.data.dataset import scan
+from kneeedge.runs.folder import open_run
+from kneeedge.system.progress import Progress
+from kneeedge.training.checkpoint import load_original
+from kneeedge.training.model import IMAGENET_MEAN, IMAGENET_STD
+
+U8_TARGETS = ("x86", "x86-no-vnni")
+
+
+@pytest.fixture(scope="module")
+def graph(trained_run) -> onnx.ModelProto:
+    return to_onnx(*load_original(open_run(trained_run)))
+
+
+@pytest.fixture(scope="module")
+def histograms(graph, trained_run, phantoms):
+    pixel_path = load_original(open_run(trained_run))[1].pixel_path
+    return collect(graph, scan(phantoms).split("train")[:8], pixel_path, Progress(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Noise of every grey value with black and white corners, all black, all white."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    noise[[0, 0, -1, -1], [0, -1, 0, -1]] = (0, 255, 255, 0)
+    assert len(np.unique(noise)) == 256
+    return np.stack([noise, np.zeros_like(noise), np.full_like(noise, 255)])[:, None]
+
+
+def answers(model: onnx.ModelProto, images: np.ndarray) -> dict[str, np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"image": images}), strict=True))
+
+
+def quantisation(model: onnx.ModelProto, tensor: str) -> tuple[float, np.ndarray]:
+    """Scale and zero point of a quantised tensor."""
+    values = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    node = next(
+        n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == tensor
+    )
+    return float(values[node.input[1]]), values[node.input[2]]
+
+
+@pytest.fixture
+def stem() -> torch.nn.Conv2d:
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(3, 16, 3, padding=1).double()
+
+
+def test_folding_the_three_channels_changes_nothing_not_even_at_the_border(stem, images):
+    """In 64 bits, so that only a mistake could make a difference; corners, edges and inside each
+    hold.
+    """
+    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=torch.float64).view(1, 3, 1, 1)
+    pixels = torch.from_numpy(images).double()
+    grey = (pixels - 128) / 128
+    with torch.no_grad():
+        expected = stem((pixels / 255 - mean) / std).numpy()
+        both = torch.cat([grey, torch.full_like(grey, 127 / 128)], dim=1)
+        found = fold_normalisation(stem, mean, std)(both).numpy()
+    error = np.abs(found - expected) / np.abs(expected).max()
+    corners, edges = error[..., [0, 0, -1, -1], [0, -1, 0, -1]], error[..., [0, -1], :]
+    assert (
+        max(corners.max(), edges.max(), error[..., [0, -1]].max(), error[..., 1:-1, 1:-1].max())
+        < 1e-9
+    )
+
+
+def test_the_constant_as_a_bias_would_be_wrong_at_the_border_alone(stem):
+    """Why it is a channel: at the border the padding's weights are missing from its sum."""
+    constant = torch.full((1, 1, 8, 8), 127 / 128, dtype=torch.float64)
+    mean, std = torch.full((1, 3, 1, 1), 0.1).double(), torch.ones(1, 3, 1, 1).double()
+    with torch.no_grad():
+        grey_and_constant = torch.cat([torch.zeros_like(constant), constant], dim=1)
+        found = fold_normalisation(stem, mean, std)(grey_and_constant)
+    inside = found[..., 1:-1, 1:-1]
+    assert torch.allclose(inside, inside[..., :1, :1], rtol=0, atol=1e-12)
+    assert (found[..., 0, :] - inside[..., :1, 0]).abs().max() > 0.01
+
+
+def test_every_file_reads_grey_and_the_constant_that_8_and_16_bits_hold(graph, images):
+    probe = onnx.ModelProto()
+    probe.CopyFrom(graph)
+    del probe.graph.output[:]
+    name = first_input(graph)
+    probe.graph.output.append(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+    )
+    read = answers(probe, images)[name]
+    assert np.array_equal(read[:, :1], (images.astype(np.float32) - 128) / 128)
+    assert (read[:, 1] == GREY_RANGE[1]).all()
+    assert (read.min(), read.max()) == GREY_RANGE
+    assert np.array_equal(read.astype(np.float16).astype(np.float32), read)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_target_loses_anything_of_a_pixel(graph, histograms, target):
+    """One grey value is one step, whatever the calibration images and the method."""
+    ranges = choose_ranges(histograms, "percentile 99.9", target == "tensorrt")
+    scale, zero = quantisation(quantise(graph, ranges, target, ()), first_input(graph))
+    assert (scale, int(zero)) == (1 / 128, 128 if target in U8_TARGETS else 0)
+
+
+@pytest.mark.parametrize("target", U8_TARGETS)
+def test_pixels_read_as_they_are_give_the_same_bits(graph, histograms, images, target):
+    ranges = choose_ranges(histograms, "mse")
+    scaled, direct = quantise(graph, ranges, target, ()), to_int8(graph, ranges, target)
+    before, after = answers(scaled, images), answers(direct, images)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("target", U8_TARGETS)
+def test_nothing_is_computed_before_the_first_convolution(graph, histograms, target):
+    model = to_int8(graph, choose_ranges(histograms, "minmax"), target)
+    (reader,) = [node for node in model.graph.node if "image" in node.input]
+    (next_one,) = [node for node in model.graph.node if reader.output[0] in node.input]
+    assert (reader.op_type, next_one.op_type) == ("Where", "DequantizeLinear")
+    used = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= used
+    weights = [
+        numpy_helper.to_array(t)
+        for t in model.graph.initializer
+        if list(t.dims[1:]) == [N_FIRST, 3, 3]
+    ]
+    assert len(weights) == 1
+    assert not weights[0][:, 2:].any()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_first_layer_in_float_still_gets_scaled_pixels(graph, histograms, images, target):
+    first = layers(graph)[0]
+    model = to_int8(
+        graph, choose_ranges(histograms, "minmax", target == "tensorrt"), target, (first.name,)
+    )
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    assert conv.input[0] == first_input(graph)
+    np.testing.assert_allclose(
+        answers(model, images)["logits"], answers(graph, images)["logits"], atol=1.5
+    )

@@ -1,0 +1,141 @@
+"""fp16 on real activations: overflow and underflow are found, and what does not fit stays in fp32."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+import onnx
+from onnx import numpy_helper
+
+from export.graph import layers
+from export.ranges import load_chunks
+from export.to_fp16 import half_range, to_fp16
+from export.to_onnx import to_onnx
+from kneeedge.data.dataset import scan
+from kneeedge.errors import ConfigError
+from kneeedge.pixels.phantom import phantom
+from kneeedge.pixels.pixel_path import load_input
+from kneeedge.report.export import gate_text
+from kneeedge.runs.folder import Run, open_run
+from kneeedge.runtime.session import Session
+from kneeedge.training.checkpoint import load_original, predict_logits
+
+
+@pytest.fixture(scope="module")
+def original(trained_run):
+    return load_original(open_run(trained_run))
+
+
+def knees(n: int, side: int = 64) -> np.ndarray:
+    return np.stack([phantom(seed, seed % 2, side) for seed in range(n)])[:, None]
+
+
+def scaled(graph: onnx.ModelProto, factors: dict[str, float]) -> onnx.ModelProto:
+    """A copy with initialisers multiplied."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    for tensor in copy.graph.initializer:
+        if tensor.name in factors:
+            weights = numpy_helper.to_array(tensor) * np.float32(factors[tensor.name])
+            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    return copy
+
+
+def run_logits(graph: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(graph.SerializeToString()).run(
+        ["logits"], {"image": images}
+    )[0]
+
+
+@pytest.fixture(scope="module")
+def overflowing(original) -> onnx.ModelProto:
+    """The network with its fifth layer a million times larger and its sixth as much smaller: the
+    same answers.
+    """
+    graph = to_onnx(*original)
+    fifth, sixth = layers(graph)[4], layers(graph)[5]
+    factors = dict.fromkeys(fifth.weights, 1e6) | {sixth.weights[0]: 1e-6}
+    return scaled(graph, factors)
+
+
+def test_a_layer_that_overflows_stays_in_fp32_with_the_next(original, overflowing):
+    images = knees(4)
+    expected = predict_logits(original[0], images)
+    np.testing.assert_allclose(run_logits(overflowing, images), expected, atol=1e-3)
+    found = half_range(overflowing, images[:, None])
+    names = [layer.name for layer in layers(overflowing)]
+    assert found.float_layers == tuple(names[4:6])
+    assert (found.largest_layer, found.n_images) == (names[4], 4)
+    assert found.largest > 65504
+    np.testing.assert_allclose(
+        run_logits(to_fp16(overflowing, found.float_layers), images), expected, atol=0.05
+    )
+
+
+def test_a_plain_conversion_of_such_a_network_fails(overflowing):
+    images = knees(4)
+    try:
+        logits = run_logits(to_fp16(overflowing), images)
+    except ConfigError:  # a weight alone is too large
+        return
+    assert not np.allclose(logits, run_logits(overflowing, images), atol=0.05)
+
+
+def test_the_largest_activation_is_the_networks(original, phantoms):
+    model, spec = original
+    graph = to_onnx(model, spec)
+    samples = scan(phantoms).split("train")[:5]
+    found = half_range(graph, load_chunks(samples, spec.pixel_path, 1))
+    outputs = []
+    images = torch.from_numpy(
+        np.stack([load_input(sample.path, spec.pixel_path) for sample in samples])[:, None]
+    )
+    with torch.no_grad():
+        values = model.normalise(images)
+        for layer in model.features:
+            before, values = values, layer(values)
+            if isinstance(layer, torch.nn.ReLU):
+                outputs.append(before.abs().max().item())
+    assert found.largest == pytest.approx(max(outputs), rel=1e-4)
+    assert found.float_layers == ()
+
+
+def test_a_layer_whose_values_vanish_in_fp16_stays_in_fp32(original):
+    graph = to_onnx(*original)
+    third, fourth = layers(graph)[2], layers(graph)[3]
+    faint = scaled(graph, dict.fromkeys(third.weights, 1e-8) | {fourth.weights[0]: 1e8})
+    found = half_range(faint, knees(4)[:, None])
+    assert {third.name, fourth.name} <= set(found.float_layers)
+    assert found.flushed > 0.5
+    assert found.flushed_weights > 0.5
+    images = knees(4)
+    np.testing.assert_allclose(
+        run_logits(to_fp16(faint, found.float_layers), images), run_logits(graph, images), atol=0.05
+    )
+
+
+def test_the_fp16_file_says_what_was_looked_for(exported):
+    found = Session(exported["fp16"], "cpu").spec.file.half_range
+    assert found.n_images == 32
+    assert 0 < found.largest < 65504
+    assert found.float_layers == ()
+    assert "layers in fp32: none" in gate_text(
+        Run(exported["fp16"].parent.parent).read_export_report()
+    )
+
+
+def test_a_weight_beyond_fp16_is_refused_not_clamped(original):
+    graph = to_onnx(*original)
+    tensor = next(t for t in graph.graph.initializer if t.name.startswith("features"))
+    weights = numpy_helper.to_array(tensor).copy()
+    weights.flat[0] = 70000.0
+    tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    with pytest.raises(ConfigError, match="reaches 70000, beyond fp16"):
+        to_fp16(graph)
+    first = layers(graph)[0].name
+    assert first in half_range(graph, knees(2)[:, None]).float_layers
+    onnx.checker.check_model(to_fp16(graph, (first,)))

@@ -1,0 +1,194 @@
+"""The int8 search: its rule, its budget, and layers that really stay in float."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+import onnx
+import onnxruntime
+
+from export.gate import pair
+from export.graph import layers
+from export.ranges import METHODS, collect
+from export.search import MOST_GATED, Material, Recipe, Trials, preference, search, settle
+from export.to_int8 import to_int8
+from export.to_onnx import to_onnx
+from kneeedge.data.dataset import scan
+from kneeedge.model.file_record import Trial
+from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
+from kneeedge.pixels.pixel_path import load_input
+from kneeedge.runs.answers import ORIGINAL, Answers
+from kneeedge.runs.folder import open_run
+from kneeedge.system.progress import Progress
+from kneeedge.training.checkpoint import load_original
+
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def material(trained_run, phantoms) -> Material:
+    model, spec = load_original(open_run(trained_run))
+    graph = to_onnx(model, spec)
+    samples = scan(phantoms).split("train")
+    images = [load_input(sample.path, spec.pixel_path)[None, None] for sample in samples[20:28]]
+    return Material(graph, collect(graph, samples[:20], spec.pixel_path, QUIET), images, "x86")
+
+
+@pytest.fixture(scope="module")
+def report(trained_run, phantoms):
+    """The gate's report on a variant that answers as the original does."""
+    spec = load_original(open_run(trained_run))[1]
+    samples = scan(phantoms).split("val")
+    logits = np.array([[1.0, 0.0], [0.0, 1.0]])[[sample.label for sample in samples]]
+    flipped = logits.copy()
+    flipped[0] = flipped[0, ::-1]
+    return pair(
+        samples, Answers(ORIGINAL, spec, logits), Answers("int8", spec, flipped), "cpu", 0.5
+    )
+
+
+def gate_of(report, *verdicts: str):
+    """A gate that gives these verdicts in turn, the last for ever, and keeps the graphs it saw."""
+    seen: list[onnx.ModelProto] = []
+
+    def gate(graph):
+        seen.append(graph)
+        return dataclasses.replace(report, verdict=verdicts[min(len(seen), len(verdicts)) - 1])
+
+    return gate, seen
+
+
+def trial(error: float) -> Trial:
+    return Trial(
+        method="",
+        float_layers=(),
+        logit_error=error,
+        flips=None,
+        verdict=None,
+        latency=None,
+        chosen=False,
+    )
+
+
+def test_an_error_close_to_the_lowest_goes_to_the_fewest_float_layers():
+    none, one, two = Recipe("a"), Recipe("a", ("x",)), Recipe("a", ("x", "y"))
+    order = preference({two: trial(1.0), one: trial(1.1), none: trial(1.2)})
+    assert order == [none, one, two]
+
+
+def test_an_error_far_from_the_lowest_comes_last_in_order_of_error():
+    none, other, one = Recipe("a"), Recipe("b"), Recipe("a", ("x",))
+    assert preference({none: trial(3.0), other: trial(2.0), one: trial(1.0)}) == [one, other, none]
+
+
+@pytest.fixture
+def measured(material) -> Trials:
+    """The recipes of all methods, with time without end."""
+    trials = Trials(material, 1.0, QUIET, lambda: 0.0)
+    trials.measure([Recipe(method) for method in METHODS])
+    return trials
+
+
+def test_the_first_recipe_that_passes_is_taken(measured, report):
+    gate, seen = gate_of(report, FAIL, INCONCLUSIVE, PASS, FAIL)
+    found = settle(measured, gate)
+    assert len(seen) == 3
+    assert found.report.verdict == PASS
+    assert found.graph is seen[2]
+    chosen = [one for one in found.trials if one.chosen]
+    assert [(one.method, one.float_layers) for one in chosen] == [
+        (found.recipe.method, found.recipe.float_layers)
+    ]
+    assert sorted(one.verdict for one in found.trials if one.verdict) == [FAIL, INCONCLUSIVE, PASS]
+    assert not found.untried
+
+
+def test_where_none_passes_the_first_inconclusive_one_is_taken(measured, report):
+    gate, seen = gate_of(report, FAIL, INCONCLUSIVE, FAIL)
+    found = settle(measured, gate)
+    assert len(seen) == MOST_GATED
+    assert found.report.verdict == INCONCLUSIVE
+    assert found.graph is seen[1]
+
+
+def test_too_few_images_end_the_search_where_nothing_flips(measured, report):
+    gate, seen = gate_of(dataclasses.replace(report, flips=()), INCONCLUSIVE)
+    settle(measured, gate)
+    assert len(seen) == 1
+
+
+def test_every_method_and_every_layer_alone_is_tried(material, report):
+    found = search(material, gate_of(report, PASS)[0], 60, QUIET)
+    names = [layer.name for layer in layers(material.fp32)]
+    assert [one.method for one in found.trials if not one.float_layers] == list(METHODS)
+    assert [one.float_layers for one in found.trials if len(one.float_layers) == 1] == [
+        (name,) for name in names
+    ]
+    assert [len(one.float_layers) for one in found.trials].count(2) == 1
+    assert all(one.logit_error > 0 for one in found.trials)
+    assert all((one.latency is None) or one.latency > 0 for one in found.trials)
+
+
+def test_a_recipe_has_the_same_error_again(measured, material):
+    again = Trials(material, 1.0, QUIET, lambda: 0.0)
+    again.measure(list(measured.found)[::-1])
+    assert again.found == measured.found
+
+
+def test_what_the_time_does_not_allow_is_named(material, report):
+    now = iter(range(1000))
+    found = search(
+        material, gate_of(report, FAIL)[0], 3 / 60, QUIET, clock=lambda: float(next(now))
+    )
+    assert [one.method for one in found.trials] == list(METHODS[:3])
+    assert found.untried[0] == f"{METHODS[3]}, no layer in float"
+    assert found.untried[-1].startswith("the gate of ")
+    assert found.report.verdict == FAIL
+
+
+def test_without_minutes_minmax_is_taken_and_nothing_tried(material, report):
+    gate, seen = gate_of(report, PASS)
+    found = search(material, gate, 0, QUIET)
+    assert (found.recipe, found.report, found.trials, seen) == (Recipe("minmax"), None, (), [])
+
+
+def optimised(graph: onnx.ModelProto, tmp_path) -> list[str]:
+    """Operators of the graph as ONNX Runtime runs it."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+
+
+@pytest.mark.parametrize("numbers", [(), (0,), (7,), (15,), (0, 1), (3, 8), tuple(range(16))])
+def test_all_but_the_float_layers_run_in_8_bits(material, tmp_path, numbers):
+    kept = tuple(layers(material.fp32)[i].name for i in numbers)
+    graph = material.build(Recipe("minmax", kept))
+    assert optimised(graph, tmp_path).count("QLinearConv") == 16 - len(kept)
+    floats = {
+        t.name
+        for t in graph.graph.initializer
+        if len(t.dims) == 4 and t.data_type == onnx.TensorProto.FLOAT
+    }
+    assert {f"{name}.weight" for name in kept} <= floats
+
+
+def test_all_layers_in_float_give_the_originals_answers(material):
+    ranges = dict.fromkeys(material.histograms, (0.0, 1e-3))  # hopeless, and not used
+    graph = to_int8(
+        material.fp32, ranges, "x86", tuple(layer.name for layer in layers(material.fp32))
+    )
+    images = material.images[0]
+    before, after = (
+        onnxruntime.InferenceSession(one.SerializeToString()).run(["logits"], {"image": images})[0]
+        for one in (material.fp32, graph)
+    )
+    np.testing.assert_allclose(after, before, atol=1e-5)

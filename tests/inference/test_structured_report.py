@@ -1,0 +1,133 @@
+"""Structured Reports: what they say, that they are read back, and that they name no patient unless
+asked to.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from kneeedge.cli.app import app
+from kneeedge.model.spec import DISCLAIMER
+from kneeedge.system.files import file_sha256
+from kneeedge.version import __version__
+from tests.tiny_onnx import write_tiny_model
+
+hd = pytest.importorskip("highdicom", reason="pip install 'kneeedge[dicom-sr]'")
+pydicom = pytest.importorskip("pydicom", reason="pip install 'kneeedge[dicom-sr]'")
+
+from tests.pixels.test_dicom import TWELVE, dataset, stored
+
+STUDY = {
+    "StudyInstanceUID": "1.2.3",
+    "SeriesInstanceUID": "1.2.3.1",
+    "StudyDate": "20260101",
+    "Modality": "CR",
+}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "m.onnx")
+
+
+def run(tmp_path: Path, model: Path, *options: str, **tags: object) -> tuple[int, str, Path]:
+    """`infer` on one DICOM file of these tags; exit code, stderr, the report's path."""
+    folder = tmp_path / "in"
+    (folder / "a b").mkdir(parents=True, exist_ok=True)
+    (folder / "a b/x.dcm").write_bytes(stored(dataset(TWELVE, 12, **STUDY | tags)))
+    command = ["infer", str(folder), "--model", str(model), "--out", str(tmp_path / "p.csv")]
+    done = CliRunner().invoke(app, [*command, "--dicom-sr", str(tmp_path / "sr"), *options])
+    return done.exit_code, done.stderr, tmp_path / "sr/a b/x.dcm.sr.dcm"
+
+
+def test_a_report_is_read_back_with_probability_model_hash_and_disclaimer(
+    tmp_path: Path, model: Path
+) -> None:
+    code, stderr, path = run(tmp_path, model, Laterality="R")
+    assert code == 0, stderr
+    assert "1 Structured Reports below" in stderr
+    report = hd.sr.srread(path)
+    assert report.SOPClassUID == pydicom.uid.EnhancedSRStorage
+    assert report.StudyInstanceUID == "1.2.3"
+    assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    (group,) = report.content.get_image_measurement_groups()
+    row = (tmp_path / "p.csv").read_text().splitlines()[1].split(",")
+    values = {one.name.meaning: one.value for one in group.get_measurements()}
+    assert values["Probability of Osteoporosis"] == pytest.approx(float(row[3]), abs=1e-6)
+    assert sum(values.values()) == pytest.approx(1.0, abs=1e-5)
+    (found,) = group.get_qualitative_evaluations()
+    assert found.value.meaning == row[2]
+    data = path.read_bytes()
+    for text in (
+        DISCLAIMER,
+        f"sha256 {file_sha256(model)}",
+        f"kneeedge {__version__}",
+        "threshold 0.5 for Osteoporosis",
+    ):
+        assert text.encode() in data
+    (image,) = (
+        report.CurrentRequestedProcedureEvidenceSequence[0]
+        .ReferencedSeriesSequence[0]
+        .ReferencedSOPSequence
+    )
+    assert image.ReferencedSOPInstanceUID == "1.2.3.4"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_patient_is_named_only_where_that_is_asked_for(
+    tmp_path: Path, model: Path, asked: bool
+) -> None:
+    _, _, path = run(tmp_path, model, *(["--with-patient-id"] if asked else []))
+    data = path.read_bytes()
+    assert (b"Doe^Jane" in data) is (b"secret-id" in data) is (b"19500101" in data) is asked
+
+
+def test_the_same_image_and_model_give_the_same_report_uid(tmp_path: Path, model: Path) -> None:
+    uids = [pydicom.dcmread(run(tmp_path, model)[2]).SOPInstanceUID for _ in range(2)]
+    assert uids[0] == uids[1]
+
+
+def test_an_image_without_a_study_has_no_report_and_that_is_said(
+    tmp_path: Path, model: Path
+) -> None:
+    code, stderr, path = run(tmp_path, model, StudyInstanceUID="")
+    assert code == 0
+    assert "0 Structured Reports" in stderr
+    assert "none for 1 DICOM images that do not say of which study they are" in stderr
+    assert not path.exists()
+
+
+def test_other_formats_have_no_report(tmp_path: Path, model: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "a.png")
+    command = [
+        "infer",
+        str(tmp_path / "a.png"),
+        "--model",
+        str(model),
+        "--out",
+        str(tmp_path / "p.csv"),
+    ]
+    done = CliRunner().invoke(app, [*command, "--dicom-sr", str(tmp_path / "sr")])
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "sr").exists()
+
+
+def test_without_highdicom_it_says_what_to_install(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "highdicom", None)
+    code, stderr, _ = run(tmp_path, model)
+    assert code == 1
+    assert "pip install 'kneeedge[dicom-sr]'" in stderr
+
+
+def test_a_report_is_a_whole_dicom_file(tmp_path: Path, model: Path) -> None:
+    found = pydicom.dcmread(io.BytesIO(run(tmp_path, model)[2].read_bytes()))
+    assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID
+    assert found.CompletionFlag == "COMPLETE"
+    assert found.VerificationFlag == "UNVERIFIED"

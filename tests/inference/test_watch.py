@@ -1,0 +1,290 @@
+"""A drop folder: each file once, when it is whole; a restart goes on; the output is whole at any
+moment.
+"""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kneeedge.cli.app import app
+from kneeedge.errors import BusyError, ConfigError, OutputExistsError
+from kneeedge.inference import watch as watch_module
+from kneeedge.inference.folder import infer_folder
+from kneeedge.inference.predictor import Predictor
+from kneeedge.inference.watch import Watch, watch
+from kneeedge.pixels.listing import find_images
+from kneeedge.pixels.phantom import write_dataset
+from kneeedge.system.progress import Progress
+from tests.tiny_onnx import write_tiny_model
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    write_dataset(folder, {"": 6}, size=64)
+    return sorted(folder.rglob("*.png"))
+
+
+@pytest.fixture
+def drop(tmp_path: Path) -> Path:
+    (tmp_path / "drop").mkdir()
+    return tmp_path / "drop"
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return Predictor(write_tiny_model(tmp_path / "m.onnx"), "cpu", 1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def begin(predictor: Predictor, drop: Path, tmp_path: Path, clock: Clock) -> Callable[[], Watch]:
+    """Start a watch as after a boot."""
+    said: list[str] = []
+
+    def start() -> Watch:
+        found = Watch(predictor, [drop], tmp_path / "p.csv", said.append, settle=5.0, clock=clock)
+        found.said = said
+        return found
+
+    return start
+
+
+def names(out: Path) -> list[str]:
+    with out.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return [row["path"] for row in csv.DictReader(file)]
+
+
+def settle(watching: Watch, clock: Clock) -> int:
+    """Two looks, five seconds apart."""
+    n = watching.step()
+    clock.now += 5.0
+    return n + watching.step()
+
+
+def test_an_empty_folder_has_a_header_and_no_rows(begin, tmp_path: Path) -> None:
+    begin().close()
+    assert names(tmp_path / "p.csv") == []
+    assert (tmp_path / "p.csv").read_text().startswith("path,status,")
+
+
+def test_a_file_is_answered_once_and_only_when_it_stood_still(
+    begin, drop, images, tmp_path, clock
+) -> None:
+    watching, whole = begin(), images[0].read_bytes()
+    (drop / "b.png").write_bytes(whole[:50])
+    assert watching.step() == 0
+    clock.now += 4.0
+    (drop / "b.png").write_bytes(whole)  # still being written
+    assert watching.step() == 0
+    clock.now += 4.9
+    assert watching.step() == 0
+    clock.now += 0.1
+    assert watching.step() == 1
+    clock.now += 60.0
+    assert watching.step() == 0
+    assert names(tmp_path / "p.csv") == ["b.png"]
+    watching.close()
+
+
+def test_the_rows_are_those_of_a_run_over_the_folder(
+    begin, drop, images, tmp_path, clock, predictor
+) -> None:
+    watching = begin()
+    for i, image in enumerate(images):
+        shutil.copy(image, drop / f"{i}.png")
+    assert settle(watching, clock) == 6
+    watching.close()
+    infer_folder(predictor, find_images([drop]), tmp_path / "whole.csv", Progress(quiet=True))
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_restart_repeats_nothing_and_loses_nothing(begin, drop, images, tmp_path, clock) -> None:
+    first = begin()
+    shutil.copy(images[0], drop / "a.png")
+    assert settle(first, clock) == 1
+    first.close()
+    shutil.copy(images[1], drop / "b.png")
+    second = begin()
+    assert settle(second, clock) == 1
+    second.close()
+    assert names(tmp_path / "p.csv") == ["a.png", "b.png"]
+
+
+def test_a_stop_between_row_and_note_repeats_nothing(
+    begin, drop, images, tmp_path, clock, monkeypatch
+) -> None:
+    watching = begin()
+    shutil.copy(images[0], drop / "=a.png")
+
+    def stop(self: Watch, done: object = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watch, "_write_note", stop)
+    watching.step()
+    clock.now += 5.0
+    with pytest.raises(KeyboardInterrupt):
+        watching.step()
+    watching.close()
+    monkeypatch.undo()
+    again = begin()
+    assert settle(again, clock) == 0
+    again.close()
+    assert names(tmp_path / "p.csv") == ["./=a.png"]
+
+
+def test_a_file_that_changed_after_its_row_has_a_second_one_and_that_is_said(
+    begin, drop, images, tmp_path, clock
+) -> None:
+    watching = begin()
+    shutil.copy(images[0], drop / "a.png")
+    settle(watching, clock)
+    (drop / "a.png").write_bytes(images[1].read_bytes())
+    os.utime(drop / "a.png", ns=(1, 1))
+    assert settle(watching, clock) == 1
+    assert names(tmp_path / "p.csv") == ["a.png", "a.png"]
+    assert "a.png has changed since its first row, and has a second one now" in watching.said
+    watching.close()
+
+
+def test_an_unreadable_file_is_one_row_with_its_reason(begin, drop, tmp_path, clock) -> None:
+    watching = begin()
+    (drop / "a.png").write_text("no picture")
+    assert settle(watching, clock) == 1
+    clock.now += 60
+    assert watching.step() == 0
+    assert ",error," in (tmp_path / "p.csv").read_text()
+    watching.close()
+
+
+def test_a_file_that_goes_away_before_it_is_read_is_let_go(begin, drop, images, clock) -> None:
+    watching = begin()
+    shutil.copy(images[0], drop / "a.png")
+    watching.step()
+    (drop / "a.png").unlink()
+    clock.now += 5.0
+    assert watching.step() == 0
+    watching.close()
+
+
+def test_another_model_or_a_foreign_output_is_refused(begin, drop, tmp_path, clock) -> None:
+    begin().close()
+    other = Predictor(write_tiny_model(tmp_path / "other.onnx", seed=1), "cpu", 1)
+    with pytest.raises(ConfigError, match=r"p\.csv is of another model sha256; name another --out"):
+        Watch(other, [drop], tmp_path / "p.csv", print)
+    (tmp_path / "x.csv").write_text("mine")
+    with pytest.raises(OutputExistsError, match="it is no --watch's; name another --out"):
+        Watch(other, [drop], tmp_path / "x.csv", print)
+    assert (tmp_path / "x.csv").read_text() == "mine"
+    (tmp_path / ".p.csv.watch").write_text("{")
+    with pytest.raises(ConfigError, match="is damaged"):
+        begin()
+
+
+def test_two_watches_on_one_output_are_one_too_many(begin) -> None:
+    first = begin()
+    with pytest.raises(BusyError):
+        begin()
+    first.close()
+    begin().close()
+
+
+def test_a_reader_sees_whole_rows_at_any_moment(
+    begin, drop, images, tmp_path, clock, monkeypatch
+) -> None:
+    watching, seen = begin(), []
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        seen.append((tmp_path / "p.csv").read_bytes())
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    for i in range(3):
+        shutil.copy(images[i], drop / f"{i}.png")
+        settle(watching, clock)
+    watching.close()
+    assert len(seen) == 6
+    assert all(
+        watch_module.encode(watching.done.key.columns) == text.splitlines(keepends=True)[0]
+        for text in seen
+    )
+    assert all(text.endswith(b"\r\n") for text in seen)
+
+
+def test_the_loop_sleeps_between_looks_until_it_is_stopped(begin, drop, images, clock) -> None:
+    watching = begin()
+    shutil.copy(images[0], drop / "a.png")
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock.now += 5.0
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(watching, 2.0, sleep)
+    assert waits == [2.0] * 3
+    assert any("answered 1 images; 1 in" in text for text in watching.said)
+    watching.close()
+
+
+def test_watch_refuses_what_does_not_go_with_it(drop: Path, tmp_path: Path) -> None:
+    model = str(write_tiny_model(tmp_path / "m.onnx"))
+    done = CliRunner().invoke(app, ["infer", str(drop), "--watch", "--resume", "--model", model])
+    assert done.exit_code == 2
+    assert "--watch writes rows alone" in done.output
+
+
+def test_sigterm_ends_a_watch_with_a_whole_output(
+    drop: Path, images: list[Path], tmp_path: Path
+) -> None:
+    shutil.copy(images[0], drop / "a.png")
+    model, out = write_tiny_model(tmp_path / "m.onnx"), tmp_path / "p.csv"
+    code = "import kneeedge.inference.watch as w; w.Watch.__init__.__defaults__ = (0.0, w.time.monotonic)\n"
+    code += "from kneeedge.cli.app import main; main()"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            code,
+            "infer",
+            str(drop),
+            "--watch",
+            "--model",
+            str(model),
+            "--out",
+            str(out),
+        ],
+        stderr=subprocess.PIPE,
+    )
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (out.is_file() and names(out)):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"is whole, and the same command goes on" in stderr
+    assert names(out) == ["a.png"]

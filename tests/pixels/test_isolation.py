@@ -1,0 +1,253 @@
+"""Decoders in processes of their own: the same pixels, and a crash or a hang costs one row."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from kneeedge.cli.app import app
+from kneeedge.errors import ConfigError, ImageError, MissingExtraError, WorkerError
+from kneeedge.inference.journal import Journal
+from kneeedge.model.spec import PixelPath
+from kneeedge.pixels import isolation
+from kneeedge.pixels.isolation import Decoder, Isolated, open_reader
+from kneeedge.pixels.pixel_path import Input
+from kneeedge.pixels.prefetch import StageClock, in_order, read_batches
+from kneeedge.pixels.reader import InThreads, Reading
+from kneeedge.system.processes import as_raised
+from tests.tiny_onnx import write_tiny_model
+
+READING = Reading(PixelPath(32), isolated=True, timeout=20.0)
+HASTY = Reading(PixelPath(32), isolated=True, timeout=1.0)
+LOSSES = {
+    "segfault.png": "the decoder crashed (signal 11, Segmentation fault)",
+    "abort.png": "the decoder crashed (signal 6, Aborted)",
+    "exit.png": "the decoder crashed (exit code 3)",
+    "bug.png": "the decoder crashed (KeyError: 'no such tag')",
+    "garbage.png": "the decoder crashed (its answer is damaged)",
+    "hang.png": "was not read within 1 s",
+}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders that do what the file's name says."""
+    monkeypatch.setattr(isolation, "DECODER", "tests.fake_decoder")
+    monkeypatch.setattr(isolation, "END_SECONDS", 0.5)
+
+
+def write(path: Path, level: int = 7) -> Path:
+    pixels = np.arange(48 * 40, dtype=np.uint32).reshape(48, 40) * level % 251
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_pixels_are_those_of_a_thread(tmp_path: Path) -> None:
+    names = (
+        "a.png",
+        "b.jpg",
+        "c.tif",
+        'd, "e"\n=1.png',
+        "kn\udcffee.png",
+        "🦴.bmp",
+        "broken.png",
+        "none.png",
+    )
+    for i, name in enumerate(names[:-2]):
+        write(tmp_path / name, i + 3)
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:80])
+    threads, isolated = InThreads(READING), Isolated(READING)
+    for name in names:
+        here, there = (reader.read(tmp_path / name)[0] for reader in (threads, isolated))
+        if isinstance(here, Input):
+            assert (here.pixels == there.pixels).all()
+            assert (here.dicom, here.blank) == (there.dicom, there.blank)
+        else:
+            assert str(here) == str(there)
+    isolated.close()
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_decoder_that_dies_or_hangs_costs_one_file_and_is_replaced(
+    tmp_path: Path, name: str
+) -> None:
+    reader = Isolated(HASTY)
+    for level, file in enumerate(("1.png", name, "2.png"), 1):
+        write(tmp_path / file, level)
+    try:
+        found = [reader.read(tmp_path / file)[0] for file in ("1.png", name, "2.png")]
+    finally:
+        reader.close()
+    assert [isinstance(one, Input) for one in found] == [True, False, True]
+    assert found[1].reason == LOSSES[name]
+
+
+@pytest.mark.usefixtures("fake")
+def test_every_file_keeps_its_place_between_crashes(tmp_path: Path) -> None:
+    names = [f"{i}-segfault.png" if i % 3 == 0 else f"{i}.png" for i in range(12)]
+    images = [SimpleNamespace(path=write(tmp_path / name, i + 1)) for i, name in enumerate(names)]
+    batches = read_batches(images, Isolated(READING), 5, 2, StageClock())
+    seen = [(image, isinstance(found, Input)) for batch in batches for image, found in batch]
+    assert seen == [(image, i % 3 > 0) for i, image in enumerate(images)]
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_run_goes_on_and_a_resumed_one_has_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, model = tmp_path / "in", write_tiny_model(tmp_path / "m.onnx")
+    folder.mkdir()
+    names = sorted((*LOSSES, "1.png", "z.png"))
+    for i, name in enumerate(names, 1):
+        write(folder / name, i)
+    command = ["infer", str(folder), "--model", str(model), "--provider", "cpu", "--threads", "2", "--batch-size", "2",
+               "--file-timeout", "1", "-q", "--out"]  # fmt: skip
+    whole, out = tmp_path / "whole.csv", tmp_path / "p.csv"
+    assert CliRunner().invoke(app, [*command, str(whole)]).exit_code == 1
+    with whole.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == names
+    assert {row["path"]: row["error"] for row in rows if row["status"] == "error"} == LOSSES
+    done, real = [], Journal.append
+
+    def stop(self: Journal, cells: list[str]) -> None:
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        done.append(real(self, cells))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", stop)
+        assert CliRunner().invoke(app, [*command, str(out)]).exit_code == 130
+    assert CliRunner().invoke(app, [*command, str(out), "--resume"]).exit_code == 1
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("fake")
+def test_who_stops_does_not_wait_for_a_decoder_that_hangs(tmp_path: Path) -> None:
+    write(tmp_path / "hang.png")
+    reader, found = Isolated(READING), []
+    thread = threading.Thread(target=lambda: found.append(reader.read(tmp_path / "hang.png")[0]))
+    thread.start()
+    time.sleep(0.3)
+    reader.close()
+    thread.join(10)
+    assert isinstance(found[0], ImageError)
+    assert isinstance(
+        reader.read(tmp_path / "hang.png")[0], ImageError
+    )  # closed: nobody waits for ever
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_whose_decoders_hang_stops_at_once(tmp_path: Path, number: int) -> None:
+    folder, model = tmp_path / "in", write_tiny_model(tmp_path / "m.onnx")
+    folder.mkdir()
+    for i in range(3):
+        write(folder / f"{i}-hang.png")
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` ignores it
+    code += (
+        'from kneeedge.pixels import isolation; isolation.DECODER = "tests.fake_decoder"\n'
+        "from kneeedge.cli.app import main; main()"
+    )
+    run = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            code,
+            "infer",
+            str(folder),
+            "--model",
+            str(model),
+            "--out",
+            str(tmp_path / "p.csv"),
+            "--file-timeout",
+            "500",
+        ],
+        stderr=subprocess.PIPE,
+    )
+    part, end = tmp_path / ".p.csv.part", time.monotonic() + 60
+    while not part.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(1.0)  # until they hang
+    run.send_signal(number)
+    try:
+        _, said = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == 130
+    assert b"with --resume ends" in said
+
+
+def test_no_decoder_outlives_its_reader(tmp_path: Path) -> None:
+    reader, path = Isolated(READING), write(tmp_path / "a.png")
+    assert len(list(in_order(reader.read, [path] * 20, 2, 4))) == 20
+    pids = [decoder._process.pid for decoder in reader._decoders]
+    assert 1 <= len(pids) <= 2
+    assert all(map(alive, pids))
+    reader.close()
+    assert not any(map(alive, pids))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+def test_a_signal_to_the_whole_group_does_not_end_a_decoder(tmp_path: Path) -> None:
+    reader = Isolated(READING)
+    path = write(tmp_path / "a.png")
+    reader.read(path)
+    (decoder,) = reader._decoders
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(decoder._process.pid, number)
+        assert isinstance(reader.read(path)[0], Input)
+    reader.close()
+
+
+def test_a_decoder_ends_with_its_input(tmp_path: Path) -> None:
+    """So that none outlives a parent that was killed."""
+    decoder = Decoder(READING)
+    decoder.ask(write(tmp_path / "a.png"))
+    decoder._process.stdin.close()
+    assert decoder._process.wait(10) == 0
+    decoder.end()
+
+
+def test_a_decoder_that_cannot_start_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "DECODER", "tests.no_such_decoder")
+    reader = Isolated(READING)
+    with pytest.raises(
+        WorkerError, match=r"No module named tests.no_such_decoder\); run again with --no-iso"
+    ):
+        reader.read(tmp_path / "a.png")
+    reader.close()
+
+
+def test_what_ends_a_run_ends_it_from_a_decoder_too() -> None:
+    error = as_raised("MissingExtraError", "reading DICOM needs pydicom")
+    assert isinstance(error, MissingExtraError)
+    assert str(error) == "reading DICOM needs pydicom"
+
+
+def test_isolation_is_a_choice_and_limits_make_sense() -> None:
+    assert isinstance(open_reader(Reading(PixelPath(32))), InThreads)
+    for limits in ({"max_pixels": 0}, {"timeout": 0.0}, {"timeout": float("nan")}):
+        with pytest.raises(ConfigError):
+            Reading(PixelPath(32), **limits)

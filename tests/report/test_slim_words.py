@@ -1,0 +1,189 @@
+"""What people read of a slimmed model says of which original it is, and against whom its figures
+stand.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.gate import pair
+from kneeedge.data.dataset import Sample
+from kneeedge.model.file import ModelFile
+from kneeedge.model.file_record import FileRecord, Verification
+from kneeedge.model.provenance import Score, Slimmed
+from kneeedge.model.spec import ModelSpec
+from kneeedge.report.card import slimmed_lines, variant_lines
+from kneeedge.report.export import gate_text
+from kneeedge.report.info import info_text
+from kneeedge.runs.answers import ORIGINAL, Answers
+from kneeedge.runs.export_report import ExportedFile, ExportReport, VerifyReport
+from kneeedge.statistics.intervals import Interval
+from tests.tiny_onnx import tiny_spec
+
+SHA = "0123456789abcdef" * 4
+ORIGINALS = Score(
+    n=60,
+    accuracy=0.9750,
+    auroc=0.9950,
+    sensitivity=0.96,
+    specificity=None,
+    intervals={"accuracy": Interval(0.9614, 0.9862)},
+)
+OWN = Score(
+    n=60,
+    accuracy=0.9667,
+    auroc=0.9910,
+    sensitivity=0.95,
+    specificity=None,
+    intervals={"accuracy": Interval(0.9471, 0.9793)},
+)
+
+
+def plain_spec() -> ModelSpec:
+    spec = tiny_spec()
+    return dataclasses.replace(
+        spec, training=dataclasses.replace(spec.training, scores={"test": OWN})
+    )
+
+
+def slim_spec() -> ModelSpec:
+    spec = plain_spec()
+    slimmed = Slimmed(
+        original="wide",
+        sha256=SHA,
+        channels=((16, 16),) * 5,
+        temperature=2.0,
+        threshold=0.4,
+        scores={"test": ORIGINALS},
+    )
+    return dataclasses.replace(spec, training=dataclasses.replace(spec.training, slimmed=slimmed))
+
+
+def gated(spec: ModelSpec, slimmed: bool) -> VerifyReport:
+    """The gate's report on a file that answers everything rightly, as the original does."""
+    samples = tuple(
+        Sample(
+            path=Path(f"{i}.png"),
+            name=f"val/{i}.png",
+            sha256="",
+            split="val",
+            label=i % 2,
+            group="",
+        )
+        for i in range(20)
+    )
+    logits = np.array([[2.0, 0.0], [0.0, 2.0]])[[sample.label for sample in samples]]
+    original = Answers(ORIGINAL, dataclasses.replace(spec, name="wide"), logits)
+    return pair(
+        samples,
+        original,
+        Answers("int8", spec, logits + 0.5),
+        "cpu",
+        0.01,
+        logits + 0.25 if slimmed else None,
+    )
+
+
+@pytest.fixture
+def report() -> VerifyReport:
+    return gated(slim_spec(), slimmed=True)
+
+
+def model_file() -> ModelFile:
+    return ModelFile(
+        path=Path("slim.onnx"), metadata={}, data=b"", signed_by="", stamp=(0, 0, 0, 0)
+    )
+
+
+def test_the_gate_says_against_whom_and_what_conversion_alone_changed(report: VerifyReport) -> None:
+    text = gate_text(
+        ExportReport(
+            "slim",
+            (ExportedFile(path="slim.int8.onnx", sha256="0" * 64, size_mb=1.0, report=report),),
+        )
+    )
+    assert (
+        "20 val images on cpu, against wide, which it was slimmed from: accuracy 1.0000 → 1.0000"
+        in text
+    )
+    assert "logit change: mean 0.5, largest 0.5\n" in text
+    assert "largest logit change from its own PyTorch network: 0.25\n" in text
+
+
+def test_the_gate_of_another_run_speaks_of_no_slimming() -> None:
+    report = gated(plain_spec(), slimmed=False)
+    text = gate_text(
+        ExportReport(
+            "wide",
+            (ExportedFile(path="wide.int8.onnx", sha256="0" * 64, size_mb=1.0, report=report),),
+        )
+    )
+    assert "20 val images on cpu: accuracy" in text
+    assert "slimmed" not in text
+    assert "own PyTorch" not in text
+
+
+def test_the_cards_table_of_files_says_against_whom(report: VerifyReport) -> None:
+    line = variant_lines([report])[-1]
+    assert line.startswith(
+        "Against the original, `wide`, on the val images; tolerance 1.00% of accuracy."
+    )
+    assert line.endswith("Largest logit change from this model's own PyTorch network: int8 0.25.")
+    assert variant_lines([gated(plain_spec(), slimmed=False)])[-1] == (
+        "Against the original on the val images; tolerance 1.00% of accuracy."
+    )
+
+
+def test_the_card_names_the_original_and_the_widths_of_both() -> None:
+    spec = slim_spec()
+    text = "\n".join(slimmed_lines(spec, spec.training.slimmed))
+    assert text.startswith(
+        "This is a slimmed model: a narrower network, made from `wide` (weights of sha256 "
+    )
+    assert "`0123456789ab`" in text
+    assert "| original | 16 16 \\| 16 16 \\| 16 16 \\| 16 16 \\| 16 16 |" in text
+    assert "| this model | 4 \\| 4 \\| 4 \\| 4 \\| 4 |" in text
+
+
+def test_the_card_sets_the_originals_scores_beside_its_own_with_intervals() -> None:
+    spec = slim_spec()
+    lines = slimmed_lines(spec, spec.training.slimmed)
+    assert "| test, 60 images | accuracy | 0.9750 [0.961, 0.986] | 0.9667 [0.947, 0.979] |" in lines
+    assert "| test, 60 images | AUROC | 0.9950 | 0.9910 |" in lines
+
+
+def test_info_names_the_original_its_widths_and_both_scores() -> None:
+    text = info_text(slim_spec(), model_file(), [])
+    assert (
+        "    slimmed from  wide (0123456789ab), VGG 16 16 | 16 16 | 16 16 | 16 16 | 16 16\n" in text
+    )
+    assert "  original, test  accuracy 0.9750 [0.961, 0.986], AUROC 0.9950 (60 images)\n" in text
+    assert "   slimmed, test  accuracy 0.9667 [0.947, 0.979], AUROC 0.9910 (60 images)\n" in text
+
+
+def test_info_of_another_model_says_nothing_of_slimming() -> None:
+    text = info_text(plain_spec(), model_file(), [])
+    assert "slimmed" not in text
+    assert "  original, test  accuracy 0.9667" in text
+
+
+def test_info_says_against_whom_the_file_was_verified() -> None:
+    found = Verification(
+        verdict="pass",
+        split="val",
+        n=60,
+        flips=1,
+        original=ORIGINALS,
+        variant=OWN,
+        max_abs_logit_change=0.5,
+        mean_abs_logit_change=0.1,
+        provider="cpu",
+    )
+    record = FileRecord(precision="int8", opset=18, operators={}, versions={}, verification=found)
+    told = info_text(dataclasses.replace(slim_spec(), file=record), model_file(), [])
+    assert "pass against wide: 1 flips in 60 val images, accuracy 0.9750 → 0.9667" in told
+    assert "pass: 1 flips" in info_text(
+        dataclasses.replace(plain_spec(), file=record), model_file(), []
+    )

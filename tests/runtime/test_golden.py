@@ -1,0 +1,174 @@
+"""`kneeedge verify` on devices that answer otherwise, emulated by altering the file or what the CPU
+says it can do.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+from kneeedge.cli.app import app
+from kneeedge.errors import SpecError
+from kneeedge.model.spec import GOLDEN_KEY, SPEC_KEY
+from kneeedge.report.inference import golden_text
+from kneeedge.runtime.golden import int8_concern, verify
+from kneeedge.runtime.session import Session
+from tests.tiny_onnx import write_tiny_model
+
+VNNI, PLAIN, ARM = ("avx2", "avx512_vnni"), ("avx2",), ("asimd", "asimddp")
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return write_tiny_model(tmp_path / "tiny.onnx", "int8")
+
+
+def rewrite(path: Path, change) -> Path:
+    graph = onnx.load(path)
+    change(graph)
+    onnx.save(graph, path)
+    return path
+
+
+def change_entry(path: Path, key: str, change) -> Path:
+    """Alter one of the file's JSON documents."""
+
+    def edit(graph):
+        entry = next(entry for entry in graph.metadata_props if entry.key == key)
+        document = json.loads(entry.value)
+        change(document)
+        entry.value = json.dumps(document)
+
+    return rewrite(path, edit)
+
+
+def made_for(path: Path, target: str) -> Path:
+    return change_entry(path, SPEC_KEY, lambda spec: spec["file"].update(int8_target=target))
+
+
+def report_of(path: Path, isa: tuple[str, ...] = VNNI):
+    return verify(Session(path, "cpu"), "", "some CPU", isa)
+
+
+def test_the_exporting_machine_passes_its_own_file(model):
+    report = report_of(made_for(model, "x86"))
+    assert (report.passed, report.concern, report.wrong_cases) == (True, "", ())
+    assert golden_text(report).startswith("PASS")
+
+
+@pytest.mark.parametrize("name", ["w1", "w2", "b2"])
+def test_altered_weights_fail(model, name):
+    def halve(graph):
+        tensor = next(t for t in graph.graph.initializer if t.name == name)
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(0.5), name)
+        )
+
+    report = report_of(rewrite(model, halve))
+    assert not report.passed
+    assert golden_text(report).startswith("FAIL")
+    assert "use another provider or precision" in golden_text(report)
+
+
+@pytest.mark.parametrize("field", ["original_logits", "file_logits"])
+def test_one_altered_golden_answer_fails_and_is_named(model, field):
+    def alter(golden):
+        golden["cases"][1][field][0] += 0.01
+
+    report = report_of(change_entry(model, GOLDEN_KEY, alter))
+    assert not report.passed
+    assert report.wrong_cases == (1,)
+
+
+def test_the_report_says_which_instruction_sets_both_machines_have(model):
+    change_entry(model, GOLDEN_KEY, lambda golden: golden.update(isa=list(VNNI), cpu="maker"))
+    report = report_of(model, PLAIN)
+    assert (report.isa, report.file_isa) == (PLAIN, VNNI)
+
+
+def test_a_cpu_without_vnni_passes_with_a_warning_and_the_remedy(model):
+    text = golden_text(report_of(made_for(model, "x86"), PLAIN))
+    assert text.startswith("PASS")
+    assert "VNNI, which this one lacks, so that sums may saturate on other images" in text
+    assert text.endswith("export for it with `kneeedge export --int8-target x86-no-vnni`")
+
+
+def test_a_cpu_without_vnni_that_answers_otherwise_fails_and_says_why(model):
+    change_entry(
+        made_for(model, "x86"),
+        GOLDEN_KEY,
+        lambda golden: golden["cases"][0]["file_logits"].reverse(),
+    )
+    text = golden_text(report_of(model, PLAIN))
+    assert text.startswith("FAIL")
+    assert text.endswith("--int8-target x86-no-vnni`")
+
+
+@pytest.mark.parametrize(
+    ("target", "isa", "expected"),
+    [
+        ("x86", VNNI, ""),
+        ("x86", ("avx2", "avx_vnni"), ""),
+        ("x86-no-vnni", PLAIN, ""),
+        ("x86-no-vnni", VNNI, ""),
+        ("arm", ARM, ""),
+        (None, PLAIN, ""),
+        ("x86", PLAIN, "--int8-target x86-no-vnni`"),
+        ("x86", ARM, "--int8-target arm`"),
+        ("x86-no-vnni", ARM, "--int8-target arm`"),
+        ("arm", VNNI, "--int8-target x86`"),
+        ("arm", PLAIN, "--int8-target x86-no-vnni`"),
+        ("tensorrt", VNNI, "--int8-target x86`"),
+        ("x86", (), "hold `kneeedge evaluate` against fp32"),
+    ],
+)
+def test_a_file_for_another_cpu_says_how_to_make_one_for_this(target, isa, expected):
+    concern = int8_concern(target, "cpu", isa)
+    assert concern.endswith(expected)
+    assert bool(concern) == bool(expected)
+
+
+def test_what_the_cpu_can_do_is_no_concern_elsewhere():
+    assert int8_concern("x86", "cuda", PLAIN) == ""
+
+
+def test_the_command_tells_the_verdict_of_a_device_without_vnni(model, monkeypatch):
+    made_for(model, "x86")
+    monkeypatch.setattr("kneeedge.system.machine.isa_flags", lambda: PLAIN)
+    done = CliRunner().invoke(app, ["verify", str(model), "--provider", "cpu", "--json", "-"])
+    assert done.exit_code == 0
+    (report,) = json.loads(done.stdout)
+    assert report["passed"]
+    assert report["isa"] == list(PLAIN)
+    assert "which this one lacks" in report["concern"]
+
+
+def test_the_command_exits_1_on_a_device_that_answers_otherwise(model):
+    change_entry(model, GOLDEN_KEY, lambda golden: golden["cases"][0]["file_logits"].reverse())
+    done = CliRunner().invoke(app, ["verify", str(model), "--provider", "cpu"])
+    assert done.exit_code == 1
+    assert done.stdout.startswith("FAIL")
+
+
+def test_a_golden_set_without_the_exporting_machine_is_read(model):
+    """Files of earlier versions do not name it."""
+
+    def forget(golden):
+        golden.pop("cpu", None)
+        golden.pop("isa", None)
+
+    assert dataclasses.asdict(report_of(change_entry(model, GOLDEN_KEY, forget)))["file_isa"] == ()
+
+
+@pytest.mark.parametrize("logits", [[float("nan"), 0.0], [0.0]])
+def test_golden_answers_that_no_device_could_miss_are_refused(model, logits):
+    damaged = change_entry(
+        model, GOLDEN_KEY, lambda golden: golden["cases"][0].update(file_logits=logits)
+    )
+    with pytest.raises(SpecError, match="golden answers are"):
+        report_of(damaged)

@@ -1,0 +1,227 @@
+"""The gate holds a slimmed network's files against the network that it was slimmed from, not
+against its own.
+"""
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from onnx import numpy_helper
+
+from export import run as export_module
+from export.gate import pair
+from export.run import ExportOptions, export_run
+from kneeedge.data.dataset import Sample, read_split
+from kneeedge.errors import CheckpointError
+from kneeedge.model.verdict import FAIL, INCONCLUSIVE, MAX_LOGIT_CHANGE, PASS
+from kneeedge.pixels.phantom import phantoms as phantoms_of
+from kneeedge.runs.answers import ORIGINAL, Answers, read_original
+from kneeedge.runs.folder import Run, open_run
+from kneeedge.runtime.golden import read_golden
+from kneeedge.runtime.session import Session
+from kneeedge.system.progress import Progress
+from kneeedge.system.strict_json import from_json, to_json
+from kneeedge.training.checkpoint import load_original, predict_logits
+from tests.tiny_onnx import tiny_spec
+
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def published(slim_run, tmp_path_factory) -> Path:
+    """The slim run with fp32 and int8 files that a wide tolerance let pass."""
+    run = tmp_path_factory.mktemp("published") / "slim"
+    shutil.copytree(slim_run, run)
+    options = ExportOptions(
+        precisions=("fp32", "int8"), n_calibration=40, tolerance=0.3, search_minutes=0
+    )
+    assert not export_run(run, options, QUIET).failed
+    return run
+
+
+@pytest.fixture(scope="module")
+def reports(published):
+    return {
+        file.report.precision: file.report for file in Run(published).read_export_report().files
+    }
+
+
+@pytest.fixture(scope="module")
+def val(slim_run) -> tuple[Sample, ...]:
+    record = Run(slim_run).read_config()
+    return read_split(slim_run / "split.csv", Path(record.data_root), record.classes).split("val")
+
+
+def copy_of(run: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(run, folder / "slim", ignore=shutil.ignore_patterns("models")))
+
+
+def test_the_report_says_against_whom(reports, trained_run):
+    assert {report.against for report in reports.values()} == {trained_run.name}
+
+
+def test_the_run_that_was_slimmed_is_held_against_itself(exported):
+    for file in Run(exported["fp32"].parent.parent).read_export_report().files:
+        assert (file.report.against, file.report.own_logit_change) == (None, None)
+
+
+def test_the_originals_score_in_the_report_is_that_of_its_own_run(reports, trained_run):
+    metrics = json.loads((trained_run / "metrics.json").read_text())["val"]
+    for report in reports.values():
+        for name in ("accuracy", "auroc", "sensitivity", "specificity"):
+            assert getattr(report.original, name) == pytest.approx(metrics[name], abs=1e-12)
+
+
+def test_the_logit_change_is_that_from_the_original(reports, slim_run, val):
+    spec = load_original(open_run(slim_run))[1]
+    original = read_original(slim_run / "original.csv", val, spec).logits
+    with (slim_run / "answers.csv").open(newline="") as file:
+        own = {
+            row["path"]: [float(row[f"logit_{c}"]) for c in spec.classes]
+            for row in csv.DictReader(file)
+        }
+    expected = np.abs(np.array([own[sample.name] for sample in val]) - original).max()
+    assert reports["fp32"].max_abs_logit_change == pytest.approx(expected, abs=1e-3)
+    assert reports["fp32"].max_abs_logit_change > 10 * MAX_LOGIT_CHANGE["fp32"]
+
+
+def test_the_logit_change_from_its_own_network_is_conversion_alone(reports):
+    assert reports["fp32"].own_logit_change < 1e-4
+    assert reports["fp32"].own_logit_change < reports["int8"].own_logit_change < 2.0
+
+
+def test_each_side_is_decided_by_its_own_temperature_and_threshold(slim_run, val):
+    """The slim network's logits are twice the original's, and so is its temperature: not an answer
+    changes.
+    """
+    spec = load_original(open_run(slim_run))[1]
+    original = read_original(slim_run / "original.csv", val, spec)
+    doubled = dataclasses.replace(
+        spec, temperature=2 * original.spec.temperature, threshold=original.spec.threshold
+    )
+    report = pair(
+        val,
+        original,
+        Answers("int8", doubled, 2 * original.logits),
+        "cpu",
+        0.5,
+        2 * original.logits,
+    )
+    assert (report.flips, report.ece_change) == ((), 0.0)
+    assert report.original == report.variant
+
+
+def test_with_three_classes_each_side_is_ranked_at_its_own_temperature():
+    rng, spec = np.random.default_rng(0), tiny_spec(classes=("a", "b", "c"))
+    samples = tuple(
+        Sample(
+            path=Path(f"{i}.png"), name=f"{i}.png", sha256="", split="val", label=i % 3, group=""
+        )
+        for i in range(60)
+    )
+    logits = rng.normal(0, 2, (60, 3))
+    doubled = Answers("int8", dataclasses.replace(spec, temperature=2.0), 2 * logits)
+    report = pair(samples, Answers(ORIGINAL, spec, logits), doubled, "cpu", 0.5, 2 * logits)
+    assert (report.auroc_change, report.flips) == (0.0, ())
+
+
+def test_equal_logits_do_not_pass_a_slimmed_network_by_themselves(slim_run, val):
+    """Rounding alone is no evidence where the network is another; 60 images are too few for one in
+    a hundred.
+    """
+    spec = load_original(open_run(slim_run))[1]
+    original = read_original(slim_run / "original.csv", val, spec)
+    variant = Answers("fp32", original.spec, original.logits)
+    assert pair(val, original, variant, "cpu", 0.01).verdict == PASS
+    assert pair(val, original, variant, "cpu", 0.01, original.logits).verdict == INCONCLUSIVE
+
+
+def test_a_fault_of_conversion_fails_though_the_answers_are_the_originals(slim_run, val):
+    spec = load_original(open_run(slim_run))[1]
+    original = read_original(slim_run / "original.csv", val, spec)
+    variant = Answers("fp32", original.spec, original.logits)
+    report = pair(val, original, variant, "cpu", 0.5, original.logits + 0.02)
+    assert report.verdict == FAIL
+    assert "a logit moved by 0.02, and fp32 may move it by 0.01" in report.reason
+
+
+def test_the_flips_name_what_the_original_answered(slim_run, val):
+    spec = load_original(open_run(slim_run))[1]
+    original = read_original(slim_run / "original.csv", val, spec)
+    opposite = Answers("int8", original.spec, original.logits[:, ::-1])
+    report = pair(val, original, opposite, "cpu", 0.01, opposite.logits)
+    answers = {
+        sample.name: spec.classes[k] for sample, k in zip(val, original.predictions, strict=True)
+    }
+    assert len(report.flips) > 30
+    assert all(case.original == answers[case.path] != case.variant for case in report.flips)
+
+
+def test_a_slimmed_network_that_was_broken_fails(slim_run, tmp_path, monkeypatch):
+    run, real = copy_of(slim_run, tmp_path), export_module.to_onnx
+
+    def broken(*given):
+        graph = real(*given)
+        head = next(t for t in graph.graph.initializer if len(t.dims) == 4 and t.dims[0] == 2)
+        head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head)[::-1].copy(), head.name))
+        return graph
+
+    monkeypatch.setattr(export_module, "to_onnx", broken)
+    assert export_run(run, ExportOptions(precisions=("fp32",), tolerance=1.0), QUIET).failed
+
+
+def test_refusals_stay_beside_its_own_pytorch_model(reports, slim_run):
+    assert load_original(open_run(slim_run))[1].novelty is not None
+    assert reports["fp32"].refusals.changed == 0
+    assert reports["fp32"].refusals.largest_change < 1e-2
+
+
+def test_golden_answers_are_the_slim_networks_own(published):
+    model, _ = load_original(open_run(published))
+    golden = read_golden(Session(published / "models/slim.fp32.onnx", "cpu"))
+    expected = predict_logits(model, phantoms_of(len(golden.cases), 64))
+    np.testing.assert_allclose([case.original_logits for case in golden.cases], expected, atol=1e-5)
+
+
+def test_what_the_file_says_of_its_gate_is_against_the_original(published, reports):
+    spec = Session(published / "models/slim.fp32.onnx", "cpu").spec
+    assert spec.training.slimmed.original == reports["fp32"].against
+    assert spec.file.verification.original == reports["fp32"].original
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_an_original_that_cannot_be_compared_with_is_said_before_the_work(
+    slim_run, tmp_path, monkeypatch, damage
+):
+    run = copy_of(slim_run, tmp_path)
+    lines = (run / "original.csv").read_text().splitlines(keepends=True)
+    (run / "original.csv").unlink()
+    if damage == "short":
+        (run / "original.csv").write_text("".join(lines[:20]))
+    monkeypatch.setattr(
+        export_module.Exporter, "publish", lambda *_: pytest.fail("a file was begun")
+    )
+    with pytest.raises(
+        CheckpointError, match=r"original\.csv: the original's answer.*; slim the original again"
+    ):
+        export_run(run, ExportOptions(precisions=("fp32",)), QUIET)
+
+
+def test_a_report_from_before_slimming_still_reads(published, tmp_path):
+    report = Run(published).read_export_report()
+    found = json.loads(to_json(report))
+    for file in found["files"]:
+        del file["report"]["against"], file["report"]["own_logit_change"]
+    old = from_json(type(report), json.dumps(found))
+    assert [file.report.against for file in old.files] == [None, None]
+    (tmp_path / "models").mkdir()
+    Run(tmp_path).write_export_report(report)
+    assert Run(tmp_path).read_export_report() == report

@@ -1,0 +1,309 @@
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from kneeedge.cli.app import app
+from kneeedge.data.dataset import read_split
+from kneeedge.errors import ConfigError, NotFoundError, OutputExistsError
+from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
+from kneeedge.report.training import slim_text
+from kneeedge.runs.folder import Run, open_run
+from kneeedge.runs.slim_report import (
+    SlimConfig,
+    Step,
+    choose,
+)
+from kneeedge.runtime.session import Session
+from kneeedge.slim.distil import compute_targets
+from kneeedge.slim.layer_times import LayerTimes, widths_of
+from kneeedge.slim.run import check_original, resume_slim, slim
+from kneeedge.slim.survey import MULTIPLE, Survey
+from kneeedge.system.files import file_sha256
+from kneeedge.system.progress import Progress
+from kneeedge.training import loop
+from kneeedge.training.checkpoint import load_original
+
+QUIET = Progress(quiet=True)
+
+
+def even_times(fp32, threads, progress) -> LayerTimes:
+    """Layer times by the work alone: those of a network this narrow are noise."""
+    full, shares = widths_of(fp32), (0.0625, 0.5, 1.0)
+    reads = (8, *full[:-1])
+    table = tuple(
+        tuple(tuple(a * read * b * write / 1000.0 for b in shares) for a in shares)
+        for read, write in zip(reads, full, strict=True)
+    )
+    return LayerTimes(
+        full=full,
+        shares=shares,
+        milliseconds=table,
+        overhead_ms=0.1,
+        target="x86",
+        threads=1,
+        cpu="a CPU",
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def timed_evenly():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kneeedge.slim.survey.measure_layers", even_times)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(trained_run) -> SlimConfig:
+    return SlimConfig(
+        original=str(trained_run), keep=0.6, tolerance=0.5, threads=1, epochs=2, views=2, lr=1e-3
+    )
+
+
+@pytest.fixture(scope="module")
+def slim_run(config, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("slim") / "narrower"
+    slim(config, folder, ["kneeedge", "slim"], QUIET)
+    return folder
+
+
+def test_a_slim_run_is_a_run_of_fewer_channels_that_names_its_original(slim_run, trained_run):
+    model, spec = load_original(open_run(slim_run))
+    original = Run(trained_run).read_spec()
+    slimmed = spec.training.slimmed
+    assert slimmed.original == original.name
+    assert slimmed.sha256 == file_sha256(trained_run / "model.safetensors")
+    assert slimmed.channels == original.architecture.channels
+    assert sum(map(sum, spec.architecture.channels)) < sum(map(sum, slimmed.channels))
+    assert sum(p.numel() for p in model.parameters()) < 0.7 * sum(
+        p.numel() for p in load_original(open_run(trained_run))[0].parameters()
+    )
+
+
+def test_a_slim_run_holds_what_a_trained_one_holds(slim_run, trained_run):
+    names = {path.name for path in trained_run.iterdir()} - {"models"}
+    assert names <= {path.name for path in slim_run.iterdir()}
+    assert not (slim_run / "cache").exists()
+
+
+def test_its_own_temperature_and_limit_to_abstain_are_fitted_anew(slim_run, trained_run):
+    spec, original = Run(slim_run).read_spec(), Run(trained_run).read_spec()
+    assert spec.temperature_fit is not None
+    assert spec.temperature != original.temperature
+    assert spec.novelty.limit != original.novelty.limit
+
+
+def test_each_precision_is_exported_and_runs(slim_run):
+    files = Run(slim_run).read_export_report().files
+    assert {file.report.precision for file in files} == {"fp32", "fp16", "int8"}
+    for file in files:
+        assert Session(slim_run / "models" / file.path, "cpu").spec.training.slimmed is not None
+
+
+def test_the_gate_holds_its_files_against_the_original(slim_run, trained_run):
+    (report,) = [
+        f.report for f in Run(slim_run).read_export_report().files if f.report.precision == "fp32"
+    ]
+    assert report.original.accuracy == Run(trained_run).read_spec().training.scores["val"].accuracy
+    assert report.variant.accuracy == Run(slim_run).read_spec().training.scores["val"].accuracy
+
+
+def test_the_answers_of_the_original_travel_with_it(slim_run, trained_run):
+    assert (slim_run / "original.csv").read_bytes() == (trained_run / "answers.csv").read_bytes()
+
+
+def test_the_text_says_verdict_widths_and_what_comes_next(slim_run):
+    text = slim_text(Run(slim_run).read_slim(), slim_run)
+    (step,) = Run(slim_run).read_slim().steps
+    assert step.verdict.upper() in text
+    assert "← taken" in text
+    assert f"kneeedge bench --run {slim_run}" in text
+
+
+def test_a_stopped_slim_goes_on_to_the_same_weights(config, slim_run, tmp_path, monkeypatch):
+    folder = tmp_path / "narrower"
+    saves = []
+
+    def stop_after_an_epoch(*args):
+        saves.append(original_save(*args))
+        if len(saves) == 1:
+            raise KeyboardInterrupt
+
+    original_save = loop.save_last
+    monkeypatch.setattr(loop, "save_last", stop_after_an_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        slim(config, folder, ["kneeedge", "slim"], QUIET)
+    monkeypatch.setattr(loop, "save_last", original_save)
+    resume_slim(folder, ["kneeedge", "slim"], QUIET)
+    assert (folder / "model.safetensors").read_bytes() == (
+        slim_run / "model.safetensors"
+    ).read_bytes()
+
+
+def read_survey(folder: Path) -> Survey:
+    from kneeedge.system.strict_json import from_json
+
+    return from_json(Survey, (folder / "survey.json").read_text(encoding="utf-8"))
+
+
+def test_targets_that_were_stopped_equal_those_of_one_go(trained_run, tmp_path):
+    run = open_run(trained_run)
+    model, spec = load_original(run)
+    record = run.read_config()
+    samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:40]
+    whole = compute_targets(model, samples, 2, record.config, tmp_path / "a", QUIET)
+    compute_targets(model, samples, 2, record.config, tmp_path / "b", QUIET)
+    maps = np.lib.format.open_memmap(tmp_path / "b/maps.npy", mode="r+")
+    maps[32:] = np.nan
+    maps.flush()
+    (tmp_path / "b/done").write_text("32")
+    again = compute_targets(model, samples, 2, record.config, tmp_path / "b", QUIET)
+    np.testing.assert_array_equal(again.maps, whole.maps)
+
+
+def test_targets_of_another_network_are_computed_anew(trained_run, tmp_path):
+    run = open_run(trained_run)
+    model, spec = load_original(run)
+    record = run.read_config()
+    samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:4]
+    before = compute_targets(model, samples, 1, record.config, tmp_path, QUIET).maps.copy()
+    model.classifier[-1].bias.data += 1.0
+    after = compute_targets(model, samples, 1, record.config, tmp_path, QUIET).maps
+    np.testing.assert_allclose(after, before + 1.0, rtol=1e-4, atol=1e-5)
+
+
+def step(name: str, milliseconds: float, verdict: str, change: float = 0.0) -> Step:
+    return Step(
+        name=name,
+        asked_ms=milliseconds,
+        expected_ms=milliseconds,
+        expected_speedup=4.0,
+        measured_ms=milliseconds,
+        channels=((8,),),
+        size_mb=1.0,
+        verdict=verdict,
+        reason="",
+        flips=0,
+        n=100,
+        accuracy_change=change,
+        model="",
+    )
+
+
+def test_the_fastest_that_passes_is_taken():
+    steps = [step("a", 9, PASS), step("b", 7, PASS), step("c", 5, INCONCLUSIVE), step("d", 3, FAIL)]
+    assert choose(steps, 0.01).name == "b"
+
+
+def test_without_a_pass_the_fastest_that_seems_to_lose_no_more_than_the_tolerance_is_taken():
+    steps = [
+        step("a", 9, INCONCLUSIVE),
+        step("b", 7, INCONCLUSIVE, -0.01),
+        step("c", 5, INCONCLUSIVE, -0.02),
+    ]
+    assert choose(steps, 0.01).name == "b"
+
+
+def test_where_all_lose_too_much_the_one_that_loses_least_is_taken():
+    assert choose([step("a", 9, FAIL, -0.05), step("b", 7, FAIL, -0.1)], 0.01).name == "a"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"speedup": 4.0, "keep": 0.5}, "two goals"),
+        ({"speedup": 1.0}, "no speedup"),
+        ({"keep": 1.5}, "no share"),
+        ({"max_latency_ms": 0.0}, "above 0"),
+        ({"speedup": 4.0, "curve": True}, "widths of its own"),
+        ({"epochs": 0}, "at least 1"),
+    ],
+)
+def test_a_goal_that_makes_no_sense_is_refused(changes, says):
+    with pytest.raises(ConfigError, match=says):
+        SlimConfig(original="run", **changes)
+
+
+def test_a_slim_run_is_not_slimmed_again(slim_run, config, tmp_path):
+    with pytest.raises(ConfigError, match="slim run already"):
+        slim(dataclasses.replace(config, original=str(slim_run)), tmp_path / "more", [], QUIET)
+
+
+def test_the_classifier_head_is_refused(trained_run):
+    spec = Run(trained_run).read_spec()
+    spec = dataclasses.replace(
+        spec, architecture=dataclasses.replace(spec.architecture, head="classifier")
+    )
+    with pytest.raises(ConfigError, match="classifier head"):
+        check_original(Run(trained_run), Run(trained_run).read_config(), spec)
+
+
+def test_each_kind_of_goal_becomes_a_latency(slim_run):
+    survey = read_survey(slim_run)
+    full = survey.times.total(survey.times.full)
+    assert survey.goals(SlimConfig(original="run", max_latency_ms=7.0)) == (7.0,)
+    assert survey.goals(SlimConfig(original="run", speedup=2.0)) == (full / 2,)
+    assert survey.goals(SlimConfig(original="run", keep=0.99)) == (full,)
+    assert list(survey.goals(SlimConfig(original="run"))) == sorted(
+        survey.goals(SlimConfig(original="run")), reverse=True
+    )
+
+
+def test_allotted_widths_are_within_the_latency_and_in_even_steps(slim_run):
+    survey = read_survey(slim_run)
+    for share in (0.6, 0.8):
+        milliseconds = share * survey.times.total(survey.times.full)
+        widths = survey.allot(milliseconds).widths
+        assert survey.times.total(widths) <= milliseconds
+        assert all(width % MULTIPLE == 0 for width in widths)
+
+
+def test_a_goal_out_of_reach_is_refused(config, slim_run, tmp_path):
+    survey = read_survey(slim_run)
+    with pytest.raises(ConfigError, match="out of reach"):
+        survey.allot(0.5 * survey.times.overhead_ms)
+
+
+def test_a_folder_with_something_in_it_is_left_alone(config, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputExistsError):
+        slim(config, tmp_path, [], QUIET)
+
+
+def test_resuming_where_nothing_was_begun_says_so(tmp_path):
+    with pytest.raises(NotFoundError, match="no slim run"):
+        resume_slim(tmp_path, [], QUIET)
+
+
+def test_resume_takes_no_other_choice(tmp_path):
+    result = CliRunner().invoke(app, ["slim", "--resume", str(tmp_path), "--keep", "0.5"])
+    assert result.exit_code == 2
+    assert "--resume takes its choices" in result.output
+
+
+def test_a_search_with_a_curve_draws_every_width_beside_the_original(
+    trained_run, exported, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("kneeedge.slim.survey.LADDER", (1.2, 1.5))
+    monkeypatch.setattr("kneeedge.slim.curve.SECONDS", 0.6)
+    config = SlimConfig(
+        original=str(trained_run), curve=True, tolerance=0.5, threads=1, epochs=1, views=1
+    )
+    folder = tmp_path / "curve"
+    report = slim(config, folder, ["kneeedge", "slim"], QUIET)
+    found = json.loads((folder / "curve.json").read_text())
+    single = [row for row in found["results"] if row["scenario"] == "SingleStream"]
+    assert [row["precision"] for row in single] == ["pytorch-fp32", "int8", "int8", "int8"]
+    assert all(row["accuracy"]["split"] == "test" for row in single)
+    assert all(row["accuracy"]["verdict"] for row in single[1:])
+    assert (folder / "curve.png").stat().st_size > 10_000
+    assert len(report.steps) == 2
+    with (folder / "history.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 1

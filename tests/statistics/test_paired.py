@@ -1,0 +1,314 @@
+"""Paired figures against scipy, published tables and their promised coverage."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.stats import binom, binomtest, bootstrap
+
+from kneeedge.statistics.auroc import auroc
+from kneeedge.statistics.paired import (
+    PairedChange,
+    compare,
+    compare_groups,
+    images_to_settle,
+    mcnemar,
+    paired_auroc_change,
+    paired_calibration_change,
+    tango,
+)
+from kneeedge.statistics.reliability import expected_calibration_error
+from kneeedge.system.strict_json import from_json, to_json
+
+Z = 1.959963985
+Z_ONE = 1.644853627
+
+
+def make_change(gained: int, lost: int, n: int) -> PairedChange:
+    """Labels and answers with these discordant pairs, through `compare`; all else is right in both."""
+    labels, original, variant = np.zeros(n, int), np.zeros(n, int), np.zeros(n, int)
+    original[:gained] = 1
+    variant[gained : gained + lost] = 1
+    return compare(labels, original, variant)
+
+
+def test_counts_are_those_of_the_answers():
+    labels, original, variant = (
+        np.array([0, 0, 1, 1, 2]),
+        np.array([0, 0, 0, 1, 0]),
+        np.array([0, 1, 1, 1, 1]),
+    )
+    change = compare(labels, original, variant)
+    assert (change.n, change.flips, change.lost, change.gained, change.delta) == (5, 3, 1, 1, 0.0)
+
+
+def test_change_survives_json():
+    change = make_change(2, 5, 80)
+    assert from_json(PairedChange, to_json(change)) == change
+
+
+def test_published_table_of_cavo_2012():
+    """6 and 16 discordant of 161: Fagerland, Lydersen & Laake, `contingencytables` 3.0, chapter 8."""
+    change = make_change(6, 16, 161)
+    assert change.delta == pytest.approx(-0.0621, abs=5e-5)
+    assert (change.interval.low, change.interval.high) == pytest.approx(
+        (-0.1240, -0.0054), abs=5e-5
+    )
+    assert change.mcnemar_p == pytest.approx(0.052479, abs=5e-7)
+
+
+def likeliest_share_lost(gained: int, lost: int, n: int, delta: float) -> float:
+    """The multinomial's most likely share of lost pairs under a difference of delta, found by
+    search.
+    """
+
+    def surprise(share: float) -> float:
+        cells = [(gained, share + delta), (lost, share), (n - gained - lost, 1 - 2 * share - delta)]
+        return -sum(count * math.log(p) for count, p in cells if count)
+
+    bounds = (max(0.0, -delta) + 1e-12, (1 - delta) / 2 - 1e-12)
+    return float(
+        minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+    )
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n"), [(6, 16, 161), (3, 5, 60), (1, 2, 400), (20, 1, 45), (9, 9, 30)]
+)
+def test_tango_ends_solve_the_score_equation(gained, lost, n):
+    interval = tango(gained, lost, n)
+    for delta, z in ((interval.low, Z), (interval.high, -Z)):
+        variance = 2 * likeliest_share_lost(gained, lost, n, delta) + delta * (1 - delta)
+        assert (gained - lost - n * delta) / math.sqrt(n * variance) == pytest.approx(z, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 10, 400, 100_000])
+def test_no_discordant_pair_has_the_closed_form(n):
+    change = make_change(0, 0, n)
+    assert change.interval.high == pytest.approx(Z**2 / (n + Z**2), rel=1e-8)
+    assert change.interval.low == -change.interval.high
+    assert change.worst_loss == pytest.approx(Z_ONE**2 / (n + Z_ONE**2), rel=1e-8)
+    assert change.mcnemar_p == 1.0
+
+
+def test_swapping_the_models_mirrors_the_interval():
+    there, back = make_change(3, 11, 90), make_change(11, 3, 90)
+    assert (there.interval.low, there.interval.high) == (-back.interval.high, -back.interval.low)
+    assert there.delta == -back.delta
+    assert there.mcnemar_p == back.mcnemar_p
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n"), [(7, 0, 7), (0, 7, 7), (1, 0, 1), (3, 4, 7), (0, 2, 50)]
+)
+def test_intervals_stay_in_range_and_hold_the_estimate(gained, lost, n):
+    change = make_change(gained, lost, n)
+    assert -1 <= change.interval.low <= change.delta <= change.interval.high <= 1
+    assert change.interval.low < change.interval.high
+    assert -change.delta <= change.worst_loss <= -change.interval.low
+
+
+def test_a_certain_gain_has_a_worst_loss_below_zero():
+    assert make_change(30, 0, 60).worst_loss < 0
+
+
+def test_more_images_at_the_same_rates_narrow_the_bound():
+    bounds = [make_change(2 * k, 3 * k, 50 * k).worst_loss for k in (1, 2, 5, 20)]
+    assert bounds == sorted(bounds, reverse=True)
+
+
+def coverage(n: int, p_gained: float, p_lost: float) -> tuple[float, float]:
+    """The exact chance that the interval, and that the one-sided bound, holds the true difference."""
+    delta, two_sided, one_sided = p_gained - p_lost, 0.0, 0.0
+    for gained in range(n + 1):
+        lost = np.arange(n - gained + 1)
+        chance = binom.pmf(gained, n, p_gained) * binom.pmf(
+            lost, n - gained, p_lost / (1 - p_gained)
+        )
+        for count in lost[chance > 1e-6]:
+            change = tango(gained, int(count), n)
+            two_sided += chance[count] * (change.low <= delta <= change.high)
+            one_sided += chance[count] * (tango(gained, int(count), n, Z_ONE).low <= delta)
+    return two_sided, one_sided
+
+
+@pytest.mark.parametrize(
+    ("n", "p_gained", "p_lost"),
+    [(40, 0.05, 0.05), (60, 0.03, 0.06), (120, 0.02, 0.02), (50, 0.2, 0.1)],
+)
+def test_tango_covers_the_true_difference(n, p_gained, p_lost):
+    two_sided, one_sided = coverage(n, p_gained, p_lost)
+    assert 0.935 <= two_sided <= 0.985
+    assert one_sided >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost"), [(0, 0), (0, 1), (5, 5), (2, 9), (0, 40), (700, 640), (3000, 3200)]
+)
+def test_mcnemar_is_the_exact_binomial_test(gained, lost):
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-8)
+
+
+def test_groups_are_the_positives_and_the_rest():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    original = np.array([0, 2, 1, 1, 0, 1])
+    variant = np.array([0, 0, 0, 1, 1, 2])
+    changes = compare_groups(labels, original, variant, positive_index=1)
+    assert changes["accuracy"] == compare(labels, original, variant)
+    sensitivity, specificity = changes["sensitivity"], changes["specificity"]
+    assert (sensitivity.n, sensitivity.gained, sensitivity.lost, sensitivity.flips) == (2, 1, 0, 1)
+    assert (specificity.n, specificity.gained, specificity.lost, specificity.flips) == (4, 2, 0, 2)
+
+
+@pytest.mark.parametrize(("label", "absent"), [(0, "sensitivity"), (1, "specificity")])
+def test_a_group_without_images_is_left_out(label, absent):
+    labels = np.full(4, label)
+    assert absent not in compare_groups(labels, labels, labels, positive_index=1)
+
+
+@pytest.mark.parametrize("lengths", [(0, 0, 0), (3, 3, 2), (2, 3, 3)])
+def test_answers_that_do_not_pair_are_refused(lengths):
+    with pytest.raises(ValueError, match=r"no images|equal"):
+        compare(*(np.zeros(n, int) for n in lengths))
+
+
+def test_images_to_settle_without_discordance_has_the_closed_form():
+    assert images_to_settle(make_change(0, 0, 50), 0.01) == math.ceil(Z_ONE**2 * 0.99 / 0.01)
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(2, 2, 100), (1, 2, 400), (0, 1, 300)])
+def test_images_to_settle_is_the_first_number_that_does(gained, lost, n):
+    needed = images_to_settle(make_change(gained, lost, n), 0.02)
+    bounds = [
+        -tango(gained / n * m, lost / n * m, m, Z_ONE).low
+        for m in (needed - 1, needed, 2 * needed, 10 * needed)
+    ]
+    assert bounds[0] > 0.02 >= max(bounds[1:])
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(0, 3, 100), (2, 9, 300)])
+def test_a_loss_beyond_the_tolerance_is_settled_once_its_interval_is(gained, lost, n):
+    needed = images_to_settle(make_change(gained, lost, n), 0.02)
+    least = [
+        -tango(gained / n * m, lost / n * m, m).high for m in (needed - 1, needed, 10 * needed)
+    ]
+    assert least[0] <= 0.02 < min(least[1:])
+
+
+def test_images_to_settle_is_no_more_than_settled_already():
+    change = make_change(0, 0, 5000)
+    assert change.worst_loss <= 0.01
+    assert images_to_settle(change, 0.01) <= change.n
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "tolerance"), [(0, 2, 0.02), (0, 0, 0.0), (2, 2, 1e-6), (0, 0, math.nan)]
+)
+def test_what_no_number_of_images_settles_has_none(gained, lost, tolerance):
+    assert images_to_settle(make_change(gained, lost, 100), tolerance) is None
+
+
+def every_pair(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    gaps = scores[positive][:, None] - scores[~positive][None, :]
+    return (gaps > 0) + 0.5 * (gaps == 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_paired_auroc_change_agrees_with_the_covariances_of_every_pair(seed):
+    random = np.random.default_rng(seed)
+    positive = random.random(60) < 0.4
+    original = np.round(random.normal(size=60) + positive, 1)
+    variant = np.round(original + random.normal(scale=0.3, size=60), 1)
+    delta, interval = paired_auroc_change(positive, original, variant)
+    tables = [every_pair(positive, scores) for scores in (original, variant)]
+    of_positives = np.cov([table.mean(axis=1) for table in tables]) / positive.sum()
+    of_negatives = np.cov([table.mean(axis=0) for table in tables]) / (~positive).sum()
+    contrast = np.array([-1, 1])
+    half = Z * math.sqrt(contrast @ (of_positives + of_negatives) @ contrast)
+    assert delta == pytest.approx(auroc(positive, variant) - auroc(positive, original))
+    assert (interval.low, interval.high) == pytest.approx((delta - half, delta + half))
+
+
+def test_equal_rankings_still_have_an_interval():
+    random = np.random.default_rng(0)
+    positive = np.arange(100) < 40
+    scores = random.normal(size=100) + positive
+    delta, interval = paired_auroc_change(positive, scores, np.exp(scores))
+    share = 1 - 0.025 ** (1 / 40)
+    assert (delta, interval.low, interval.high) == pytest.approx((0.0, -share, share))
+
+
+def test_a_class_of_one_image_leaves_nearly_everything_open():
+    positive = np.arange(20) == 7
+    _, interval = paired_auroc_change(positive, np.arange(20.0), np.arange(20.0)[::-1])
+    assert interval.high - interval.low > 0.9
+
+
+def test_one_class_alone_has_no_auroc_change():
+    assert paired_auroc_change(np.ones(5, bool), np.arange(5.0), np.arange(5.0)) is None
+
+
+def test_paired_auroc_interval_covers_no_change():
+    """Two equally good models of correlated errors: in 1,000 draws 95 % ± 2 % of the intervals hold
+    0.
+    """
+    random = np.random.default_rng(7)
+    positive = np.arange(100) < 50
+    held = 0
+    for _ in range(1000):
+        shared = random.normal(size=100) + 1.5 * positive
+        first, second = (shared + random.normal(scale=0.5, size=100) for _ in range(2))
+        _, interval = paired_auroc_change(positive, first, second)
+        held += interval.low <= 0 <= interval.high
+    assert held / 1000 == pytest.approx(0.95, abs=0.02)
+
+
+def two_models(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, and the probabilities (N, 2) of a calibrated model and of one that is too sure of
+    itself.
+    """
+    random = np.random.default_rng(seed)
+    logits = random.normal(scale=1.5, size=n)
+    labels = (random.random(n) < 1 / (1 + np.exp(-logits))).astype(int)
+    calibrated, sure = (1 / (1 + np.exp(-factor * logits)) for factor in (1.0, 3.0))
+    return labels, np.column_stack([1 - calibrated, calibrated]), np.column_stack([1 - sure, sure])
+
+
+def test_the_calibration_change_is_the_difference_of_the_errors():
+    labels, before, after = two_models(300, 1)
+    expected = expected_calibration_error(labels, after) - expected_calibration_error(
+        labels, before
+    )
+    assert paired_calibration_change(labels, before, after)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_calibration_interval_is_scipys_paired_bootstrap():
+    labels, before, after = two_models(200, 2)
+
+    def change(chosen: np.ndarray) -> float:
+        errors = [expected_calibration_error(labels[chosen], p[chosen]) for p in (before, after)]
+        return errors[1] - errors[0]
+
+    reference = bootstrap(
+        (np.arange(200),),
+        change,
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(5),
+    ).confidence_interval
+    _, interval = paired_calibration_change(labels, before, after)
+    assert (interval.low, interval.high) == pytest.approx((reference.low, reference.high), abs=0.01)
+
+
+def test_equal_probabilities_have_no_calibration_change():
+    labels, before, _ = two_models(50, 3)
+    delta, interval = paired_calibration_change(labels, before, before)
+    assert (delta, interval.low, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_calibration_interval_is_the_same_again():
+    models = two_models(120, 4)
+    assert paired_calibration_change(*models) == paired_calibration_change(*models)
