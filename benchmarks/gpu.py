@@ -44,7 +44,7 @@ from benchmarks.gpu_measure import (
 from kneeedge.errors import ConfigError, KneeEdgeError, ProviderError
 from kneeedge.inference.folder import infer_folder
 from kneeedge.inference.predictor import Predictor
-from kneeedge.model.metadata import read_spec
+from kneeedge.model.metadata import read_model_spec
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.phantom import phantoms
@@ -378,7 +378,7 @@ def sections(bench: Bench) -> list[Section]:
 
 def open_bench(folder: Path, images: Path | None) -> Bench:
     """The files by precision, and 64 images: those of the folder, else phantoms."""
-    specs = {path: read_spec(path) for path in sorted(folder.glob("*.onnx"))}
+    specs = {path: read_model_spec(path) for path in sorted(folder.glob("*.onnx"))}
     files = {spec.file.precision: path for path, spec in specs.items() if spec.file}
     if not {"fp32", "fp16"} <= set(files):
         raise ConfigError(

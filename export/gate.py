@@ -11,10 +11,10 @@ from kneeedge.runs.answers import Answers
 from kneeedge.runs.export_report import CaseChange, RefusalChange, VerifyReport
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import (
-    compare_groups,
     images_to_settle,
     paired_auroc_change,
     paired_calibration_change,
+    paired_changes,
 )
 
 N_LISTED = 10
@@ -41,7 +41,7 @@ def pair(
     before = original.probabilities
     after = variant.probabilities
     decided = (original.predictions, variant.predictions)
-    changes = compare_groups(labels, *decided, spec.positive_index)
+    changes = paired_changes(labels, *decided, spec.positive_index)
     delta = np.abs(variant.logits - original.logits)
     own = None if own_logits is None else float(np.abs(variant.logits - own_logits).max())
     if own is None:

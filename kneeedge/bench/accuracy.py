@@ -15,7 +15,7 @@ from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_loss
 from kneeedge.runs.answers import Answers
 from kneeedge.runs.benchmark import Accuracy
-from kneeedge.statistics.paired import compare, images_to_settle
+from kneeedge.statistics.paired import images_to_settle, paired_change
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def describe(
     )
     if reference is None:
         return alone
-    change = compare(truth.labels, reference.predictions, answers.predictions)
+    change = paired_change(truth.labels, reference.predictions, answers.predictions)
     paired = dataclasses.replace(
         alone,
         reference=reference.precision,

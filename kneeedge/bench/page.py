@@ -9,8 +9,8 @@ from rich.text import Text
 
 from kneeedge.bench.advice import advice
 from kneeedge.bench.sheets import Sheet, sheets
+from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import DISCLAIMER
-from kneeedge.report.info import SHOWN
 from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, Row, label, speedup
 from kneeedge.system.machine import Environment
@@ -56,7 +56,7 @@ def closing_lines(result: BenchResult) -> list[str]:
         f"{label(row.model)}: {row.placement}": None for row in result.results if row.placement
     }
     hashes = {
-        f"{label(row.model)} {row.model_sha256[:SHOWN]}": None
+        f"{label(row.model)} {row.model_sha256[:SHOWN_DIGITS]}": None
         for row in result.results
         if row.model_sha256
     }

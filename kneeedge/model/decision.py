@@ -44,7 +44,7 @@ class Threshold:
     "with the images it was chosen on"
 
 
-def calibrate(
+def fit_decision(
     spec: ModelSpec,
     logits: NDArray[np.floating],
     labels: NDArray[np.integer],

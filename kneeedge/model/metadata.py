@@ -18,7 +18,7 @@ MAX_SPEC = 2**20
 "bytes; a spec has some tens of thousands"
 
 
-def read_spec(path: Path) -> ModelSpec:
+def read_model_spec(path: Path) -> ModelSpec:
     """The spec in an `.onnx` file; raises ModelFileError or SpecError where there is none."""
     return spec_in(read_metadata(path), path)
 

@@ -28,8 +28,8 @@ SUFFIX = ".sig"
 FORMAT, ALGORITHM = 1, "ed25519"
 MAX_SIGNATURE_FILE = 4096
 "bytes; one has about 250"
-SHOWN = 12
-"digits of a fingerprint where people read it"
+SHOWN_DIGITS = 12
+"hex digits of a hash or fingerprint where people read it"
 MAKE_KEY = "make one with `openssl genpkey -algorithm ed25519 -out KEY.pem`"
 MAKE_PUBLIC = "make it with `openssl pkey -in KEY.pem -pubout -out PUBLIC.pem`"
 
@@ -98,7 +98,7 @@ def read_public_key(path: Path) -> "Ed25519PublicKey":
     return key
 
 
-def fingerprint(key: "Ed25519PublicKey") -> str:
+def key_fingerprint(key: "Ed25519PublicKey") -> str:
     """SHA-256 of the key, as `openssl pkey -pubin -in PUBLIC.pem -outform DER | sha256sum` gives
     it.
     """
@@ -113,7 +113,7 @@ def sign_file(model: Path, key: "Ed25519PrivateKey") -> Path:
     """Write the signature of a model file beside it, and give its path."""
     signature = base64.b64encode(key.sign(model.read_bytes())).decode("ascii")
     path = signature_path(model)
-    write_text(path, to_json(Signature(fingerprint(key.public_key()), signature)) + "\n")
+    write_text(path, to_json(Signature(key_fingerprint(key.public_key()), signature)) + "\n")
     return path
 
 
@@ -127,10 +127,10 @@ def check_signature(data: bytes, model: Path, public_key: Path) -> str:
     from cryptography.exceptions import InvalidSignature
 
     path = signature_path(model)
-    wanted = fingerprint(key)
+    wanted = key_fingerprint(key)
     found = read_signature(path, model)
     if found.key != wanted:
-        problem = f"it was signed with the key {found.key[:SHOWN]}, and {public_key} is the key {wanted[:SHOWN]}"
+        problem = f"it was signed with the key {found.key[:SHOWN_DIGITS]}, and {public_key} is the key {wanted[:SHOWN_DIGITS]}"
         raise SignatureError(
             model, problem, "get the file that the key's owner released, or name the signer's key"
         )

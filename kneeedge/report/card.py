@@ -8,10 +8,11 @@ from kneeedge.errors import SpecError
 from kneeedge.inference.metrics import FIGURES, Evaluation
 from kneeedge.model.file import ModelFile
 from kneeedge.model.provenance import Score, Slimmed
+from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import CARD_KEY, DISCLAIMER, ModelSpec
 from kneeedge.report.card_facts import CardFacts, read_facts
 from kneeedge.report.claim import claim_rows
-from kneeedge.report.info import SHOWN, width_text
+from kneeedge.report.info import width_text
 from kneeedge.report.markdown import table
 from kneeedge.report.scorecard import OF_CLASS, TITLES, figure_title, with_interval
 from kneeedge.runs.benchmark import BenchResult, label, single_rows, times_as_fast
@@ -95,7 +96,7 @@ def slimmed_lines(spec: ModelSpec, slimmed: Slimmed) -> list[str]:
     return [
         (
             f"This is a slimmed model: a narrower network, made from `{slimmed.original}` (weights of sha256 "
-            f"`{slimmed.sha256[:SHOWN]}`) by leaving out channels and training on the original's answers. Its "
+            f"`{slimmed.sha256[:SHOWN_DIGITS]}`) by leaving out channels and training on the original's answers. Its "
             "temperature, threshold and limit to abstain are its own; its files are held against that original."
         ),
         "",

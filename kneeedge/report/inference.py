@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from kneeedge.inference.metrics import Evaluation, classification_report
+from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import DISCLAIMER
-from kneeedge.report.info import SHOWN
 from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def infer_text(result: "FolderResult") -> str:
     lines = [f"{summary.n:,} images: {counts}{refused}; {summary.n_errors:,} errors"]
     lines.append(
         f"{summary.images_per_second:.1f} images/s on {result.provider}, {summary.seconds:.1f} s, {summary.out}; "
-        f"model {result.model_sha256[:SHOWN]}"
+        f"model {result.model_sha256[:SHOWN_DIGITS]}"
     )
     lines.append(stage_line(summary))
     lines += grey_scale_lines(summary)
@@ -70,7 +70,7 @@ def evaluation_text(report: "EvaluationReport") -> str:
     """The figures with their intervals, the classification report and the confusion matrix."""
     evaluation = report.evaluation
     model = (
-        f"{report.model} ({report.model_sha256[:SHOWN]})" if report.model_sha256 else report.model
+        f"{report.model} ({report.model_sha256[:SHOWN_DIGITS]})" if report.model_sha256 else report.model
     )
     lines = [f"{model} on {report.split} ({report.provider}): {evaluation.n} images"]
     split = (
@@ -115,7 +115,7 @@ def golden_text(report: "GoldenReport") -> str:
     """One line for each model that `kneeedge verify` ran."""
     word = "PASS" if report.passed else "FAIL"
     text = (
-        f"{word}  {report.model} ({report.sha256[:SHOWN]}): {report.n} golden inputs on {report.provider} "
+        f"{word}  {report.model} ({report.sha256[:SHOWN_DIGITS]}): {report.n} golden inputs on {report.provider} "
         f"({report.cpu}); largest logit change {report.max_change_from_file:.3g} to the exporting machine "
         f"(allowed {report.device_tolerance:.3g}), "
         f"{report.max_change_from_original:.3g} to its PyTorch network (allowed {report.original_tolerance:.3g})"

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kneeedge.model.provenance import Score, Slimmed
+from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.report.scorecard import score_figures
 
 if TYPE_CHECKING:
     from kneeedge.model.file import ModelFile
-
-SHOWN = 12
-"digits of a model's hash where people read it"
 
 
 def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
@@ -27,7 +25,7 @@ def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
             f"{spec.name}, {model.n_bytes / 1e6:.1f} MB, {file.precision if file else 'checkpoint'}",
         ),
         ("sha256", model.sha256),
-        *([("signed by", f"the key {model.signed_by[:SHOWN]}")] if model.signed_by else []),
+        *([("signed by", f"the key {model.signed_by[:SHOWN_DIGITS]}")] if model.signed_by else []),
         ("classes", ", ".join(spec.classes)),
         ("positive", f"{spec.positive}, {_answer_rule(spec)}"),
         ("temperature", f"{spec.temperature:g}"),
@@ -62,7 +60,7 @@ def width_text(channels: Sequence[Sequence[int]]) -> str:
 def _slimmed_rows(found: Slimmed | None) -> list[tuple[str, str]]:
     if found is None:
         return []
-    origin = f"{found.original} ({found.sha256[:SHOWN]}), VGG {width_text(found.channels)}"
+    origin = f"{found.original} ({found.sha256[:SHOWN_DIGITS]}), VGG {width_text(found.channels)}"
     return [("slimmed from", origin), *_score_rows("original", found.scores)]
 
 

@@ -39,7 +39,7 @@ class PairedChange:
     "0 to 1; exact McNemar test, two-sided"
 
 
-def compare(
+def paired_change(
     labels: NDArray[Any], original_predictions: NDArray[Any], variant_predictions: NDArray[Any]
 ) -> PairedChange:
     """The change in accuracy from class indices, (N,) each. Raises ValueError where N is 0 or
@@ -71,7 +71,7 @@ def compare(
     )
 
 
-def compare_groups(
+def paired_changes(
     labels: NDArray[np.integer],
     original_predictions: NDArray[np.integer],
     variant_predictions: NDArray[np.integer],
@@ -85,10 +85,10 @@ def compare_groups(
     truth, original, variant = (
         np.asarray(a) == positive_index for a in (labels, original_predictions, variant_predictions)
     )
-    changes = {"accuracy": compare(labels, original_predictions, variant_predictions)}
+    changes = {"accuracy": paired_change(labels, original_predictions, variant_predictions)}
     for name, chosen in (("sensitivity", truth), ("specificity", ~truth)):
         if chosen.any():
-            changes[name] = compare(truth[chosen], original[chosen], variant[chosen])
+            changes[name] = paired_change(truth[chosen], original[chosen], variant[chosen])
     return changes
 
 

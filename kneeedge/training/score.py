@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Dataset, Sample
 from kneeedge.inference.metrics import Evaluation, classification_report, evaluate
-from kneeedge.model.decision import calibrate
+from kneeedge.model.decision import fit_decision
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, softmax
 from kneeedge.pixels.pixel_path import load_input
@@ -90,7 +90,7 @@ def score(
         for split in splits
     ]
     if answered[0].split == "val":
-        spec = calibrate(
+        spec = fit_decision(
             spec, answered[0].logits, answered[0].labels, record.config.threshold, "val"
         )
         spec = limit_novelty(spec, gaussian, answered[0], run)

@@ -34,7 +34,7 @@ from kneeedge.runs.answers import ORIGINAL, Answers
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.runtime.golden import read_golden, verify
 from kneeedge.runtime.session import Session
-from kneeedge.statistics.paired import compare
+from kneeedge.statistics.paired import paired_change
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original, predict_logits
 from kneeedge.training.model import KneeVGG
@@ -432,7 +432,7 @@ def change(n: int, lost: int, gained: int):
     labels = np.zeros(n, dtype=int)
     original = np.array([0] * lost + [1] * gained + [0] * (n - lost - gained))
     variant = np.array([1] * lost + [0] * gained + [0] * (n - lost - gained))
-    return compare(labels, original, variant)
+    return paired_change(labels, original, variant)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from kneeedge.errors import ConfigError
 from kneeedge.model.decision import (
     COLDEST,
     HOTTEST,
-    calibrate,
     check_rule,
     choose_threshold,
     chosen_on,
+    fit_decision,
     fit_temperature,
     operating_points,
     parse_rule,
@@ -92,7 +92,7 @@ def test_logits_that_cannot_be_fitted_are_refused(logits):
 
 def test_calibration_brings_the_log_loss_down_where_it_was_overconfident():
     logits, labels = drawn(400, 2, 4.0, 3)
-    spec = calibrate(make_spec(2), logits, labels, "0.5", "val")
+    spec = fit_decision(make_spec(2), logits, labels, "0.5", "val")
     fit = spec.temperature_fit
     assert spec.temperature == pytest.approx(4.0, rel=0.3)
     assert fit.log_loss_after < fit.log_loss_before
@@ -103,7 +103,7 @@ def test_calibration_brings_the_log_loss_down_where_it_was_overconfident():
 
 def test_the_threshold_is_chosen_at_the_fitted_temperature():
     logits, labels = drawn(400, 2, 4.0, 4)
-    spec = calibrate(make_spec(2), logits, labels, "sensitivity=0.95", "val")
+    spec = fit_decision(make_spec(2), logits, labels, "sensitivity=0.95", "val")
     called = spec.decide(softmax(logits, spec.temperature)) == 1
     assert called[labels == 1].mean() >= 0.95
     assert spec.threshold_rule == "sensitivity=0.95 on val (400 images)"
@@ -114,7 +114,7 @@ def test_the_threshold_is_chosen_at_the_fitted_temperature():
 
 def test_more_than_two_classes_get_a_temperature_and_no_threshold():
     logits, labels = drawn(300, 3, 2.0, 5)
-    spec = calibrate(make_spec(3), logits, labels, "0.5", "val")
+    spec = fit_decision(make_spec(3), logits, labels, "0.5", "val")
     assert spec.temperature == pytest.approx(2.0, rel=0.4)
     assert (spec.threshold, spec.threshold_rule) == (0.5, "0.5")
 

@@ -18,7 +18,7 @@ from kneeedge.errors import MissingExtraError, ModelFileError, SignatureError
 from kneeedge.model.file import open_model
 from kneeedge.model.signature import (
     check_signature,
-    fingerprint,
+    key_fingerprint,
     read_private_key,
     read_public_key,
     sign_file,
@@ -125,7 +125,7 @@ def test_a_foreign_signature_under_the_owners_name_is_refused(signed, keys, tmp_
     private, _ = write_keys(tmp_path, "foreign")
     sign_file(signed, read_private_key(private))
     path = signature_path(signed)
-    record = json.loads(path.read_text()) | {"key": fingerprint(read_public_key(keys[1]))}
+    record = json.loads(path.read_text()) | {"key": key_fingerprint(read_public_key(keys[1]))}
     path.write_text(json.dumps(record))
     refused(["info", signed, "--require-signature", keys[1]], "is not the signature of these bytes")
 
@@ -216,7 +216,7 @@ def test_a_signed_file_runs_in_python_as_well(signed, keys, phantoms):
 
 def test_info_says_who_signed(signed, keys):
     result = run(["info", signed, "--require-signature", keys[1]])
-    assert f"signed by  the key {fingerprint(read_public_key(keys[1]))[:12]}" in result.stdout
+    assert f"signed by  the key {key_fingerprint(read_public_key(keys[1]))[:12]}" in result.stdout
     assert "signed by" not in run(["info", signed]).stdout
 
 
@@ -322,7 +322,7 @@ def test_export_signs_what_it_publishes_and_drops_old_signatures(trained_run, ke
     export = ["export", folder, "--precision", "fp32", "-q"]
     assert run([*export, "--sign", keys[0]]).exit_code == 0
     (model,) = (folder / "models").glob("*.onnx")
-    assert open_model(model, keys[1]).signed_by == fingerprint(read_public_key(keys[1]))
+    assert open_model(model, keys[1]).signed_by == key_fingerprint(read_public_key(keys[1]))
     assert run(export).exit_code == 0
     assert not signature_path(model).exists()
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
 from kneeedge.errors import ConfigError, ModelFileError, ProviderError, SpecError
-from kneeedge.model.metadata import read_metadata, read_spec
+from kneeedge.model.metadata import read_metadata, read_model_spec
 from kneeedge.pixels.phantom import phantoms
 from kneeedge.runs import choose
 from kneeedge.runtime import cuda as gpu
@@ -285,7 +285,7 @@ def test_auto_without_a_gpu_says_why_it_runs_on_the_cpu(models, fake_gpu, monkey
     ("precision", "fp16", "int8"), [("fp32", "0", "0"), ("fp16", "1", "0"), ("int8", "0", "1")]
 )
 def test_tensorrt_computes_in_the_files_precision(models, precision, fp16, int8, tmp_path):
-    options = tensorrt_options(GpuOptions(), read_spec(models[precision]), tmp_path)
+    options = tensorrt_options(GpuOptions(), read_model_spec(models[precision]), tmp_path)
     assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == (fp16, int8)
 
 
@@ -302,7 +302,7 @@ def test_tensorrts_profile_spans_all_batches(tmp_path):
 
 
 def test_int8_made_for_another_device_is_refused_by_tensorrt(models):
-    spec = read_spec(models["int8"])
+    spec = read_model_spec(models["int8"])
     check_int8(spec)
     for target, refused in (("tensorrt", False), ("x86", True)):
         made_for = dataclasses.replace(
@@ -370,7 +370,7 @@ def test_the_cache_lies_where_the_system_keeps_caches(system, end, monkeypatch):
 
 def test_metadata_is_read_without_a_session(models):
     assert read_metadata(models["fp16"]) == Session(models["fp16"], "cpu").metadata
-    assert read_spec(models["fp16"]).file.precision == "fp16"
+    assert read_model_spec(models["fp16"]).file.precision == "fp16"
 
 
 @pytest.mark.parametrize(
@@ -387,4 +387,4 @@ def test_a_file_without_a_spec_is_refused(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"\x08\x0a")
     with pytest.raises(SpecError, match="no kneeedge spec"):
-        read_spec(path)
+        read_model_spec(path)

@@ -10,12 +10,12 @@ from scipy.stats import binom, binomtest, bootstrap
 from kneeedge.statistics.auroc import auroc
 from kneeedge.statistics.paired import (
     PairedChange,
-    compare,
-    compare_groups,
     images_to_settle,
     mcnemar,
     paired_auroc_change,
     paired_calibration_change,
+    paired_change,
+    paired_changes,
     tango,
 )
 from kneeedge.statistics.reliability import expected_calibration_error
@@ -26,11 +26,11 @@ Z_ONE = 1.644853627
 
 
 def make_change(gained: int, lost: int, n: int) -> PairedChange:
-    """Labels and answers with these discordant pairs, through `compare`; all else is right in both."""
+    """Labels and answers with these discordant pairs, through `paired_change`; all else is right in both."""
     labels, original, variant = np.zeros(n, int), np.zeros(n, int), np.zeros(n, int)
     original[:gained] = 1
     variant[gained : gained + lost] = 1
-    return compare(labels, original, variant)
+    return paired_change(labels, original, variant)
 
 
 def test_counts_are_those_of_the_answers():
@@ -39,7 +39,7 @@ def test_counts_are_those_of_the_answers():
         np.array([0, 0, 0, 1, 0]),
         np.array([0, 1, 1, 1, 1]),
     )
-    change = compare(labels, original, variant)
+    change = paired_change(labels, original, variant)
     assert (change.n, change.flips, change.lost, change.gained, change.delta) == (5, 3, 1, 1, 0.0)
 
 
@@ -155,8 +155,8 @@ def test_groups_are_the_positives_and_the_rest():
     labels = np.array([0, 0, 0, 1, 1, 2])
     original = np.array([0, 2, 1, 1, 0, 1])
     variant = np.array([0, 0, 0, 1, 1, 2])
-    changes = compare_groups(labels, original, variant, positive_index=1)
-    assert changes["accuracy"] == compare(labels, original, variant)
+    changes = paired_changes(labels, original, variant, positive_index=1)
+    assert changes["accuracy"] == paired_change(labels, original, variant)
     sensitivity, specificity = changes["sensitivity"], changes["specificity"]
     assert (sensitivity.n, sensitivity.gained, sensitivity.lost, sensitivity.flips) == (2, 1, 0, 1)
     assert (specificity.n, specificity.gained, specificity.lost, specificity.flips) == (4, 2, 0, 2)
@@ -165,13 +165,13 @@ def test_groups_are_the_positives_and_the_rest():
 @pytest.mark.parametrize(("label", "absent"), [(0, "sensitivity"), (1, "specificity")])
 def test_a_group_without_images_is_left_out(label, absent):
     labels = np.full(4, label)
-    assert absent not in compare_groups(labels, labels, labels, positive_index=1)
+    assert absent not in paired_changes(labels, labels, labels, positive_index=1)
 
 
 @pytest.mark.parametrize("lengths", [(0, 0, 0), (3, 3, 2), (2, 3, 3)])
 def test_answers_that_do_not_pair_are_refused(lengths):
     with pytest.raises(ValueError, match=r"no images|equal"):
-        compare(*(np.zeros(n, int) for n in lengths))
+        paired_change(*(np.zeros(n, int) for n in lengths))
 
 
 def test_images_to_settle_without_discordance_has_the_closed_form():
