@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from kneeedge.pixels import decoder
 from kneeedge.pixels import reader as reading
-from kneeedge.pixels.decoder import Answer
+from kneeedge.pixels.decoder import DecoderReply
 
 real_load, real_send = reading.load_with_facts, decoder.send
 garbled: list[Path] = []
@@ -32,7 +32,7 @@ def load(path: Path, *rest: object) -> object:
     return real_load(path, *rest)
 
 
-def send(out: BinaryIO, said: Answer, pixels: bytes) -> None:
+def send(out: BinaryIO, said: DecoderReply, pixels: bytes) -> None:
     if garbled:
         out.write(b"\xff\x00 no answer\n")
         out.flush()

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.bench.crew import last_words
 from kneeedge.errors import WorkerError
 from kneeedge.model.spec import Architecture
 from kneeedge.runs.benchmark import Ceiling
 from kneeedge.runtime.providers import CPU_PROVIDERS, load_runtime
-from kneeedge.system.processes import command, environment
+from kneeedge.system.processes import command, environment, last_words
 
 SIDE = 1024
 """a product is 2 · 1024³ = 2.1 · 10⁹ operations on 4 MB a matrix: long for a clock, short enough

@@ -1,9 +1,8 @@
-"""Decodes image files in a process of its own: what a crash or a hang of a native decoder takes
-down, and no more.
+"""Decodes image files in a process of its own, which a crash or a hang of a native decoder ends.
 
 `python -m kneeedge.pixels.decoder` reads a Reading and then paths from stdin, a line of JSON each.
-It answers each with a line of JSON, an Answer, and the pixels that this announces; it ends with its
-input. `kneeedge.pixels.isolation` is the other side.
+It answers each path with a line of JSON, a DecoderReply, and the pixels that this announces; it
+ends with its input. `kneeedge.pixels.isolation` is the other side.
 """
 
 import json
@@ -31,7 +30,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class DecoderReply:
     """What became of one file; the first of all only says that the decoder is ready."""
 
     side: int = 0
@@ -47,36 +46,36 @@ class Answer:
     "processor time"
 
 
-def answer(path: Path, reading: Reading) -> tuple[Answer, NDArray[np.uint8]]:
+def decode(path: Path, reading: Reading) -> tuple[DecoderReply, NDArray[np.uint8]]:
     """What became of the file, and its pixels (S, S), or none."""
     start = time.thread_time()
     nothing = np.empty((0, 0), dtype=np.uint8)
     try:
         found = read_input(path, reading)
     except KneeEdgeError as error:
-        return Answer(failure=Failure(type(error).__name__, str(error))), nothing
+        return DecoderReply(failure=Failure(type(error).__name__, str(error))), nothing
     seconds = time.thread_time() - start
     if isinstance(found, ImageError):
-        return Answer(reason=found.reason, remedy=found.remedy, seconds=seconds), nothing
-    return Answer(
+        return DecoderReply(reason=found.reason, remedy=found.remedy, seconds=seconds), nothing
+    return DecoderReply(
         side=len(found.pixels), dicom=found.dicom, blank=found.blank, seconds=seconds
     ), found.pixels
 
 
 def serve(requests: BinaryIO, out: BinaryIO) -> None:
-    """Answer each path until there are no more."""
+    """DecoderReply each path until there are no more."""
     reading = from_json(Reading, requests.readline())
-    send(out, Answer(), b"")
+    send(out, DecoderReply(), b"")
     for line in requests:
         set_alarm(int(reading.timeout) + ALARM_SECONDS)
-        said, pixels = answer(Path(json.loads(line)), reading)
+        reply, pixels = decode(Path(json.loads(line)), reading)
         set_alarm(0)
-        send(out, said, pixels.tobytes())
+        send(out, reply, pixels.tobytes())
         forget_stderr()
 
 
-def send(out: BinaryIO, said: Answer, pixels: bytes) -> None:
-    out.write(to_json(said, indent=None).encode("utf-8", "surrogatepass") + b"\n" + pixels)
+def send(out: BinaryIO, reply: DecoderReply, pixels: bytes) -> None:
+    out.write(to_json(reply, indent=None).encode("utf-8", "surrogatepass") + b"\n" + pixels)
     out.flush()
 
 
@@ -108,7 +107,7 @@ def leave_no_core() -> None:
 
 
 def main() -> None:
-    """Answer stdin on stdout, which is kept clear of what libraries print."""
+    """DecoderReply stdin on stdout, which is kept clear of what libraries print."""
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

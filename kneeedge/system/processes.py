@@ -1,12 +1,136 @@
-"""Python processes that run a module of kneeedge, and the errors that come back from them."""
+"""Python processes that run a module of kneeedge, what they answer, and the errors that come back.
 
+A native library may crash, hang or write over its own memory. What might is run in a Child, whose
+parent waits for it no longer than it wants to.
+"""
+
+import contextlib
 import os
+import queue
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Generic, TypeVar
 
 from kneeedge import errors
 from kneeedge.errors import KneeEdgeError
+
+Message = TypeVar("Message")
+END_SECONDS = 5.0
+"for a killed process to end; one that waits for a dead network share does not"
+LONGEST = 300
+"characters of a process's last words"
+
+
+class ChildLostError(Exception):
+    """A child that ended, answered what is no message, or did not answer in time."""
+
+    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.timed_out = timed_out
+
+
+class Child(Generic[Message]):
+    """One process that runs a module, reads lines on stdin and answers messages on stdout.
+
+    It starts at once. Its stdout is read by a thread that nothing waits for, so that a child which
+    hangs where no signal reaches it can be left behind.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        read_message: Callable[[BinaryIO], Message | None],
+        *,
+        ignores_ctrl_c: bool = False,
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        """Run `module`; `read_message` takes one message from its stdout, None at the end.
+
+        A ValueError of `read_message` is the child's fault, and ends it as well. With
+        `ignores_ctrl_c` the keys that stop a run reach the parent alone, which lets its child go.
+        """
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
+        self._process = subprocess.Popen(
+            command(module),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=environment(**(variables or {})),
+            start_new_session=ignores_ctrl_c,
+        )
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._listener = threading.Thread(target=self._listen, args=[read_message], daemon=True)
+        self._listener.start()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def send(self, line: str) -> None:
+        """Give it a line; that it is dead shows in `receive`."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line.encode("utf-8", "surrogateescape") + b"\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+
+    def receive(self, seconds: float) -> Message:
+        """Its next message. Raises ChildLostError where none comes within `seconds`, or ever."""
+        try:
+            message = self._messages.get(timeout=seconds)
+        except queue.Empty:
+            raise ChildLostError(f"no answer within {seconds:g} s", timed_out=True) from None
+        if message is None:
+            raise ChildLostError(self._cause())
+        return message
+
+    def finish(self, seconds: float) -> int:
+        """Close its stdin, upon which it ends by itself; its exit code."""
+        self._process.stdin.close()  # type: ignore[union-attr]
+        return self._process.wait(seconds)
+
+    def end(self) -> None:
+        """Kill the process, whatever it does."""
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+            self._listener.join(END_SECONDS)
+            for file in (self._process.stdin, self._process.stdout, self._stderr):
+                with contextlib.suppress(OSError):  # what was not sent any more
+                    file.close()  # type: ignore[union-attr]
+
+    def _listen(self, read_message: Callable[[BinaryIO], Message | None]) -> None:
+        """Hand over the messages; None stands for the end, or for what is no message."""
+        with contextlib.suppress(ValueError):  # a child that overwrote its memory may say anything
+            while (message := read_message(self._process.stdout)) is not None:  # type: ignore[arg-type]
+                self._messages.put(message)
+        self._messages.put(None)
+
+    def _cause(self) -> str:
+        """Why the process ended."""
+        try:
+            status = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its answer is damaged"
+        self._stderr.seek(0)
+        return last_words(status, self._stderr.read())
+
+
+def last_words(status: int, stderr: bytes) -> str:
+    """Why a process ended: the signal that ended it, and the last line that it wrote."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
+    last = next(filter(None, reversed(lines)), "")[:LONGEST]
+    if status >= 0:
+        return last or f"exit code {status}"
+    memory = ", as when memory runs out" if -status == signal.SIGKILL else ""
+    ended = f"signal {-status}, {signal.strsignal(-status)}{memory}"
+    return f"{ended}: {last}" if last else ended
 
 
 @dataclass(frozen=True)
@@ -19,11 +143,11 @@ class Failure:
 
 
 def as_raised(kind: str, message: str) -> KneeEdgeError:
-    """The error of class `kind` in kneeedge.errors with the message that it already made of its
-    arguments.
+    """The error of class `kind` in kneeedge.errors, its message being what it made of its arguments
+    where it was raised.
     """
-    found: type[KneeEdgeError] = getattr(errors, kind, KneeEdgeError)
-    error = found.__new__(found)
+    error_class: type[KneeEdgeError] = getattr(errors, kind, KneeEdgeError)
+    error = error_class.__new__(error_class)
     Exception.__init__(error, message)
     return error
 

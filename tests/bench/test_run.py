@@ -18,7 +18,7 @@ from kneeedge.bench import crew as crew_module
 from kneeedge.bench import run as run_module
 from kneeedge.bench import subjects as subjects_module
 from kneeedge.bench.accuracy import describe, truth_of
-from kneeedge.bench.crew import Crew, last_words, read_reply
+from kneeedge.bench.crew import Crew, read_reply
 from kneeedge.bench.messages import Answer, Command, FileTurn, Reply, Turn, WorkRequest
 from kneeedge.bench.meters import free_memory_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.bench.models import Loaded, start_cold
@@ -434,18 +434,6 @@ def test_a_worker_that_hangs_is_ended_with_the_remedy(
         WorkerError, match=r"did not answer within 0\.5 s; give more time with --timeout"
     ):
         bench(small(models, timeout=0.5, ceiling=False), QUIET)
-
-
-@pytest.mark.parametrize(
-    ("status", "stderr", "words"),
-    [
-        (-9, b"", "signal 9 ended it, as when memory runs out"),
-        (3, b"\n", "exit code 3"),
-        (-6, b"abort\n", "abort"),
-    ],
-)
-def test_the_last_words_of_a_worker(status: int, stderr: bytes, words: str) -> None:
-    assert last_words(status, stderr) == words
 
 
 @pytest.mark.parametrize("line", [b"noise{}", b'{"result": 1}', b'{"window": 1}', b"\xff"])

@@ -24,6 +24,7 @@ from kneeedge.pixels.isolation import Decoder, Isolated, open_reader
 from kneeedge.pixels.pixel_path import Input
 from kneeedge.pixels.prefetch import StageClock, in_order, read_batches
 from kneeedge.pixels.reader import InThreads, Reading
+from kneeedge.system import processes
 from kneeedge.system.processes import as_raised
 from tests.tiny_onnx import write_tiny_model
 
@@ -43,7 +44,7 @@ LOSSES = {
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoders that do what the file's name says."""
     monkeypatch.setattr(isolation, "DECODER", "tests.fake_decoder")
-    monkeypatch.setattr(isolation, "END_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "END_SECONDS", 0.5)
 
 
 def write(path: Path, level: int = 7) -> Path:
@@ -200,7 +201,7 @@ def test_a_run_whose_decoders_hang_stops_at_once(tmp_path: Path, number: int) ->
 def test_no_decoder_outlives_its_reader(tmp_path: Path) -> None:
     reader, path = Isolated(READING), write(tmp_path / "a.png")
     assert len(list(in_order(reader.read, [path] * 20, 2, 4))) == 20
-    pids = [decoder._process.pid for decoder in reader._decoders]
+    pids = [decoder.child.pid for decoder in reader._decoders]
     assert 1 <= len(pids) <= 2
     assert all(map(alive, pids))
     reader.close()
@@ -214,7 +215,7 @@ def test_a_signal_to_the_whole_group_does_not_end_a_decoder(tmp_path: Path) -> N
     reader.read(path)
     (decoder,) = reader._decoders
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        os.kill(decoder._process.pid, number)
+        os.kill(decoder.child.pid, number)
         assert isinstance(reader.read(path)[0], Input)
     reader.close()
 
@@ -223,8 +224,7 @@ def test_a_decoder_ends_with_its_input(tmp_path: Path) -> None:
     """So that none outlives a parent that was killed."""
     decoder = Decoder(READING)
     decoder.ask(write(tmp_path / "a.png"))
-    decoder._process.stdin.close()
-    assert decoder._process.wait(10) == 0
+    assert decoder.child.finish(10) == 0
     decoder.end()
 
 

@@ -1,0 +1,83 @@
+"""Child processes: what they answer, how they end, and why."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from kneeedge.system.processes import Child, ChildLostError, last_words
+
+ECHO = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\n"
+
+
+def read_number(stdout: BinaryIO) -> int | None:
+    line = stdout.readline()
+    return int(line) if line else None
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    children: list[Child[int]] = []
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(code: str) -> Child[int]:
+        (tmp_path / "child_of_a_test.py").write_text(code, encoding="utf-8")
+        children.append(Child("child_of_a_test", read_number))
+        return children[-1]
+
+    yield run
+    for child in children:
+        child.end()
+
+
+def test_each_line_is_answered_in_turn(start) -> None:
+    child = start(ECHO)
+    for line, answer in (("12", 21), ("345", 543)):
+        child.send(line)
+        assert child.receive(30) == answer
+
+
+def test_it_ends_with_its_input(start) -> None:
+    assert start(ECHO).finish(30) == 0
+
+
+def test_what_is_no_message_is_the_childs_end(start) -> None:
+    child = start(ECHO + "import time; time.sleep(60)")
+    child.send("no number")
+    with pytest.raises(ChildLostError, match="its answer is damaged") as lost:
+        child.receive(30)
+    assert not lost.value.timed_out
+
+
+def test_a_child_that_hangs_is_left_after_the_time_given(start) -> None:
+    child = start("import time; time.sleep(60)")
+    with pytest.raises(ChildLostError, match=r"no answer within 0\.2 s") as lost:
+        child.receive(0.2)
+    assert lost.value.timed_out
+    begin = time.monotonic()
+    child.end()
+    assert time.monotonic() - begin < 30
+
+
+def test_a_child_that_died_says_its_last_line_whatever_is_sent_to_it(start) -> None:
+    child = start("raise SystemExit('Traceback\\nMemoryError: too much')")
+    with pytest.raises(ChildLostError, match=r"^MemoryError: too much$"):
+        child.receive(30)
+    child.send("1")
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "words"),
+    [
+        (-9, b"", "signal 9, Killed, as when memory runs out"),
+        (3, b"\n", "exit code 3"),
+        (1, b"Traceback\nValueError: bad\n\n", "ValueError: bad"),
+        (-6, b"abort\n", "signal 6, Aborted: abort"),
+    ],
+)
+def test_the_last_words_name_the_signal_and_the_last_line(
+    status: int, stderr: bytes, words: str
+) -> None:
+    assert last_words(status, stderr) == words
