@@ -1,27 +1,31 @@
 """What can go wrong, one class for each thing; every message ends in what to do.
 
-KneeEdgeError ├── ImageError (ValueError)               a file that gives no pixels │   └──
-TooLargeError                     an image of more pixels than may be decoded ├── DataError
-(ValueError)                a data folder that cannot be used as asked ├── ConfigError (ValueError)
-options that contradict each other ├── SpecError (ValueError)                a spec that is missing,
-damaged or of another version ├── ModelFileError (ValueError)           a model file that ONNX
-Runtime cannot load or that breaks the contract ├── SignatureError (ValueError)           a model
-that nobody trusted signed, or a key that is none ├── NoAnswerError (ArithmeticError)       an
-exported variant that gives no finite answer ├── NotFoundError (FileNotFoundError)     a path, a run
-or a model that is not there ├── OutputExistsError (FileExistsError)   a result that would be
-overwritten ├── CheckpointError (ValueError)          weights that do not fit the model ├──
-DivergedError (ArithmeticError)       a training loss that is no longer finite ├── MissingExtraError
-(ImportError)       a command whose extra is not installed ├── RuntimeConflictError (ImportError)
-two ONNX Runtime wheels over each other ├── OutOfMemoryError (RuntimeError)       a single image for
-which the memory does not suffice ├── BusyError (RuntimeError)              an output that another
-run is writing ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
+KneeEdgeError
+├── ImageError (ValueError)               a file that gives no pixels
+│   └── TooLargeError                     an image of more pixels than may be decoded
+├── DataError (ValueError)                a data folder that cannot be used as asked
+├── ConfigError (ValueError)              options that contradict each other
+├── SpecError (ValueError)                a spec that is missing, damaged or of another version
+├── ModelFileError (ValueError)           a model file that does not load or breaks the contract
+├── SignatureError (ValueError)           a model that nobody trusted signed, or a key that is none
+├── NoAnswerError (ArithmeticError)       an exported variant that gives no finite answer
+├── NotFoundError (FileNotFoundError)     a path, a run or a model that is not there
+├── OutputExistsError (FileExistsError)   a result that would be overwritten
+├── CheckpointError (ValueError)          weights that do not fit the model
+├── DivergedError (ArithmeticError)       a training loss that is no longer finite
+├── MissingExtraError (ImportError)       a command whose extra is not installed
+├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
+├── OutOfMemoryError (RuntimeError)       a single image for which the memory does not suffice
+├── BusyError (RuntimeError)              an output that another run is writing
+├── ProviderError (RuntimeError)          the provider asked for cannot run the model
 └── WorkerError (RuntimeError)            a benchmark process that ended without a result
 """
 
 from pathlib import Path
 
-LONGEST = 400
+MAX_PROBLEM = 400
 "characters of a problem; a file may say things without end"
+EXPORT_AGAIN = "export the model again with `kneeedge export`"
 
 
 class KneeEdgeError(Exception):
@@ -29,12 +33,16 @@ class KneeEdgeError(Exception):
 
 
 def _one_line(text: str) -> str:
-    r"""The text without what would break the line or steer a terminal; \udc80 to \udcff are bytes
-    of a name.
+    r"""The text without what would break the line or steer a terminal.
+
+    \udc80 to \udcff stay as they are: bytes of a file name that are no UTF-8.
     """
-    return "".join(
-        c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text
-    )
+
+    def shown(c: str) -> str:
+        keeps = c.isprintable() or "\udc80" <= c <= "\udcff"
+        return c if keeps else repr(c)[1:-1]
+
+    return "".join(map(shown, text))
 
 
 class ImageError(KneeEdgeError, ValueError):
@@ -75,20 +83,13 @@ class SpecError(KneeEdgeError, ValueError):
     """A spec that is missing, damaged or of another version."""
 
     def __init__(self, where: Path | str, problem: str) -> None:
-        super().__init__(
-            f"{where}: {_short(problem)}; export the model again with `kneeedge export`"
-        )
+        super().__init__(f"{where}: {_short(problem)}; {EXPORT_AGAIN}")
 
 
 class ModelFileError(KneeEdgeError, ValueError):
     """A model file that ONNX Runtime cannot load or that breaks the contract."""
 
-    def __init__(
-        self,
-        path: Path | str,
-        problem: str,
-        remedy: str = "export the model again with `kneeedge export`",
-    ) -> None:
+    def __init__(self, path: Path | str, problem: str, remedy: str = EXPORT_AGAIN) -> None:
         self.problem = _short(problem)
         super().__init__(f"{path}: {self.problem}; {remedy}")
 
@@ -101,14 +102,11 @@ class SignatureError(KneeEdgeError, ValueError):
 
 
 class NoAnswerError(KneeEdgeError, ArithmeticError):
-    """An exported variant that does not load, or answers NaN or infinity, so that there is nothing
-    to compare.
-    """
+    """An exported variant that does not load, or answers NaN or infinity."""
 
     def __init__(self, path: Path | str, precision: str, reason: str) -> None:
-        super().__init__(
-            f"{path}: {precision} gives no answers ({reason}); leave it out of --precision"
-        )
+        problem = f"{precision} gives no answers ({reason})"
+        super().__init__(f"{path}: {problem}; leave it out of --precision")
 
 
 class NotFoundError(KneeEdgeError, FileNotFoundError):
@@ -129,9 +127,8 @@ class BusyError(KneeEdgeError, RuntimeError):
     """An output that another run is writing."""
 
     def __init__(self, path: Path | str) -> None:
-        super().__init__(
-            f"{path}: another run is writing it; wait for that one, or name another --out"
-        )
+        remedy = "wait for that one, or name another --out"
+        super().__init__(f"{path}: another run is writing it; {remedy}")
 
 
 class CheckpointError(KneeEdgeError, ValueError):
@@ -145,9 +142,8 @@ class DivergedError(KneeEdgeError, ArithmeticError):
     """A training loss that is no longer finite."""
 
     def __init__(self, epoch: int) -> None:
-        super().__init__(
-            f"the training loss of epoch {epoch} is not finite; lower --lr and --head-lr"
-        )
+        problem = f"the training loss of epoch {epoch} is not finite"
+        super().__init__(f"{problem}; lower --lr and --head-lr")
 
 
 class MissingExtraError(KneeEdgeError, ImportError):
@@ -161,20 +157,18 @@ class RuntimeConflictError(KneeEdgeError, ImportError):
     """Two ONNX Runtime wheels that overwrite each other's files."""
 
     def __init__(self, wheels: list[str]) -> None:
-        found = " and ".join(wheels)
-        super().__init__(
-            f"{found} are both installed and overwrite each other; run: "
-            f"pip uninstall -y {' '.join(wheels)} && pip install 'kneeedge[cpu]' (or [cuda], or [openvino])"
-        )
+        problem = f"{' and '.join(wheels)} are both installed and overwrite each other"
+        uninstall = f"pip uninstall -y {' '.join(wheels)}"
+        install = "pip install 'kneeedge[cpu]' (or [cuda], or [openvino])"
+        super().__init__(f"{problem}; run: {uninstall} && {install}")
 
 
 class OutOfMemoryError(KneeEdgeError, RuntimeError):
     """A single image for which the memory does not suffice."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "memory does not suffice for a single image; free some, or use a narrower or an int8 model"
-        )
+        remedy = "free some, or use a narrower or an int8 model"
+        super().__init__(f"memory does not suffice for a single image; {remedy}")
 
 
 class ProviderError(KneeEdgeError, RuntimeError):
@@ -194,4 +188,4 @@ class WorkerError(KneeEdgeError, RuntimeError):
 
 
 def _short(problem: str) -> str:
-    return problem if len(problem) <= LONGEST else f"{problem[:LONGEST]}…"
+    return problem if len(problem) <= MAX_PROBLEM else f"{problem[:MAX_PROBLEM]}…"
