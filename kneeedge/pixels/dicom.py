@@ -1,5 +1,4 @@
-"""DICOM files: what one shows, as grey levels that are dark where the radiograph is, and what it
-says of itself.
+"""A DICOM file to grey levels, dark where the radiograph is dark, and what it says of itself.
 
 The order is the standard's grey-scale pipeline (PS3.4, section N.2): stored values → modality LUT
 or rescale → VOI LUT or window → inversion of MONOCHROME1. Sections below are of PS3.3 and PS3.5.
@@ -28,22 +27,26 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-INSTALL = "pip install 'kneeedge[dicom]'"
-PREAMBLE = 128
+Values = NDArray[np.float64]
+
+_INSTALL = "pip install 'kneeedge[dicom]'"
+PREAMBLE_BYTES = 128
 _BARE = re.compile(
     rb"[\x02\x08]\0[\0-\xff]\0(?:[A-Z]{2}|[\0-\xff]{2}\0\0)|\0[\x02\x08]\0[\0-\xff][A-Z]{2}",
     re.DOTALL,
 )
 "a first tag of group 2 or 8 without the preamble: an explicit VR, or a length below 65,536"
+_REQUIRED = (
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation",
+    "SamplesPerPixel",
+)  # fmt: skip
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _SAMPLED = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _COLOUR = ("PALETTE COLOR", *_SAMPLED)
-_UID, _CODE = (
-    re.compile(r"[0-9.]{1,64}"),
-    re.compile(r"[A-Z0-9_ ]{1,16}"),
-)  # PS3.5, section 6.2: UI and CS
 _PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-Values = NDArray[np.float64]
+# PS3.5, section 6.2: what the value representations UI and CS allow
+_UID = re.compile(r"[0-9.]{1,64}")
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +70,16 @@ def patient_id(path: Path) -> str:
     """Who the patient of a DICOM file is, by the id that the file gives, or nothing."""
     import pydicom
 
-    found = pydicom.dcmread(
-        path, stop_before_pixels=True, force=True, specific_tags=["PatientID"]
-    ).get("PatientID")
-    return "".join(char for char in str(found or "") if char.isprintable())
+    wanted = ["PatientID"]
+    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+    patient = str(dataset.get("PatientID") or "")
+    return "".join(char for char in patient if char.isprintable())
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file's bytes begin as DICOM does: behind a preamble, or at once with a tag of its
-    first groups.
-    """
-    return data[PREAMBLE : PREAMBLE + 4] == b"DICM" or _BARE.match(data) is not None
+    """Whether a file begins as DICOM does: with a preamble, or a tag of one of its first groups."""
+    magic = data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4]
+    return magic == b"DICM" or _BARE.match(data) is not None
 
 
 def decode_dicom(
@@ -93,7 +95,7 @@ def decode_dicom(
     except (ImageError, MissingExtraError):
         raise
     except _failures() as error:  # an element is parsed when it is asked for, and may be anything
-        raise ImageError(path, f"damaged DICOM ({_words(error)})") from error
+        raise ImageError(path, f"damaged DICOM ({_one_line(error)})") from error
 
 
 def _decode(
@@ -104,14 +106,14 @@ def _decode(
     stored = _pixels(dataset, path)
     if dataset.PhotometricInterpretation in _COLOUR:
         grey = _luma(stored, dataset, path)
-        how = f"luma of {dataset.PhotometricInterpretation}"
+        grey_scale = f"luma of {dataset.PhotometricInterpretation}"
     else:
-        grey, how = _grey(stored, dataset, path, window)
+        grey, grey_scale = _grey(stored, dataset, path, window)
     facts = DicomFacts(
         sop_instance_uid=_matching(_UID, dataset.get("SOPInstanceUID")),
         laterality=_matching(_CODE, dataset.get("ImageLaterality") or dataset.get("Laterality")),
         view=_matching(_CODE, dataset.get("ViewPosition")),
-        grey_scale=how,
+        grey_scale=grey_scale,
         photometric=str(dataset.PhotometricInterpretation),
         bits_stored=int(dataset.BitsStored),
     )
@@ -123,10 +125,9 @@ def _parse(data: bytes, path: Path, max_pixels: int) -> "Dataset":
         import pydicom
         from pydicom import config
     except ModuleNotFoundError as error:
-        raise MissingExtraError("reading DICOM", "pydicom", INSTALL) from error
-    config.settings.reading_validation_mode = (
-        config.IGNORE
-    )  # odd names and dates are none of our business
+        raise MissingExtraError("reading DICOM", "pydicom", _INSTALL) from error
+    # odd names and dates are none of our business
+    config.settings.reading_validation_mode = config.IGNORE
     quiet()
     check_inflated(data, path, max_pixels)
     return pydicom.dcmread(io.BytesIO(data), force=True)
@@ -134,8 +135,9 @@ def _parse(data: bytes, path: Path, max_pixels: int) -> "Dataset":
 
 @cache
 def quiet() -> None:
-    """What pydicom remarks of odd files goes into no log: such a file is read, or is a row with its
-    reason.
+    """Keep pydicom's remarks on odd files out of every log.
+
+    Such a file is read, or is a row with its reason.
     """
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module=r"pydicom\.")
@@ -143,6 +145,20 @@ def quiet() -> None:
 
 def _check(dataset: "Dataset", path: Path, max_pixels: int) -> None:
     """Raise ImageError, before anything is decoded, where this is not one image that we read."""
+    _check_kind(dataset, path)
+    lacking = [name for name in _REQUIRED if dataset.get(name) is None]
+    if lacking:
+        raise ImageError(path, f"damaged DICOM (no {', '.join(lacking)})")
+    n_pixels = dataset.Rows * dataset.Columns
+    if not n_pixels:
+        raise ImageError(path, "holds no pixels")
+    if n_pixels > max_pixels:
+        raise TooLargeError(path, dataset.Columns, dataset.Rows, max_pixels)
+    _check_layout(dataset, path)
+
+
+def _check_kind(dataset: "Dataset", path: Path) -> None:
+    """Raise ImageError where this holds no picture, or several."""
     if dataset.get("SOPClassUID") == _PDF:
         raise ImageError(path, "is a PDF in a DICOM file", "export the image that it shows")
     if "PixelData" not in dataset:
@@ -151,69 +167,57 @@ def _check(dataset: "Dataset", path: Path, max_pixels: int) -> None:
     n_frames = int(dataset.get("NumberOfFrames") or 1)
     if n_frames > 1:
         raise ImageError(path, f"holds {n_frames} frames", "save the one that is meant")
-    lacking = [
-        name
-        for name in (
-            "Rows",
-            "Columns",
-            "BitsAllocated",
-            "BitsStored",
-            "PhotometricInterpretation",
-            "SamplesPerPixel",
-        )
-        if dataset.get(name) is None
-    ]
-    if lacking:
-        raise ImageError(path, f"damaged DICOM (no {', '.join(lacking)})")
-    if not dataset.Rows * dataset.Columns:
-        raise ImageError(path, "holds no pixels")
-    if dataset.Rows * dataset.Columns > max_pixels:
-        raise TooLargeError(path, dataset.Columns, dataset.Rows, max_pixels)
-    if dataset.PhotometricInterpretation not in (*_GREY, *_COLOUR) or dataset.BitsAllocated not in (
-        8,
-        16,
-    ):
-        what = f"{dataset.PhotometricInterpretation} pixels of {dataset.BitsAllocated} bits"
-        raise ImageError(
-            path, f"{what} are not supported", "export it with 8 or 16 bits, grey or colour"
-        )
-    n_samples = 3 if dataset.PhotometricInterpretation in _SAMPLED else 1
+
+
+def _check_layout(dataset: "Dataset", path: Path) -> None:
+    """Raise ImageError where the pixels are laid out in a way that we do not read."""
+    photometric = dataset.PhotometricInterpretation
+    if photometric not in (*_GREY, *_COLOUR) or dataset.BitsAllocated not in (8, 16):
+        problem = f"{photometric} pixels of {dataset.BitsAllocated} bits are not supported"
+        raise ImageError(path, problem, "export it with 8 or 16 bits, grey or colour")
+    n_samples = 3 if photometric in _SAMPLED else 1
     if n_samples != dataset.SamplesPerPixel:
-        what = f"{dataset.SamplesPerPixel} samples a pixel, {dataset.PhotometricInterpretation} has {n_samples}"
-        raise ImageError(path, f"damaged DICOM ({what})")
+        mismatch = f"{dataset.SamplesPerPixel} samples a pixel, {photometric} has {n_samples}"
+        raise ImageError(path, f"damaged DICOM ({mismatch})")
 
 
 def _pixels(dataset: "Dataset", path: Path) -> NDArray[np.integer]:
-    """The stored values (H, W), or (H, W, 3) with YBR made RGB; bits above BitsStored are no part
-    of them.
-    """
+    """The stored values (H, W), or (H, W, 3) with YBR made RGB, of BitsStored bits each."""
     from pydicom.pixels.utils import pixel_array
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
+    from pydicom.uid import JPEGBaseline8Bit
 
-    if not getattr(dataset, "file_meta", None) or "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.ensure_file_meta()  # PS3.5, section 10.1: without one it is as it was read, uncompressed
-        implicit = dataset.original_encoding[0]
-        dataset.file_meta.TransferSyntaxUID = (
-            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        )
+    _ensure_syntax(dataset)
     try:
         check_stream(dataset, path)
         # GDCM ends the process at a mere warning of its libjpeg, such as a JFIF header of another
         # version.
         baseline = dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
         stored = pixel_array(dataset, decoding_plugin="pillow" if baseline else "")
-        if stored.shape[:2] != (
-            dataset.Rows,
-            dataset.Columns,
-        ):  # pydicom takes more bytes for more frames
-            raise ImageError(
-                path, f"damaged DICOM pixels (more than {dataset.Columns} × {dataset.Rows})"
-            )
+        # pydicom takes more bytes for more frames
+        if stored.shape[:2] != (dataset.Rows, dataset.Columns):
+            problem = f"damaged DICOM pixels (more than {dataset.Columns} × {dataset.Rows})"
+            raise ImageError(path, problem)
         return _without_overlays(stored, dataset, path)
     except ImageError:
         raise
     except _failures() as error:
-        raise ImageError(path, f"damaged or unsupported DICOM pixels ({_words(error)})") from error
+        problem = f"damaged or unsupported DICOM pixels ({_one_line(error)})"
+        raise ImageError(path, problem) from error
+
+
+def _ensure_syntax(dataset: "Dataset") -> None:
+    """Give a data set without a transfer syntax the one that it was read by (PS3.5, section 10.1).
+
+    Such a data set is not compressed.
+    """
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if getattr(dataset, "file_meta", None) and "TransferSyntaxUID" in dataset.file_meta:
+        return
+    dataset.ensure_file_meta()
+    implicit = dataset.original_encoding[0]
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
 
 
 def _without_overlays(
@@ -221,14 +225,15 @@ def _without_overlays(
 ) -> NDArray[np.integer]:
     """The values without what older files keep in the bits above them (PS3.5, section 8.1.1)."""
     bits = int(dataset.BitsStored)
-    width = stored.dtype.itemsize * 8
-    if not 1 <= bits <= int(dataset.BitsAllocated) or dataset.get("HighBit", bits - 1) != bits - 1:
-        what = (
-            f"{bits} bits stored of {dataset.BitsAllocated}, the highest {dataset.get('HighBit')}"
-        )
-        raise ImageError(path, f"pixels of {what} are not supported")
-    free = width - bits
-    return (stored << free) >> free if free and dataset.SamplesPerPixel == 1 else stored
+    allocated = int(dataset.BitsAllocated)
+    if not 1 <= bits <= allocated or dataset.get("HighBit", bits - 1) != bits - 1:
+        highest = dataset.get("HighBit")
+        depth = f"{bits} bits stored of {dataset.BitsAllocated}, the highest {highest}"
+        raise ImageError(path, f"pixels of {depth} are not supported")
+    n_above = stored.dtype.itemsize * 8 - bits
+    if not n_above or dataset.SamplesPerPixel != 1:
+        return stored
+    return (stored << n_above) >> n_above
 
 
 def _luma(stored: NDArray[np.integer], dataset: "Dataset", path: Path) -> NDArray[np.uint8]:
@@ -240,10 +245,10 @@ def _luma(stored: NDArray[np.integer], dataset: "Dataset", path: Path) -> NDArra
         try:
             stored = apply_color_lut(stored, dataset)
         except _failures() as error:
-            raise ImageError(path, f"damaged DICOM palette ({_words(error)})") from error
+            raise ImageError(path, f"damaged DICOM palette ({_one_line(error)})") from error
         shift = stored.dtype.itemsize * 8 - 8
-    eight = (stored >> max(shift, 0)).astype(np.uint8)
-    return np.array(Image.fromarray(eight[..., :3]).convert("L"))
+    rgb = (stored >> max(shift, 0)).astype(np.uint8)[..., :3]
+    return np.array(Image.fromarray(rgb).convert("L"))
 
 
 def _grey(
@@ -252,91 +257,97 @@ def _grey(
     """Grey levels (H, W) uint8, and how they were made."""
     from pydicom.pixels.processing import apply_modality_lut
 
-    bits = int(dataset.BitsStored)
-    signed = bool(dataset.get("PixelRepresentation", 0))
-    ends = np.array(
-        [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1],
-        dtype=stored.dtype,
-    )
+    ends = _ends_of_range(dataset, stored.dtype)
     try:
-        values, (low, high) = (
-            np.asarray(apply_modality_lut(v, dataset), dtype=np.float64) for v in (stored, ends)
-        )
-        share, how = _voi(values, (min(low, high), max(low, high)), dataset, path, window)
+        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
+        low, high = np.asarray(apply_modality_lut(ends, dataset), dtype=np.float64)
+        full_range = (min(low, high), max(low, high))
+        brightness, grey_scale = _voi(values, full_range, dataset, path, window)
     except ImageError:
         raise
     except _failures() as error:
-        raise ImageError(path, f"damaged DICOM grey scale ({_words(error)})") from error
+        raise ImageError(path, f"damaged DICOM grey scale ({_one_line(error)})") from error
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        share = 1.0 - share
-        how = f"{how}, inverted"
-    share[_padding(stored, dataset)] = 0.0
-    return np.rint(255.0 * share).astype(np.uint8), how
+        brightness = 1.0 - brightness
+        grey_scale = f"{grey_scale}, inverted"
+    brightness[_padding(stored, dataset)] = 0.0
+    return np.rint(255.0 * brightness).astype(np.uint8), grey_scale
+
+
+def _ends_of_range(dataset: "Dataset", dtype: np.dtype[Any]) -> NDArray[np.integer]:
+    """The smallest and the largest value (2,) that BitsStored bits hold."""
+    bits = int(dataset.BitsStored)
+    if dataset.get("PixelRepresentation", 0):
+        return np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1], dtype=dtype)
+    return np.array([0, 2**bits - 1], dtype=dtype)
 
 
 def _voi(
-    values: Values, full: tuple[float, float], dataset: "Dataset", path: Path, index: int
+    values: Values, full_range: tuple[float, float], dataset: "Dataset", path: Path, index: int
 ) -> tuple[Values, str]:
-    """The values of interest as 0 to 1, and by what: VOI LUT, else window, else the full range of
-    BitsStored.
+    """The values of interest as brightness, 0 to 1, and by which grey scale that is.
+
+    That is VOI LUT number `index`, else window `index`, else the full range of BitsStored.
     """
+    tables = dataset.get("VOILUTSequence") or ()
+    centres = _numbers(dataset.get("WindowCenter"))
+    widths = _numbers(dataset.get("WindowWidth"))
+    n_windows = len(tables) or min(len(centres), len(widths))
+    if index and index >= n_windows:
+        problem = f"has {n_windows} windows, and --dicom-window asks for number {index}"
+        raise ImageError(path, problem, "ask for a smaller one")
+    if tables:
+        return _looked_up(values, dataset, index), "VOI LUT"
+    if n_windows:
+        function = str(dataset.get("VOILUTFunction") or "LINEAR")
+        brightness = windowed(values, centres[index], widths[index], function)
+        return brightness, f"window {index} ({function})"
+    low, high = full_range
+    brightness = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    return brightness, f"full range of {dataset.BitsStored} bits"
+
+
+def _looked_up(values: Values, dataset: "Dataset", index: int) -> Values:
+    """The values as 0 to 1 by VOI LUT number `index`."""
     from pydicom.pixels.processing import apply_voi
 
-    tables = dataset.get("VOILUTSequence") or ()
-    centres, widths = (_numbers(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    n = len(tables) or min(len(centres), len(widths))
-    if index and index >= n:
-        raise ImageError(
-            path,
-            f"has {n} windows, and --dicom-window asks for number {index}",
-            "ask for a smaller one",
-        )
-    if tables:
-        top = 2 ** int(tables[index].LUTDescriptor[2]) - 1
-        return np.clip(
-            np.asarray(apply_voi(values.astype(np.int32), dataset, index), np.float64) / top, 0, 1
-        ), "VOI LUT"
-    if n:
-        function = str(dataset.get("VOILUTFunction") or "LINEAR")
-        return windowed(
-            values, centres[index], widths[index], function
-        ), f"window {index} ({function})"
-    low, high = full
-    return np.clip(
-        (values - low) / max(high - low, 1e-12), 0, 1
-    ), f"full range of {dataset.BitsStored} bits"
+    bits = int(dataset.VOILUTSequence[index].LUTDescriptor[2])
+    levels = np.asarray(apply_voi(values.astype(np.int32), dataset, index), np.float64)
+    brightness: Values = np.clip(levels / (2**bits - 1), 0, 1)
+    return brightness
 
 
 def windowed(values: Values, centre: float, width: float, function: str) -> Values:
-    """The values as 0 to 1 by a window (PS3.3, C.11.2.1.2 and C.11.2.1.3); raises ValueError for
-    one that is none.
+    """The values as 0 to 1 by a window (PS3.3, C.11.2.1.2 and C.11.2.1.3).
+
+    Raises ValueError for a width or a function that makes no window.
     """
     if function == "SIGMOID" and width > 0:
         return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700, 700)))
     if function == "LINEAR_EXACT" and width > 0:
         return np.clip((values - centre) / width + 0.5, 0, 1)
     if function == "LINEAR" and width >= 1:
-        if width == 1:  # the formula's limit: a step
+        # the formula's limit is a step
+        if width == 1:
             return (values > centre - 0.5).astype(np.float64)
         return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
     raise ValueError(f"a window of width {width:g} and function {function}")
 
 
 def _padding(stored: NDArray[np.integer], dataset: "Dataset") -> NDArray[np.bool_]:
-    """Where the stored values are padding (C.7.5.1.1.2): the value, or all from it to the range's
-    limit.
-    """
+    """Where the stored values are padding (C.7.5.1.1.2): one value, or a range of them."""
     first = dataset.get("PixelPaddingValue")
     if first is None:
         return np.zeros(stored.shape, dtype=np.bool_)
     last = dataset.get("PixelPaddingRangeLimit", first)
-    found: NDArray[np.bool_] = (stored >= min(first, last)) & (stored <= max(first, last))
-    return found
+    padding: NDArray[np.bool_] = (stored >= min(first, last)) & (stored <= max(first, last))
+    return padding
 
 
 def _matching(pattern: re.Pattern[str], value: object) -> str:
-    """The text of an element, or nothing where its own rule forbids it: a hostile file may say
-    anything.
+    """The text of an element, or nothing where its own rule forbids it.
+
+    A hostile file may say anything.
     """
     text = str(value or "").strip()
     return text if pattern.fullmatch(text) else ""
@@ -348,7 +359,8 @@ def _numbers(value: Any) -> list[float]:
 
     if value is None or value == "":
         return []
-    return [float(part) for part in (value if isinstance(value, MultiValue) else [value])]
+    numbers = value if isinstance(value, MultiValue) else [value]
+    return [float(number) for number in numbers]
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -373,5 +385,5 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def _words(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a DICOM file holds inside its compressed parts, looked at before anything is decompressed.
+"""What a DICOM file's compressed parts declare, looked at before anything is decompressed.
 
 Rows and Columns are a promise that the stream behind them may break: 200 bytes of JPEG 2000 can
 declare more pixels than there is memory for, and a deflated data set can unpack to a thousand times
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 MAX_BITS = 16
 DEFLATED = b"1.2.840.10008.1.2.1.99"
-BYTES_A_PIXEL = 6
+BYTES_PER_PIXEL = 6
 "three samples of 16 bits, the most that is read"
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _J2K_BEGIN = b"\xff\x4f\xff\x51"
 "start of codestream, and of its sizes (ITU-T T.800, A.4.1 and A.5.1)"
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 "the frame headers of JPEG (ITU-T T.81, table B.1) and of JPEG-LS (T.87, C.2.2)"
+_START_OF_SCAN = 0xDA
 
 
 class Frame(NamedTuple):
@@ -39,9 +40,7 @@ class Frame(NamedTuple):
 
 
 def check_inflated(data: bytes, path: Path, max_pixels: int) -> None:
-    """Raise ImageError where a deflated data set unpacks to more than the pixels that are allowed
-    can take.
-    """
+    """Raise ImageError where a deflated data set unpacks to more than `max_pixels` can take."""
     if DEFLATED not in data:
         return
     from pydicom.filereader import read_dataset
@@ -50,19 +49,21 @@ def check_inflated(data: bytes, path: Path, max_pixels: int) -> None:
     file.seek(132 if data[128:132] == b"DICM" else 0)
     read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    rest = file.read()
-    n = 0
-    most = BYTES_A_PIXEL * max_pixels + _CHUNK
-    while rest and not inflate.eof:
-        n += len(inflate.decompress(rest, _CHUNK))
-        rest = inflate.unconsumed_tail
-        if n > most:
-            raise ImageError(path, f"its deflated data set unpacks to more than {most} bytes")
+    packed = file.read()
+    n_bytes = 0
+    max_bytes = BYTES_PER_PIXEL * max_pixels + _CHUNK_BYTES
+    while packed and not inflate.eof:
+        n_bytes += len(inflate.decompress(packed, _CHUNK_BYTES))
+        packed = inflate.unconsumed_tail
+        if n_bytes > max_bytes:
+            problem = f"its deflated data set unpacks to more than {max_bytes} bytes"
+            raise ImageError(path, problem)
 
 
 def check_stream(dataset: "Dataset", path: Path) -> None:
-    """Raise ImageError where the compressed frame is not what the data set says: GDCM believes
-    either, or aborts.
+    """Raise ImageError where the compressed frame is not what the data set says.
+
+    GDCM believes either of the two, or aborts.
     """
     from pydicom.encaps import get_frame
     from pydicom.uid import (
@@ -75,58 +76,63 @@ def check_stream(dataset: "Dataset", path: Path) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         return
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    found = j2k_header(frame) if syntax in JPEG2000TransferSyntaxes else jpeg_header(frame)
-    if found is None:
+    stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    frame = j2k_header(stream) if syntax in JPEG2000TransferSyntaxes else jpeg_header(stream)
+    if frame is None:
         raise ImageError(path, "damaged DICOM pixels (no sound frame header)")
-    said = (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel)
-    if found[:3] != said:
-        found_size, said_size = (" × ".join(map(str, size)) for size in (found[:3], said))
-        raise ImageError(
-            path, f"damaged DICOM pixels (a frame of {found_size}, not of {said_size})"
-        )
-    if found.bits > MAX_BITS or (syntax == JPEGBaseline8Bit and dataset.BitsStored != 8):
-        raise ImageError(
-            path,
-            f"DICOM frames of {found.bits} bits for {dataset.BitsStored} stored are not supported",
-        )
+    declared = (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel)
+    if frame[:3] != declared:
+        mismatch = f"a frame of {_size(frame[:3])}, not of {_size(declared)}"
+        raise ImageError(path, f"damaged DICOM pixels ({mismatch})")
+    if frame.bits > MAX_BITS or (syntax == JPEGBaseline8Bit and dataset.BitsStored != 8):
+        depth = f"{frame.bits} bits for {dataset.BitsStored} stored"
+        raise ImageError(path, f"DICOM frames of {depth} are not supported")
 
 
-def jpeg_header(frame: bytes) -> Frame | None:
-    """By the frame header; None where the segments up to the scan are not all sound.
+def _size(sides: tuple[int, ...]) -> str:
+    return " × ".join(map(str, sides))
+
+
+def jpeg_header(stream: bytes) -> Frame | None:
+    """What the frame header says; None where the segments up to the scan are not all sound.
 
     GDCM ends the process where there is something between two segments.
     """
     at = 2
-    found = None
-    while frame[at : at + 1] == b"\xff":
-        if frame[at + 1 : at + 2] == b"\xff":  # a fill byte (T.81, B.1.1.2)
+    frame = None
+    while stream[at : at + 1] == b"\xff":
+        # fill bytes may stand before any marker (T.81, B.1.1.2)
+        if stream[at + 1 : at + 2] == b"\xff":
             at += 1
             continue
-        if at + 10 > len(frame):
+        if at + 10 > len(stream):
             return None
-        if frame[at + 1] == 0xDA:
-            return found
-        if (
-            not 0xC0 <= frame[at + 1] <= 0xFE or 0xD0 <= frame[at + 1] <= 0xD9
-        ):  # no segment of its own
+        marker = stream[at + 1]
+        if marker == _START_OF_SCAN:
+            return frame
+        if not _begins_segment(marker):
             return None
-        (size,) = struct.unpack_from(">H", frame, at + 2)
-        if frame[at + 1] in _FRAME_MARKERS:
-            bits, rows, columns, components = struct.unpack_from(">BHHB", frame, at + 4)
-            found = Frame(columns, rows, components, bits)
+        (size,) = struct.unpack_from(">H", stream, at + 2)
+        if marker in _FRAME_MARKERS:
+            bits, rows, columns, components = struct.unpack_from(">BHHB", stream, at + 4)
+            frame = Frame(columns, rows, components, bits)
         at += 2 + size
     return None
 
 
-def j2k_header(frame: bytes) -> Frame | None:
-    """By the codestream's SIZ marker, inside a JP2 box or not; None where it is not all there."""
-    at = frame.find(_J2K_BEGIN)
-    if at < 0 or at + 42 > len(frame):
+def _begins_segment(marker: int) -> bool:
+    """Whether a length and parameters follow a marker (T.81, B.1.1.3 and table B.1)."""
+    return 0xC0 <= marker <= 0xFE and not 0xD0 <= marker <= 0xD9
+
+
+def j2k_header(stream: bytes) -> Frame | None:
+    """What the codestream's SIZ marker says, in a JP2 box or not; None where it is cut off."""
+    at = stream.find(_J2K_BEGIN)
+    if at < 0 or at + 42 > len(stream):
         return None
-    right, bottom, left, top = struct.unpack_from(">4I", frame, at + 8)
-    (components,) = struct.unpack_from(">H", frame, at + 40)
-    depths = frame[at + 42 : at + 42 + 3 * components : 3]
+    right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
+    (components,) = struct.unpack_from(">H", stream, at + 40)
+    depths = stream[at + 42 : at + 42 + 3 * components : 3]
     if not components or len(depths) < components:
         return None
     return Frame(right - left, bottom - top, components, max(1 + depth % 128 for depth in depths))

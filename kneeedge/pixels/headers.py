@@ -6,6 +6,8 @@ and warning filters are shared by all threads.
 
 import re
 import struct
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -14,57 +16,63 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-ORIENTATION, BITS, PHOTOMETRIC, MPF_PICTURES = 0x0112, 0x0102, 0x0106, 0xB001
-_TIFF_TYPE_BYTES = (
-    0,
-    1,
-    1,
-    2,
-    4,
-    8,
-    1,
-    1,
-    2,
-    4,
-    8,
-    4,
-    8,
-    4,
-    0,
-    0,
-    8,
-    8,
-    8,
-)  # by type code; TIFF 6.0 and BigTIFF
+# TIFF 6.0, and CIPA DC-007 for JPEGs of several pictures
+BITS_TAG = 0x0102
+PHOTOMETRIC_TAG = 0x0106
+_ORIENTATION_TAG = 0x0112
+_N_PICTURES_TAG = 0xB001
+
+_TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
+"of a value by its type code: TIFF 6.0 and BigTIFF"
+_SHORT, _LONG = 3, 4
+"type codes of whole numbers of 2 and of 4 bytes"
+_FORMATS = ("H", "HHI4s", "I")
+"how a TIFF directory's count of entries, an entry and an offset are packed"
+_BIG_FORMATS = ("Q", "HHQ8s", "Q")
+"how BigTIFF (version 43) packs them"
+
+_MODE_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
 
 
-class QuietMetadata(ImageFile.ImageFile):
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its pixels are decoded."""
+
+    format: str
+    "JPEG, PNG, TIFF, BMP, WEBP or DICOM"
+    mode: str
+    "layout of the pixels: Pillow's name, as L, RGB or I;16; DICOM's photometric interpretation"
+    bit_depth: int
+    "bits a channel"
+    n_bytes: int
+    "of the file"
+
+
+class QuietExif(ImageFile.ImageFile):
     """A plugin whose EXIF is the orientation alone, read without warnings."""
 
-    _quiet: Image.Exif | None = None
+    _exif_kept: Image.Exif | None = None
 
     def getexif(self) -> Image.Exif:
-        """The orientation, kept once read: `exif_transpose` takes it out when it has turned the
-        image.
-        """
-        if self._quiet is None:
-            self._quiet = Image.Exif()
+        """The orientation, read once: `exif_transpose` takes it out once the image is turned."""
+        if self._exif_kept is None:
+            self._exif_kept = Image.Exif()
             block = self.info.get("exif", b"").removeprefix(b"Exif\0\0")
-            tags = self.tag_v2 if isinstance(self, TiffImageFile) else embedded_tags(block)
-            self._quiet[ORIENTATION] = tags.get(ORIENTATION, 1)
-        return self._quiet
+            tags = self.tag_v2 if isinstance(self, TiffImageFile) else _embedded_tags(block)
+            self._exif_kept[_ORIENTATION_TAG] = tags.get(_ORIENTATION_TAG, 1)
+        return self._exif_kept
 
 
-class Jpeg(QuietMetadata, JpegImageFile): ...
+class Jpeg(QuietExif, JpegImageFile): ...
 
 
-class Png(QuietMetadata, PngImageFile): ...
+class Png(QuietExif, PngImageFile): ...
 
 
-class Tiff(QuietMetadata, TiffImageFile): ...
+class Tiff(QuietExif, TiffImageFile): ...
 
 
-class WebP(QuietMetadata, WebPImageFile): ...
+class WebP(QuietExif, WebPImageFile): ...
 
 
 PLUGINS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
@@ -74,11 +82,34 @@ PLUGINS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
     (re.compile(rb"RIFF....WEBP", re.DOTALL), WebP),
     (re.compile(rb"BM"), BmpImageFile),
 )
+"the plugin of each format, by how its files begin"
+
+
+def header_of(image: ImageFile.ImageFile, n_bytes: int) -> Header:
+    """What an image that was opened, and not yet decoded, says; its file has `n_bytes`."""
+    return Header(image.format or "", image.mode, _bit_depth(image), n_bytes)
+
+
+def _bit_depth(image: ImageFile.ImageFile) -> int:
+    """Bits a channel; one where a TIFF has no tag for them (TIFF 6.0)."""
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2.get(BITS_TAG, (1,))[0])
+    return _MODE_BITS.get(image.mode, 8)
+
+
+def n_frames(image: ImageFile.ImageFile) -> int:
+    """Frames of a PNG or WebP, and pictures in a JPEG's index, where an HDR gain map is not one."""
+    if isinstance(image, JpegImageFile):
+        if any(b"hdrgm:Version" in content for _, content in image.applist):
+            return 1
+        return _embedded_tags(image.info.get("mp", b"")).get(_N_PICTURES_TAG, 1)
+    return int(image.n_frames) if isinstance(image, PngImageFile | WebPImageFile) else 1
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the first chunk (RFC 9649, sections 2.5 to 2.7); raises struct.error
-    where it is cut off.
+    """Width and height by the first chunk (RFC 9649, sections 2.5 to 2.7).
+
+    Raises struct.error where it is cut off.
     """
     if data[12:16] == b"VP8X":
         low, high, height_low, height_high = struct.unpack_from("<HBHB", data, 24)
@@ -91,53 +122,61 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def tiff_pages(data: bytes) -> int:
-    """1, or 2 where more pages follow; raises ValueError where the first directory is not all in
-    the file.
+    """1, or 2 where more pages follow.
+
+    Raises ValueError where the first directory, or a value that it points to, is cut off.
     """
-    _, reach, following = _directory(data)
-    if max(reach, following) > len(data):
+    directory = _directory(data)
+    if max(directory.values_end, directory.next_offset) > len(data):
         raise ValueError("truncated TIFF")
-    return 2 if following else 1
+    return 2 if directory.next_offset else 1
 
 
-def embedded_tags(block: bytes) -> dict[int, int]:
-    """Numbers by tag of the TIFF directory in an EXIF or multi-picture block; none where it is
-    damaged.
-    """
+def _embedded_tags(block: bytes) -> dict[int, int]:
+    """Numbers by tag of the directory in an EXIF or multi-picture block; none if it is damaged."""
     try:
-        return _directory(block + bytes(8))[
-            0
-        ]  # cameras leave out the offset that closes a directory
+        # cameras leave out the offset that closes a directory
+        return _directory(block + bytes(8)).numbers
     except ValueError:
         return {}
 
 
-def _directory(block: bytes) -> tuple[dict[int, int], int, int]:
-    """A TIFF's first directory: whole numbers by tag, where its values end, and the next
-    directory's offset.
+class _Directory(NamedTuple):
+    """The first directory of a TIFF file or block."""
 
-    TIFF 6.0, section 2; BigTIFF (version 43) has wider counts and offsets. Raises ValueError where
-    it is cut off.
-    """
+    numbers: dict[int, int]
+    "single whole numbers by tag"
+    values_end: int
+    "where the last of its values ends, in bytes"
+    next_offset: int
+    "of the directory that follows, in bytes; 0 where none does"
+
+
+def _directory(block: bytes) -> _Directory:
+    """The first directory (TIFF 6.0, section 2); raises ValueError where it is cut off."""
     order = "<" if block[:2] == b"II" else ">"
     big = block[2:4] in (b"+\0", b"\0+")
-    count_format, entry_format, offset_format = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
+    formats = _BIG_FORMATS if big else _FORMATS
+    count_format, entry_format, offset_format = (order + letters for letters in formats)
     try:
-        (begin,) = struct.unpack_from(order + offset_format, block, 8 if big else 4)
-        (n_entries,) = struct.unpack_from(order + count_format, block, begin)
-        begin += struct.calcsize(order + count_format)
-        end = begin + n_entries * struct.calcsize(order + entry_format)
-        (following,) = struct.unpack_from(order + offset_format, block, end)
+        (begin,) = struct.unpack_from(offset_format, block, 8 if big else 4)
+        (n_entries,) = struct.unpack_from(count_format, block, begin)
+        begin += struct.calcsize(count_format)
+        end = begin + n_entries * struct.calcsize(entry_format)
+        (next_offset,) = struct.unpack_from(offset_format, block, end)
     except (struct.error, OverflowError) as error:
         raise ValueError("truncated TIFF") from error
-    tags: dict[int, int] = {}
-    reach = end
-    total = 0
-    for tag, kind, count, value in struct.iter_unpack(order + entry_format, block[begin:end]):
-        size = count * (_TIFF_TYPE_BYTES[kind] if kind < len(_TIFF_TYPE_BYTES) else 0)
+    numbers: dict[int, int] = {}
+    values_end = end
+    outside_bytes = 0
+    for tag, code, count, value in struct.iter_unpack(entry_format, block[begin:end]):
+        size = count * (_TYPE_BYTES[code] if code < len(_TYPE_BYTES) else 0)
         if size > len(value):
-            total += size  # Pillow counts like this too: values that overlap are suspect
-            reach = max(reach, total, size + struct.unpack(order + offset_format, value)[0])
-        elif kind in (3, 4) and count == 1:
-            tags.setdefault(tag, struct.unpack_from(order + "HI"[kind - 3], value)[0])
-    return tags, reach, following
+            # Pillow adds the sizes up too: values that overlap are suspect
+            outside_bytes += size
+            (offset,) = struct.unpack(offset_format, value)
+            values_end = max(values_end, outside_bytes, offset + size)
+        elif code in (_SHORT, _LONG) and count == 1:
+            number_format = order + ("H" if code == _SHORT else "I")
+            numbers.setdefault(tag, struct.unpack_from(number_format, value)[0])
+    return _Directory(numbers, values_end, next_offset)

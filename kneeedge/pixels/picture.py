@@ -1,5 +1,6 @@
-"""An image file to grey pixels. It is read whole and handed to the Pillow plugin for its content,
-or to pydicom.
+"""An image file to grey pixels.
+
+It is read whole and handed to the Pillow plugin for its content, or to pydicom.
 """
 
 import hashlib
@@ -14,21 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from kneeedge.errors import ImageError, TooLargeError
 from kneeedge.pixels.dicom import DicomFacts, decode_dicom, is_dicom
 from kneeedge.pixels.headers import (
-    BITS,
-    MPF_PICTURES,
-    PHOTOMETRIC,
+    BITS_TAG,
+    PHOTOMETRIC_TAG,
     PLUGINS,
+    Header,
     Tiff,
     WebP,
-    embedded_tags,
+    header_of,
+    n_frames,
     tiff_pages,
     webp_size,
 )
@@ -36,12 +35,12 @@ from kneeedge.pixels.headers import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_PIXELS = (
-    2**26
-)  # 67 million: twice a stitched full-leg radiograph; 256 MB as RGBA; below Pillow's own warning
-MAX_BYTES = 2**30  # a file of MAX_PIXELS is smaller in every usual layout
-
-_MODE_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}
+MAX_PIXELS = 2**26
+"67 million: twice a stitched full-leg radiograph; 256 MB as RGBA; below Pillow's own warning"
+MAX_BYTES = 2**30
+"a file of MAX_PIXELS is smaller in every usual layout"
+_WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
+"photometric interpretations of TIFF 6.0"
 
 _DECODER_ERRORS = (
     OSError,  # truncated or damaged pixels, and what a plugin does not support
@@ -57,22 +56,6 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,  # Pillow's own limit, where a plugin applies it
     Warning,  # Pillow's remarks on odd headers, where the caller has made warnings errors
 )
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file says before its pixels are decoded."""
-
-    format: str
-    "JPEG, PNG, TIFF, BMP, WEBP or DICOM"
-    mode: str
-    """Pillow's name for the pixels' layout, such as L, RGB or I;16; DICOM's photometric
-    interpretation
-    """
-    bit_depth: int
-    "bits a channel"
-    n_bytes: int
-    "of the file"
 
 
 @dataclass(frozen=True)
@@ -103,20 +86,21 @@ def read_grey(path: Path, size: int, window: int = 0) -> NDArray[np.uint8]:
 
 
 def read_picture(path: Path, size: int, window: int = 0, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The grey pixels of a JPEG, PNG, TIFF, BMP, WebP or DICOM file, upright by its EXIF
-    orientation.
+    """The grey pixels of a JPEG, PNG, TIFF, BMP, WebP or DICOM file, turned upright by its EXIF.
 
     Colour becomes ITU-R 601 luma; transparent pixels lie on black; 16- and 32-bit pixels follow
     `_narrow`, DICOM its own grey scale (`kneeedge.pixels.dicom`; `window` picks among several
     windows). A JPEG much larger than `size` is decoded at reduced scale, both sides at least 2 ×
-    `size`. Else raises ImageError; for more than `max_pixels` undecoded.
+    `size`. Raises ImageError for a file that gives no pixels, or more than `max_pixels`; those
+    are never decoded.
     """
     return _decode(_read_bytes(path), path, size, window, max_pixels)
 
 
 def read_file(path: Path) -> WholeFile:
-    """What one file says of itself, its hash and its grey pixels at full size; raises ImageError as
-    `read_grey`.
+    """What a file says of itself, its hash and its grey pixels at full size.
+
+    Raises ImageError for a file that gives no pixels, or more than MAX_PIXELS.
     """
     data = _read_bytes(path)
     picture = _decode(data, path, MAX_PIXELS, 0, MAX_PIXELS)
@@ -126,15 +110,15 @@ def read_file(path: Path) -> WholeFile:
 def _decode(data: bytes, path: Path, size: int, window: int, max_pixels: int) -> Picture:
     if is_dicom(data):
         grey, facts = decode_dicom(data, path, window, max_pixels)
-        return Picture(
-            grey, Header("DICOM", facts.photometric, facts.bits_stored, len(data)), facts
-        )
+        header = Header("DICOM", facts.photometric, facts.bits_stored, len(data))
+        return Picture(grey, header, facts)
     try:
         with _open(data, path, max_pixels) as image:
-            header = Header(image.format or "", image.mode, _bit_depth(image), len(data))
+            header = header_of(image, len(data))
             image.draft("L", (2 * size, 2 * size))  # only JPEG heeds it
             ImageOps.exif_transpose(image, in_place=True)
-            return Picture(_narrow(image, path) if image.mode[0] in "IF" else _grey(image), header)
+            wide = image.mode[0] in "IF"
+            return Picture(_narrow(image, path) if wide else _grey(image), header)
     except ImageError:
         raise
     except _DECODER_ERRORS as error:
@@ -142,13 +126,8 @@ def _decode(data: bytes, path: Path, size: int, window: int, max_pixels: int) ->
         raise ImageError(path, f"damaged or unsupported image ({detail})") from error
 
 
-def _bit_depth(image: ImageFile.ImageFile) -> int:
-    if isinstance(image, TiffImageFile):
-        return int(image.tag_v2.get(BITS, (1,))[0])  # TIFF 6.0: one bit where the tag is absent
-    return _MODE_BITS.get(image.mode, 8)
-
-
 def _read_bytes(path: Path) -> bytes:
+    """All of a regular file of 1 to MAX_BYTES bytes; raises ImageError for any other."""
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_BYTES:
@@ -157,10 +136,10 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(path, "is not there", "check the path") from error
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(path, "is a folder")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(
-            path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file"
-        )
+        raise ImageError(path, "is not a regular file")
     raise ImageError(path, f"is larger than {MAX_BYTES} bytes" if status.st_size else "is empty")
 
 
@@ -169,18 +148,16 @@ def _open(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFile:
     plugin = next((plugin for magic, plugin in PLUGINS if magic.match(data)), None)
     if plugin is None:
         raise ImageError(path, "is not a JPEG, PNG, TIFF, BMP, WebP or DICOM image")
-    n_pages = (
-        tiff_pages(data) if plugin is Tiff else 1
-    )  # first: Pillow only warns of what this refuses
-    if plugin is WebP:  # Pillow takes the memory for it at once
+    # before Pillow looks at it: Pillow only warns of what this refuses
+    n_pages = tiff_pages(data) if plugin is Tiff else 1
+    # Pillow takes the memory for a WebP at once
+    if plugin is WebP:
         _check_size(path, *webp_size(data), max_pixels)
-    image = plugin(
-        io.BytesIO(data)
-    )  # no file name: Pillow 13 would map a raw TIFF and mix up its turned sides
-    if n_pages > 1 or _n_frames(image) > 1:
-        raise ImageError(
-            path, "holds more than one picture (pages or frames)", "save the one that is meant"
-        )
+    # no file name: Pillow 13 would map a raw TIFF and mix up its turned sides
+    image = plugin(io.BytesIO(data))
+    if n_pages > 1 or n_frames(image) > 1:
+        problem = "holds more than one picture (pages or frames)"
+        raise ImageError(path, problem, "save the one that is meant")
     _check_size(path, image.width, image.height, max_pixels)
     return image
 
@@ -190,16 +167,6 @@ def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
         raise ImageError(path, "holds no pixels")
     if width * height > max_pixels:
         raise TooLargeError(path, width, height, max_pixels)
-
-
-def _n_frames(image: ImageFile.ImageFile) -> int:
-    """Frames of a PNG or WebP; pictures in a JPEG's multi-picture index, where an HDR gain map is
-    not one.
-    """
-    if isinstance(image, JpegImageFile):
-        gain_map = any(b"hdrgm:Version" in content for _, content in image.applist)
-        return 1 if gain_map else embedded_tags(image.info.get("mp", b"")).get(MPF_PICTURES, 1)
-    return int(image.n_frames) if isinstance(image, PngImageFile | WebPImageFile) else 1
 
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
@@ -215,21 +182,26 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _narrow(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    """Grey levels (H, W) uint8 of wider pixels, by a rule that never looks at the image's own
-    maximum.
+    """Grey levels (H, W) uint8 of wider pixels; the image's own maximum is never looked at.
 
     Integers run from 0 to 65535 (to 4095 in a 12-bit TIFF) whatever they are stored in, floats from
     0 to 1; that range maps to 0…255, rounded. Anything outside it, NaN included, raises ImageError.
     """
     values = np.array(image, dtype=np.float32)  # exact: 65535 × 255 < 2**24
-    tags: Mapping[int, Any] = image.tag_v2 if isinstance(image, TiffImageFile) else {PHOTOMETRIC: 1}
-    top = 1 if image.mode == "F" else 4095 if tags.get(BITS) == (12,) else 65535
+    tags: Mapping[int, Any] = {PHOTOMETRIC_TAG: _BLACK_IS_ZERO}
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+    kind = "integer"
+    top = 4095 if tags.get(BITS_TAG) == (12,) else 65535
+    if image.mode == "F":
+        kind = "floating-point"
+        top = 1
     if not (values.min() >= 0 and values.max() <= top):
-        raise ImageError(
-            path, f"{'floating-point' if top == 1 else 'integer'} pixels outside 0 to {top}"
-        )
-    if "transparency" in image.info:  # the one level that a 16-bit PNG calls transparent
+        raise ImageError(path, f"{kind} pixels outside 0 to {top}")
+    # the one level that a 16-bit PNG calls transparent
+    if "transparency" in image.info:
         values[values == image.info["transparency"]] = 0
-    if tags.get(PHOTOMETRIC, 0) == 0:  # MinIsWhite, which Pillow turns over up to 8 bits only
+    # Pillow turns these over up to 8 bits only
+    if tags.get(PHOTOMETRIC_TAG, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
         values = top - values
     return np.rint(values * 255 / top).astype(np.uint8)

@@ -29,14 +29,15 @@ class Input:
 
 
 def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
-    """The network's input (S, S) uint8 for an image file; raises ImageError for a file that gives
-    no pixels.
-    """
+    """The network's input (S, S) uint8 for an image file; raises ImageError if it has no pixels."""
     return load_with_facts(path, pixel_path).pixels
 
 
 def load_with_facts(path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIXELS) -> Input:
-    """The same with what the file says of itself; one of more than `max_pixels` is refused."""
+    """The network's input for an image file, and what the file says of itself.
+
+    Raises ImageError for a file that gives no pixels, or more than `max_pixels`.
+    """
     picture = read_picture(path, pixel_path.size, pixel_path.dicom_window, max_pixels)
     blank = bool(picture.grey.min() == picture.grey.max())
     return Input(to_input(picture.grey, pixel_path), picture.dicom, blank)

@@ -8,7 +8,8 @@ from kneeedge.audit.facts import Facts, facts_of
 from kneeedge.audit.findings import shortcut_lines
 from kneeedge.audit.shortcut import NONE, SHORTCUT, TOO_FEW, WEAK, group_bootstrap, shortcut_test
 from kneeedge.pixels.phantom import phantom
-from kneeedge.pixels.picture import Header, WholeFile
+from kneeedge.pixels.headers import Header
+from kneeedge.pixels.picture import WholeFile
 from kneeedge.system.progress import Progress
 
 QUIET = Progress(quiet=True)
