@@ -1,4 +1,4 @@
-"""Files: written so that a reader, a kill or a full disk finds the old one or the new one; hashed."""
+"""Files: written so that a reader, a kill or a full disk finds the old or the new one; hashed."""
 
 import csv
 import hashlib

@@ -12,13 +12,16 @@ from kneeedge.system.nvidia import Gpu, gpus
 CPUS = Path("/sys/devices/system/cpu")
 CPU0 = CPUS / "cpu0"
 ISA_OF_INTEREST = (
-    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
-    "asimd", "asimddp", "i8mm", "bf16",
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8",
+    "amx_bf16", "asimd", "asimddp", "i8mm", "bf16",
 )  # fmt: skip
+VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 PACKAGES = (
-    "kneeedge", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch", "torchvision",
-    "lightning-fabric",
+    "kneeedge", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",
+    "torchvision", "lightning-fabric",
 )  # fmt: skip
+NO_QUOTA = 1 << 16
+"cores, more than any machine has"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +59,14 @@ class Conditions:
     cpu_mhz: float | None
     "mean clock of the cores, where the system tells"
     throttled: int | None
-    """times that heat has lowered a core's clock since the machine started; absent where it does
-    not count
-    """
+    "times that heat has lowered a core's clock since the start; absent where none are counted"
     gpu_mhz: tuple[float, ...] = ()
     "clock of each GPU"
 
 
 def environment() -> Environment:
     """The facts of this machine and its installed packages."""
+    limit = memory_limit_bytes()
     return Environment(
         cpu=cpu_model(),
         isa=isa_flags(),
@@ -73,9 +75,9 @@ def environment() -> Environment:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions=versions(),
-        load_average=_load(),
+        load_average=_load_average(),
         cpu_quota=_cgroup_quota(),
-        memory_limit_gb=None if (limit := memory_limit_bytes()) is None else round(limit / 1e9, 1),
+        memory_limit_gb=None if limit is None else round(limit / 1e9, 1),
         governor=read_text(CPU0 / "cpufreq/scaling_governor").strip() or None,
         turbo=_turbo(),
         gpus=gpus(),
@@ -84,64 +86,64 @@ def environment() -> Environment:
 
 def conditions() -> Conditions:
     """The clocks and the load of this moment."""
-    clocks = [
-        float(value) for key, value in _pairs(read_text(Path("/proc/cpuinfo"))) if key == "cpu MHz"
-    ]
-    counts = [
-        read_text(path)
-        for path in sorted(CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
-    ]
+    facts = _key_values(read_text(Path("/proc/cpuinfo")))
+    clocks = [float(value) for key, value in facts if key == "cpu MHz"]
+    counters = CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    counts = [int(read_text(path)) for path in counters]
     return Conditions(
-        load_average=_load(),
+        load_average=_load_average(),
         cpu_mhz=round(sum(clocks) / len(clocks)) if clocks else None,
-        throttled=sum(map(int, counts)) if counts else None,
+        throttled=sum(counts) if counts else None,
         gpu_mhz=tuple(gpu.clock_mhz for gpu in gpus() if gpu.clock_mhz is not None),
     )
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide an answer; those not installed are absent."""
-    found = {}
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def cpu_model() -> str:
     """The processor's name as its maker gives it."""
-    names = [value for key, value in _cpuinfo() if key == "model name"]
-    return names[0] if names else platform.processor() or platform.machine()
+    for key, value in _first_cpu():
+        if key == "model name":
+            return value
+    return platform.processor() or platform.machine()
 
 
 def isa_flags() -> tuple[str, ...]:
-    """The instruction sets of `ISA_OF_INTEREST` that this CPU has; empty where the system does not
-    tell.
-    """
-    flags = {
-        flag for key, value in _cpuinfo() if key in ("flags", "Features") for flag in value.split()
-    }
+    """The sets of `ISA_OF_INTEREST` that this CPU has; empty where the system does not tell."""
+    flags: set[str] = set()
+    for key, value in _first_cpu():
+        if key in ("flags", "Features"):  # x86's word, and Arm's
+            flags.update(value.split())
     return tuple(name for name in ISA_OF_INTEREST if name in flags)
 
 
 def has_vnni(isa: tuple[str, ...] | None = None) -> bool:
-    """Whether u8×s8 products accumulate in 32 bits with `isa`, this CPU's by default; AVX2
-    saturates in 16 bits.
+    """Whether u8×s8 products accumulate in 32 bits with `isa`, this CPU's by default.
+
+    AVX2 saturates in 16 bits.
     """
-    return not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(
-        isa_flags() if isa is None else isa
-    )
+    flags = isa_flags() if isa is None else isa
+    return not VNNI.isdisjoint(flags)
 
 
 def available_cpus() -> int:
-    """Physical cores this process may use: affinity, hyper-threads counted once, container quota."""
-    allowed = (
-        os.sched_getaffinity(0)
-        if hasattr(os, "sched_getaffinity")
-        else set(range(os.cpu_count() or 1))
-    )
+    """Physical cores that the process's affinity and the container's quota leave; at least 1.
+
+    Hyper-threads of one core count once.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+    else:
+        allowed = set(range(os.cpu_count() or 1))
     cores = {_siblings(cpu) for cpu in allowed}
     return max(1, min(len(cores), _cgroup_cpus()))
 
@@ -154,36 +156,39 @@ def memory_bytes() -> int:
 
 
 def memory_limit_bytes() -> int | None:
-    """The container's limit (cgroup v2, else v1); None where there is none below the machine's own
-    memory.
-    """
+    """The container's limit (cgroup v2, else v1); None where none is below the machine's memory."""
+    physical = memory_bytes() or math.inf
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         text = read_text(Path(path)).strip()
-        if text.isdigit() and int(text) < (memory_bytes() or int(text) + 1):
+        if text.isdigit() and int(text) < physical:
             return int(text)
     return None
 
 
 def read_text(path: Path) -> str:
-    """What a small file of the system says; nothing where it is not there."""
+    """The text of a small file of the system; empty where it is not there."""
     return path.read_text() if path.is_file() else ""
 
 
-def _load() -> float | None:
+def _load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _turbo() -> bool | None:
     no_turbo = read_text(CPUS / "intel_pstate/no_turbo").strip()
     boost = read_text(CPUS / "cpufreq/boost").strip()
-    return no_turbo == "0" if no_turbo else boost == "1" if boost else None
+    if no_turbo:
+        return no_turbo == "0"
+    return boost == "1" if boost else None
 
 
-def _cpuinfo() -> list[tuple[str, str]]:
-    return _pairs(read_text(Path("/proc/cpuinfo")).split("\n\n", maxsplit=1)[0])
+def _first_cpu() -> list[tuple[str, str]]:
+    """Key and value of each line that /proc/cpuinfo has on its first processor."""
+    first, *_ = read_text(Path("/proc/cpuinfo")).split("\n\n", maxsplit=1)
+    return _key_values(first)
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+def _key_values(text: str) -> list[tuple[str, str]]:
     pairs = (line.partition(":") for line in text.splitlines())
     return [(key.strip(), value.strip()) for key, _, value in pairs]
 
@@ -193,20 +198,20 @@ def _siblings(cpu: int) -> str:
 
 
 def _cgroup_cpus() -> int:
-    """Whole cores that the container's quota leaves; a large number where there is none."""
+    """Whole cores that the container's quota leaves; `NO_QUOTA` where there is none."""
     quota = _cgroup_quota()
-    return 1 << 16 if quota is None else max(1, math.ceil(quota))
+    return NO_QUOTA if quota is None else max(1, math.ceil(quota))
 
 
 def _cgroup_quota() -> float | None:
     """Cores that the container's CPU quota (cgroup v2, else v1) gives; None where there is none."""
-    quota, _, period = read_text(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
-    if not quota:
-        quota = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
-        period = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+    quota_text, _, period_text = read_text(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
+    if not quota_text:
+        quota_text = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+        period_text = read_text(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
     try:
-        microseconds = int(quota)
-        window = int(period)
+        quota_us = int(quota_text)
+        period_us = int(period_text)
     except ValueError:  # "max", or no cgroup at all
         return None
-    return microseconds / window if microseconds > 0 < window else None
+    return quota_us / period_us if quota_us > 0 and period_us > 0 else None

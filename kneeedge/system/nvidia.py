@@ -5,15 +5,11 @@ import subprocess
 from dataclasses import dataclass
 
 FIELDS = (
-    "name",
-    "driver_version",
-    "memory.total",
-    "clocks.sm",
-    "clocks.max.sm",
-    "power.draw",
-    "temperature.gpu",
-)
-SECONDS = 20
+    "name", "driver_version",
+    "memory.total", "clocks.sm", "clocks.max.sm", "power.draw", "temperature.gpu",
+)  # fmt: skip
+"what is asked of each GPU: two names, then five figures"
+TIMEOUT_S = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +59,14 @@ def query(question: str) -> list[list[str]]:
     if tool is None:
         return []
     command = [tool, question, "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-    if done.returncode != 0:
+    reply = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    if reply.returncode != 0:
         return []
-    return [
-        [cell.strip() for cell in line.split(",")]
-        for line in done.stdout.splitlines()
-        if line.strip()
-    ]
+    return [_cells(line) for line in reply.stdout.splitlines() if line.strip()]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split(",")]
 
 
 def _number(text: str) -> float | None:

@@ -19,36 +19,40 @@ LINE_SECONDS = 10.0
 
 
 class Stage:
-    """One counted piece of work."""
+    """One counted piece of work; without a bar it writes a line every `LINE_SECONDS`."""
 
-    def __init__(self, name: str, total: int, say: "Progress", bar: RichProgress | None) -> None:
+    def __init__(
+        self, name: str, total: int, progress: "Progress", bar: RichProgress | None
+    ) -> None:
         self.name = name
         self.total = total
         self.done = 0
-        self._say = say
+        self._progress = progress
         self._bar = bar
         self._task = bar.add_task(name, total=total, note="") if bar else None
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._last_line = self._start
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """`n` more are done; `note` stands beside the count."""
+        """Count `n` pieces as done; `note` stands beside the count, the pace where it is empty."""
         self.done += n
+        note = note or self.rate()
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=self.done, note=note or self.rate())
-        elif time.monotonic() - self._last > LINE_SECONDS:
-            self._last = time.monotonic()
-            self._say(
-                f"{self.name}: {self.done}/{self.total}, {note or self.rate()}, {self.left()} left"
-            )
+            self._bar.update(self._task, completed=self.done, note=note)
+        elif time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._progress(f"{self.name}: {self.done}/{self.total}, {note}, {self.left()} left")
 
     def rate(self) -> str:
-        """What was done each second so far."""
-        return f"{self.done / max(time.monotonic() - self._start, 1e-9):.1f}/s"
+        """Pieces a second so far, as 2.5/s."""
+        elapsed = time.monotonic() - self._start
+        return f"{self.done / max(elapsed, 1e-9):.1f}/s"
 
     def left(self) -> str:
-        """Time left at the pace so far."""
+        """Time left at the pace so far, as `duration` writes it."""
         elapsed = time.monotonic() - self._start
-        return duration(elapsed / max(self.done, 1) * max(self.total - self.done, 0))
+        n_left = max(self.total - self.done, 0)
+        return duration(elapsed / max(self.done, 1) * n_left)
 
 
 class Progress:
@@ -68,15 +72,19 @@ class Progress:
             yield Stage(name, total, self, None)
             return
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with RichProgress(*columns, console=self.console, transient=True) as bar:
             yield Stage(name, total, self, bar)
 
 
 def duration(seconds: float) -> str:
-    """3 s, 4 min 10 s, 2 h 5 min."""
+    """Seconds as people read them: 3 s, 4 min 10 s or 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

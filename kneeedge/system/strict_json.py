@@ -1,6 +1,4 @@
-"""Frozen dataclasses to JSON and back, strictly: a missing, unknown or mistyped field is an error,
-not a guess.
-"""
+"""Frozen dataclasses to JSON and back: a missing, unknown or mistyped field is an error."""
 
 import dataclasses
 import json
@@ -12,42 +10,42 @@ T = TypeVar("T")
 
 
 def to_json(record: Any, indent: int | None = 2) -> str:
-    """A dataclass as JSON text; a NaN or infinity raises ValueError, since JSON has neither."""
-    return json.dumps(
-        dataclasses.asdict(record), indent=indent, ensure_ascii=False, allow_nan=False
-    )
+    """Dataclasses, alone or within lists and dicts, as JSON text.
+
+    A NaN or infinity raises ValueError, since JSON has neither.
+    """
+    return json.dumps(plain(record), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def dump(value: Any) -> str:
-    """JSON text of dataclasses, alone or within lists and dicts."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+def plain(value: Any) -> Any:
+    """The dicts, lists and figures that stand for dataclasses in JSON.
 
-
-def _plain(value: Any) -> Any:
+    A class that has `flatten` and `unflatten` says by them how its JSON differs from its fields.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        record = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return value.flatten(record) if hasattr(value, "flatten") else record
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
 def from_json(cls: type[T], text: str | bytes) -> T:
-    """The dataclass that `to_json` wrote. Raises ValueError, naming the field, where the text does
-    not fit.
-    """
+    """The dataclass that `to_json` wrote; raises ValueError, naming the field that does not fit."""
     try:
         data = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    built: T = _build(cls, data, cls.__name__)
-    return built
+    record: T = _build(cls, data, cls.__name__)
+    return record
 
 
 def _refuse_constant(name: str) -> None:
-    """Python reads NaN and Infinity, which JSON does not have; a NaN is within no tolerance and
-    beyond none.
+    """Raise ValueError for NaN and Infinity, which Python reads and JSON does not have.
+
+    A NaN is within no tolerance and beyond none, so a check of it would never fail.
     """
     raise ValueError(f"{name} is no number")
 
@@ -73,6 +71,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
 
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), where, "an object")
+    if hasattr(kind, "unflatten"):
+        value = _unflattened(kind, value, where)
     hints = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(set(value) - set(fields)):
@@ -84,9 +84,18 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     }
     if missing := sorted(required - set(value)):
         raise ValueError(f"{where} lacks the field {missing[0]!r}")
-    return kind(
-        **{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
-    )
+    arguments = {name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+    return kind(**arguments)
+
+
+def _unflattened(kind: Any, value: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = kind.unflatten(value)
+    except KeyError as error:
+        raise ValueError(f"{where} lacks the field {error.args[0]!r}") from error
+    except TypeError as error:
+        raise ValueError(f"{where} does not fit ({error})") from error
+    return record
 
 
 def _build_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -98,7 +107,7 @@ def _build_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _build_float(value: Any, where: str) -> float:
-    """Python reads 1e999 as infinity, and integers that no float holds."""
+    """A finite float: Python reads 1e999 as infinity, and integers that no float holds."""
     _expect(type(value) in (int, float), where, "float")
     _expect(abs(value) <= sys.float_info.max, where, "finite")
     return float(value)

@@ -1,9 +1,11 @@
 import os
-from pathlib import Path
 
 import pytest
 
 from kneeedge.system import machine
+
+QUOTA_V1 = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"
+PERIOD_V1 = "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
 
 
 @pytest.fixture
@@ -22,20 +24,8 @@ def fake_files(monkeypatch):
         ({"/sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
         ({"/sys/fs/cgroup/cpu.max": "250000 100000\n"}, 3),
         ({"/sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
-        (
-            {
-                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            },
-            8,
-        ),
-        (
-            {
-                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
-                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            },
-            2,
-        ),
+        ({QUOTA_V1: "-1\n", PERIOD_V1: "100000\n"}, 8),
+        ({QUOTA_V1: "200000\n", PERIOD_V1: "100000\n"}, 2),
     ],
 )
 def test_a_containers_quota_limits_the_cores(fake_files, files, expected):
@@ -59,15 +49,14 @@ def test_hyper_threads_count_once(fake_files):
     ],
 )
 def test_vnni_is_read_from_the_cpus_flags(fake_files, flags, vnni):
-    fake_files["/proc/cpuinfo"] = (
-        f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
-    )
+    first = f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n"
+    fake_files["/proc/cpuinfo"] = f"{first}\nprocessor\t: 1\n"
     assert machine.has_vnni() is vnni
     assert machine.cpu_model() == "Some CPU"
 
 
 def test_a_missing_file_reads_as_nothing(tmp_path):
-    assert machine.read_text(Path(tmp_path / "none")) == ""
+    assert machine.read_text(tmp_path / "none") == ""
 
 
 def test_the_environment_names_this_machine():
@@ -78,31 +67,23 @@ def test_the_environment_names_this_machine():
 
 def test_the_containers_limits_and_the_clocks_rules_are_named(fake_files, monkeypatch):
     monkeypatch.setattr(machine, "memory_bytes", lambda: 16_000_000_000)
-    fake_files.update(
-        {
-            "/sys/fs/cgroup/cpu.max": "150000 100000\n",
-            "/sys/fs/cgroup/memory.max": "4000000000\n",
-            "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
-            "/sys/devices/system/cpu/intel_pstate/no_turbo": "1\n",
-        }
-    )
+    fake_files["/sys/fs/cgroup/cpu.max"] = "150000 100000\n"
+    fake_files["/sys/fs/cgroup/memory.max"] = "4000000000\n"
+    fake_files["/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"] = "powersave\n"
+    fake_files["/sys/devices/system/cpu/intel_pstate/no_turbo"] = "1\n"
     facts = machine.environment()
-    assert (facts.cpu_quota, facts.memory_limit_gb, facts.governor, facts.turbo) == (
-        1.5,
-        4.0,
-        "powersave",
-        False,
-    )
+    assert facts.cpu_quota == 1.5
+    assert facts.memory_limit_gb == 4.0
+    assert facts.governor == "powersave"
+    assert facts.turbo is False
 
 
 def test_what_the_system_does_not_tell_is_absent(fake_files):
     facts = machine.environment()
-    assert (facts.cpu_quota, facts.memory_limit_gb, facts.governor, facts.turbo) == (
-        None,
-        None,
-        None,
-        None,
-    )
+    assert facts.cpu_quota is None
+    assert facts.memory_limit_gb is None
+    assert facts.governor is None
+    assert facts.turbo is None
 
 
 @pytest.mark.parametrize("limit", ["max", "99999999999999"])

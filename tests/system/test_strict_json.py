@@ -1,8 +1,9 @@
+import json
 from dataclasses import dataclass, field
 
 import pytest
 
-from kneeedge.system.strict_json import dump, from_json, to_json
+from kneeedge.system.strict_json import from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,4 @@ def test_nan_is_no_json():
 
 
 def test_dump_reaches_records_within_lists_and_dicts():
-    assert from_json(Inner, dump({"a": [Inner(7)]}).split("[", 1)[1].rsplit("]", 1)[0]) == Inner(7)
+    assert json.loads(to_json({"a": [Inner(7)]})) == {"a": [{"n": 7}]}
