@@ -28,7 +28,7 @@ import onnx
 from benchmarks.graph_child import LEVELS, inputs, open_session, session_options
 from benchmarks.graph_facts import Structure, Times, structure, times
 from kneeedge.system.machine import available_cpus, environment
-from kneeedge.system.strict_json import dump
+from kneeedge.system.strict_json import to_json
 
 N_PROFILED, N_WARMUP = 15, 3
 TURN = 4
@@ -254,7 +254,7 @@ def main() -> None:
             "files": facts,
             "speeds": found,
         }
-        given.json.write_text(dump(result) + "\n", encoding="utf-8")
+        given.json.write_text(to_json(result) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

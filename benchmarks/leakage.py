@@ -37,7 +37,7 @@ from kneeedge.runs.folder import Run
 from kneeedge.statistics.auroc import auroc
 from kneeedge.system.machine import environment
 from kneeedge.system.progress import Progress, duration
-from kneeedge.system.strict_json import dump
+from kneeedge.system.strict_json import to_json
 from kneeedge.training.checkpoint import read_weights
 from kneeedge.training.data import (
     EVAL_BATCH,
@@ -48,7 +48,7 @@ from kneeedge.training.data import (
 )
 from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG, load_pretrained
-from kneeedge.training.prepare import Gathered, gather
+from kneeedge.training.prepare import GatheredImages, gather_images
 from kneeedge.training.run import build_model, choose_bf16, choose_frozen, make_fabric
 
 ASIDE = 0.25
@@ -124,10 +124,10 @@ def thin(dataset: Dataset, n: int | None) -> Dataset:
 
 def study(
     config: TrainConfig, seeds: int, n: int | None, progress: Progress
-) -> tuple[Gathered, list[Result]]:
+) -> tuple[GatheredImages, list[Result]]:
     """Both protocols under each seed."""
     torch.manual_seed(config.seed)
-    gathered = gather(config, progress)
+    gathered = gather_images(config, progress)
     gathered = replace(gathered, dataset=thin(gathered.dataset, n))
     dataset = gathered.dataset
     model = build_model(
@@ -341,7 +341,7 @@ def main() -> None:
         groups = len({sample.group for sample in gathered.dataset.samples})
         record |= {"n_images": len(gathered.dataset.samples), "n_groups": groups}
         given.json.write_text(
-            dump(record | {"results": [asdict(r) for r in results]}) + "\n", encoding="utf-8"
+            to_json(record | {"results": [asdict(r) for r in results]}) + "\n", encoding="utf-8"
         )
 
 

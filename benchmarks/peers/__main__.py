@@ -22,7 +22,7 @@ from benchmarks.peers.rows import table
 from benchmarks.peers.study import Options, study
 from kneeedge.system.machine import available_cpus
 from kneeedge.system.progress import Progress
-from kneeedge.system.strict_json import dump
+from kneeedge.system.strict_json import to_json
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     if given.markdown:
         given.markdown.write_text(table(found.rows) + "\n", encoding="utf-8")
     if given.json:
-        given.json.write_text(dump(found) + "\n", encoding="utf-8")
+        given.json.write_text(to_json(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

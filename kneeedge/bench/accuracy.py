@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Sample
-from kneeedge.inference.metrics import evaluate
+from kneeedge.inference.metrics import evaluate, value_of
 from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_loss
 from kneeedge.runs.answers import Answers
@@ -43,11 +43,11 @@ def describe(
     alone = Accuracy(
         split=truth.split,
         n=found.n,
-        accuracy=found.accuracy,
-        interval=found.intervals["accuracy"],
-        sensitivity=found.sensitivity,
-        specificity=found.specificity,
-        auroc=found.auroc,
+        accuracy=found.accuracy.value,
+        interval=found.accuracy.interval,
+        sensitivity=value_of(found.sensitivity),
+        specificity=value_of(found.specificity),
+        auroc=value_of(found.auroc),
         n_seen=n_seen,
     )
     if reference is None:

@@ -14,7 +14,7 @@ from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, Row, label, speedup
 from kneeedge.system.machine import Environment
-from kneeedge.system.strict_json import dump
+from kneeedge.system.strict_json import to_json
 
 CSV_COLUMNS = (
     "model", "precision", "provider", "scenario", "batch_size", "threads", "latency_ms.p50", "latency_ms.p90",
@@ -84,7 +84,7 @@ def machine_line(here: Environment) -> str:
 def bench_json(result: BenchResult) -> str:
     """The whole result with its raw samples, and the advice that follows from it."""
     parts = {name: getattr(result, name) for name in BenchResult.__dataclass_fields__}
-    return dump(parts | {"advice": advice(result)})
+    return to_json(parts | {"advice": advice(result)})
 
 
 def bench_csv(result: BenchResult) -> str:

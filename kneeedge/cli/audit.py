@@ -50,7 +50,7 @@ def audit(
     from kneeedge.data import groups
     from kneeedge.report.audit import audit_text
     from kneeedge.report.audit_page import audit_page
-    from kneeedge.system.strict_json import dump
+    from kneeedge.system.strict_json import to_json
 
     result = run_audit(data, group_regex, patients, Progress(quiet))
     found = findings(result)
@@ -60,7 +60,7 @@ def audit(
         write_text(html, audit_page(result, found), errors="backslashreplace")
     show_text(
         audit_text(result, found),
-        dump({"failed": failed(found), "findings": found, "audit": result}),
+        to_json({"failed": failed(found), "findings": found, "audit": result}),
         json,
     )
     if strict and failed(found):

@@ -132,10 +132,10 @@ def compare_files(old: Path, new: Path, max_slowdown: float, json: Path | None) 
     """
     from kneeedge.bench.comparison import changes_table, compare
     from kneeedge.runs.benchmark import read_bench
-    from kneeedge.system.strict_json import dump
+    from kneeedge.system.strict_json import to_json
 
     found = compare(read_bench(old), read_bench(new), max_slowdown)
-    show_text(changes_table(found), dump({"regressed": found.regressed, "comparison": found}), json)
+    show_text(changes_table(found), to_json({"regressed": found.regressed, "comparison": found}), json)
     if found.regressed or found.n_unknown:
         raise typer.Exit(1)
 

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError
 from kneeedge.system.files import write_text
-from kneeedge.system.strict_json import dump
+from kneeedge.system.strict_json import to_json
 
 WRONG_USAGE, INTERRUPTED = 2, 130
 "exit codes: of contradicting options, and after Ctrl-C, as shells have it"
@@ -103,7 +103,7 @@ def require_train(command: str) -> None:
 
 def show(report: Any, record: Any, json: Path | None) -> None:
     """Print the report; write the record as JSON where it was asked for."""
-    show_text(report, dump(record), json)
+    show_text(report, to_json(record), json)
 
 
 def show_text(report: Any, record: str, json: Path | None) -> None:

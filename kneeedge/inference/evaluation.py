@@ -16,11 +16,12 @@ from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
 from kneeedge.pixels.pixel_path import Input
 from kneeedge.pixels.prefetch import StageClock, read_batches
-from kneeedge.pixels.reader import InThreads, Pixels, Reading
+from kneeedge.pixels.reader import ThreadReader, Pixels, ReadOptions
 from kneeedge.runtime.batches import BatchRunner, joined
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.system import machine
 from kneeedge.system.progress import Progress
+from kneeedge.system.strict_json import plain
 
 HELD_OUT = ("test", "val")
 "splits to evaluate when nobody names one, the best first"
@@ -50,8 +51,8 @@ class EvaluationReport:
     def as_record(self) -> dict[str, Any]:
         """The fields of the evaluation and, beside them, what was evaluated and what was refused."""
         about = {name: getattr(self, name) for name in ABOUT}
-        answered = {"answered": dataclasses.asdict(self.answered) if self.answered else None}
-        return about | dataclasses.asdict(self.evaluation) | answered
+        evaluation: dict[str, Any] = plain(self.evaluation)
+        return about | evaluation | {"answered": plain(self.answered)}
 
 
 def evaluate_model(
@@ -157,7 +158,7 @@ def input_batches(
     """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead; raises ImageError where one
     has none.
     """
-    reader = InThreads(Reading(pixel_path))
+    reader = ThreadReader(ReadOptions(pixel_path))
     batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
     with progress.stage("evaluate", len(samples)) as stage:
         for batch in batches:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from kneeedge.model.spec import ModelSpec
 from kneeedge.statistics.auroc import auroc_estimate, mean_auroc_estimate
 from kneeedge.statistics.intervals import (
     Estimate,
-    Interval,
     clusters_of,
     effective_n,
     share_estimate,
@@ -71,7 +71,7 @@ class Evaluation:
     "how the threshold was chosen"
     prevalence: float
     "0 to 1; share of the images that are of the positive class"
-    accuracy: float
+    accuracy: Estimate
     "0 to 1"
     balanced_accuracy: float
     "0 to 1; mean recall of the classes that have images"
@@ -82,28 +82,26 @@ class Evaluation:
     "plain mean over all classes"
     weighted: ClassScore
     "mean over the classes weighted by support"
-    auroc: float | None
+    auroc: Estimate | None
     """0 to 1; two classes: of the positive; more: mean of `auroc_per_class`; absent where no class
     has one
     """
     auroc_per_class: dict[str, float]
     "0 to 1; each class against the rest, without the classes that have no image or all of them"
-    sensitivity: float | None
+    sensitivity: Estimate | None
     "0 to 1; recall of the positive class; absent where it has no image"
-    specificity: float | None
+    specificity: Estimate | None
     "0 to 1; share of the other images not called positive; absent where there are none"
-    ppv: float | None
+    ppv: Estimate | None
     "0 to 1; share of the images called positive that are; absent where none is called so"
-    npv: float | None
+    npv: Estimate | None
     "0 to 1; share of the images not called positive that are not; absent where all are called so"
     ece: float
-    "0 to 1; see `ProbabilityErrors`, as for the next two"
+    "0 to 1; expected calibration error, see `ProbabilityErrors`"
     brier: float
+    "0 to 1; mean squared error of the probabilities"
     log_loss: float
-    intervals: dict[str, Interval]
-    "95 %; of accuracy, sensitivity, specificity, ppv, npv and auroc, where they exist"
-    interval_methods: dict[str, str]
-    "how each of `intervals` was computed"
+    "nats"
     one_versus_rest: dict[str, OneVersusRest]
     "with more than two classes, for each of them"
     at_prevalence: PredictiveValues | None = None
@@ -111,24 +109,59 @@ class Evaluation:
     uncalibrated: ProbabilityErrors | None = None
     "the errors at temperature 1, where the temperature was fitted and they were measured"
 
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The figures that have an interval, by their names in FIGURES, where they exist."""
+        figures = {name: getattr(self, name) for name in FIGURES}
+        return {name: figure for name, figure in figures.items() if figure is not None}
+
     def score(self) -> Score:
         """What a spec carries, with the intervals; its AUROC is the positive class's, with three
         classes too.
         """
-        area = self.auroc_per_class.get(self.positive)
-        intervals = {name: self.intervals[name] for name in SCORED if name in self.intervals}
+        scored = {name: self.estimates.get(name) for name in SCORED}
         if self.one_versus_rest:
-            found = self.one_versus_rest[self.positive].auroc
-            intervals = {name: kept for name, kept in intervals.items() if name != "auroc"}
-            intervals |= {"auroc": found.interval} if found else {}
+            scored["auroc"] = self.one_versus_rest[self.positive].auroc
         return Score(
             n=self.n,
-            accuracy=self.accuracy,
-            auroc=area,
-            sensitivity=self.sensitivity,
-            specificity=self.specificity,
-            intervals=intervals,
+            accuracy=self.accuracy.value,
+            auroc=self.auroc_per_class.get(self.positive),
+            sensitivity=value_of(self.sensitivity),
+            specificity=value_of(self.specificity),
+            intervals={name: figure.interval for name, figure in scored.items() if figure},
         )
+
+    @staticmethod
+    def flatten(record: dict[str, Any]) -> dict[str, Any]:
+        """The JSON form: values by their names, and `intervals` and `interval_methods` of them."""
+        estimates = {name: record[name] for name in FIGURES if record[name] is not None}
+        flat: dict[str, Any] = {}
+        for name, value in record.items():
+            flat[name] = value["value"] if name in estimates else value
+            if name == "log_loss":
+                flat["intervals"] = {key: figure["interval"] for key, figure in estimates.items()}
+                flat["interval_methods"] = {key: fig["method"] for key, fig in estimates.items()}
+        return flat
+
+    @staticmethod
+    def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+        """What `flatten` took apart; raises KeyError or TypeError where a part is missing."""
+        record = dict(flat)
+        intervals = record.pop("intervals")
+        methods = record.pop("interval_methods")
+        for name in FIGURES:
+            if record[name] is not None:
+                record[name] = {
+                    "value": record[name],
+                    "interval": intervals[name],
+                    "method": methods[name],
+                }
+        return record
+
+
+def value_of(estimate: Estimate | None) -> float | None:
+    """The figure without its interval; None where no image could tell it."""
+    return None if estimate is None else estimate.value
 
 
 def evaluate(
@@ -157,7 +190,6 @@ def evaluate(
         for k in range(len(spec.classes))
     ]
     estimates = _estimates(each[spec.positive_index], labels, predictions, precise, clusters)
-    values = {name: found.value for name, found in estimates.items()}
     areas = _areas(each, spec)
     errors = probability_errors(labels, precise, spec.positive_index)
     return Evaluation(
@@ -167,23 +199,21 @@ def evaluate(
         threshold=spec.threshold,
         threshold_rule=spec.threshold_rule,
         prevalence=float(np.mean(labels == spec.positive_index)),
-        accuracy=values["accuracy"],
+        accuracy=estimates["accuracy"],
         balanced_accuracy=float(np.mean([score.recall for score in scores if score.support])),
         confusion=tuple(tuple(row) for row in matrix.tolist()),
         per_class=dict(zip(spec.classes, scores, strict=True)),
         macro=_average(scores, None),
         weighted=_average(scores, [score.support for score in scores]),
-        auroc=values.get("auroc"),
+        auroc=estimates.get("auroc"),
         auroc_per_class=areas,
-        sensitivity=values.get("sensitivity"),
-        specificity=values.get("specificity"),
-        ppv=values.get("ppv"),
-        npv=values.get("npv"),
+        sensitivity=estimates.get("sensitivity"),
+        specificity=estimates.get("specificity"),
+        ppv=estimates.get("ppv"),
+        npv=estimates.get("npv"),
         ece=errors.ece,
         brier=errors.brier,
         log_loss=errors.log_loss,
-        intervals={name: found.interval for name, found in estimates.items()},
-        interval_methods={name: found.method for name, found in estimates.items()},
         one_versus_rest=dict(zip(spec.classes, each, strict=True)) if len(spec.classes) > 2 else {},
         at_prevalence=_at_prevalence(
             prevalence, labels, predictions, spec.positive_index, clusters
@@ -209,7 +239,8 @@ def classification_report(evaluation: Evaluation, digits: int = 2) -> str:
     """The evaluation as text, in scikit-learn's layout."""
     width = max(digits, *(len(name) for name in (*evaluation.classes, "weighted avg")))
     head = " ".join(f"{title:>9}" for title in ("precision", "recall", "f1-score", "support"))
-    accuracy = f"{'accuracy':>{width}}  {'':>9} {'':>9} {evaluation.accuracy:>9.{digits}f} {evaluation.n:>9}"
+    share = f"{evaluation.accuracy.value:>9.{digits}f}"
+    accuracy = f"{'accuracy':>{width}}  {'':>9} {'':>9} {share} {evaluation.n:>9}"
     rows = [
         _report_row(name, evaluation.per_class[name], width, digits) for name in evaluation.classes
     ]

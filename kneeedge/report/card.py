@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kneeedge.errors import SpecError
-from kneeedge.inference.metrics import FIGURES, Evaluation
+from kneeedge.inference.metrics import Evaluation
 from kneeedge.model.file import ModelFile
 from kneeedge.model.provenance import Score, Slimmed
 from kneeedge.model.signature import SHOWN_DIGITS
@@ -158,13 +158,9 @@ def metric_lines(facts: CardFacts) -> list[str]:
     lines: list[str] = []
     for split, found in facts.evaluations.items():
         rows = []
-        for name in FIGURES:
-            value = getattr(found, name)
-            interval = found.intervals.get(name)
-            if value is not None:
-                span = f"{interval.low:.4f} to {interval.high:.4f}" if interval else "none"
-                method = found.interval_methods.get(name, "")
-                rows.append([figure_title(name, found), f"{value:.4f}", span, method])
+        for name, figure in found.estimates.items():
+            span = f"{figure.interval.low:.4f} to {figure.interval.high:.4f}"
+            rows.append([figure_title(name, found), f"{figure.value:.4f}", span, figure.method])
         rows += error_rows(found)
         lines += [f"### {split}, {found.n:,} images, prevalence {found.prevalence:.3f}", ""]
         lines += [*table(["figure", "value", "95 % interval", "method"], rows), ""]

@@ -20,13 +20,8 @@ def figure_lines(evaluation: Evaluation) -> list[str]:
     """
     lines = []
     for name in FIGURES:
-        value = getattr(evaluation, name)
         title = figure_title(name, evaluation)
-        shown = (
-            "none: no image could tell"
-            if value is None
-            else with_interval(value, evaluation.intervals[name])
-        )
+        shown = estimate_text(evaluation.estimates.get(name))
         lines.append(f"  {title:<12} {shown}{_of_positive(name, evaluation)}")
     if evaluation.at_prevalence:
         lines += prevalence_lines(evaluation.at_prevalence)
@@ -45,11 +40,7 @@ def prevalence_lines(found: PredictiveValues) -> list[str]:
     """PPV and NPV at a prevalence that was asked for."""
     lines = []
     for title, estimate in (("PPV", found.ppv), ("NPV", found.npv)):
-        shown = (
-            with_interval(estimate.value, estimate.interval)
-            if estimate
-            else "none: no image could tell"
-        )
+        shown = estimate_text(estimate)
         lines.append(f"  {title:<12} {shown} at a prevalence of {found.prevalence:g}")
     return lines
 
@@ -87,13 +78,20 @@ def decision_line(evaluation: Evaluation, split: str) -> str:
 def methods(evaluation: Evaluation) -> str:
     """How the intervals were computed, each method once."""
     of: dict[str, list[str]] = {}
-    for name, method in evaluation.interval_methods.items():
-        of.setdefault(method, []).append(TITLES.get(name, name))
+    for name, figure in evaluation.estimates.items():
+        of.setdefault(figure.method, []).append(TITLES.get(name, name))
     asked = evaluation.at_prevalence
     for title, estimate in (("PPV", asked.ppv), ("NPV", asked.npv)) if asked else ():
         if asked and estimate:
             of.setdefault(estimate.method, []).append(f"{title} at {asked.prevalence:g}")
     return "; ".join(f"{', '.join(names)} by {method}" for method, names in of.items())
+
+
+def estimate_text(estimate: Estimate | None) -> str:
+    """0.9725 [0.953, 0.984], or that there is none."""
+    if estimate is None:
+        return "none: no image could tell"
+    return with_interval(estimate.value, estimate.interval)
 
 
 def with_interval(value: float, interval: Interval) -> str:

@@ -12,6 +12,7 @@ from kneeedge.report.scorecard import (
     figure_title,
     probability_line,
     score_figures,
+    with_interval,
 )
 from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FIGURES, FoldsReport
@@ -52,15 +53,10 @@ def folds_text(report: FoldsReport, folder: Path) -> str:
         )
     lines += ["", f"all {pooled.n:,} out-of-fold answers as one set, 95 % intervals:"]
     for key in FIGURES:
-        value = getattr(pooled, key)
-        interval = pooled.intervals.get(key)
-        if value is not None:
-            span = (
-                f" [{interval.low:.3f}, {interval.high:.3f}] ({pooled.interval_methods[key]})"
-                if interval
-                else ""
-            )
-            lines.append(f"  {figure_title(key, pooled)} {value:.4f}{span}")
+        if key in pooled.estimates:
+            figure = pooled.estimates[key]
+            shown = with_interval(figure.value, figure.interval)
+            lines.append(f"  {figure_title(key, pooled)} {shown} ({figure.method})")
     lines += [
         "",
         "folds share training images: the spread understates what other data would change (Bengio and Grandvalet 2004)",

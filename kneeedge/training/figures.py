@@ -1,6 +1,4 @@
-"""The figures of a run: curves, confusion matrix, ROC, calibration, and a sample sheet of the
-classes.
-"""
+"""The figures of a run: curves, confusion matrix, ROC, reliability, and a sheet of samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,31 +27,26 @@ def draw_curves(history: Sequence[Epoch], best_epoch: int, path: Path, caveat: s
     """Loss and accuracy of training and validation against the epoch; the kept epoch is marked."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    epochs = [row.epoch for row in history]
-    mark = "o" if len(history) < 40 else None
-    for axes, name, rows in (
-        (loss, "loss", ([r.loss for r in history], [r.val_loss for r in history])),
-        (accuracy, "accuracy", ([r.accuracy for r in history], [r.val_accuracy for r in history])),
-    ):
-        axes.plot(
-            epochs,
-            rows[0],
-            color=BLUE,
-            marker=mark,
-            markersize=3,
-            label="training (augmented views)",
-        )
-        axes.plot(epochs, rows[1], color=ORANGE, marker=mark, markersize=3, label="validation")
-        axes.axvline(
-            best_epoch, color=GREY, linewidth=1, linestyle="--", label=f"kept: epoch {best_epoch}"
-        )
-        axes.set(xlabel="epoch", ylabel=name, title=name.capitalize())
-        axes.grid(alpha=0.3)
+    _plot_curves(loss, "loss", history, best_epoch)
+    _plot_curves(accuracy, "accuracy", history, best_epoch)
     loss.set_ylim(bottom=0)
-    figure.legend(
-        *loss.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
-    )
+    handles = loss.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
     _save(figure, path, caveat)
+
+
+def _plot_curves(axes: Axes, name: str, history: Sequence[Epoch], best_epoch: int) -> None:
+    epochs = [row.epoch for row in history]
+    training = [getattr(row, name) for row in history]
+    validation = [getattr(row, f"val_{name}") for row in history]
+    marker = "o" if len(history) < 40 else None
+    label = "training (augmented views)"
+    axes.plot(epochs, training, color=BLUE, marker=marker, markersize=3, label=label)
+    axes.plot(epochs, validation, color=ORANGE, marker=marker, markersize=3, label="validation")
+    label = f"kept: epoch {best_epoch}"
+    axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle="--", label=label)
+    axes.set(xlabel="epoch", ylabel=name, title=name.capitalize())
+    axes.grid(alpha=0.3)
 
 
 def draw_confusion(evaluation: Evaluation, split: str, path: Path, caveat: str = "") -> None:
@@ -70,11 +63,8 @@ def draw_confusion(evaluation: Evaluation, split: str, path: Path, caveat: str =
         axes.text(column, row, text, ha="center", va="center", color=colour)
     axes.set_xticks(range(n), evaluation.classes, rotation=0 if n < 4 else 30)
     axes.set_yticks(range(n), evaluation.classes)
-    axes.set(
-        xlabel="predicted",
-        ylabel="true",
-        title=f"{split}: accuracy {evaluation.accuracy:.1%} of {evaluation.n}",
-    )
+    title = f"{split}: accuracy {evaluation.accuracy.value:.1%} of {evaluation.n}"
+    axes.set(xlabel="predicted", ylabel="true", title=title)
     _save(figure, path, caveat)
 
 
@@ -85,24 +75,20 @@ def draw_roc(
     path: Path,
     caveat: str = "",
 ) -> None:
-    """ROC of the positive class, or of each class against the rest where there are more than two."""
+    """ROC of the positive class; of more than two classes, of each against the others."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
+    n_classes = len(evaluation.classes)
     positive = evaluation.classes.index(evaluation.positive)
-    chosen = [positive] if len(evaluation.classes) == 2 else range(len(evaluation.classes))
-    for colour, k in zip(COLOURS * len(evaluation.classes), chosen, strict=False):
+    columns = [positive] if n_classes == 2 else range(n_classes)
+    for colour, k in zip(COLOURS * n_classes, columns, strict=False):
         false_positive, true_positive = roc_points(labels == k, probabilities[:, k])
-        name = evaluation.classes[k]
         area = float(np.trapezoid(true_positive, false_positive))
-        axes.plot(false_positive, true_positive, color=colour, label=f"{name}: AUROC {area:.3f}")
+        label = f"{evaluation.classes[k]}: AUROC {area:.3f}"
+        axes.plot(false_positive, true_positive, color=colour, label=label)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
-    axes.set(
-        xlabel="1 − specificity",
-        ylabel="sensitivity",
-        title="ROC",
-        aspect="equal",
-        xlim=(-0.01, 1.01),
-    )
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", title="ROC")
+    axes.set(aspect="equal", xlim=(-0.01, 1.01))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
     _save(figure, path, caveat)
@@ -110,15 +96,18 @@ def draw_roc(
 
 def roc_points(
     positive: NDArray[np.bool_], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
-    """False and true positive rates at every threshold between two different scores, from (0, 0) to
-    (1, 1).
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False and true positive rates at every threshold between two different scores.
+
+    They run from (0, 0) to (1, 1).
     """
     order = np.argsort(-scores, kind="stable")
     last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    true = np.cumsum(positive[order])[last_of_ties] / max(int(positive.sum()), 1)
-    false = np.cumsum(~positive[order])[last_of_ties] / max(int((~positive).sum()), 1)
-    return np.append(0.0, false), np.append(0.0, true)
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    true_positive = np.cumsum(positive[order])[last_of_ties] / max(n_positive, 1)
+    false_positive = np.cumsum(~positive[order])[last_of_ties] / max(n_negative, 1)
+    return np.append(0.0, false_positive), np.append(0.0, true_positive)
 
 
 @dataclass(frozen=True)
@@ -134,67 +123,63 @@ class Reliability:
     "probabilities (N, K) at the fitted temperature"
 
 
-def draw_calibration(
-    shown: Reliability, evaluation: Evaluation, path: Path, caveat: str = ""
+def draw_reliability(
+    reliability: Reliability, evaluation: Evaluation, path: Path, caveat: str = ""
 ) -> None:
-    """Observed share of the positive class against the mean of its probability, in ten equal bins,
-    before and after.
+    """Observed share of the positive class against its mean probability, in ten equal bins.
 
-    Bars are Wilson's 95 % intervals, and the histogram counts the images of each bin.
+    Drawn for the fitted temperature and, where one was fitted, for temperature 1. Bars are Wilson's
+    95 % intervals, and the histogram counts the images of each bin.
     """
-    positive = evaluation.classes.index(evaluation.positive)
-    truth = shown.labels == positive
-    scores = shown.after[:, positive]
     figure = Figure(figsize=(5.6, 6.6), layout="constrained")
     axes, counts = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
-    before = evaluation.uncalibrated
-    if before:
-        _plot_bins(
-            axes, truth, shown.before[:, positive], GREY, f"temperature 1: ECE {before.ece:.4f}"
-        )
-    word = "fitted temperature" if before else "observed"
-    _plot_bins(axes, truth, scores, BLUE, f"{word}: ECE {evaluation.ece:.4f}")
-    axes.set(ylabel=f"share that is {evaluation.positive}", ylim=(-0.02, 1.02))
-    axes.set_title(f"Reliability on {shown.split}, {evaluation.n} images, 95 % bars")
-    axes.grid(alpha=0.3)
-    edges = np.linspace(0, 1, FIGURE_BINS + 1)
-    if before:
-        counts.hist(shown.before[:, positive], edges, histtype="step", color=GREY)
-    counts.hist(scores, edges, color=BLUE, alpha=0.8, rwidth=0.9)
-    counts.set(xlabel=f"probability of {evaluation.positive}", ylabel="images", xlim=(-0.02, 1.02))
+    _plot_shares(axes, reliability, evaluation)
+    _plot_counts(counts, reliability, evaluation)
     if len(evaluation.classes) == 2:
-        for part in (axes, counts):
-            part.axvline(
-                evaluation.threshold,
-                color=ORANGE,
-                linewidth=1,
-                label=f"threshold {evaluation.threshold:.3g}",
-            )
+        label = f"threshold {evaluation.threshold:.3g}"
+        for panel in (axes, counts):
+            panel.axvline(evaluation.threshold, color=ORANGE, linewidth=1, label=label)
     handles = axes.get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     _save(figure, path, caveat)
+
+
+def _plot_shares(axes: Axes, reliability: Reliability, evaluation: Evaluation) -> None:
+    positive = evaluation.classes.index(evaluation.positive)
+    truth = reliability.labels == positive
+    before = evaluation.uncalibrated
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+    if before:
+        label = f"temperature 1: ECE {before.ece:.4f}"
+        _plot_bins(axes, truth, reliability.before[:, positive], GREY, label)
+    kind = "fitted temperature" if before else "observed"
+    label = f"{kind}: ECE {evaluation.ece:.4f}"
+    _plot_bins(axes, truth, reliability.after[:, positive], BLUE, label)
+    axes.set(ylabel=f"share that is {evaluation.positive}", ylim=(-0.02, 1.02))
+    axes.set_title(f"Reliability on {reliability.split}, {evaluation.n} images, 95 % bars")
+    axes.grid(alpha=0.3)
+
+
+def _plot_counts(axes: Axes, reliability: Reliability, evaluation: Evaluation) -> None:
+    positive = evaluation.classes.index(evaluation.positive)
+    edges = np.linspace(0, 1, FIGURE_BINS + 1).tolist()
+    if evaluation.uncalibrated:
+        axes.hist(reliability.before[:, positive], edges, histtype="step", color=GREY)
+    axes.hist(reliability.after[:, positive], edges, color=BLUE, alpha=0.8, rwidth=0.9)
+    axes.set(xlabel=f"probability of {evaluation.positive}", ylabel="images", xlim=(-0.02, 1.02))
 
 
 def _plot_bins(
     axes: Axes, truth: NDArray[np.bool_], scores: NDArray[np.float64], colour: str, label: str
 ) -> None:
     bins = reliability_bins(truth, scores)
-    observed = np.array([each.observed for each in bins])
-    bars = [
-        observed - [each.interval.low for each in bins],
-        [each.interval.high for each in bins] - observed,
-    ]
-    means = [each.mean for each in bins]
+    means = [b.mean for b in bins]
+    observed = np.array([b.observed for b in bins])
+    below = observed - [b.interval.low for b in bins]
+    above = [b.interval.high for b in bins] - observed
+    bars = np.maximum([below, above], 0)
     axes.errorbar(
-        means,
-        observed,
-        np.maximum(bars, 0),
-        color=colour,
-        marker="o",
-        markersize=4,
-        capsize=2,
-        label=label,
+        means, observed, bars, color=colour, marker="o", markersize=4, capsize=2, label=label
     )
 
 
@@ -217,15 +202,10 @@ def draw_samples(
 
 
 def _save(figure: Figure, path: Path, caveat: str = "") -> None:
-    if (
-        caveat
-    ):  # why the figures are too good: on the picture itself, since pictures are passed on alone
-        figure.suptitle(
-            "\n".join(wrap(caveat, int(9 * figure.get_figwidth()))),
-            color=RED,
-            fontsize=9,
-            weight="bold",
-        )
+    # Why the figures are too good stands on the picture itself, since pictures are passed on alone.
+    if caveat:
+        text = "\n".join(wrap(caveat, int(9 * figure.get_figwidth())))
+        figure.suptitle(text, color=RED, fontsize=9, weight="bold")
     figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))  # type: ignore[union-attr, call-arg]
     figure.text(0.995, 0.004, DISCLAIMER, ha="right", va="bottom", fontsize=6, color=GREY)
     FigureCanvasAgg(figure)

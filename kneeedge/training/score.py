@@ -1,9 +1,7 @@
-"""The kept weights, scored in fp32 through the one pixel path: spec, metrics, report and figures of
-a run.
-"""
+"""The kept weights, scored in fp32 by the one pixel path: a run's spec, metrics and figures."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from kneeedge.runs.config import RunRecord
 from kneeedge.runs.folder import Run
 from kneeedge.statistics.reliability import probability_errors
 from kneeedge.system.progress import Progress
+from kneeedge.system.strict_json import plain
 from kneeedge.training import figures
 from kneeedge.training.checkpoint import load_model
 from kneeedge.training.data import Batches, FileBatches
@@ -40,10 +39,8 @@ BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
-    """One held-out split with the original's logits, which each image goes through the network once
-    for.
-    """
+class HeldOutSplit:
+    """A held-out split with the original's logits; each image goes through the network once."""
 
     split: str
     samples: tuple[Sample, ...]
@@ -56,12 +53,10 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The answers to one held-out split at the spec's temperature and threshold, and what they are
-    worth.
-    """
+class ScoredSplit:
+    """A held-out split at the spec's temperature and threshold, and what its answers are worth."""
 
-    answered: Answered
+    held_out: HeldOutSplit
     probabilities: NDArray[np.float64]
     "(N, K)"
     evaluation: Evaluation
@@ -75,38 +70,43 @@ def score(
     batches: Batches,
     progress: Progress,
 ) -> dict[str, Evaluation]:
-    """Fit temperature, threshold and the limit to abstain on val, score val and test, and write the
-    run's results.
+    """Fit temperature, threshold and the limit to abstain on val; score val and test.
 
-    These are `spec.json`, `metrics.json`, `answers.csv`, `report.txt` and the figures. Returns each
-    held-out split's evaluation.
+    Writes the run's `spec.json`, `metrics.json`, `answers.csv`, `report.txt` and figures. Returns
+    each held-out split's evaluation.
     """
     spec = build_spec(run, record, dataset)
     model = load_model(spec, run.model)
-    splits = [split for split in ("val", "test") if dataset.split(split)]
     gaussian = fit_novelty(model, record, dataset, batches, progress)
-    answered = [
+    held_out = [
         answer_split(model, gaussian, spec, dataset.split(split), split, progress)
-        for split in splits
+        for split in ("val", "test")
+        if dataset.split(split)
     ]
-    if answered[0].split == "val":
-        spec = fit_decision(
-            spec, answered[0].logits, answered[0].labels, record.config.threshold, "val"
-        )
-        spec = limit_novelty(spec, gaussian, answered[0], run)
-    scored = [score_split(each, spec) for each in answered]
-    evaluations = {each.answered.split: each.evaluation for each in scored}
+    val = held_out[0]
+    if val.split == "val":
+        spec = fit_decision(spec, val.logits, val.labels, record.config.threshold, "val")
+        spec = limit_novelty(spec, gaussian, val, run)
+    scored = [score_split(split, spec) for split in held_out]
+    evaluations = {split.held_out.split: split.evaluation for split in scored}
     scores = {split: evaluation.score() for split, evaluation in evaluations.items()}
     spec = replace(spec, training=replace(spec.training, scores=scores))
-    metrics: dict[str, Any] = {"kept_epoch": state.best_epoch, "epochs": len(state.history)}
-    metrics |= {name: getattr(spec.training, name) for name in ("leaked", "protocol", "caveat")}
-    metrics |= {split: asdict(evaluation) for split, evaluation in evaluations.items()}
-    run.write_metrics(metrics)
+    run.write_metrics(metrics_record(spec, state, evaluations))
     write_answers(run, spec, scored)
     run.write_report(report(spec, evaluations))
     draw(run, dataset, spec, state, scored[-1])
     run.write_spec(spec)
     return evaluations
+
+
+def metrics_record(
+    spec: ModelSpec, state: State, evaluations: dict[str, Evaluation]
+) -> dict[str, Any]:
+    """What `metrics.json` holds: the kept epoch, what leaked, and each split's evaluation."""
+    record: dict[str, Any] = {"kept_epoch": state.best_epoch, "epochs": len(state.history)}
+    record |= {name: getattr(spec.training, name) for name in ("leaked", "protocol", "caveat")}
+    record |= {split: plain(evaluation) for split, evaluation in evaluations.items()}
+    return record
 
 
 def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
@@ -139,26 +139,26 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
 def fit_novelty(
     model: KneeVGG, record: RunRecord, dataset: Dataset, batches: Batches, progress: Progress
 ) -> FeatureGaussian | None:
-    """The Gaussian of the training images' features; None where it was not asked for or no val
-    could set its limit.
+    """The Gaussian of the training images' features; None without `abstain` or without val.
+
+    It is val that sets the limit.
     """
-    if not (record.config.abstain and dataset.split("val")):
+    config = record.config
+    if not (config.abstain and dataset.split("val")):
         return None
     n_done = record.n_frozen_blocks if record.n_views else 0
     train = dataset.split("train")
     if n_done > BLOCK:  # the cache holds what stands behind the features
-        batches = FileBatches(
-            train, (), record.config, PixelPath(record.config.size, record.config.fit)
-        )
+        batches = FileBatches(train, (), config, PixelPath(config.size, config.fit))
         n_done = 0
     inputs = (x for epoch in range(N_VIEWS) for x, _ in batches.train(epoch))
-    return fit_gaussian(
-        training_features(model, inputs, N_VIEWS * len(train), n_done, record.bf16, progress)
-    )
+    n_images = N_VIEWS * len(train)
+    features = training_features(model, inputs, n_images, n_done, record.bf16, progress)
+    return fit_gaussian(features)
 
 
 def limit_novelty(
-    spec: ModelSpec, gaussian: FeatureGaussian | None, val: Answered, run: Run
+    spec: ModelSpec, gaussian: FeatureGaussian | None, val: HeldOutSplit, run: Run
 ) -> ModelSpec:
     """The spec with its limit to abstain, set on val; saves the Gaussian beside it."""
     if gaussian is None or val.distances is None:
@@ -174,12 +174,11 @@ def answer_split(
     samples: tuple[Sample, ...],
     split: str,
     progress: Progress,
-) -> Answered:
+) -> HeldOutSplit:
     """The original's fp32 logits for one split, and its distances where there is a Gaussian."""
-    logits, distances = original_answers(
-        model, gaussian, samples, spec.pixel_path, f"scoring {split}", progress
-    )
-    return Answered(
+    title = f"scoring {split}"
+    logits, distances = original_answers(model, gaussian, samples, spec.pixel_path, title, progress)
+    return HeldOutSplit(
         split=split,
         samples=samples,
         labels=np.array([sample.label for sample in samples]),
@@ -188,44 +187,44 @@ def answer_split(
     )
 
 
-def score_split(answered: Answered, spec: ModelSpec) -> Scored:
-    """The evaluation of one split, its intervals by the images' groups, beside the errors at
-    temperature 1.
-    """
-    probabilities = softmax(answered.logits, spec.temperature)
-    labels = answered.labels
-    evaluation = evaluate(
-        labels, probabilities, spec, [sample.group for sample in answered.samples]
-    )
+def score_split(held_out: HeldOutSplit, spec: ModelSpec) -> ScoredSplit:
+    """The evaluation of one split, with intervals by group and the errors at temperature 1."""
+    probabilities = softmax(held_out.logits, spec.temperature)
+    groups = [sample.group for sample in held_out.samples]
+    evaluation = evaluate(held_out.labels, probabilities, spec, groups)
     if spec.temperature_fit:
-        before = probability_errors(labels, softmax(answered.logits), spec.positive_index)
-        evaluation = replace(evaluation, uncalibrated=before)
-    return Scored(answered, probabilities, evaluation)
+        before = softmax(held_out.logits)
+        errors = probability_errors(held_out.labels, before, spec.positive_index)
+        evaluation = replace(evaluation, uncalibrated=errors)
+    return ScoredSplit(held_out, probabilities, evaluation)
 
 
-def write_answers(run: Run, spec: ModelSpec, scored: Sequence[Scored]) -> None:
-    """Write `answers.csv`: each held-out image with its class, the answer, probabilities, logits
-    and group.
-    """
+def write_answers(run: Run, spec: ModelSpec, scored: Sequence[ScoredSplit]) -> None:
+    """Write `answers.csv`: each held-out image's class, answer, probabilities, logits and group."""
     columns = ["path", "split", "class", "prediction", "probability"]
     columns += [f"{kind}_{name}" for kind in ("p", "logit") for name in spec.classes]
-    rows = [row for each in scored for row in answer_rows(spec, each)]
-    run.write_answers([*columns, "distance", "group"], rows)
-
-
-def answer_rows(spec: ModelSpec, scored: Scored) -> list[list[str]]:
-    """One row for each image, numbers with nine digits, which single precision is restored from."""
+    columns += ["distance", "group"]
     rows = []
-    positive = spec.positive_index
-    answers = zip(scored.answered.samples, spec.decide(scored.probabilities), strict=True)
-    for i, (sample, answer) in enumerate(answers):
+    for split in scored:
+        rows += answer_rows(spec, split)
+    run.write_answers(columns, rows)
+
+
+def answer_rows(spec: ModelSpec, scored: ScoredSplit) -> list[list[str]]:
+    """One row for each image, numbers with nine digits, which single precision is restored from."""
+    held_out = scored.held_out
+    predictions = spec.decide(scored.probabilities)
+    rows = []
+    for i, sample in enumerate(held_out.samples):
         probabilities = scored.probabilities[i]
-        logits = scored.answered.logits[i]
-        numbers = [f"{value:.9g}" for value in (probabilities[positive], *probabilities, *logits)]
-        classes = [spec.classes[sample.label], spec.classes[answer]]
-        distances = scored.answered.distances
-        numbers.append("" if distances is None else f"{distances[i]:.9g}")
-        rows.append([sample.name, scored.answered.split, *classes, *numbers, sample.group])
+        values = [probabilities[spec.positive_index], *probabilities, *held_out.logits[i]]
+        if held_out.distances is not None:
+            values.append(held_out.distances[i])
+        numbers = [f"{value:.9g}" for value in values]
+        if held_out.distances is None:
+            numbers.append("")
+        classes = [spec.classes[sample.label], spec.classes[predictions[i]]]
+        rows.append([sample.name, held_out.split, *classes, *numbers, sample.group])
     return rows
 
 
@@ -234,52 +233,55 @@ def original_answers(
     gaussian: FeatureGaussian | None,
     samples: tuple[Sample, ...],
     pixel_path: PixelPath,
-    what: str,
+    title: str,
     progress: Progress,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-    """Logits (N, K) and, with a Gaussian, distances (N,) of the PyTorch model in fp32 for the
-    samples' files.
+    """Logits (N, K) and, with a Gaussian, distances (N,) of the samples' files, in PyTorch's fp32.
+
+    `title` names the stage of the work in what is shown of the progress.
     """
     logits = []
     distances = []
-    with progress.stage(what, len(samples)) as stage:
+    with progress.stage(title, len(samples)) as stage:
         for i in range(0, len(samples), BATCH):
             part = samples[i : i + BATCH]
             images = np.stack([load_input(sample.path, pixel_path) for sample in part])[:, None]
-            answers = predict(model, gaussian, images)
-            logits.append(answers[0])
-            distances += [] if answers[1] is None else [answers[1]]
+            part_logits, part_distances = predict(model, gaussian, images)
+            logits.append(part_logits)
+            if part_distances is not None:
+                distances.append(part_distances)
             stage.advance(len(part))
     return np.concatenate(logits), np.concatenate(distances) if distances else None
 
 
 def report(spec: ModelSpec, evaluations: dict[str, Evaluation]) -> str:
-    """The classification report of each split, in scikit-learn's layout, and every figure with its
-    interval.
+    """The classification report of each split, and every figure with its interval.
+
+    The layout of the classification report is scikit-learn's.
     """
     lines = [f"{spec.name}: {spec.architecture.head} head, temperature {spec.temperature:.4g}"]
     if spec.training.caveat:
         lines.append(spec.training.caveat)
     for split, evaluation in evaluations.items():
         lines += ["", f"{split}: {evaluation.n} images", "", classification_report(evaluation)]
-        lines += [
-            *figure_lines(evaluation),
-            decision_line(evaluation, split),
-            probability_line(evaluation),
-        ]
+        lines += figure_lines(evaluation)
+        lines += [decision_line(evaluation, split), probability_line(evaluation)]
     return "\n".join([*lines, "", DISCLAIMER, ""])
 
 
-def draw(run: Run, dataset: Dataset, spec: ModelSpec, state: State, scored: Scored) -> None:
-    """All figures of a run; those of answers show the test split, or val where there is no test."""
-    answered = scored.answered
+def draw(run: Run, dataset: Dataset, spec: ModelSpec, state: State, scored: ScoredSplit) -> None:
+    """Draw all figures of a run; `scored` is test, or val where there is no test."""
+    held_out = scored.held_out
     evaluation = scored.evaluation
     caveat = spec.training.caveat
     figures.draw_curves(state.history, state.best_epoch, run.figure("curves"), caveat)
-    figures.draw_confusion(evaluation, answered.split, run.figure("confusion"), caveat)
-    figures.draw_roc(answered.labels, scored.probabilities, evaluation, run.figure("roc"), caveat)
-    shown = figures.Reliability(
-        answered.split, answered.labels, softmax(answered.logits), scored.probabilities
+    figures.draw_confusion(evaluation, held_out.split, run.figure("confusion"), caveat)
+    figures.draw_roc(held_out.labels, scored.probabilities, evaluation, run.figure("roc"), caveat)
+    reliability = figures.Reliability(
+        split=held_out.split,
+        labels=held_out.labels,
+        before=softmax(held_out.logits),
+        after=scored.probabilities,
     )
-    figures.draw_calibration(shown, evaluation, run.figure("calibration"), caveat)
+    figures.draw_reliability(reliability, evaluation, run.figure("calibration"), caveat)
     figures.draw_samples(dataset, spec.pixel_path, spec.training.seed, run.figure("samples"))

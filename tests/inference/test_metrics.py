@@ -2,6 +2,7 @@
 promise.
 """
 
+import json
 import math
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_counts_agree_with_scikit_learn(problem):
     np.testing.assert_array_equal(evaluation.confusion, expected)
     np.testing.assert_array_equal(confusion(labels, predictions, len(spec.classes)), expected)
     assert evaluation.n == len(labels)
-    assert evaluation.accuracy == pytest.approx(reference.accuracy_score(labels, predictions))
+    assert evaluation.accuracy.value == pytest.approx(reference.accuracy_score(labels, predictions))
 
 
 def test_class_scores_agree_with_scikit_learn(problem):
@@ -115,10 +116,10 @@ def test_positive_class_shares_agree_with_scikit_learn(problem):
     evaluation = evaluate(labels, probabilities, spec)
     truth = labels == spec.positive_index
     called = spec.decide(probabilities) == spec.positive_index
-    assert evaluation.sensitivity == pytest.approx(reference.recall_score(truth, called))
-    assert evaluation.specificity == pytest.approx(reference.recall_score(~truth, ~called))
-    assert evaluation.ppv == pytest.approx(reference.precision_score(truth, called))
-    assert evaluation.npv == pytest.approx(reference.precision_score(~truth, ~called))
+    assert evaluation.sensitivity.value == pytest.approx(reference.recall_score(truth, called))
+    assert evaluation.specificity.value == pytest.approx(reference.recall_score(~truth, ~called))
+    assert evaluation.ppv.value == pytest.approx(reference.precision_score(truth, called))
+    assert evaluation.npv.value == pytest.approx(reference.precision_score(~truth, ~called))
     present = np.unique(labels)
     recalls = reference.recall_score(
         labels, spec.decide(probabilities), labels=present, average="macro"
@@ -146,7 +147,7 @@ def test_auroc_agrees_with_scikit_learn(problem):
             assert reference.roc_auc_score(
                 labels, probabilities, multi_class="ovr"
             ) == pytest.approx(expected)
-    assert evaluation.auroc == pytest.approx(expected)
+    assert evaluation.auroc.value == pytest.approx(expected)
 
 
 def test_probability_errors_agree_with_scikit_learn(problem):
@@ -216,7 +217,7 @@ def test_wilson_refuses_what_is_no_share(successes, n):
 def test_evaluation_gives_each_share_its_interval(problem):
     labels, probabilities, spec = problem
     evaluation = evaluate(labels, probabilities, spec)
-    assert evaluation.intervals["sensitivity"] == wilson(
+    assert evaluation.sensitivity.interval == wilson(
         int(
             (
                 (labels == spec.positive_index)
@@ -225,7 +226,7 @@ def test_evaluation_gives_each_share_its_interval(problem):
         ),
         int((labels == spec.positive_index).sum()),
     )
-    assert set(evaluation.intervals) == {
+    assert set(evaluation.estimates) == {
         "accuracy",
         "sensitivity",
         "specificity",
@@ -234,9 +235,10 @@ def test_evaluation_gives_each_share_its_interval(problem):
         "auroc",
     }
     of_area = DELONG if len(spec.classes) == 2 else DELONG_MEAN
-    for name, interval in evaluation.intervals.items():
-        assert interval.low <= getattr(evaluation, name) <= interval.high
-        assert evaluation.interval_methods[name] == (of_area if name == "auroc" else WILSON)
+    for name, estimate in evaluation.estimates.items():
+        assert estimate.interval.low <= estimate.value <= estimate.interval.high
+        assert estimate == getattr(evaluation, name)
+        assert estimate.method == (of_area if name == "auroc" else WILSON)
 
 
 def test_with_more_than_two_classes_each_has_its_own_figures_against_the_rest(problem):
@@ -250,8 +252,7 @@ def test_with_more_than_two_classes_each_has_its_own_figures_against_the_rest(pr
         alone = evaluate((labels == k).astype(int), one_of(answers == k), make_spec(2))
         for name in ("sensitivity", "specificity", "ppv", "npv"):
             estimate = getattr(one, name)
-            assert (estimate and estimate.value) == getattr(alone, name)
-            assert (estimate and estimate.interval) == alone.intervals.get(name)
+            assert estimate == alone.estimates.get(name)
         area = delong_interval(labels == k, probabilities[:, k])
         assert (one.auroc and one.auroc.interval) == area
 
@@ -316,34 +317,34 @@ def test_one_class_alone_leaves_out_what_it_cannot_tell(n_classes, only):
         ("specificity", "sensitivity") if only == 1 else ("sensitivity", "specificity")
     )
     assert getattr(evaluation, absent) is None
-    assert absent not in evaluation.intervals
-    assert 0 <= getattr(evaluation, present) <= 1
+    assert absent not in evaluation.estimates
+    assert 0 <= getattr(evaluation, present).value <= 1
     assert (evaluation.auroc, evaluation.score().auroc, evaluation.auroc_per_class) == (
         None,
         None,
         {},
     )
-    assert evaluation.balanced_accuracy == evaluation.accuracy
+    assert evaluation.balanced_accuracy == evaluation.accuracy.value
     assert from_json(Evaluation, to_json(evaluation)) == evaluation
 
 
 def test_no_call_leaves_ppv_out():
     evaluation = evaluate(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), make_spec(2))
-    assert (evaluation.ppv, evaluation.npv) == (None, 0.5)
+    assert (evaluation.ppv, evaluation.npv.value) == (None, 0.5)
     assert evaluation.per_class["osteopenia"].precision == 0.0
 
 
 def test_certain_and_wrong_is_finite():
     evaluation = evaluate(np.array([0, 1]), np.array([[0.0, 1.0], [1.0, 0.0]]), make_spec(2))
     assert evaluation.log_loss == pytest.approx(-math.log(np.finfo(float).eps))
-    assert (evaluation.brier, evaluation.ece, evaluation.auroc) == (1.0, 1.0, 0.0)
+    assert (evaluation.brier, evaluation.ece, evaluation.auroc.value) == (1.0, 1.0, 0.0)
 
 
 def test_answers_are_those_of_inference_in_single_precision():
     """0.7 in single precision is below 0.7 in double, and still at the threshold 0.7 for `decide`."""
     probabilities = np.array([[0.3, 0.7], [0.9, 0.1]], dtype=np.float32)
     evaluation = evaluate(np.array([1, 0]), probabilities, make_spec(2, threshold=0.7))
-    assert evaluation.accuracy == 1.0
+    assert evaluation.accuracy.value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -437,7 +438,7 @@ def test_the_evaluation_says_which_auroc_interval_it_has():
     evaluation = evaluate(
         labels, np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]]), make_spec(2)
     )
-    assert evaluation.interval_methods["auroc"] == DISJOINT_PAIRS
+    assert evaluation.auroc.method == DISJOINT_PAIRS
 
 
 @pytest.mark.parametrize("area", [0.7, 0.9, 0.97])
@@ -451,3 +452,27 @@ def test_delong_interval_covers_the_true_auroc(area):
     draws = random.normal(size=(1500, 90)) + distance * positive
     intervals = [delong_interval(positive, scores) for scores in draws]
     assert np.mean([i.low <= area <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_json_is_flat_and_comes_back_as_it_was(problem):
+    """Value, interval and method stand beside each other there, as every version wrote them."""
+    labels, probabilities, spec = problem
+    evaluation = evaluate(labels, probabilities, spec, prevalence=0.2)
+    record = json.loads(to_json(evaluation))
+    assert record["accuracy"] == evaluation.accuracy.value
+    assert record["intervals"]["accuracy"] == {
+        "low": evaluation.accuracy.interval.low,
+        "high": evaluation.accuracy.interval.high,
+    }
+    assert record["interval_methods"]["accuracy"] == evaluation.accuracy.method
+    assert list(record).index("intervals") == list(record).index("log_loss") + 1
+    assert from_json(Evaluation, to_json(evaluation)) == evaluation
+
+
+@pytest.mark.parametrize("name", ["intervals", "interval_methods", "auroc"])
+def test_json_that_lacks_a_part_of_an_estimate_names_it(problem, name):
+    labels, probabilities, spec = problem
+    record = json.loads(to_json(evaluate(labels, probabilities, spec)))
+    del record[name]
+    with pytest.raises(ValueError, match=f"Evaluation lacks the field '{name}'"):
+        from_json(Evaluation, json.dumps(record))

@@ -24,11 +24,9 @@ def test_the_card_shows_every_figure_of_the_test_split_with_its_interval(trained
     text = card(facts)
     found = facts.evaluations["test"]
     for name in ("accuracy", "sensitivity", "specificity"):
-        interval = found.intervals[name]
-        assert (
-            f"| {name} | {getattr(found, name):.4f} | {interval.low:.4f} to {interval.high:.4f} |"
-            in text
-        )
+        figure = found.estimates[name]
+        span = f"{figure.interval.low:.4f} to {figure.interval.high:.4f}"
+        assert f"| {name} | {figure.value:.4f} | {span} |" in text
 
 
 def test_the_card_counts_the_images_of_each_class_and_split(trained_run: Path) -> None:

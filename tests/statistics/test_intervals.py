@@ -130,10 +130,10 @@ def test_an_evaluation_by_groups_says_so_and_keeps_its_figures():
     grouped = evaluate(
         labels, probabilities, make_spec(2), [f"P{i // 2}" for i in range(len(labels))]
     )
-    for name, interval in grouped.intervals.items():
-        assert getattr(grouped, name) == pytest.approx(getattr(alone, name))
-        assert interval.low <= getattr(grouped, name) <= interval.high
-        assert "groups" in grouped.interval_methods[name]
+    for name, estimate in grouped.estimates.items():
+        assert estimate.value == pytest.approx(alone.estimates[name].value)
+        assert estimate.interval.low <= estimate.value <= estimate.interval.high
+        assert "groups" in estimate.method
 
 
 def test_groups_must_pair_with_images():
@@ -150,8 +150,8 @@ def test_predictive_values_are_bayes():
 def test_at_the_datas_prevalence_they_are_the_datas_own():
     labels, probabilities = make_problem(2, 2)
     found = evaluate(labels, probabilities, make_spec(2), prevalence=float(labels.mean()))
-    assert found.at_prevalence.ppv.value == pytest.approx(found.ppv)
-    assert found.at_prevalence.npv.value == pytest.approx(found.npv)
+    assert found.at_prevalence.ppv.value == pytest.approx(found.ppv.value)
+    assert found.at_prevalence.npv.value == pytest.approx(found.npv.value)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from kneeedge.training import run as training
 from kneeedge.training.checkpoint import load_original
 from kneeedge.training.data import cache_activations, views_wanted
 from kneeedge.training.folds import FoldsResult, resume_folds, train_folds
-from kneeedge.training.prepare import gather, split_data
+from kneeedge.training.prepare import gather_images, split_data
 
 QUIET = Progress(quiet=True)
 
@@ -91,12 +91,12 @@ def crossed(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Fo
 def audited(config: TrainConfig) -> tuple[Heard, frozenset[str], dict[str, str]]:
     """What the audit says, the images that --drop-conflicts keeps, and the group of each."""
     heard = Heard()
-    dataset = gather(dataclasses.replace(config, audit=True, drop_conflicts=True), heard).dataset
+    dataset = gather_images(dataclasses.replace(config, audit=True, drop_conflicts=True), heard).dataset
     names = frozenset(sample.name for sample in dataset.samples)
     return (
         heard,
         names,
-        {sample.name: sample.group for sample in gather(config, QUIET).dataset.samples},
+        {sample.name: sample.group for sample in gather_images(config, QUIET).dataset.samples},
     )
 
 
@@ -125,13 +125,13 @@ def test_conflicting_copies_can_be_left_out(audited):
 
 
 def test_a_table_of_groups_is_kept_together(config, tmp_path):
-    names = [sample.name for sample in gather(config, QUIET).dataset.samples]
+    names = [sample.name for sample in gather_images(config, QUIET).dataset.samples]
     table = tmp_path / "groups.csv"
     table.write_text(
         "path,group\n"
         + "".join(f"{name},{name.split('/')[0]}{i % 3}\n" for i, name in enumerate(names))
     )
-    found = gather(dataclasses.replace(config, groups=str(table), group_regex=None), QUIET).dataset
+    found = gather_images(dataclasses.replace(config, groups=str(table), group_regex=None), QUIET).dataset
     assert len({sample.group for sample in found.samples}) == 5  # six, two of which the copy joins
 
 
@@ -160,7 +160,7 @@ def test_a_grouped_draw_forgets_the_folders_and_leaks_nothing(tmp_path, config):
     changed = dataclasses.replace(
         config, data=str(tmp_path / "data"), group_regex=None, split=GROUPED
     )
-    dataset, protocol = split_data(gather(changed, QUIET).dataset, changed)
+    dataset, protocol = split_data(gather_images(changed, QUIET).dataset, changed)
     assert protocol == GROUPED
     assert dataset.leaked() == ()
     assert any(not sample.name.startswith(f"{sample.split}/") for sample in dataset.samples)
@@ -284,7 +284,7 @@ def test_mean_spread_and_pooled_figures_are_those_of_the_folds(crossed):
     assert report.spread["accuracy"].sd == pytest.approx(np.std(values, ddof=1))
     counts = [score.n for score in report.folds.values()]
     assert report.pooled.n == report.n_images == sum(counts) == 37
-    assert report.pooled.accuracy == pytest.approx(np.average(values, weights=counts))
+    assert report.pooled.accuracy.value == pytest.approx(np.average(values, weights=counts))
     assert (
         json.loads((crossed.folder / "folds.json").read_text())["n_groups"] == report.n_groups == 18
     )
@@ -316,7 +316,7 @@ def test_a_pooled_answer_is_that_of_the_images_own_model(crossed):
         for fold in moved
     )
     pooled, plain = pool_answers(moved), pool_answers(answers)
-    assert pooled.accuracy == pytest.approx(expected / 37)
+    assert pooled.accuracy.value == pytest.approx(expected / 37)
     assert (pooled.ece, pooled.brier, pooled.log_loss) == (plain.ece, plain.brier, plain.log_loss)
 
 
@@ -363,7 +363,7 @@ def test_the_frozen_blocks_run_once_for_all_folds(config, tmp_path, monkeypatch)
 
 
 def test_a_shared_cache_gives_the_weights_of_a_cache_of_its_own(config, tmp_path):
-    gathered = gather(config, QUIET)
+    gathered = gather_images(config, QUIET)
     changed = dataclasses.replace(config, split=GROUPED)
     dataset, _ = split_data(gathered.dataset, changed)
     training.train(changed, tmp_path / "own", [], QUIET)

@@ -123,7 +123,7 @@ def test_the_metrics_can_be_computed_again_from_the_answers(trained_run):
     metrics = json.loads((trained_run / "metrics.json").read_text())["test"]
     kept = from_json(Evaluation, json.dumps(metrics))
     assert found.confusion == kept.confusion
-    assert found.auroc == pytest.approx(kept.auroc)
+    assert found.auroc.value == pytest.approx(kept.auroc.value)
     assert found.log_loss == pytest.approx(kept.log_loss)
     before = probability_errors(labels, softmax(numbers(rows, "logit", spec)), spec.positive_index)
     assert before.ece == pytest.approx(kept.uncalibrated.ece)
@@ -138,7 +138,7 @@ def test_the_rule_that_was_asked_for_is_locked_into_the_spec(narrow_config, tmp_
     result = train(config, tmp_path / "run", [], QUIET)
     spec, found = run_spec(tmp_path / "run"), result.evaluations
     assert spec.threshold_rule == "sensitivity=0.9 on val (60 images)"
-    assert found["val"].sensitivity >= 0.9
+    assert found["val"].sensitivity.value >= 0.9
     assert found["val"].threshold == found["test"].threshold == spec.threshold
     val, test = run_text(tmp_path / "run", found).split("\ntest: ")
     assert "chosen on these images, so their figures are optimistic" in val
@@ -170,10 +170,10 @@ def test_evaluate_counts_patients_where_it_is_told_who_they_are(exported, phanto
     session = Session(exported["fp32"], "cpu")
     twice = evaluate_model(session, tmp_path, None, None, QUIET, r"(.+)-[LR]").evaluation
     once = evaluate_model(session, phantoms, "test", None, QUIET).evaluation
-    assert (twice.n, twice.accuracy) == (120, once.accuracy)
-    assert "60 groups" in twice.interval_methods["accuracy"]
-    assert twice.intervals["accuracy"].low == pytest.approx(
-        once.intervals["accuracy"].low, abs=5e-3
+    assert (twice.n, twice.accuracy.value) == (120, once.accuracy.value)
+    assert "60 groups" in twice.accuracy.method
+    assert twice.accuracy.interval.low == pytest.approx(
+        once.accuracy.interval.low, abs=5e-3
     )
 
 
@@ -184,7 +184,7 @@ def test_evaluate_gives_predictive_values_at_a_prevalence(exported, phantoms):
         Session(exported["fp32"], "cpu"), phantoms, "test", None, QUIET, None, 0.1
     )
     found = report.evaluation
-    chances = found.sensitivity * 0.1, (1 - found.specificity) * 0.9
+    chances = found.sensitivity.value * 0.1, (1 - found.specificity.value) * 0.9
     assert found.at_prevalence.ppv.value == pytest.approx(chances[0] / sum(chances))
     text = evaluation_text(report)
     assert "at a prevalence of 0.1" in text

@@ -247,7 +247,7 @@ def test_evaluate_counts_refusals_and_scores_the_rest_apart(exported, phantoms):
     right = session.spec.decide(outputs.probabilities) == [sample.label for sample in samples]
     assert (report.evaluation.n, report.n_abstained, report.answered.n) == (60, 10, 50)
     assert report.answered.accuracy == pytest.approx(right[kept].mean())
-    assert report.evaluation.accuracy == pytest.approx(right.mean())
+    assert report.evaluation.accuracy.value == pytest.approx(right.mean())
     assert report.as_record()["answered"]["n"] == 50
     assert "10 of 60, which `infer` does not answer" in evaluation_text(report)
 
