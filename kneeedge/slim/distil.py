@@ -22,7 +22,7 @@ from kneeedge.slim.chain import head
 from kneeedge.system.files import write_text
 from kneeedge.system.progress import Progress
 from kneeedge.training.data import Batch, FileBatches, next_views, open_cache, sample_view
-from kneeedge.training.loop import Epoch, Objective, n_right
+from kneeedge.training.loop import Epoch, Objective, count_correct
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.views import load_view
 
@@ -186,7 +186,7 @@ class Distillation(Objective):
         )
         of_maps = F.mse_loss(maps, wanted) / self.variance
         total: Tensor = (1.0 - OF_ANSWERS) * of_labels + OF_ANSWERS * of_answers + OF_MAPS * of_maps
-        return total, n_right(logits, labels)
+        return total, count_correct(logits, labels)
 
     def is_better(self, row: Epoch, best: Epoch | None) -> bool:
         return best is None or row.epoch > best.epoch

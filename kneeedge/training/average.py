@@ -1,6 +1,4 @@
-"""The exponential moving average of the weights, which is validated and kept in place of the last
-step's.
-"""
+"""The exponential moving average of the weights, which is what is validated and kept."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +10,7 @@ from kneeedge.training.model import KneeVGG
 
 
 class WeightAverage:
-    """Averaged copies of the trainable weights of `model`; with a decay of 0 they are the weights
-    themselves.
+    """Averaged copies of the trainable weights; with a decay of 0 the weights stand for themselves.
 
     The decay rises to its value over the first steps as (1 + step) / (10 + step), so that the first
     weights do not weigh on a short run (the schedule of TensorFlow's ExponentialMovingAverage).
@@ -23,9 +20,9 @@ class WeightAverage:
         self.decay = decay
         self.step = 0
         self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._average = (
-            {name: p.detach().clone() for name, p in self._weights.items()} if decay else {}
-        )
+        self._average: dict[str, Tensor] = {}
+        if decay:
+            self._average = {name: p.detach().clone() for name, p in self._weights.items()}
 
     def update(self) -> None:
         """Take one optimiser step into the average."""
@@ -37,7 +34,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model answers with the averaged weights inside, and goes on with its own behind."""
+        """Inside the block the model answers with the averaged weights, behind it with its own."""
         self._exchange()
         try:
             yield
@@ -57,7 +54,7 @@ class WeightAverage:
     @torch.no_grad()
     def _exchange(self) -> None:
         for name, average in self._average.items():
-            own = self._weights[name]
-            kept = own.detach().clone()
-            own.copy_(average)
-            average.copy_(kept)
+            weights = self._weights[name]
+            before = weights.detach().clone()
+            weights.copy_(average)
+            average.copy_(before)

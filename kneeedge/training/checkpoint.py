@@ -1,5 +1,6 @@
 """Weights in and out of safetensors. No pickle is written or read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,7 @@ def load_original(run: Run) -> tuple[KneeVGG, ModelSpec]:
 
 
 def load_model(spec: ModelSpec, weights: Path) -> KneeVGG:
-    """The network that the spec describes, with these weights, in fp32, channels-last, in
-    evaluation mode.
-    """
+    """The spec's network with these weights: fp32, channels-last, in evaluation mode."""
     model = KneeVGG(spec.architecture, len(spec.classes))
     model.load_state_dict(read_weights(weights, model))
     return model.eval().to(memory_format=torch.channels_last)
@@ -40,25 +39,22 @@ def read_weights(path: Path, model: KneeVGG) -> dict[str, Tensor]:
         raise CheckpointError(path, f"cannot be read ({error})", "train the run again") from error
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in state.items()} != shapes:
-        raise CheckpointError(
-            path, "its tensors do not fit the spec's architecture", "train the run again"
-        )
+        problem = "its tensors do not fit the spec's architecture"
+        raise CheckpointError(path, problem, "train the run again")
     return state
 
 
 def predict_logits(
     model: KneeVGG, images: NDArray[np.uint8], batch_size: int = 16
 ) -> NDArray[np.float32]:
-    """The original's logits (N, K) for images (N, 1, S, S) uint8, in fp32 on the device of the
-    model.
-    """
+    """Logits (N, K) of images (N, 1, S, S) uint8, in fp32, computed where the model stands."""
     device = model.mean.device
+    logits = []
     with torch.inference_mode():
-        parts = [
-            model(torch.from_numpy(images[i : i + batch_size]).to(device)).float().cpu()
-            for i in range(0, len(images), batch_size)
-        ]
-    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+        for i in range(0, len(images), batch_size):
+            batch = torch.from_numpy(images[i : i + batch_size]).to(device)
+            logits.append(model(batch).float().cpu())
+    return np.asarray(torch.cat(logits).numpy(), dtype=np.float32)
 
 
 def save_weights(model: KneeVGG, path: Path) -> None:
@@ -69,15 +65,10 @@ def save_weights(model: KneeVGG, path: Path) -> None:
 def save_last(
     model: KneeVGG, optimizer: torch.optim.Optimizer, average: WeightAverage, state: str, path: Path
 ) -> None:
-    """One file from which training goes on: weights, averages, the optimiser's moments, and `state`
-    as metadata.
-    """
-    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
-    tensors |= {f"average.{name}": tensor.contiguous() for name, tensor in average.state().items()}
+    """One file to go on from: weights, averages, the optimiser's moments; `state` as metadata."""
+    tensors = _named("model", model.state_dict()) | _named("average", average.state())
     for i, moments in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{i}.{name}": tensor.contiguous() for name, tensor in moments.items()
-        }
+        tensors |= _named(f"optimizer.{i}", moments)
     _save(tensors, path, {"state": state, "step": str(average.step)})
 
 
@@ -92,21 +83,25 @@ def load_last(
         tensors = load_file(path)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise CheckpointError(path, f"cannot be read ({error})", "train the run again") from error
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
-    average.load(
-        {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")},
-        step,
-    )
+    model.load_state_dict(_below("model", tensors))
+    average.load(_below("average", tensors), step)
     moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, i, name = key.split(".")
-            moments.setdefault(int(i), {})[name] = tensor
+    for key, tensor in _below("optimizer", tensors).items():
+        i, name = key.split(".")
+        moments.setdefault(int(i), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     return state
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    names = [name for name in tensors if name.startswith(start)]
+    return {name.removeprefix(start): tensors[name] for name in names}
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -1,6 +1,4 @@
-"""Batches for training: straight from the files, or from the frozen blocks' activations kept on
-disk.
-"""
+"""Batches for training: straight from the files, or from the frozen blocks' cached activations."""
 
 import hashlib
 import json
@@ -39,10 +37,9 @@ class Batches(Protocol):
         """Batches an epoch."""
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Any]]:
-        """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG` and what the
-        objective needs.
+        """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG`, and targets.
 
-        That is labels (B,) int64 but for an objective that says otherwise.
+        Targets are what the objective needs: labels (B,) int64 where it does not say otherwise.
         """
 
     def val(self) -> Iterator[Batch]:
@@ -50,8 +47,9 @@ class Batches(Protocol):
 
 
 def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Index batches of one epoch. A last batch of one image joins the one before: batch norm needs
-    two.
+    """Index batches of one epoch, in an order drawn from (seed, epoch).
+
+    A last batch of one image joins the one before: batch norm needs two.
     """
     order = np.random.default_rng([config.seed, epoch, 1]).permutation(n)
     batches = [order[i : i + config.batch_size] for i in range(0, n, config.batch_size)]
@@ -63,20 +61,18 @@ def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]
 def next_views(
     config: TrainConfig, n_images: int, n_views: int, epoch: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Index batches of one epoch with the view of each image: the one after the last epoch's, the
-    first by chance.
+    """Index batches of one epoch with the view of each image: the one after the last epoch's.
+
+    The view of an image's first epoch is drawn by chance.
     """
-    first: NDArray[np.int64] = np.random.default_rng([config.seed, 2]).integers(
-        0, n_views, size=(n_images,)
-    )
+    rng = np.random.default_rng([config.seed, 2])
+    first: NDArray[np.int64] = rng.integers(0, n_views, size=(n_images,))
     for batch in shuffled(config, n_images, epoch):
         yield batch, (first[batch] + epoch) % n_views
 
 
 def sample_view(sample: Sample, config: TrainConfig, k: int) -> View:
-    """View `k` of a sample, drawn from (seed, its bytes, k): the same in every split and fold that
-    it trains in.
-    """
+    """View `k` of a sample, drawn from (seed, its bytes, k): the same in every split and fold."""
     return view_of(config, int(sample.short_hash, 16), k)
 
 
@@ -136,8 +132,9 @@ class FileBatches:
 
 @dataclass(frozen=True)
 class ActivationStore:
-    """The frozen blocks' activations of fixed views, memory-mapped from disk; runs on other splits
-    may share it.
+    """The frozen blocks' activations of fixed views, memory-mapped from disk.
+
+    Runs on other splits of the images may share it.
     """
 
     rows: NDArray[np.int16]
@@ -158,20 +155,21 @@ class ActivationStore:
     def batches(
         self, train: Sequence[Sample], val: Sequence[Sample], config: TrainConfig
     ) -> "CachedBatches":
-        """What a run on these splits trains on; all training images need the same number of views."""
+        """What a run on these splits trains on; each training image needs as many views."""
         (n_views,) = {self.n_views[sample.name] for sample in train}
-        labels = [
-            np.array([sample.label for sample in part], dtype=np.int64) for part in (train, val)
-        ]
         return CachedBatches(
             store=self,
             n_views=n_views,
             train_rows=self.rows_of(train),
             val_rows=self.rows_of(val),
-            train_labels=labels[0],
-            val_labels=labels[1],
+            train_labels=_labels(train),
+            val_labels=_labels(val),
             config=config,
         )
+
+
+def _labels(samples: Sequence[Sample]) -> NDArray[np.int64]:
+    return np.array([sample.label for sample in samples], dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,13 +202,11 @@ class CachedBatches:
 
 
 def as_activations(stored: NDArray[np.generic]) -> Tensor:
-    """(N, C, H, W) channels-last activations from stored (N, H, W, C): bfloat16 where they are
-    16-bit, else fp32.
-    """
-    tensor = torch.from_numpy(np.array(stored))  # a copy: the file is mapped read-only
-    return (tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor).permute(
-        0, 3, 1, 2
-    )
+    """Activations (N, C, H, W) channels-last from stored (N, H, W, C), fp32 or bits of bfloat16."""
+    activations = torch.from_numpy(np.array(stored))  # a copy: the file is mapped read-only
+    if activations.dtype == torch.int16:
+        activations = activations.view(torch.bfloat16)
+    return activations.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -225,9 +221,7 @@ class CachePlan:
 def plan_cache(
     model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, bf16: bool
 ) -> CachePlan:
-    """The largest number of views, up to `config.views`, whose activations fit `config.cache_gb`; 0
-    where none does.
-    """
+    """The most views, up to `config.views`, whose activations fit `config.cache_gb`; 0 for none."""
     with torch.inference_mode():
         probe = model.lower(torch.zeros(1, 1, config.size, config.size, dtype=torch.uint8))
     bytes_a_view = math.prod(probe.shape) * (2 if bf16 else 4)
@@ -244,16 +238,16 @@ def cache_activations(
     bf16: bool,
     progress: Progress,
 ) -> ActivationStore:
-    """Compute (or take up again) the activations of the first `n_views` views of each sample, one
-    sample an image.
+    """Compute (or take up again) the activations of the first `n_views` views of each sample.
 
-    They stand in `folder` until `drop_cache`; a cache that was not finished, or was made with other
-    settings or of other images, is made again.
+    Each image stands in `n_views` as one sample. The activations stand in `folder` until
+    `drop_cache`; a cache that was not finished, or was made with other settings or of other images,
+    is made again.
     """
     key = _cache_key(model, n_views, config, bf16)
-    done = folder / "complete.json"
+    complete = folder / "complete.json"
     path = folder / "views.npy"
-    if not done.is_file() or done.read_text() != key:
+    if not complete.is_file() or complete.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         jobs = [
@@ -262,23 +256,21 @@ def cache_activations(
             for k in range(count)
         ]
         _compute(model, jobs, path, PixelPath(config.size, config.fit), bf16, progress)
-        write_text(done, key)
-    ends = np.cumsum(list(n_views.values())).tolist()
-    first_row = {
-        sample.name: end - count for (sample, count), end in zip(n_views.items(), ends, strict=True)
-    }
+        write_text(complete, key)
+    first_row: dict[str, int] = {}
+    n_rows = 0
+    for sample, count in n_views.items():
+        first_row[sample.name] = n_rows
+        n_rows += count
     counts = {sample.name: count for sample, count in n_views.items()}
     return ActivationStore(open_cache(path), first_row, counts)
 
 
 def open_cache(path: Path) -> NDArray[Any]:
-    """The activations in `path`, left on the disk; raises CheckpointError where they are something
-    else.
-    """
+    """The activations in `path`, left on the disk; raises CheckpointError where they are none."""
     try:
-        stored: NDArray[Any] = np.lib.format.open_memmap(
-            path, mode="r"
-        )  # refuses objects, which are pickles
+        # Objects, which are pickles, are refused.
+        stored: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, OSError) as error:
         remedy = f"remove {path.parent}; it is computed again"
         raise CheckpointError(path, "it is no array of activations", remedy) from error
@@ -288,12 +280,9 @@ def open_cache(path: Path) -> NDArray[Any]:
 def views_wanted(
     train: Sequence[Sample], plain: Sequence[Sample], n_views: int
 ) -> dict[Sample, int]:
-    """How many views of each image to cache: `n_views` of the training images, the image itself of
-    the others.
-    """
-    wanted = {sample.name: (sample, 1) for sample in plain} | {
-        sample.name: (sample, n_views) for sample in train
-    }
+    """How many views of each image to cache: `n_views` in training, else the image itself."""
+    wanted = {sample.name: (sample, 1) for sample in plain}
+    wanted |= {sample.name: (sample, n_views) for sample in train}
     return dict(wanted.values())
 
 
@@ -301,20 +290,11 @@ def _cache_key(
     model: KneeVGG, n_views: Mapping[Sample, int], config: TrainConfig, bf16: bool
 ) -> str:
     """JSON of all that the activations depend on."""
-    rows = "\n".join(
-        f"{sample.name}\0{sample.sha256}\0{count}" for sample, count in n_views.items()
-    )
-    images = hashlib.sha256(rows.encode("utf-8", "surrogateescape"))
-    how = [
-        config.seed,
-        config.rotation,
-        config.flip,
-        config.size,
-        config.fit,
-        config.weights,
-        config.channels,
-    ]
-    return json.dumps([*how, config.batch_norm, model.n_frozen_layers, bf16, images.hexdigest()])
+    rows = [f"{sample.name}\0{sample.sha256}\0{count}" for sample, count in n_views.items()]
+    images = hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape"))
+    views = [config.seed, config.rotation, config.flip, config.size, config.fit]
+    network = [config.weights, config.channels, config.batch_norm, model.n_frozen_layers, bf16]
+    return json.dumps([*views, *network, images.hexdigest()])
 
 
 def drop_cache(folder: Path) -> None:
@@ -335,16 +315,13 @@ def _compute(
     with progress.stage("frozen blocks", len(jobs)) as stage:
         for i in range(0, len(jobs), EVAL_BATCH):
             part = jobs[i : i + EVAL_BATCH]
-            images = np.stack([load_view(sample, view, pixel_path) for sample, view in part])[
-                :, None
-            ]
-            activations = _bits(lower_activations(model, torch.from_numpy(images), bf16))
+            images = np.stack([load_view(sample, view, pixel_path) for sample, view in part])
+            inputs = torch.from_numpy(images[:, None])
+            rows = _bits(lower_activations(model, inputs, bf16))
             if stored is None:
-                full = (len(jobs), *activations.shape[1:])
-                stored = np.lib.format.open_memmap(
-                    path, mode="w+", dtype=activations.dtype, shape=full
-                )
-            stored[i : i + len(part)] = activations
+                shape = (len(jobs), *rows.shape[1:])
+                stored = np.lib.format.open_memmap(path, mode="w+", dtype=rows.dtype, shape=shape)
+            stored[i : i + len(part)] = rows
             stage.advance(len(part))
     if stored is not None:
         stored.flush()
@@ -358,18 +335,18 @@ def lower_activations(model: KneeVGG, images: Tensor, bf16: bool) -> Tensor:
 
 def _bits(activations: Tensor) -> NDArray[np.generic]:
     rows = activations.permute(0, 2, 3, 1).contiguous()
-    return rows.view(torch.int16).numpy() if rows.dtype == torch.bfloat16 else rows.numpy()
+    if rows.dtype == torch.bfloat16:
+        rows = rows.view(torch.int16)
+    return rows.numpy()
 
 
 def seconds_an_image(model: KneeVGG, size: int, bf16: bool) -> float:
-    """What one image costs on the way through the network, forward, on this CPU: the best of four
-    runs of four.
-    """
+    """Time of one image forward through the network on this CPU: the best of four runs of four."""
     images = torch.zeros(4, 1, size, size, dtype=torch.uint8)
-    samples = []
+    seconds = []
     for _ in range(4):
         start = time.perf_counter()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             model(images)
-        samples.append((time.perf_counter() - start) / len(images))
-    return min(samples)
+        seconds.append((time.perf_counter() - start) / len(images))
+    return min(seconds)

@@ -1,6 +1,4 @@
-"""Cross-validation by group: `kneeedge train --folds K`. Each fold is a run of its own; all share
-one cache.
-"""
+"""Cross-validation by group: `kneeedge train --folds K`. Each fold is a run; all share a cache."""
 
 import shutil
 import time
@@ -17,7 +15,7 @@ from kneeedge.runs.folds import FoldsReport, read_fold, summarise
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.checkpoint import save_weights
 from kneeedge.training.data import ActivationStore, cache_activations, drop_cache, views_wanted
-from kneeedge.training.prepare import gather, say_splits
+from kneeedge.training.prepare import GatheredImages, gather_images, say_splits
 from kneeedge.training.run import Size, begin_run, check_new, finish_run, plan_run, start_model
 
 
@@ -32,11 +30,9 @@ class FoldsResult:
 def train_folds(
     config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress
 ) -> FoldsResult:
-    """Train `config.folds` runs in `folder`, which must not be there yet; every image is tested by
-    one of them.
-    """
+    """Train `config.folds` runs in a new `folder`; every image is tested by one of them."""
     check_new(folder)
-    gathered = gather(config, progress)
+    gathered = gather_images(config, progress)
     folds = make_folds(gathered.dataset, config.folds, config.val_fraction, config.seed)
     for dataset in folds:
         check_splits(dataset)
@@ -44,26 +40,33 @@ def train_folds(
         progress("--folds: the split folders are not used; all images are drawn from as one pool")
     say_splits(gathered, folds[0], config, progress)
     progress(
-        f"{config.folds} folds: training takes {config.folds} times as long as one run; the cache is made once"
+        f"{config.folds} folds: training takes {config.folds} times as long as one run; "
+        "the cache is made once"
     )
-    model, record = plan_run(
-        config, folds[0], Size(len(gathered.dataset.samples), 0), command, progress
-    )
+    size = Size(len(gathered.dataset.samples), 0)
+    model, record = plan_run(config, folds[0], size, command, progress)
     whole = Run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, whole.start)
-    for k, dataset in reversed(list(enumerate(folds))):  # the first is begun last: with it, all are
+    begin_folds(whole, record, folds, gathered)
+    whole.start.unlink()
+    return finish_folds(folder, progress)
+
+
+def begin_folds(
+    whole: Run, record: RunRecord, folds: Sequence[Dataset], gathered: GatheredImages
+) -> None:
+    """Write what each fold is trained from; `whole.start` must be there already.
+
+    The first fold is begun last: where it is there, all are.
+    """
+    for k in reversed(range(len(folds))):
         run = whole.fold(k)
         run.folder.mkdir()
         _link(whole.start, run.start)
-        protocol = f"fold {k + 1}/{config.folds}"
-        begin_run(
-            run,
-            replace(record, protocol=protocol, data_report=gathered.report_on(dataset)),
-            dataset,
-        )
-    whole.start.unlink()
-    return finish_folds(folder, progress)
+        protocol = f"fold {k + 1}/{len(folds)}"
+        data_report = gathered.report_on(folds[k])
+        begin_run(run, replace(record, protocol=protocol, data_report=data_report), folds[k])
 
 
 def resume_folds(folder: Path, progress: Progress) -> FoldsResult:
@@ -81,20 +84,18 @@ def finish_folds(folder: Path, progress: Progress) -> FoldsResult:
     whole = Run(folder)
     n_folds = whole.fold(0).read_config().config.folds
     runs = [whole.fold(k) for k in range(n_folds)]
-    left = [run for run in runs if not run.spec.is_file()]
-    store = shared_store(whole, left[0], progress) if left else None
-    for i, run in enumerate(left):
+    unfinished = [run for run in runs if not run.spec.is_file()]
+    store = shared_store(whole, unfinished[0], progress) if unfinished else None
+    for n_left, run in zip(reversed(range(len(unfinished))), unfinished, strict=True):
         start = time.monotonic()
         record = run.read_config()
         progress(f"{record.protocol}:")
-        finish_run(
-            run, record, _read_dataset(run, record), start_model(run, record), progress, store
-        )
-        if n_left := len(left) - i - 1:
-            took = time.monotonic() - start
-            progress(
-                f"{record.protocol} took {duration(took)}; at this pace {duration(n_left * took)} left"
-            )
+        dataset = _read_dataset(run, record)
+        finish_run(run, record, dataset, start_model(run, record), progress, store)
+        if n_left:
+            seconds = time.monotonic() - start
+            left = duration(n_left * seconds)
+            progress(f"{record.protocol} took {duration(seconds)}; at this pace {left} left")
     drop_cache(whole.cache)
     report = summarise(whole.name, [read_fold(run) for run in runs])
     whole.write_folds(report)
@@ -102,9 +103,7 @@ def finish_folds(folder: Path, progress: Progress) -> FoldsResult:
 
 
 def shared_store(whole: Run, run: Run, progress: Progress) -> ActivationStore | None:
-    """The frozen activations of all views of all images, computed once; None where nothing is
-    cached.
-    """
+    """The frozen activations of all views of all images, or None where nothing is cached."""
     record = run.read_config()
     if not record.n_views:
         return None
@@ -119,9 +118,7 @@ def _read_dataset(run: Run, record: RunRecord) -> Dataset:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under a second name, so that K folds do not take K times its size; a copy where
-    links cannot be.
-    """
+    """Give a file a second name, so that K folds do not take K times its size, or copy it."""
     try:
         target.hardlink_to(source)
     except OSError:

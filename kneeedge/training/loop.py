@@ -1,6 +1,4 @@
-"""The training loop: plain PyTorch on Lightning Fabric, one optimiser step a batch, best weights
-kept.
-"""
+"""The training loop: PyTorch on Lightning Fabric, one optimiser step a batch, best weights kept."""
 
 import math
 import time
@@ -61,25 +59,23 @@ class State:
 
 
 class Objective:
-    """What training strives for: here the labels, and the epoch that ranks the validation images
-    best.
-    """
+    """What training strives for: the labels, and the epoch that ranks validation images best."""
 
     def loss(self, model: Any, x: Tensor, y: Any, config: TrainConfig) -> tuple[Tensor, int]:
-        """The loss of a batch as `Batches.train` gives it, and how many of its images are answered
-        rightly.
-        """
+        """The loss of a batch of `Batches.train`, and how many of its answers are correct."""
         logits = model(x).float()
-        return F.cross_entropy(logits, y, label_smoothing=config.label_smoothing), n_right(
-            logits, y
-        )
+        loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+        return loss, count_correct(logits, y)
 
     def is_better(self, row: Epoch, best: Epoch | None) -> bool:
-        """Whether the epoch's weights are kept in place of the best's so far."""
-        return is_better(row, best)
+        """Whether the epoch's weights are kept in place of the best's so far.
+
+        By validation AUROC; between equals by the lower validation loss.
+        """
+        return best is None or (row.val_auroc, -row.val_loss) > (best.val_auroc, -best.val_loss)
 
 
-def n_right(logits: Tensor, labels: Tensor) -> int:
+def count_correct(logits: Tensor, labels: Tensor) -> int:
     """How many of logits (N, K) are largest at the label (N,)."""
     return int((logits.detach().argmax(1) == labels).sum())
 
@@ -93,24 +89,21 @@ def fit(
     progress: Progress,
     objective: Objective | None = None,
 ) -> State:
-    """Train until `config.epochs` or until validation stops getting better; `run.model` holds the
-    best epoch.
+    """Train until `config.epochs` or until validation stops getting better.
 
-    Goes on from `run.last` where that is there. Everything random in an
-    epoch is drawn from (seed, epoch), so a resumed run equals an unbroken one.
+    `run.model` holds the best epoch. Goes on from `run.last` where that is there. Everything random
+    in an epoch is drawn from (seed, epoch), so a resumed run equals an unbroken one.
     """
     optimizer = build_optimizer(model, config)
     fabric.to_device(model)
     average = WeightAverage(model, config.ema)
-    state = (
-        from_json(State, load_last(model, optimizer, average, run.last))
-        if run.last.is_file()
-        else State()
-    )
+    state = State()
+    if run.last.is_file():
+        state = from_json(State, load_last(model, optimizer, average, run.last))
     # Fabric moves the model in place, so `model` stays the plain module with the same weights.
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("class_map")
-    goal = objective or Objective()
+    objective = objective or Objective()
     trainer = Trainer(
         model=wrapped,
         optimizer=wrapped_optimizer,
@@ -119,27 +112,14 @@ def fit(
         config=config,
         fabric=fabric,
         progress=progress,
-        objective=goal,
+        objective=objective,
     )
     for epoch in range(len(state.history), config.epochs):
         if state.history and is_stale(state, config.patience):
             progress(f"no better validation AUROC for {config.patience} epochs: stopped")
             break
-        start = time.monotonic()
-        torch.manual_seed(config.seed * 1_000_003 + epoch)
-        loss, accuracy = trainer.train(epoch)
-        val_loss, val_accuracy, val_auroc = trainer.validate()
-        row = Epoch(
-            epoch=epoch + 1,
-            loss=loss,
-            accuracy=accuracy,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            val_auroc=val_auroc,
-            lr=_top_lr(optimizer),
-            seconds=round(time.monotonic() - start, 2),
-        )
-        improved = goal.is_better(row, state.best())
+        row = trainer.run_epoch(epoch)
+        improved = objective.is_better(row, state.best())
         state = State((*state.history, row), row.epoch if improved else state.best_epoch)
         if improved:
             with average.applied():
@@ -153,9 +133,7 @@ def fit(
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """What an epoch needs: the model and optimiser as Fabric wrapped them, the average, and the
-    data.
-    """
+    """What an epoch needs: model and optimiser as Fabric wrapped them, their average, the data."""
 
     model: Any
     optimizer: Any
@@ -166,48 +144,62 @@ class Trainer:
     progress: Progress
     objective: Objective
 
+    def run_epoch(self, epoch: int) -> Epoch:
+        """Train and validate epoch number `epoch`, counted from 0."""
+        start = time.monotonic()
+        torch.manual_seed(self.config.seed * 1_000_003 + epoch)
+        loss, accuracy = self.train(epoch)
+        val_loss, val_accuracy, val_auroc = self.validate()
+        return Epoch(
+            epoch=epoch + 1,
+            loss=loss,
+            accuracy=accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            val_auroc=val_auroc,
+            lr=_top_lr(self.optimizer),
+            seconds=round(time.monotonic() - start, 2),
+        )
+
     def train(self, epoch: int) -> tuple[float, float]:
         """Mean loss and accuracy of one pass; raises DivergedError on a loss that is not finite."""
         self.model.train()
         config = self.config
         n_steps = self.batches.n_steps
-        total = 0.0
-        right = 0
-        seen = 0
+        total_loss = 0.0
+        n_correct = 0
+        n_seen = 0
+        batches = self._on_device(self.batches.train(epoch))
         with self.progress.stage(f"epoch {epoch + 1}/{config.epochs}", n_steps) as stage:
-            for step, (x, y) in enumerate(
-                self._on_device(self.batches.train(epoch)), start=epoch * n_steps
-            ):
+            for step, (x, y) in enumerate(batches, start=epoch * n_steps):
                 set_learning_rate(self.optimizer, config, step, n_steps * config.epochs)
-                loss, n_right_here = self.objective.loss(self.model, x, y, config)
+                loss, n_correct_of_batch = self.objective.loss(self.model, x, y, config)
                 self.optimizer.zero_grad(set_to_none=True)
                 self.fabric.backward(loss)
                 self.optimizer.step()
                 self.average.update()
-                total += loss.item() * len(x)
-                right += n_right_here
-                seen += len(x)
-                stage.advance(note=f"loss {total / seen:.4f}")
-        if not math.isfinite(total):
+                total_loss += loss.item() * len(x)
+                n_correct += n_correct_of_batch
+                n_seen += len(x)
+                stage.advance(note=f"loss {total_loss / n_seen:.4f}")
+        if not math.isfinite(total_loss):
             raise DivergedError(epoch + 1)
-        return total / seen, right / seen
+        return total_loss / n_seen, n_correct / n_seen
 
     def validate(self) -> tuple[float, float, float]:
         """Cross-entropy, accuracy and AUROC of the averaged weights on the validation split."""
         self.model.eval()
+        logits_of_batches = []
+        labels_of_batches = []
         with torch.inference_mode(), self.average.applied():
-            parts = [
-                (self.model(x).float().cpu(), y.cpu())
-                for x, y in self._on_device(self.batches.val())
-            ]
-        logits = torch.cat([p[0] for p in parts])
-        labels = torch.cat([p[1] for p in parts])
+            for x, y in self._on_device(self.batches.val()):
+                logits_of_batches.append(self.model(x).float().cpu())
+                labels_of_batches.append(y.cpu())
+        logits = torch.cat(logits_of_batches)
+        labels = torch.cat(labels_of_batches)
         loss = F.cross_entropy(logits, labels).item()
-        return (
-            loss,
-            (logits.argmax(1) == labels).float().mean().item(),
-            mean_auroc(logits.numpy(), labels.numpy()),
-        )
+        accuracy = (logits.argmax(1) == labels).float().mean().item()
+        return loss, accuracy, mean_auroc(logits.numpy(), labels.numpy())
 
     def _on_device(self, batches: Iterator[tuple[Tensor, Any]]) -> Iterator[tuple[Tensor, Any]]:
         for x, y in batches:
@@ -222,25 +214,19 @@ def mean_auroc(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float(np.mean([value for value in values if value is not None]))
 
 
-def is_better(row: Epoch, best: Epoch | None) -> bool:
-    """By validation AUROC; between equals by the lower validation loss."""
-    return best is None or (row.val_auroc, -row.val_loss) > (best.val_auroc, -best.val_loss)
-
-
 def is_stale(state: State, patience: int) -> bool:
     """Whether the last `patience` epochs brought nothing better."""
     return 0 < patience <= len(state.history) - state.best_epoch
 
 
 def build_optimizer(model: KneeVGG, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or Adam; the learning rate falls by `lr_decay` a block from the top; biases and norms
-    do not decay.
+    """AdamW or Adam; the learning rate falls by `lr_decay` a block from the top.
+
+    Biases and norms do not decay.
     """
-    blocks = model.blocks()
     parts: list[tuple[Any, float]] = [(model.classifier, config.head_lr)]
-    parts += [
-        (block, config.lr * config.lr_decay**depth) for depth, block in enumerate(reversed(blocks))
-    ]
+    for depth, block in enumerate(reversed(model.blocks())):
+        parts.append((block, config.lr * config.lr_decay**depth))
     groups = []
     for part, lr in parts:
         for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
@@ -281,11 +267,11 @@ def describe(row: Epoch, n_epochs: int, improved: bool) -> str:
     left = duration((n_epochs - row.epoch) * row.seconds)
     return (
         f"epoch {row.epoch:3d}/{n_epochs}  loss {row.loss:.4f}  val loss {row.val_loss:.4f}  "
-        f"val accuracy {row.val_accuracy:.4f}  val AUROC {row.val_auroc:.4f}  {duration(row.seconds)}, "
-        f"at most {left} left{best}"
+        f"val accuracy {row.val_accuracy:.4f}  val AUROC {row.val_auroc:.4f}  "
+        f"{duration(row.seconds)}, at most {left} left{best}"
     )
 
 
-def _top_lr(optimizer: torch.optim.Optimizer) -> float:
+def _top_lr(optimizer: Any) -> float:
     group = optimizer.param_groups[min(2, len(optimizer.param_groups) - 1)]  # behind the head's two
     return float(group["lr"])

@@ -1,6 +1,4 @@
-"""The one VGG builder: torchvision's layers, any channel list, either head, ImageNet or other
-weights.
-"""
+"""The one VGG builder: torchvision's layers, any channels, either head, ImageNet or own weights."""
 
 import itertools
 import warnings
@@ -17,7 +15,8 @@ from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.model.spec import Architecture
 from kneeedge.system.files import file_sha256
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class KneeVGG(nn.Module):
@@ -48,18 +47,16 @@ class KneeVGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, K) of images (N, 1, S, S) uint8, or of what `lower` made of them."""
-        return self.head(self.upper(self.lower(x) if x.dtype == torch.uint8 else x))
+        if x.dtype == torch.uint8:
+            x = self.lower(x)
+        return self.head(self.upper(x))
 
     def normalise(self, image: Tensor) -> Tensor:
-        """(N, 1, S, S) uint8 → (N, 3, S, S) float: divided by 255, three equal channels, ImageNet's
-        mean and std.
-        """
+        """(N, 1, S, S) uint8 → (N, 3, S, S) float, by ImageNet's mean and std of pixels / 255."""
         return (image.to(self.mean.dtype) / 255.0 - self.mean) / self.std
 
     def lower(self, image: Tensor) -> Tensor:
-        """Activations (N, C, H, W) behind the frozen blocks; the normalised image where none is
-        frozen.
-        """
+        """Activations (N, C, H, W) behind the frozen blocks; without any, the normalised image."""
         activations: Tensor = self.features[: self.n_frozen_layers](self.normalise(image))
         return activations
 
@@ -76,8 +73,9 @@ class KneeVGG(nn.Module):
         return self.classifier(pooled.flatten(1))  # type: ignore[no-any-return]
 
     def class_map(self, image: Tensor) -> Tensor:
-        """Class activation map (N, K, S/32, S/32) with the bias in it: its spatial mean is the
-        logits. Head `gap`.
+        """Class activation map (N, K, S/32, S/32) of the head `gap`, with the bias in it.
+
+        Its spatial mean is the logits.
         """
         features = self.features(self.normalise(image))
         linear: nn.Linear = self.classifier[-1]  # type: ignore[assignment]
@@ -98,7 +96,9 @@ class KneeVGG(nn.Module):
         """The trainable blocks, lowest first."""
         starts = [self.block_start(i) for i in range(6)]
         return [
-            self.features[a:b] for a, b in itertools.pairwise(starts) if a >= self.n_frozen_layers
+            self.features[start:end]
+            for start, end in itertools.pairwise(starts)
+            if start >= self.n_frozen_layers
         ]
 
     def _build_head(self, n_features: int, n_classes: int, dropout: float) -> nn.Sequential:
@@ -117,51 +117,58 @@ class KneeVGG(nn.Module):
 
 
 def load_pretrained(model: KneeVGG, weights: str) -> str:
-    """Load `weights` (imagenet, none or a file) into all but the last layer; returns what to record
-    as their origin.
+    """Load `weights` (imagenet, none or a file) into all but the last layer.
 
     The convolutions must all be there; the fully connected layers of the classifier head are taken
-    where they are.
+    where they are. Returns what to record as the weights' origin. Raises CheckpointError for
+    weights that do not fit.
     """
     if weights == "none":
         return "none"
     state = _imagenet() if weights == "imagenet" else _read_state(Path(weights))
     own = model.state_dict()
-    last = list(own)[-2].rpartition(".")[0]
-    wanted = {name for name in own if not name.startswith(last)}
-    if missing := sorted(
-        name for name in wanted if name.startswith("features.") and name not in state
-    ):
-        raise CheckpointError(
-            weights, f"it lacks {missing[0]}", "give VGG19 weights with torchvision's key names"
-        )
-    for name in sorted(wanted & set(state)):
-        if own[name].shape != state[name].shape:
-            problem = f"{name} is {tuple(state[name].shape)}, the model's {tuple(own[name].shape)}"
-            raise CheckpointError(
-                weights, problem, "use --width 1 without batch norm, or --weights none"
-            )
-    model.load_state_dict({name: state[name].float() for name in wanted & set(state)}, strict=False)
+    last_layer = list(own)[-2].rpartition(".")[0]
+    wanted = {name: tensor for name, tensor in own.items() if not name.startswith(last_layer)}
+    _check_fit(weights, state, wanted)
+    taken = {name: state[name].float() for name in wanted if name in state}
+    model.load_state_dict(taken, strict=False)
     return "imagenet" if weights == "imagenet" else f"sha256:{file_sha256(Path(weights))}"
+
+
+def _check_fit(weights: str, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    for name in sorted(wanted):
+        if name.startswith("features.") and name not in state:
+            remedy = "give VGG19 weights with torchvision's key names"
+            raise CheckpointError(weights, f"it lacks {name}", remedy)
+    for name in sorted(wanted.keys() & state.keys()):
+        shape = tuple(state[name].shape)
+        wanted_shape = tuple(wanted[name].shape)
+        if shape != wanted_shape:
+            problem = f"{name} is {shape}, the model's {wanted_shape}"
+            remedy = "use --width 1 without batch norm, or --weights none"
+            raise CheckpointError(weights, problem, remedy)
 
 
 def _imagenet() -> dict[str, Tensor]:
     enum = VGG19_Weights.IMAGENET1K_V1
+    options = {"progress": False, "check_hash": True, "weights_only": True}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # torch wonders at pickles of other protocols
-            state: dict[str, Tensor] = enum.get_state_dict(
-                progress=False, check_hash=True, weights_only=True
-            )
+            # torch wonders at pickles of other protocols.
+            warnings.simplefilter("ignore", UserWarning)
+            state: dict[str, Tensor] = enum.get_state_dict(**options)
     except UnpicklingError as error:  # torch refuses whatever but tensors; no code in it has run
-        remedy = "remove it from torch's cache (TORCH_HOME, else ~/.cache/torch), and give the command again"
-        raise CheckpointError(
-            Path(enum.url).name, "the file in the cache is not torchvision's", remedy
-        ) from error
+        problem = "the file in the cache is not torchvision's"
+        remedy = (
+            "remove it from torch's cache (TORCH_HOME, else ~/.cache/torch), "
+            "and give the command again"
+        )
+        raise CheckpointError(Path(enum.url).name, problem, remedy) from error
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the file's hash is wrong
-        remedy = "fetch it where there is a network and give it with --weights FILE, or use --weights none"
+        remedy = (
+            "fetch it where there is a network and give it with --weights FILE, "
+            "or use --weights none"
+        )
         raise CheckpointError(enum.url, f"cannot be downloaded ({error})", remedy) from error
     return state
 
@@ -171,9 +178,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise NotFoundError(
-            f"{path}: no such weights file", "give imagenet, none, or a safetensors file"
-        )
+        remedy = "give imagenet, none, or a safetensors file"
+        raise NotFoundError(f"{path}: no such weights file", remedy)
     try:
         return load_file(path)
     except SafetensorError as error:

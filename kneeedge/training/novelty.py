@@ -1,11 +1,11 @@
-"""How far an image's features lie from those of the training images: a low-rank Gaussian, and the
-limit to answer.
+"""How far an image's features lie from the training images': a low-rank Gaussian and its limit.
 
-The features are square roots of what the channels of block 4 hold on average in each of three
-horizontal bands. The root steadies the spread of averages that are never negative and often near 0.
-The bands keep what one average over the whole image loses, which way up it is; a mirrored knee
-stays what it is. Block 4 has seen less of the classes than block 5, so that a severe case is no
-further off than a mild one, and keeps more of what no radiograph shows.
+Beyond the limit an image is not answered. The features are square roots of what the channels of
+block 4 hold on average in each of three horizontal bands. The root steadies the spread of averages
+that are never negative and often near 0. The bands keep what one average over the whole image
+loses, which way up it is; a mirrored knee stays what it is. Block 4 has seen less of the classes
+than block 5, so that a severe case is no further off than a mild one, and keeps more of what no
+radiograph shows.
 """
 
 import math
@@ -28,7 +28,8 @@ from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import predict_logits
 from kneeedge.training.model import KneeVGG
 
-BLOCK, N_BANDS = 4, 3
+BLOCK = 4
+N_BANDS = 3
 RANK = 64
 "directions at most"
 N_VIEWS = 4
@@ -44,9 +45,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class FeatureGaussian:
-    """The training images' features: centre, the directions in which they vary together, and the
-    rest as noise.
-    """
+    """The training images' features: their mean, the directions in which they vary, and noise."""
 
     mean: NDArray[np.float32]
     "(D,)"
@@ -59,19 +58,17 @@ class FeatureGaussian:
 
     def distances(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mahalanobis distances (N,) of features (N, D), in double precision."""
-        mean, directions, variances, noise = (
-            getattr(self, f.name).astype(np.float64) for f in fields(self)
-        )
-        centred = features - mean
+        directions = self.directions.astype(np.float64)
+        centred = features - self.mean.astype(np.float64)
         scores = centred @ directions
         beside = centred - scores @ directions.T
-        return np.asarray(
-            np.sqrt((scores**2 / variances).sum(axis=1) + (beside**2).sum(axis=1) / noise)
-        )
+        squares = (scores**2 / self.variances.astype(np.float64)).sum(axis=1)
+        squares += (beside**2).sum(axis=1) / self.noise.astype(np.float64)
+        return np.asarray(np.sqrt(squares))
 
 
 class Distance(nn.Module):
-    """The same distances in the graph, in fp32."""
+    """Mahalanobis distances as a part of the graph, in fp32."""
 
     mean: Tensor
     directions: Tensor
@@ -98,9 +95,7 @@ class Distance(nn.Module):
 
 
 def band_roots(activations: Tensor) -> Tensor:
-    """Features (N, D): square roots of the channel means in each horizontal band of activations (N,
-    C, H, W) ≥ 0.
-    """
+    """Features (N, D) of activations (N, C, H, W) ≥ 0: roots of each band's channel means."""
     height = activations.shape[2]
     n_bands = min(N_BANDS, height)
     edges = [round(i * height / n_bands) for i in range(n_bands + 1)]
@@ -124,8 +119,12 @@ def fit_gaussian(features: NDArray[np.floating]) -> FeatureGaussian:
     vectors = vectors[:, ::-1][:, :rank]
     noise = max(float(values[rank:].mean()), LEAST_NOISE)
     variances = np.maximum(values[:rank], noise)
-    arrays = mean, np.ascontiguousarray(vectors), variances, np.array([noise])
-    return FeatureGaussian(*(array.astype(np.float32) for array in arrays))
+    return FeatureGaussian(
+        mean=mean.astype(np.float32),
+        directions=np.ascontiguousarray(vectors).astype(np.float32),
+        variances=variances.astype(np.float32),
+        noise=np.array([noise], dtype=np.float32),
+    )
 
 
 def training_features(
@@ -136,48 +135,51 @@ def training_features(
     bf16: bool,
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """Features (N, D) of images (B, 1, S, S) uint8 or of activations behind the first `n_frozen`
-    blocks, 4 at most.
+    """Features (N, D) of batches of images (B, 1, S, S) uint8, or of activations (B, C, H, W).
+
+    The activations are those behind the first `n_frozen` blocks, 4 at most.
     """
-    parts = []
+    features = []
     with (
         progress.stage("features of the training views", n_images) as stage,
         torch.inference_mode(),
         torch.autocast("cpu", torch.bfloat16, enabled=bf16),
     ):
         for x in inputs:
-            parts.append(band_roots(_block_output(model, x, n_frozen).float()).numpy())
+            activations = _block_output(model, x, n_frozen)
+            features.append(band_roots(activations.float()).numpy())
             stage.advance(len(x))
-    return np.concatenate(parts)
+    return np.concatenate(features)
 
 
 def _block_output(model: KneeVGG, x: Tensor, n_done: int = 0) -> Tensor:
-    """Activations (N, C, H, W) behind BLOCK, of images or of activations behind the first `n_done`
-    blocks.
-    """
-    is_image = x.dtype == torch.uint8
-    layers = model.features[model.block_start(0 if is_image else n_done) : model.block_start(BLOCK)]
-    activations: Tensor = layers(model.normalise(x) if is_image else x)
+    """Activations behind BLOCK, of images (uint8) or of what the first `n_done` blocks gave."""
+    if x.dtype == torch.uint8:
+        x = model.normalise(x)
+        n_done = 0
+    layers = model.features[model.block_start(n_done) : model.block_start(BLOCK)]
+    activations: Tensor = layers(x)
     return activations
 
 
 def predict(
     model: KneeVGG, gaussian: FeatureGaussian | None, images: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-    """Logits (N, K) and, with a Gaussian, distances (N,) of images (N, 1, S, S) uint8 in one pass,
-    in fp32.
+    """Logits (N, K) and, with a Gaussian, distances (N,) of images (N, 1, S, S) uint8, in fp32.
+
+    Each image goes through the network once.
     """
     if gaussian is None:
         return predict_logits(model, images), None
     logits = []
     features = []
+    later_layers = model.features[model.block_start(BLOCK) :]
     with torch.inference_mode():
         for i in range(0, len(images), BATCH):
-            activations = _block_output(
-                model, torch.from_numpy(images[i : i + BATCH]).to(model.mean.device)
-            )
+            batch = torch.from_numpy(images[i : i + BATCH]).to(model.mean.device)
+            activations = _block_output(model, batch)
             features.append(band_roots(activations).cpu())
-            logits.append(model.head(model.features[model.block_start(BLOCK) :](activations)).cpu())
+            logits.append(model.head(later_layers(activations)).cpu())
     return torch.cat(logits).numpy(), gaussian.distances(torch.cat(features).numpy())
 
 
@@ -192,55 +194,49 @@ def choose_limit(distances: NDArray[np.floating], split: str, rank: int) -> Nove
     """
     n = len(distances)
     place = math.ceil(round((n + 1) * (1.0 - REFUSED), 6))  # 300 × 0.99 is to be 297
-    how = (
-        f"limit: {place}th smallest of {n}"
-        if place <= n
-        else f"limit: largest of {n}, too few for {REFUSED:.0%}"
+    limit_text = f"limit: {place}th smallest of {n}"
+    if place > n:
+        place = n
+        limit_text = f"limit: largest of {n}, too few for {REFUSED:.0%}"
+    method = (
+        f"Gaussian of rank {rank} over band means of block {BLOCK} "
+        f"(square roots, {N_BANDS} bands); {limit_text}"
     )
-    method = f"Gaussian of rank {rank} over band means of block {BLOCK} (square roots, {N_BANDS} bands); {how}"
     ordered = np.append(np.sort(distances), distances.max() * (1.0 + 2.0 * MARGIN))
-    return Novelty(
-        limit=float(ordered[min(place, n) - 1 : min(place, n) + 1].mean()),
-        refused=REFUSED,
-        split=split,
-        n=n,
-        method=method,
-    )
+    limit = float(ordered[place - 1 : place + 1].mean())
+    return Novelty(limit=limit, refused=REFUSED, split=split, n=n, method=method)
 
 
 def save_gaussian(gaussian: FeatureGaussian, path: Path) -> None:
     """Write `novelty.safetensors`, atomically."""
+    arrays = {field.name: getattr(gaussian, field.name) for field in fields(gaussian)}
     with replacing(path) as new:
-        save_file({field.name: getattr(gaussian, field.name) for field in fields(gaussian)}, new)
+        save_file(arrays, new)
 
 
 def read_gaussian(path: Path) -> FeatureGaussian:
-    """The Gaussian in `path`; raises CheckpointError where the file is missing, damaged or does not
-    fit together.
-    """
+    """The Gaussian in `path`; raises CheckpointError for a missing or damaged file."""
     try:
         arrays = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, f"cannot be read ({error})", "train the run again") from error
     if set(arrays) != {field.name for field in fields(FeatureGaussian)}:
-        raise CheckpointError(
-            path, f"holds {', '.join(sorted(arrays)) or 'nothing'}", "train the run again"
-        )
+        names = ", ".join(sorted(arrays)) or "nothing"
+        raise CheckpointError(path, f"holds {names}", "train the run again")
     gaussian = FeatureGaussian(**arrays)
-    n_features, rank = gaussian.directions.shape if gaussian.directions.ndim == 2 else (0, 0)
-    expected = {
-        "mean": (n_features,),
-        "directions": (n_features, rank),
-        "variances": (rank,),
-        "noise": (1,),
-    }
-    sound = all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values())
-    if (
-        not sound
-        or {name: array.shape for name, array in arrays.items()} != expected
-        or not n_features
-    ):
-        raise CheckpointError(
-            path, "its arrays are no Gaussian of image features", "train the run again"
-        )
+    if not _is_sound(gaussian):
+        problem = "its arrays are no Gaussian of image features"
+        raise CheckpointError(path, problem, "train the run again")
     return gaussian
+
+
+def _is_sound(gaussian: FeatureGaussian) -> bool:
+    """Whether the arrays are fp32 and finite, and their shapes fit together."""
+    arrays = [getattr(gaussian, field.name) for field in fields(gaussian)]
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in arrays):
+        return False
+    if gaussian.directions.ndim != 2:
+        return False
+    n_features, rank = gaussian.directions.shape
+    shapes = [(n_features,), (n_features, rank), (rank,), (1,)]
+    return n_features > 0 and [array.shape for array in arrays] == shapes

@@ -1,6 +1,4 @@
-"""A data folder → what is known of its copies, groups that must stay together, and the splits of a
-run.
-"""
+"""A data folder → its copies, the groups that must stay together, and the splits of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ from kneeedge.system.progress import Progress
 
 
 @dataclass(frozen=True)
-class Gathered:
+class GatheredImages:
     """A data folder with its groups joined and its splits as the folders have them."""
 
     dataset: Dataset
@@ -32,22 +30,23 @@ class Gathered:
         return replace(self.data_report, leaks=len(leaks(self.pairs, dataset)))
 
 
-def gather(config: TrainConfig, progress: Progress) -> Gathered:
-    """Scan the data and look for copies; a group is a patient, or what --groups says, joined with
-    the copies.
+def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
+    """Scan the data and look for copies.
+
+    A group is a patient, or what --groups says, joined with the groups of its images' copies.
     """
     dataset = scan(Path(config.data).resolve(), config.group_regex)
     if config.groups is not None:
         dataset = named_groups(dataset, read_groups(Path(config.groups)), Path(config.groups))
     dataset = join_groups(dataset, {sample.name: sample.sha256 for sample in dataset.samples})
     if not config.audit:
-        return Gathered(dataset)
-    found = quick_audit(dataset, progress)
-    dataset = join_groups(dataset, found.groups)
-    say_copies(found, progress)
+        return GatheredImages(dataset)
+    copies = quick_audit(dataset, progress)
+    dataset = join_groups(dataset, copies.groups)
+    say_copies(copies, progress)
     if config.drop_conflicts:
-        dataset = drop_conflicts(dataset, found.pairs, progress)
-    return Gathered(dataset, found.pairs, found.data_report)
+        dataset = drop_conflicts(dataset, copies.pairs, progress)
+    return GatheredImages(dataset, copies.pairs, copies.data_report)
 
 
 def split_data(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, str]:
@@ -61,17 +60,14 @@ def split_data(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, str]:
 
 
 def drop_conflicts(dataset: Dataset, pairs: Sequence[Pair], progress: Progress) -> Dataset:
-    """The dataset without the images of which a copy, however many steps away, carries another
-    label.
-    """
-    copies = groups([sample.name for sample in dataset.samples], pairs)
+    """The dataset without images of which a copy, however many steps away, has another label."""
+    group_of = groups([sample.name for sample in dataset.samples], pairs)
     labels: dict[str, set[int]] = {}
     for sample in dataset.samples:
-        labels.setdefault(copies[sample.name], set()).add(sample.label)
-    kept = tuple(sample for sample in dataset.samples if len(labels[copies[sample.name]]) == 1)
-    progress(
-        f"left out: {len(dataset.samples) - len(kept):,} images that copies with another label contradict"
-    )
+        labels.setdefault(group_of[sample.name], set()).add(sample.label)
+    kept = tuple(sample for sample in dataset.samples if len(labels[group_of[sample.name]]) == 1)
+    n_dropped = len(dataset.samples) - len(kept)
+    progress(f"left out: {n_dropped:,} images that copies with another label contradict")
     return replace(dataset, samples=kept)
 
 
@@ -84,51 +80,55 @@ def leaks(pairs: Sequence[Pair], dataset: Dataset) -> list[Pair]:
     return [pair for pair in known if len(splits[pair.first] | splits[pair.second]) > 1]
 
 
-def say_copies(found: Copies, progress: Progress) -> None:
-    """Which copies the data holds, and which of them contradict each other."""
-    report = found.data_report
-    if not found.pairs:
+def say_copies(copies: Copies, progress: Progress) -> None:
+    """Say which copies the data holds, and which of them contradict each other."""
+    report = copies.data_report
+    if not copies.pairs:
         progress(f"audit: no copies among {report.n_images:,} images")
         return
     progress(
-        f"audit: {len(found.pairs):,} pairs of copies among {report.n_images:,} images ({report.exact_pairs:,} "
-        f"identical, {report.near_pairs:,} altered), {example(found.pairs[0])} the first; a drawn split keeps them "
-        "together; `kneeedge audit` shows all"
+        f"audit: {len(copies.pairs):,} pairs of copies among {report.n_images:,} images "
+        f"({report.exact_pairs:,} identical, {report.near_pairs:,} altered), "
+        f"{example(copies.pairs[0])} the first; a drawn split keeps them together; "
+        "`kneeedge audit` shows all"
     )
-    if found.conflicts:
+    if copies.conflicts:
         progress(
-            f"LABEL CONFLICT: {len(found.conflicts):,} pairs of copies carry different labels, "
-            f"{example(found.conflicts[0])} the first; correct the labels, or leave them out with --drop-conflicts"
+            f"LABEL CONFLICT: {len(copies.conflicts):,} pairs of copies carry different labels, "
+            f"{example(copies.conflicts[0])} the first; correct the labels, "
+            "or leave them out with --drop-conflicts"
         )
 
 
 def say_splits(
-    gathered: Gathered, dataset: Dataset, config: TrainConfig, progress: Progress
+    gathered: GatheredImages, dataset: Dataset, config: TrainConfig, progress: Progress
 ) -> None:
-    """What each split holds, what was left out, and what leaks."""
+    """Say what each split holds, what was left out, and what leaks."""
     if set(gathered.dataset.counts()) != {"train"} and config.split != AUTO:
         progress(
-            f"--split {config.split}: the split folders are not used; all images are drawn from as one pool"
+            f"--split {config.split}: the split folders are not used; "
+            "all images are drawn from as one pool"
         )
     for split in dataset.counts():
         labels = [sample.label for sample in dataset.split(split)]
         counts = ", ".join(f"{labels.count(k):,} {name}" for k, name in enumerate(dataset.classes))
         progress(f"{split}: {len(labels):,} images ({counts})")
     if dataset.others:
-        what = f"{len(dataset.others):,} files or folders, {dataset.others[0]} the first"
-        progress(f"left out, since they are no images in a class folder: {what}")
-    if pairs := leaks(gathered.pairs, dataset):
+        others = f"{len(dataset.others):,} files or folders, {dataset.others[0]} the first"
+        progress(f"left out, since they are no images in a class folder: {others}")
+    pairs = leaks(gathered.pairs, dataset)
+    if pairs:
+        first = example(pairs[0])
+        progress(f"LEAK: {len(pairs):,} pairs of copies stand in two splits, {first} the first")
+    leaked = dataset.leaked()
+    if leaked:
         progress(
-            f"LEAK: {len(pairs):,} pairs of copies stand in two splits, {example(pairs[0])} the first"
-        )
-    if leaked := dataset.leaked():
-        progress(
-            f"LEAKY: {len(leaked):,} images of val and test, their copies or their patients also stand in another "
-            f"split ({leaked[0].name} the first); every held-out figure of this run is too good; an honest draw is "
-            "--split grouped"
+            f"LEAKY: {len(leaked):,} images of val and test, their copies or their patients "
+            f"also stand in another split ({leaked[0].name} the first); every held-out figure "
+            "of this run is too good; an honest draw is --split grouped"
         )
 
 
 def example(pair: Pair) -> str:
-    """One pair in words."""
+    """A pair of copies in words."""
     return f"{pair.first} and {pair.second} ({pair.how})"

@@ -34,7 +34,7 @@ from kneeedge.training.data import (
 )
 from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG, load_pretrained
-from kneeedge.training.prepare import gather, say_splits, split_data
+from kneeedge.training.prepare import gather_images, say_splits, split_data
 from kneeedge.training.score import score
 
 FASTER = 1.2
@@ -70,7 +70,7 @@ def train(
 ) -> TrainResult:
     """Train a new run in `folder`, which must not be there yet."""
     check_new(folder)
-    gathered = gather(config, progress)
+    gathered = gather_images(config, progress)
     dataset, protocol = split_data(gathered.dataset, config)
     check_splits(dataset)
     say_splits(gathered, dataset, config, progress)
@@ -104,33 +104,27 @@ def resume(folder: Path, progress: Progress) -> TrainResult:
 def check_new(folder: Path) -> None:
     """Raise OutputExistsError where `folder` holds anything."""
     if folder.exists() and any(folder.iterdir()):
-        raise OutputExistsError(
-            folder, f"give another --name, or go on with `kneeedge train --resume {folder}`"
-        )
+        remedy = f"give another --name, or go on with `kneeedge train --resume {folder}`"
+        raise OutputExistsError(folder, remedy)
 
 
 def check_trained_here(folder: Path, record: RunRecord) -> None:
-    """Raise ConfigError for a run of `kneeedge slim`, which learns from its original and not from
-    the labels alone.
-    """
+    """Raise ConfigError for a run of `kneeedge slim`, which learns from more than the labels."""
     if record.slimmed is not None:
-        begun = folder.resolve().parent.parent if folder.resolve().parent.name == STEPS else folder
-        remedy = f"go on with `kneeedge slim --resume {begun}`"
-        raise ConfigError(
-            f"{folder} is slimmed from {record.slimmed.original}, not trained", remedy
-        )
+        path = folder.resolve()
+        begun = path.parent.parent if path.parent.name == STEPS else folder
+        problem = f"{folder} is slimmed from {record.slimmed.original}, not trained"
+        raise ConfigError(problem, f"go on with `kneeedge slim --resume {begun}`")
 
 
 def plan_run(
     config: TrainConfig, dataset: Dataset, size: Size, command: Sequence[str], progress: Progress
 ) -> tuple[KneeVGG, RunRecord]:
-    """The network that training begins with, and the record of every choice, each `auto` decided."""
+    """The network that training begins with, and the record of all choices, each `auto` decided."""
     positive = config.positive or default_positive(dataset.classes)
     if positive not in dataset.classes:
-        classes = ", ".join(dataset.classes)
-        raise ConfigError(
-            f"--positive {positive} is no class of the data", f"choose one of {classes}"
-        )
+        problem = f"--positive {positive} is no class of the data"
+        raise ConfigError(problem, f"choose one of {', '.join(dataset.classes)}")
     progress(f"positive class: {positive}")
     labels = np.array([sample.label for sample in dataset.split("val")])
     check_rule(config.threshold, len(dataset.classes), labels == dataset.classes.index(positive))
@@ -163,9 +157,8 @@ def begin_run(run: Run, record: RunRecord, dataset: Dataset) -> None:
 
 def start_model(run: Run, record: RunRecord) -> KneeVGG:
     """The network of a begun run with the weights that its training begins with."""
-    model = build_model(
-        record.architecture, record.config, len(record.classes), record.n_frozen_blocks
-    )
+    n_classes = len(record.classes)
+    model = build_model(record.architecture, record.config, n_classes, record.n_frozen_blocks)
     model.load_state_dict(read_weights(run.start, model))
     return model
 
@@ -180,11 +173,11 @@ def finish_run(
 ) -> TrainResult:
     """Train a begun run to its end and score it; `store` is a cache that several runs share."""
     config = record.config
-    torch.set_num_threads(
-        min(torch.get_num_threads(), machine.available_cpus())
-    )  # it does not know of quotas
+    # torch does not know of a container's share of the CPUs.
+    torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))
     batches = _batches(run, record, dataset, model, progress, store)
-    state = fit(model, batches, config, run, make_fabric(record.device, record.bf16), progress)
+    fabric = make_fabric(record.device, record.bf16)
+    state = fit(model, batches, config, run, fabric, progress)
     evaluations = score(run, record, dataset, state, batches, progress)
     drop_cache(run.cache)
     for leftover in (run.start, run.last):
@@ -208,38 +201,36 @@ def build_model(
 
 
 def choose_frozen(config: TrainConfig) -> int:
-    """The lower blocks to freeze: as asked for, else four where a CPU starts from pretrained
-    weights, else none.
-    """
+    """The lower blocks to freeze: as asked for, else four of pretrained weights on a CPU."""
     if config.freeze_blocks is not None:
         return config.freeze_blocks
     return 4 if config.weights != "none" and not torch.cuda.is_available() else 0
 
 
 def choose_bf16(model: KneeVGG, config: TrainConfig, progress: Progress) -> bool:
-    """Whether to run in bfloat16: as asked for, else on a GPU that has it, else where this CPU is
-    measured faster.
+    """Whether to run in bfloat16: as asked for; else on a GPU that has it, or a CPU faster in it.
+
+    What the CPU is faster in is measured.
     """
     if config.precision != "auto":
         return config.precision == "bf16"
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     model.eval()
-    speedup = seconds_an_image(model, config.size, False) / seconds_an_image(
-        model, config.size, True
-    )
-    taken = speedup >= FASTER
-    progress(
-        f"bf16 runs this network {speedup:.1f}× as fast as fp32 here: {'taken' if taken else 'left'}"
-    )
-    return taken
+    fp32_seconds = seconds_an_image(model, config.size, bf16=False)
+    speedup = fp32_seconds / seconds_an_image(model, config.size, bf16=True)
+    is_taken = speedup >= FASTER
+    decision = "taken" if is_taken else "left"
+    progress(f"bf16 runs this network {speedup:.1f}× as fast as fp32 here: {decision}")
+    return is_taken
 
 
 def choose_views(
     model: KneeVGG, size: Size, config: TrainConfig, bf16: bool, progress: Progress
 ) -> int:
-    """How many views' frozen activations to cache; 0 where nothing is frozen, a GPU is there or no
-    view fits.
+    """How many views' frozen activations to cache.
+
+    None (0) where nothing is frozen, a GPU is there or not one view fits the disk that is allowed.
     """
     n_frozen = choose_frozen(config)
     if n_frozen == 0 or torch.cuda.is_available():
@@ -248,15 +239,17 @@ def choose_views(
     frozen = "block 1 keeps its" if n_frozen == 1 else f"blocks 1 to {n_frozen} keep their"
     if plan.n_views == 0:
         progress(
-            f"{frozen} weights; not one view fits --cache-gb {config.cache_gb:g}, so each epoch computes them anew"
+            f"{frozen} weights; not one view fits --cache-gb {config.cache_gb:g}, "
+            "so each epoch computes them anew"
         )
         return 0
     n_images = size.n_train * plan.n_views + size.n_val
     left = duration(n_images * seconds_an_image(model, config.size, bf16))
     fewer = f", fewer than the {config.views} asked for" if plan.n_views < config.views else ""
     progress(
-        f"{frozen} weights: their activations for {plan.n_views} views an image{fewer} are computed once, in about "
-        f"{left}, and take {plan.gigabytes:.1f} GB of disk while training runs (--cache-gb {config.cache_gb:g})"
+        f"{frozen} weights: their activations for {plan.n_views} views an image{fewer} "
+        f"are computed once, in about {left}, and take {plan.gigabytes:.1f} GB of disk "
+        f"while training runs (--cache-gb {config.cache_gb:g})"
     )
     return plan.n_views
 

@@ -23,22 +23,17 @@ class View:
 
 
 def view_of(config: TrainConfig, image: int, k: int) -> View:
-    """View `k` of image number `image`: 0 is the image itself, 1 its mirror, the others are drawn
-    from the seed.
-    """
+    """View `k` of image number `image`: 0 is the image itself, 1 its mirror, others by the seed."""
     mirrored = config.flip and k % 2 == 1
     if k < 2:
         return View(0.0, mirrored)
-    angle = np.random.default_rng([config.seed, image, k]).uniform(
-        -config.rotation, config.rotation
-    )
+    rng = np.random.default_rng([config.seed, image, k])
+    angle = rng.uniform(-config.rotation, config.rotation)
     return View(float(angle), mirrored)
 
 
 def apply_view(grey: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """The (H, W) uint8 image, mirrored and rotated about its centre; corners that come in are
-    black.
-    """
+    """The (H, W) uint8 image, mirrored and rotated about its centre; corners come in black."""
     if view == View():
         return grey
     image = Image.fromarray(grey)
@@ -51,7 +46,5 @@ def apply_view(grey: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 def load_view(sample: Sample, view: View, pixel_path: PixelPath) -> NDArray[np.uint8]:
     """The network's input (S, S) uint8 for one view of a sample."""
-    return to_input(
-        apply_view(read_grey(sample.path, pixel_path.size, pixel_path.dicom_window), view),
-        pixel_path,
-    )
+    grey = read_grey(sample.path, pixel_path.size, pixel_path.dicom_window)
+    return to_input(apply_view(grey, view), pixel_path)
