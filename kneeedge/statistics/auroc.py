@@ -23,11 +23,10 @@ DISJOINT_PAIRS = (
 
 
 def auroc(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
-    """The chance that a positive scores above a negative, a tie counting half; None with one class
-    only.
+    """The chance that a positive scores above a negative; None with one class only.
 
     The Mann–Whitney statistic of `positive` (N,) bool and `scores` (N,) over the number of pairs,
-    by ranks. Raises ValueError for a score that is not finite.
+    by ranks; a tie counts half. Raises ValueError for a score that is not finite.
     """
     placed = placements(positive, scores)
     return None if placed is None else float(placed[0].mean())
@@ -45,8 +44,8 @@ def delong_interval(positive: NDArray[np.bool_], scores: NDArray[np.floating]) -
     Klose 1957). Within a few pairs of an error-free parting DeLong's own interval is still too
     narrow.
     """
-    found = auroc_estimate(positive, scores, None)
-    return None if found is None else found.interval
+    estimate = auroc_estimate(positive, scores, None)
+    return None if estimate is None else estimate.interval
 
 
 def auroc_estimate(
@@ -61,18 +60,19 @@ def auroc_estimate(
     placed = placements(positive, scores)
     if placed is None:
         return None
-    area = float(placed[0].mean())
+    of_positives, of_negatives = placed
+    area = float(of_positives.mean())
     if clusters is None:
-        n_pairs = min(map(len, placed))
-        variance = variance_of_mean(*placed)
-        method = DELONG
-    else:
-        positive = np.asarray(positive, dtype=bool)
-        n_pairs = min(len(np.unique(clusters[chosen])) for chosen in (positive, ~positive))
-        variance = (
-            clustered_variance(_influence(positive, *placed), clusters) if n_pairs > 1 else None
-        )
-        method = DELONG_CLUSTERED.format(len(np.unique(clusters)))
+        n_pairs = min(len(of_positives), len(of_negatives))
+        variance = variance_of_mean(of_positives, of_negatives)
+        return _area_estimate(area, variance, n_pairs, DELONG)
+    positive = np.asarray(positive, dtype=bool)
+    n_pairs = min(len(np.unique(clusters[positive])), len(np.unique(clusters[~positive])))
+    variance = None
+    if n_pairs > 1:
+        influence = _influence(positive, of_positives, of_negatives)
+        variance = clustered_variance(influence, clusters)
+    method = DELONG_CLUSTERED.format(len(np.unique(clusters)))
     return _area_estimate(area, variance, n_pairs, method)
 
 
@@ -96,21 +96,25 @@ def mean_auroc_estimate(
             influences.append(_influence(labels == k, *placed))
     if not areas:
         return None
-    units = np.arange(len(labels)) if clusters is None else clusters
-    smallest = min(len(np.unique(units[labels == k])) for k in np.unique(labels))
-    variance = clustered_variance(np.mean(influences, axis=0), units) if smallest > 1 else None
-    method = DELONG_MEAN if clusters is None else DELONG_CLUSTERED.format(len(np.unique(units)))
-    return _area_estimate(float(np.mean(areas)), variance, smallest, method)
+    if clusters is None:
+        units = np.arange(len(labels))
+        method = DELONG_MEAN
+    else:
+        units = clusters
+        method = DELONG_CLUSTERED.format(len(np.unique(clusters)))
+    n_pairs = min(len(np.unique(units[labels == k])) for k in np.unique(labels))
+    variance = clustered_variance(np.mean(influences, axis=0), units) if n_pairs > 1 else None
+    return _area_estimate(float(np.mean(areas)), variance, n_pairs, method)
 
 
 def placements(
     positive: NDArray[np.bool_], scores: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """For each positive (m,) the share of negatives below it, for each negative (n,) of positives
-    above it.
+    """Of each positive (m,) the share of negatives below, of each negative (n,) of positives above.
 
     A tie counts half. Both means are the AUROC; their variances are DeLong's, here from midranks
-    (Sun & Xu 2014, IEEE Signal Processing Letters 21:1389). None with one class only.
+    (Sun & Xu 2014, IEEE Signal Processing Letters 21:1389). None with one class only. Raises
+    ValueError for a score that is not finite, and where labels and scores do not pair.
     """
     positive = np.asarray(positive, dtype=bool)
     values = np.asarray(scores, dtype=np.float64)
@@ -134,11 +138,11 @@ def variance_of_mean(
     of_positives: NDArray[np.float64], of_negatives: NDArray[np.float64]
 ) -> float | None:
     """DeLong's variance of the mean of placements (m,) and (n,); None where m or n is 1."""
-    if min(len(of_positives), len(of_negatives)) < 2:
+    m = len(of_positives)
+    n = len(of_negatives)
+    if min(m, n) < 2:
         return None
-    return float(
-        of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)
-    )
+    return float(of_positives.var(ddof=1) / m + of_negatives.var(ddof=1) / n)
 
 
 def _influence(
@@ -157,20 +161,23 @@ def _area_estimate(area: float, variance: float | None, n_pairs: int, method: st
     if not variance or not 0 < area < 1:
         return Estimate(area, _area_of_disjoint_pairs(area, n_pairs), DISJOINT_PAIRS)
     half = Z_TWO_SIDED * math.sqrt(variance) / (area * (1 - area))
-    odds = math.log(area / (1 - area))
-    return Estimate(
-        area, Interval(1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))), method
-    )
+    logit = math.log(area / (1 - area))
+    low = 1 / (1 + math.exp(half - logit))
+    high = 1 / (1 + math.exp(-half - logit))
+    return Estimate(area, Interval(low, high), method)
 
 
 def _area_of_disjoint_pairs(area: float, n_pairs: int) -> Interval:
     bound = ((1 - LEVEL) / 2) ** (1 / n_pairs)
     if area == 1:
         return Interval(bound, 1.0)
-    return Interval(0.0, 1 - bound) if area == 0 else wilson(area * n_pairs, n_pairs)
+    if area == 0:
+        return Interval(0.0, 1 - bound)
+    return wilson(area * n_pairs, n_pairs)
 
 
 def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks (N,) from 1, ties sharing their mean."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
+    midranks = np.cumsum(counts) - (counts - 1) / 2
+    return np.asarray(midranks[inverse], dtype=np.float64)

@@ -41,12 +41,12 @@ def wilson(successes: float, n: float) -> Interval:
     centre = (successes + z2 / 2) / (n + z2)
     half = Z_TWO_SIDED * math.sqrt(successes * (n - successes) / n + z2 / 4) / (n + z2)
     low = 0.0 if successes == 0 else max(0.0, centre - half)
-    return Interval(low, 1.0 if successes == n else min(1.0, centre + half))
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return Interval(low, high)
 
 
 def clusters_of(groups: Sequence[str] | None, n: int) -> NDArray[np.intp] | None:
-    """The number of each image's group, (N,) from 0; None where no group has two images, or none is
-    known.
+    """The number of each image's group, (N,) from 0; None where no group is known to have two.
 
     Raises ValueError where there is not one group for each of the `n` images.
     """
@@ -69,23 +69,21 @@ def share_estimate(
     where nothing is wrong; this one in 95 to 97 %.
     """
     n = int(among.sum())
-    right = int((hits & among).sum())
+    n_hits = int((hits & among).sum())
     if n == 0:
         return None
     if clusters is None:
-        return Estimate(right / n, wilson(right, n), WILSON)
+        return Estimate(n_hits / n, wilson(n_hits, n), WILSON)
     effective = effective_n(hits, among, clusters)
-    n_groups = len(np.unique(clusters))
-    return Estimate(
-        right / n, wilson(effective * right / n, effective), WILSON_CLUSTERED.format(n_groups)
-    )
+    interval = wilson(effective * n_hits / n, effective)
+    method = WILSON_CLUSTERED.format(len(np.unique(clusters)))
+    return Estimate(n_hits / n, interval, method)
 
 
 def effective_n(
     hits: NDArray[np.bool_], among: NDArray[np.bool_], clusters: NDArray[np.intp] | None
 ) -> float:
-    """How many images that stand alone would tell as much of the share as these; never more than
-    there are.
+    """How many lone images would tell as much of the share as these; never more than there are.
 
     p(1 - p) over the variance of the ratio estimator with the groups as units (Cochran 1977,
     Sampling Techniques, section 6.4). Where that is 0, as at a share of 0 or 1, the number of
@@ -103,11 +101,13 @@ def effective_n(
 
 
 def clustered_variance(influence: NDArray[np.float64], clusters: NDArray[np.intp]) -> float | None:
-    """The variance of a figure from each image's influence on it (N,), summed over the images of a
-    group.
+    """The variance of a figure from each image's influence on it (N,), summed within groups.
 
     The infinitesimal jackknife with its factor of G / (G - 1); None where there is one group.
     """
     _, index = np.unique(clusters, return_inverse=True)
     sums = np.bincount(index, weights=influence)
-    return None if len(sums) < 2 else float(len(sums) / (len(sums) - 1) * (sums**2).sum())
+    n_groups = len(sums)
+    if n_groups < 2:
+        return None
+    return float(n_groups / (n_groups - 1) * (sums**2).sum())

@@ -1,4 +1,4 @@
-"""What a variant changes against the original on the same images: paired figures, paired intervals."""
+"""What a variant changes against the original on the same images, with paired intervals."""
 
 import math
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from kneeedge.statistics.intervals import LEVEL, Z_ONE_SIDED, Z_TWO_SIDED, Inter
 from kneeedge.statistics.reliability import CALIBRATION_BINS, confidence_gaps
 
 MOST_IMAGES = 10_000_000
+"beyond which nobody would look for more"
 N_RESAMPLES = 2000
 "bootstrap samples: enough that the seed moves a 95 % bound by a few percent of the interval"
 
@@ -42,16 +43,13 @@ class PairedChange:
 def paired_change(
     labels: NDArray[Any], original_predictions: NDArray[Any], variant_predictions: NDArray[Any]
 ) -> PairedChange:
-    """The change in accuracy from class indices, (N,) each. Raises ValueError where N is 0 or
-    differs.
-    """
-    truth, original, variant = (
-        np.asarray(a) for a in (labels, original_predictions, variant_predictions)
-    )
+    """The change in accuracy from class indices (N,); raises ValueError where N is 0 or differs."""
+    truth = np.asarray(labels)
+    original = np.asarray(original_predictions)
+    variant = np.asarray(variant_predictions)
     if truth.ndim != 1 or not truth.shape == original.shape == variant.shape:
-        raise ValueError(
-            f"the three must be equal (N,), not {truth.shape}, {original.shape}, {variant.shape}"
-        )
+        shapes = f"{truth.shape}, {original.shape}, {variant.shape}"
+        raise ValueError(f"the three must be equal (N,), not {shapes}")
     if truth.size == 0:
         raise ValueError("there are no images to compare; give a split that has some")
     before = original == truth
@@ -77,18 +75,17 @@ def paired_changes(
     variant_predictions: NDArray[np.integer],
     positive_index: int,
 ) -> dict[str, PairedChange]:
-    """The changes in `accuracy`, `sensitivity` and `specificity`, the last two where their images
-    exist.
+    """The changes in accuracy, sensitivity and specificity by name; one without images is absent.
 
     Sensitivity and specificity ask only whether an image is called positive, their flips included.
     """
-    truth, original, variant = (
-        np.asarray(a) == positive_index for a in (labels, original_predictions, variant_predictions)
-    )
+    truth = np.asarray(labels) == positive_index
+    original = np.asarray(original_predictions) == positive_index
+    variant = np.asarray(variant_predictions) == positive_index
     changes = {"accuracy": paired_change(labels, original_predictions, variant_predictions)}
-    for name, chosen in (("sensitivity", truth), ("specificity", ~truth)):
-        if chosen.any():
-            changes[name] = paired_change(truth[chosen], original[chosen], variant[chosen])
+    for name, among in (("sensitivity", truth), ("specificity", ~truth)):
+        if among.any():
+            changes[name] = paired_change(truth[among], original[among], variant[among])
     return changes
 
 
@@ -117,31 +114,31 @@ def paired_auroc_change(
         half = Z_TWO_SIDED * math.sqrt(variance)
     else:
         n_pairs = min(len(of_positives), len(of_negatives))
-        half = (1 - ((1 - LEVEL) / 2) ** (1 / n_pairs)) * (1 + abs(delta))
+        share = 1 - ((1 - LEVEL) / 2) ** (1 / n_pairs)
+        half = share * (1 + abs(delta))
     return delta, Interval(max(-1.0, delta - half), min(1.0, delta + half))
 
 
 def paired_calibration_change(
     labels: NDArray[np.integer], original: NDArray[np.floating], variant: NDArray[np.floating]
 ) -> tuple[float, Interval]:
-    """The variant's expected calibration error less the original's, from probabilities (N, K) each,
-    with its interval.
+    """The variant's expected calibration error less the original's, with its interval.
 
-    The percentile interval of a paired bootstrap: images drawn with replacement, the same for both
-    (Efron & Tibshirani 1993, ch. 13), from a fixed seed. Two equal variants have an interval of no
-    width.
+    From class indices (N,) and probabilities (N, K) of either. The interval is the percentile
+    interval of a paired bootstrap: images drawn with replacement, the same for both (Efron &
+    Tibshirani 1993, ch. 13), from a fixed seed. Two equal variants have an interval of no width.
     """
     n = len(labels)
-    gaps = [_binned_gaps(labels, probabilities) for probabilities in (original, variant)]
-    before, after = (np.abs(gap.sum(axis=0)).sum() / n for gap in gaps)
-    weights = (
-        np.random.default_rng(0)
-        .multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
-        .astype(np.float64)
-    )
-    drawn_before, drawn_after = (np.abs(weights @ gap).sum(axis=1) / n for gap in gaps)
-    low, high = np.quantile(drawn_after - drawn_before, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    gaps_before = _binned_gaps(labels, original)
+    gaps_after = _binned_gaps(labels, variant)
+    before = np.abs(gaps_before.sum(axis=0)).sum() / n
+    after = np.abs(gaps_after.sum(axis=0)).sum() / n
     delta = float(after - before)
+    random = np.random.default_rng(0)
+    weights = random.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES).astype(np.float64)
+    drawn_before = np.abs(weights @ gaps_before).sum(axis=1) / n
+    drawn_after = np.abs(weights @ gaps_after).sum(axis=1) / n
+    low, high = np.quantile(drawn_after - drawn_before, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return delta, Interval(min(float(low), delta), max(float(high), delta))
 
 
@@ -156,8 +153,7 @@ def _binned_gaps(
 
 
 def images_to_settle(change: PairedChange, tolerance: float) -> int | None:
-    """How many images would settle whether the loss is within the tolerance, if they changed at the
-    rates of these.
+    """How many images would settle whether the loss is within the tolerance, at the rates of these.
 
     They bring `worst_loss` to the tolerance, or the whole interval beyond it where the observed
     loss is. It can be below `change.n`, where the matter is settled. None where the observed loss
@@ -186,11 +182,11 @@ def tango(gained: float, lost: float, n: float, z: float = Z_TWO_SIDED) -> Inter
 def mcnemar(gained: int, lost: int) -> float:
     """The exact two-sided p of McNemar's test: binomial, one half, of the discordant pairs."""
     n = gained + lost
-    log_all = math.lgamma(n + 1) - n * math.log(2)  # logarithms: 2^n overflows from 1,024 pairs
-    tail = (
-        log_all - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(min(gained, lost) + 1)
-    )
-    return min(1.0, 2 * math.fsum(map(math.exp, tail)))
+    # In logarithms, since 2^n overflows from 1,024 pairs.
+    log_all = math.lgamma(n + 1) - n * math.log(2)
+    tail = range(min(gained, lost) + 1)
+    log_chances = (log_all - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in tail)
+    return min(1.0, 2 * math.fsum(map(math.exp, log_chances)))
 
 
 def _worst_loss(gained: float, lost: float, n: float) -> float:
@@ -220,14 +216,15 @@ def _score_variance(gained: float, lost: float, n: float, delta: float) -> float
 
 
 def _first(holds: Callable[[int], bool], most: int) -> int | None:
-    """The first of 1 to `most` from which on the condition holds; None where it does not hold at
-    `most`.
-    """
+    """The first of 1 to `most` from which on the condition holds; None where it fails at `most`."""
     if not holds(most):
         return None
     low = 0
     high = most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
     return high

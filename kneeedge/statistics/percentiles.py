@@ -18,27 +18,25 @@ TAIL = (1 - LEVEL) / 2
 
 
 def percentile_interval(values: Sequence[float], share: float) -> Interval | None:
-    """The 95 % interval of the percentile at `share` (0 to 1); None where the values are too few to
-    hold both ends.
-    """
+    """The 95 % interval of the percentile at `share` (0 to 1); None with too few for both ends."""
     n = len(values)
     if n < runs_needed(share):
         return None
     chances = _binomial(n, share)
-    low = int(
-        np.searchsorted(np.cumsum(chances), TAIL, side="right")
-    )  # rank: the largest with P(B < low) ≤ 2.5 %
+    below = np.cumsum(chances)
     above = np.cumsum(chances[::-1])[::-1]  # P(B ≥ k)
-    high = int(np.argmax(above <= TAIL))  # rank: the smallest with P(B ≥ high) ≤ 2.5 %
+    # Ranks: the largest low with P(B < low) ≤ 2.5 %, the smallest high with P(B ≥ high) ≤ 2.5 %.
+    low = int(np.searchsorted(below, TAIL, side="right"))
+    high = int(np.argmax(above <= TAIL))
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     return Interval(float(ordered[low - 1]), float(ordered[high - 1]))
 
 
 def runs_needed(share: float) -> int:
-    """The fewest runs whose extremes bracket the percentile: shareⁿ ≤ 2.5 % and (1 - share)ⁿ ≤ 2.5
-    %.
+    """The fewest runs whose extremes bracket the percentile at `share`.
 
-    6 for the median, 36 for the 90th percentile, 368 for the 99th.
+    The smallest n with shareⁿ ≤ 2.5 % and (1 - share)ⁿ ≤ 2.5 %: 6 for the median, 36 for the 90th
+    percentile, 368 for the 99th.
     """
     return math.ceil(math.log(TAIL) / math.log(max(share, 1 - share)))
 
@@ -47,5 +45,6 @@ def _binomial(n: int, share: float) -> NDArray[np.float64]:
     """P(B = k) for k = 0 … n, through logarithms, since factorials of thousands overflow."""
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
     k = np.arange(n + 1)
-    found = np.exp(logs[n] - logs - logs[::-1] + k * math.log(share) + (n - k) * math.log1p(-share))
-    return np.asarray(found, dtype=np.float64)
+    log_choices = logs[n] - logs - logs[::-1]
+    log_chances = log_choices + k * math.log(share) + (n - k) * math.log1p(-share)
+    return np.asarray(np.exp(log_chances), dtype=np.float64)

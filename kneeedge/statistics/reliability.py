@@ -1,6 +1,4 @@
-"""Whether probabilities mean what they say: calibration error, Brier score, log loss, and the bins
-of a figure.
-"""
+"""Whether probabilities mean what they say: calibration error, Brier score, log loss, bins."""
 
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ from kneeedge.statistics.intervals import Interval, wilson
 
 CALIBRATION_BINS = 15  # Guo et al. 2017
 FIGURE_BINS = 10
+"of the reliability diagram"
 
 
 @dataclass(frozen=True)
@@ -18,13 +17,9 @@ class ProbabilityErrors:
     """How far probabilities are from the truth."""
 
     ece: float
-    """0 to 1; expected calibration error of the most probable class's probability in 15 bins of
-    equal width
-    """
+    "0 to 1; expected calibration error of the largest probability, in 15 bins of equal width"
     brier: float
-    """mean squared error of the probabilities; two classes: of the positive's, 0 to 1; more:
-    summed, 0 to 2
-    """
+    "mean squared error; two classes: of the positive's probability, 0 to 1; more: summed, 0 to 2"
     log_loss: float
     "nats; mean of -log of the true class's probability, which counts as 2e-16 at least"
 
@@ -45,13 +40,11 @@ class ReliabilityBin:
 def probability_errors(
     labels: NDArray[np.integer], probabilities: NDArray[np.float64], positive: int
 ) -> ProbabilityErrors:
-    """The three errors of probabilities (N, K) against class indices (N,); they do not depend on a
-    threshold.
-    """
+    """The errors of probabilities (N, K) against class indices (N,), which need no threshold."""
     return ProbabilityErrors(
-        expected_calibration_error(labels, probabilities),
-        brier_score(labels, probabilities, positive),
-        log_loss(labels, probabilities),
+        ece=expected_calibration_error(labels, probabilities),
+        brier=brier_score(labels, probabilities, positive),
+        log_loss=log_loss(labels, probabilities),
     )
 
 
@@ -60,37 +53,33 @@ def expected_calibration_error(
 ) -> float:
     """Guo et al. 2017, eq. 3, with the bins of `confidence_gaps`."""
     bins, gaps = confidence_gaps(labels, probabilities)
-    return float(
-        np.abs(np.bincount(bins, weights=gaps, minlength=CALIBRATION_BINS)).sum() / len(labels)
-    )
+    sums = np.bincount(bins, weights=gaps, minlength=CALIBRATION_BINS)
+    return float(np.abs(sums).sum() / len(labels))
 
 
 def confidence_gaps(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The bin of each image's largest probability (N,), of (0, 1/15] to (14/15, 1], and its gap
-    (N,).
+    """The bin (N,) and the gap (N,) of each image's largest probability.
 
-    The gap is 1 where that class is the true one, else 0, less the probability.
+    The bins are (0, 1/15] to (14/15, 1]. The gap is 1 where that class is the true one, else 0,
+    less the probability.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    bins = np.clip(
-        np.ceil(confidence * CALIBRATION_BINS).astype(np.intp) - 1, 0, CALIBRATION_BINS - 1
-    )
-    return bins, np.asarray(right - confidence, dtype=np.float64)
+    bins = np.ceil(confidence * CALIBRATION_BINS).astype(np.intp) - 1
+    gaps = np.asarray(right - confidence, dtype=np.float64)
+    return np.clip(bins, 0, CALIBRATION_BINS - 1), gaps
 
 
 def brier_score(
     labels: NDArray[np.integer], probabilities: NDArray[np.float64], positive: int
 ) -> float:
-    """The mean squared error; with two classes of the positive's probability alone, as is the
-    custom.
-    """
-    truth = np.eye(probabilities.shape[1])[labels]
-    if probabilities.shape[1] == 2:
-        return float(np.mean((probabilities[:, positive] - truth[:, positive]) ** 2))
-    return float(np.mean(((probabilities - truth) ** 2).sum(axis=1)))
+    """The mean squared error; of two classes the positive's alone counts, as is the custom."""
+    n_classes = probabilities.shape[1]
+    squares = (probabilities - np.eye(n_classes)[labels]) ** 2
+    errors = squares[:, positive] if n_classes == 2 else squares.sum(axis=1)
+    return float(np.mean(errors))
 
 
 def log_loss(labels: NDArray[np.integer], probabilities: NDArray[np.float64]) -> float:
@@ -102,14 +91,16 @@ def log_loss(labels: NDArray[np.integer], probabilities: NDArray[np.float64]) ->
 def reliability_bins(
     positive: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> list[ReliabilityBin]:
-    """The filled ones of ten bins of equal width over `scores` (N,), the probabilities of
-    `positive` (N,).
+    """Of ten bins of equal width those that hold a score.
+
+    `scores` (N,) are the probabilities, 0 to 1, that the images are `positive` (N,).
     """
     index = np.minimum((scores * FIGURE_BINS).astype(int), FIGURE_BINS - 1)
-    found = []
+    bins = []
     for k in np.unique(index):
-        chosen = index == k
-        hits = int(positive[chosen].sum())
-        n = int(chosen.sum())
-        found.append(ReliabilityBin(n, float(scores[chosen].mean()), hits / n, wilson(hits, n)))
-    return found
+        inside = index == k
+        n = int(inside.sum())
+        n_positive = int(positive[inside].sum())
+        mean = float(scores[inside].mean())
+        bins.append(ReliabilityBin(n, mean, n_positive / n, wilson(n_positive, n)))
+    return bins

@@ -26,19 +26,19 @@ Z_ONE = 1.644853627
 
 
 def make_change(gained: int, lost: int, n: int) -> PairedChange:
-    """Labels and answers with these discordant pairs, through `paired_change`; all else is right in both."""
-    labels, original, variant = np.zeros(n, int), np.zeros(n, int), np.zeros(n, int)
+    """The change of answers with these discordant pairs; all else is right in both."""
+    labels = np.zeros(n, int)
+    original = np.zeros(n, int)
+    variant = np.zeros(n, int)
     original[:gained] = 1
     variant[gained : gained + lost] = 1
     return paired_change(labels, original, variant)
 
 
 def test_counts_are_those_of_the_answers():
-    labels, original, variant = (
-        np.array([0, 0, 1, 1, 2]),
-        np.array([0, 0, 0, 1, 0]),
-        np.array([0, 1, 1, 1, 1]),
-    )
+    labels = np.array([0, 0, 1, 1, 2])
+    original = np.array([0, 0, 0, 1, 0])
+    variant = np.array([0, 1, 1, 1, 1])
     change = paired_change(labels, original, variant)
     assert (change.n, change.flips, change.lost, change.gained, change.delta) == (5, 3, 1, 1, 0.0)
 
@@ -49,28 +49,24 @@ def test_change_survives_json():
 
 
 def test_published_table_of_cavo_2012():
-    """6 and 16 discordant of 161: Fagerland, Lydersen & Laake, `contingencytables` 3.0, chapter 8."""
+    """6 and 16 discordant of 161: Fagerland, Lydersen & Laake, contingencytables 3.0, chapter 8."""
     change = make_change(6, 16, 161)
     assert change.delta == pytest.approx(-0.0621, abs=5e-5)
-    assert (change.interval.low, change.interval.high) == pytest.approx(
-        (-0.1240, -0.0054), abs=5e-5
-    )
+    assert change.interval.low == pytest.approx(-0.1240, abs=5e-5)
+    assert change.interval.high == pytest.approx(-0.0054, abs=5e-5)
     assert change.mcnemar_p == pytest.approx(0.052479, abs=5e-7)
 
 
 def likeliest_share_lost(gained: int, lost: int, n: int, delta: float) -> float:
-    """The multinomial's most likely share of lost pairs under a difference of delta, found by
-    search.
-    """
+    """The multinomial's most likely share of lost pairs, by search, under a difference of delta."""
 
     def surprise(share: float) -> float:
         cells = [(gained, share + delta), (lost, share), (n - gained - lost, 1 - 2 * share - delta)]
         return -sum(count * math.log(p) for count, p in cells if count)
 
     bounds = (max(0.0, -delta) + 1e-12, (1 - delta) / 2 - 1e-12)
-    return float(
-        minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
-    )
+    options = {"xatol": 1e-12}
+    return float(minimize_scalar(surprise, bounds=bounds, method="bounded", options=options).x)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +89,8 @@ def test_no_discordant_pair_has_the_closed_form(n):
 
 
 def test_swapping_the_models_mirrors_the_interval():
-    there, back = make_change(3, 11, 90), make_change(11, 3, 90)
+    there = make_change(3, 11, 90)
+    back = make_change(11, 3, 90)
     assert (there.interval.low, there.interval.high) == (-back.interval.high, -back.interval.low)
     assert there.delta == -back.delta
     assert there.mcnemar_p == back.mcnemar_p
@@ -119,16 +116,17 @@ def test_more_images_at_the_same_rates_narrow_the_bound():
 
 
 def coverage(n: int, p_gained: float, p_lost: float) -> tuple[float, float]:
-    """The exact chance that the interval, and that the one-sided bound, holds the true difference."""
-    delta, two_sided, one_sided = p_gained - p_lost, 0.0, 0.0
+    """The exact chances that the interval and the one-sided bound hold the true difference."""
+    delta = p_gained - p_lost
+    two_sided = 0.0
+    one_sided = 0.0
     for gained in range(n + 1):
         lost = np.arange(n - gained + 1)
-        chance = binom.pmf(gained, n, p_gained) * binom.pmf(
-            lost, n - gained, p_lost / (1 - p_gained)
-        )
+        of_lost = binom.pmf(lost, n - gained, p_lost / (1 - p_gained))
+        chance = binom.pmf(gained, n, p_gained) * of_lost
         for count in lost[chance > 1e-6]:
-            change = tango(gained, int(count), n)
-            two_sided += chance[count] * (change.low <= delta <= change.high)
+            interval = tango(gained, int(count), n)
+            two_sided += chance[count] * (interval.low <= delta <= interval.high)
             one_sided += chance[count] * (tango(gained, int(count), n, Z_ONE).low <= delta)
     return two_sided, one_sided
 
@@ -157,7 +155,8 @@ def test_groups_are_the_positives_and_the_rest():
     variant = np.array([0, 0, 0, 1, 1, 2])
     changes = paired_changes(labels, original, variant, positive_index=1)
     assert changes["accuracy"] == paired_change(labels, original, variant)
-    sensitivity, specificity = changes["sensitivity"], changes["specificity"]
+    sensitivity = changes["sensitivity"]
+    specificity = changes["specificity"]
     assert (sensitivity.n, sensitivity.gained, sensitivity.lost, sensitivity.flips) == (2, 1, 0, 1)
     assert (specificity.n, specificity.gained, specificity.lost, specificity.flips) == (4, 2, 0, 2)
 
@@ -181,19 +180,16 @@ def test_images_to_settle_without_discordance_has_the_closed_form():
 @pytest.mark.parametrize(("gained", "lost", "n"), [(2, 2, 100), (1, 2, 400), (0, 1, 300)])
 def test_images_to_settle_is_the_first_number_that_does(gained, lost, n):
     needed = images_to_settle(make_change(gained, lost, n), 0.02)
-    bounds = [
-        -tango(gained / n * m, lost / n * m, m, Z_ONE).low
-        for m in (needed - 1, needed, 2 * needed, 10 * needed)
-    ]
+    numbers = (needed - 1, needed, 2 * needed, 10 * needed)
+    bounds = [-tango(gained / n * m, lost / n * m, m, Z_ONE).low for m in numbers]
     assert bounds[0] > 0.02 >= max(bounds[1:])
 
 
 @pytest.mark.parametrize(("gained", "lost", "n"), [(0, 3, 100), (2, 9, 300)])
 def test_a_loss_beyond_the_tolerance_is_settled_once_its_interval_is(gained, lost, n):
     needed = images_to_settle(make_change(gained, lost, n), 0.02)
-    least = [
-        -tango(gained / n * m, lost / n * m, m).high for m in (needed - 1, needed, 10 * needed)
-    ]
+    numbers = (needed - 1, needed, 10 * needed)
+    least = [-tango(gained / n * m, lost / n * m, m).high for m in numbers]
     assert least[0] <= 0.02 < min(least[1:])
 
 
@@ -251,9 +247,7 @@ def test_one_class_alone_has_no_auroc_change():
 
 
 def test_paired_auroc_interval_covers_no_change():
-    """Two equally good models of correlated errors: in 1,000 draws 95 % ± 2 % of the intervals hold
-    0.
-    """
+    """Two equally good models of correlated errors, drawn 1,000 times."""
     random = np.random.default_rng(7)
     positive = np.arange(100) < 50
     held = 0
@@ -266,22 +260,21 @@ def test_paired_auroc_interval_covers_no_change():
 
 
 def two_models(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, and the probabilities (N, 2) of a calibrated model and of one that is too sure of
-    itself.
-    """
+    """Labels, and the probabilities (N, 2) of an honest model and of one too sure of itself."""
     random = np.random.default_rng(seed)
     logits = random.normal(scale=1.5, size=n)
-    labels = (random.random(n) < 1 / (1 + np.exp(-logits))).astype(int)
-    calibrated, sure = (1 / (1 + np.exp(-factor * logits)) for factor in (1.0, 3.0))
+    calibrated = 1 / (1 + np.exp(-logits))
+    labels = (random.random(n) < calibrated).astype(int)
+    sure = 1 / (1 + np.exp(-3.0 * logits))
     return labels, np.column_stack([1 - calibrated, calibrated]), np.column_stack([1 - sure, sure])
 
 
 def test_the_calibration_change_is_the_difference_of_the_errors():
     labels, before, after = two_models(300, 1)
-    expected = expected_calibration_error(labels, after) - expected_calibration_error(
-        labels, before
-    )
-    assert paired_calibration_change(labels, before, after)[0] == pytest.approx(expected, abs=1e-12)
+    error_before = expected_calibration_error(labels, before)
+    error_after = expected_calibration_error(labels, after)
+    delta, _ = paired_calibration_change(labels, before, after)
+    assert delta == pytest.approx(error_after - error_before, abs=1e-12)
 
 
 def test_the_calibration_interval_is_scipys_paired_bootstrap():
