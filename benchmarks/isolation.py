@@ -25,7 +25,7 @@ from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.isolation import open_reader
 from kneeedge.pixels.listing import FoundImage, find_images
 from kneeedge.pixels.prefetch import StageClock, read_batches
-from kneeedge.pixels.reader import Reading
+from kneeedge.pixels.reader import ReadOptions
 from kneeedge.system.machine import available_cpus, environment
 from kneeedge.system.progress import Progress
 
@@ -47,30 +47,30 @@ class Row:
     samples: dict[str, list[float]]
 
 
-def read_all(images: Sequence[FoundImage], reading: Reading) -> float:
+def read_all(images: Sequence[FoundImage], options: ReadOptions) -> float:
     """Images a second, from the first batch on."""
     n_readers = available_cpus()
-    batches = read_batches(images, open_reader(reading), BATCH, n_readers, StageClock())
+    batches = read_batches(images, open_reader(options), BATCH, n_readers, StageClock())
     next(batches)
     start = time.perf_counter()
     return sum(map(len, batches)) / (time.perf_counter() - start)
 
 
-def first_file(image: FoundImage, reading: Reading) -> float:
+def first_file(image: FoundImage, options: ReadOptions) -> float:
     """Seconds from nothing to the pixels of one file."""
     start = time.perf_counter()
-    reader = open_reader(reading)
+    reader = open_reader(options)
     reader.read(image.path)
     seconds = time.perf_counter() - start
     reader.close()
     return seconds
 
 
-def infer_all(folder: Path, model: Path, reading: Reading, out: Path) -> float:
+def infer_all(folder: Path, model: Path, options: ReadOptions, out: Path) -> float:
     """Images a second of the whole run."""
     listing = find_images([folder])
     predictor = Predictor(model, "cpu", n_images=len(listing.images))
-    predictor.reading = replace(reading, pixel_path=predictor.spec.pixel_path)
+    predictor.read_options = replace(options, pixel_path=predictor.spec.pixel_path)
     return infer_folder(predictor, listing, out, Progress(quiet=True)).summary.images_per_second
 
 
@@ -80,10 +80,10 @@ def compare(folders: dict[str, Path], model: Path | None, repeats: int, scratch:
         for kind, folder in folders.items():
             images = find_images([folder]).images
             for name, isolated in (("threads", False), ("processes", True)):
-                reading = Reading(PixelPath(), isolated=isolated)
-                speeds = {"reading": read_all(images, reading)}
+                options = ReadOptions(PixelPath(), isolated=isolated)
+                speeds = {"reading": read_all(images, options)}
                 if model:
-                    speeds["infer"] = infer_all(folder, model, reading, scratch / "out.csv")
+                    speeds["infer"] = infer_all(folder, model, options, scratch / "out.csv")
                 for work, speed in speeds.items():
                     if i:  # the first warms up
                         found[kind, work][name].append(round(speed, 2))
@@ -130,12 +130,10 @@ def main() -> None:
         }
         rows = compare(folders, arguments.model, arguments.repeats, scratch)
         image = find_images([few]).images[0]
-        first = {
-            name: round(
-                median(first_file(image, Reading(PixelPath(), isolated=on)) for _ in range(5)), 4
-            )
-            for name, on in (("threads", False), ("processes", True))
-        }
+        first = {}
+        for name, isolated in (("threads", False), ("processes", True)):
+            options = ReadOptions(PixelPath(), isolated=isolated)
+            first[name] = round(median(first_file(image, options) for _ in range(5)), 4)
     facts = {"environment": asdict(environment()), "first_file_seconds": first}
     print(json.dumps(facts | {"rows": [asdict(row) for row in rows]}, indent=2))
 

@@ -27,8 +27,8 @@ from benchmarks.fuzz.child import ANSWERED, CRASHED, HUNG, NO_MEMORY, REFUSED, O
 from benchmarks.fuzz.mutate import mutated
 from benchmarks.fuzz.seeds import all_seeds, large_seeds
 from kneeedge.pixels.picture import MAX_PIXELS
-from kneeedge.pixels.prefetch import in_order
 from kneeedge.system.machine import available_cpus, environment
+from kneeedge.system.threads import in_order
 
 EXPECTED = (ANSWERED, REFUSED, NO_MEMORY)
 LARGE_SIDE = 4096

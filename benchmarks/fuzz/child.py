@@ -18,7 +18,7 @@ from kneeedge.errors import ImageError
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.decoder import leave_no_core
 from kneeedge.pixels.pixel_path import Input
-from kneeedge.pixels.reader import Reading, read_input
+from kneeedge.pixels.reader import ReadOptions, read_input
 
 ANSWERED, REFUSED, NO_MEMORY, UNCLEAR, RAISED = (
     "answered",
@@ -44,10 +44,10 @@ class Outcome:
     "most resident memory while it was read"
 
 
-def examine(path: Path, reading: Reading) -> tuple[str, str]:
+def examine(path: Path, options: ReadOptions) -> tuple[str, str]:
     """The kind of outcome and what was said; whatever is raised but ImageError is a finding."""
     try:
-        found = read_input(path, reading)
+        found = read_input(path, options)
     except Exception as error:  # noqa: BLE001 - this is what is looked for
         where = error.__traceback__
         while where is not None and where.tb_next is not None:
@@ -55,7 +55,7 @@ def examine(path: Path, reading: Reading) -> tuple[str, str]:
         line = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else ""
         return RAISED, f"{type(error).__name__}: {error} ({line})"
     if isinstance(found, Input):
-        side = reading.pixel_path.size
+        side = options.pixel_path.size
         good = found.pixels.shape == (side, side) and found.pixels.dtype == np.uint8
         return (
             (ANSWERED, "")
@@ -88,11 +88,11 @@ def main() -> None:
     limits = json.loads(sys.stdin.readline())
     most = limits["address_space_mb"] * 10**6
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    reading = Reading(PixelPath(), limits["max_pixels"])
+    options = ReadOptions(PixelPath(), limits["max_pixels"])
     for line in sys.stdin:
         restart_peak_mb()
         start = time.perf_counter()
-        kind, text = examine(Path(json.loads(line)), reading)
+        kind, text = examine(Path(json.loads(line)), options)
         seconds = time.perf_counter() - start
         out.write(json.dumps(asdict(Outcome(kind, text, seconds, peak_memory_mb() or 0.0))) + "\n")
         out.flush()

@@ -106,7 +106,7 @@ def infer(
     from kneeedge.model.file import open_model
     from kneeedge.pixels.listing import find_images
     from kneeedge.pixels.picture import MAX_PIXELS
-    from kneeedge.pixels.reader import Reading
+    from kneeedge.pixels.reader import ReadOptions
     from kneeedge.report.inference import infer_text
     from kneeedge.runs.choose import choose_model
     from kneeedge.runtime.cuda import GpuOptions
@@ -120,7 +120,7 @@ def infer(
     pixel_path = replace(predictor.spec.pixel_path, dicom_window=dicom_window)
     apart = isolate if isolate is not None else watch or len(listing.images) > 1
     max_pixels = MAX_PIXELS if max_megapixels is None else round(max_megapixels * 1e6)
-    predictor.reading = Reading(pixel_path, max_pixels, apart, file_timeout)
+    predictor.read_options = ReadOptions(pixel_path, max_pixels, apart, file_timeout)
     progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
     if predictor.session.notice:
         progress(predictor.session.notice)

@@ -16,7 +16,7 @@ from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
 from kneeedge.pixels.pixel_path import Input
 from kneeedge.pixels.prefetch import StageClock, read_batches
-from kneeedge.pixels.reader import ThreadReader, Pixels, ReadOptions
+from kneeedge.pixels.reader import ReadOptions, ThreadReader
 from kneeedge.runtime.batches import BatchRunner, joined
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.system import machine
@@ -166,7 +166,7 @@ def input_batches(
             stage.advance(len(batch))
 
 
-def pixels_of(read: Input | ImageError) -> Pixels:
+def pixels_of(read: Input | ImageError) -> NDArray[np.uint8]:
     """The pixels; raises the reason where there are none."""
     if isinstance(read, ImageError):
         raise read

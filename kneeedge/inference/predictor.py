@@ -15,12 +15,13 @@ from kneeedge.model.file import ModelFile
 from kneeedge.pixels.isolation import open_reader
 from kneeedge.pixels.listing import FoundImage
 from kneeedge.pixels.pixel_path import Input, load_with_facts
-from kneeedge.pixels.prefetch import READING, RUNNING, StageClock, in_order, read_batches
-from kneeedge.pixels.reader import Reading
+from kneeedge.pixels.prefetch import READING, RUNNING, StageClock, read_batches
+from kneeedge.pixels.reader import ReadOptions
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.system import machine
+from kneeedge.system.threads import in_order
 
 if TYPE_CHECKING:
     from kneeedge.model.spec import ModelSpec
@@ -58,7 +59,7 @@ class Predictor:
         apart = n_images >= MANY * self.threads and provider in ("auto", "cpu")
         self.session = Session(model, provider, 1 if apart else self.threads, gpu)
         self.spec: ModelSpec = self.session.spec
-        self.reading = Reading(self.spec.pixel_path)
+        self.read_options = ReadOptions(self.spec.pixel_path)
         "by the model's own pixel path; another DICOM window and other limits may be asked for"
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
         self.lanes = self.session.gpu.lanes if self.session.runner else self.threads if apart else 1
@@ -68,7 +69,8 @@ class Predictor:
         """The answer to one image file. Raises ImageError where it cannot be read, OutOfMemoryError
         where not run.
         """
-        found = load_with_facts(Path(path), self.reading.pixel_path, self.reading.max_pixels)
+        options = self.read_options
+        found = load_with_facts(Path(path), options.pixel_path, options.max_pixels)
         outputs = BatchRunner(self.session, say_nothing).run(found.pixels[None, None])
         (answer,) = self._answer(outputs, [found], [str(path)])
         return answer.prediction
@@ -88,7 +90,7 @@ class Predictor:
         """
         clock = clock or StageClock()
         runner = BatchRunner(self.session, say, self.lanes)
-        reader = open_reader(self.reading)
+        reader = open_reader(self.read_options)
         with closing(read_batches(images, reader, self.batch_size, self.threads, clock)) as batches:
             # One batch more than there are lanes, so that no lane waits while the caller writes.
             answered = in_order(

@@ -1,8 +1,8 @@
 """Decodes image files in a process of its own, which a crash or a hang of a native decoder ends.
 
-`python -m kneeedge.pixels.decoder` reads a Reading and then paths from stdin, a line of JSON each.
-It answers each path with a line of JSON, a DecoderReply, and the pixels that this announces; it
-ends with its input. `kneeedge.pixels.isolation` is the other side.
+`python -m kneeedge.pixels.decoder` reads ReadOptions and then paths from stdin, each a line of
+JSON. It answers each path with a line of JSON, a DecoderReply, and the pixels that this
+announces; it ends with its input. `kneeedge.pixels.isolation` is the other side.
 """
 
 import json
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kneeedge.errors import ImageError, KneeEdgeError
 from kneeedge.pixels.dicom import DicomFacts
-from kneeedge.pixels.reader import Reading, read_input
+from kneeedge.pixels.reader import ReadOptions, read_input
 from kneeedge.system.processes import Failure
 from kneeedge.system.strict_json import from_json, to_json
 
@@ -46,12 +46,12 @@ class DecoderReply:
     "processor time"
 
 
-def decode(path: Path, reading: Reading) -> tuple[DecoderReply, NDArray[np.uint8]]:
+def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, NDArray[np.uint8]]:
     """What became of the file, and its pixels (S, S), or none."""
     start = time.thread_time()
     nothing = np.empty((0, 0), dtype=np.uint8)
     try:
-        found = read_input(path, reading)
+        found = read_input(path, options)
     except KneeEdgeError as error:
         return DecoderReply(failure=Failure(type(error).__name__, str(error))), nothing
     seconds = time.thread_time() - start
@@ -64,11 +64,11 @@ def decode(path: Path, reading: Reading) -> tuple[DecoderReply, NDArray[np.uint8
 
 def serve(requests: BinaryIO, out: BinaryIO) -> None:
     """DecoderReply each path until there are no more."""
-    reading = from_json(Reading, requests.readline())
+    options = from_json(ReadOptions, requests.readline())
     send(out, DecoderReply(), b"")
     for line in requests:
-        set_alarm(int(reading.timeout) + ALARM_SECONDS)
-        reply, pixels = decode(Path(json.loads(line)), reading)
+        set_alarm(int(options.timeout) + ALARM_SECONDS)
+        reply, pixels = decode(Path(json.loads(line)), options)
         set_alarm(0)
         send(out, reply, pixels.tobytes())
         forget_stderr()

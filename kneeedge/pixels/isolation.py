@@ -16,7 +16,7 @@ import numpy as np
 from kneeedge.errors import ImageError, WorkerError
 from kneeedge.pixels.decoder import DecoderReply
 from kneeedge.pixels.pixel_path import Input
-from kneeedge.pixels.reader import InThreads, Reader, Reading
+from kneeedge.pixels.reader import Reader, ReadOptions, ThreadReader
 from kneeedge.system.processes import Child, ChildLostError, as_raised
 from kneeedge.system.strict_json import from_json, to_json
 
@@ -38,8 +38,8 @@ class DecoderLostError(Exception):
 class Decoder:
     """One process that decodes. It starts at once and is waited for with its first file."""
 
-    def __init__(self, reading: Reading) -> None:
-        self.timeout = reading.timeout
+    def __init__(self, options: ReadOptions) -> None:
+        self.timeout = options.timeout
         self.child = Child(
             DECODER,
             read_reply,
@@ -47,7 +47,7 @@ class Decoder:
             variables={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         self._ready = False
-        self.child.send(to_json(reading, indent=None))
+        self.child.send(to_json(options, indent=None))
 
     def ask(self, path: Path) -> tuple[DecoderReply, bytes]:
         """What became of the file, and its pixels.
@@ -92,11 +92,11 @@ def read_reply(stdout: BinaryIO) -> tuple[DecoderReply, bytes] | None:
     return (reply, pixels) if len(pixels) == reply.side**2 else None
 
 
-class Isolated:
+class ProcessReader:
     """A Reader of as many decoders as there are files read at once."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
         self._closed = False
         self._lock = threading.Lock()
         self._idle: list[Decoder] = []
@@ -143,7 +143,7 @@ class Isolated:
                 return None
             if self._idle:
                 return self._idle.pop()
-            self._decoders.add(decoder := Decoder(self._reading))
+            self._decoders.add(decoder := Decoder(self._options))
             return decoder
 
     def _dismiss(self, decoder: Decoder) -> None:
@@ -154,8 +154,8 @@ class Isolated:
             decoder.end()
 
 
-def open_reader(reading: Reading) -> Reader:
+def open_reader(options: ReadOptions) -> Reader:
     """What reads files, one at a time for each thread that asks."""
-    if not reading.isolated:
-        return InThreads(reading)
-    return Isolated(reading)
+    if not options.isolated:
+        return ThreadReader(options)
+    return ProcessReader(options)

@@ -5,19 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kneeedge.errors import ConfigError, ImageError
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.picture import MAX_PIXELS
 from kneeedge.pixels.pixel_path import Input, load_with_facts
 
-Pixels = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How files are read, and what one of them may cost."""
 
     pixel_path: PixelPath
@@ -37,35 +32,32 @@ class Reader(Protocol):
     """Reads image files for several threads at once."""
 
     def read(self, path: Path) -> tuple[Input | ImageError, float]:
-        """The network's input or why there is none, and the seconds of processor time that this
-        took.
-        """
+        """The network's input or why there is none, and the seconds of processor time it took."""
 
     def close(self) -> None:
         """Let go of everything at once, what is being read included."""
 
 
-class InThreads:
+class ThreadReader:
     """A Reader that decodes in the thread that asks."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
 
     def read(self, path: Path) -> tuple[Input | ImageError, float]:
         start = time.thread_time()
-        return read_input(path, self._reading), time.thread_time() - start
+        return read_input(path, self._options), time.thread_time() - start
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def read_input(path: Path, reading: Reading) -> Input | ImageError:
+def read_input(path: Path, options: ReadOptions) -> Input | ImageError:
     """The network's input (S, S) for an image file, or why there is none."""
     try:
-        return load_with_facts(path, reading.pixel_path, reading.max_pixels)
+        return load_with_facts(path, options.pixel_path, options.max_pixels)
     except ImageError as error:
         return error
     except MemoryError:
-        return ImageError(
-            path, "there is not enough memory to decode it", "free some memory or shrink the image"
-        )
+        remedy = "free some memory or shrink the image"
+        return ImageError(path, "there is not enough memory to decode it", remedy)

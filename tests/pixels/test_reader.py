@@ -1,128 +1,23 @@
-"""Reading ahead: order, errors in their place, a bounded look-ahead, and threads that end with
-their reader.
-"""
+"""One file for a reader: pixels, or a reason, also where memory does not suffice."""
 
-import threading
-from pathlib import Path
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
-from PIL import Image
 
-from kneeedge.errors import ImageError
+from kneeedge.errors import ConfigError
 from kneeedge.model.spec import PixelPath
-from kneeedge.pixels import reader as reading
-from kneeedge.pixels.prefetch import (
-    DECODING,
-    LOOK_AHEAD,
-    READING,
-    StageClock,
-    in_order,
-    read_batches,
-)
-from kneeedge.pixels.reader import InThreads, Reading, read_input
-
-SMALL = Reading(PixelPath(32))
-
-
-def written(folder: Path, n: int) -> list[SimpleNamespace]:
-    """Images whose grey level is their number."""
-    images = []
-    for i in range(n):
-        path = folder / f"{i}.png"
-        Image.fromarray(np.full((32, 32), i, dtype=np.uint8)).save(path)
-        images.append(SimpleNamespace(path=path))
-    return images
-
-
-def test_batches_hold_the_images_in_order_and_the_last_one_the_rest(tmp_path):
-    images = written(tmp_path, 11)
-    batches = list(read_batches(images, InThreads(SMALL), 4, 3, StageClock()))
-    assert [len(batch) for batch in batches] == [4, 4, 3]
-    assert [image for batch in batches for image, _ in batch] == images
-    assert [int(read.pixels[0, 0]) for batch in batches for _, read in batch] == list(range(11))
-
-
-def test_an_unreadable_image_keeps_its_place(tmp_path):
-    images = written(tmp_path, 5)
-    images[2].path.write_text("no picture")
-    (batch,) = read_batches(images, InThreads(SMALL), 8, 2, StageClock())
-    assert [isinstance(pixels, ImageError) for _, pixels in batch] == [
-        False,
-        False,
-        True,
-        False,
-        False,
-    ]
-
-
-def test_no_images_are_no_batches():
-    assert list(read_batches([], InThreads(SMALL), 4, 2, StageClock())) == []
+from kneeedge.pixels import reader
+from kneeedge.pixels.reader import ReadOptions, read_input
 
 
 def test_an_image_too_large_for_the_memory_is_an_error_of_its_own(monkeypatch, tmp_path):
     def refuse(path, pixel_path, max_pixels):
         raise MemoryError
 
-    monkeypatch.setattr(reading, "load_with_facts", refuse)
-    assert "not enough memory" in read_input(tmp_path / "a.png", SMALL).reason
+    monkeypatch.setattr(reader, "load_with_facts", refuse)
+    refusal = read_input(tmp_path / "a.png", ReadOptions(PixelPath(32)))
+    assert "not enough memory" in refusal.reason
 
 
-@pytest.mark.parametrize("n_readers", [1, 4])
-def test_no_more_is_read_ahead_than_the_bound(tmp_path, n_readers):
-    asked = []
-
-    def images():
-        for image in written(tmp_path, 100):
-            asked.append(image)
-            yield image
-
-    batches, taken = read_batches(images(), InThreads(SMALL), 4, n_readers, StageClock()), 0
-    for batch in batches:
-        taken += len(batch)
-        assert len(asked) <= taken + LOOK_AHEAD * 4 + n_readers
-    assert taken == 100
-
-
-def test_readers_end_with_the_one_who_reads(tmp_path):
-    before = threading.active_count()
-    batches = read_batches(written(tmp_path, 40), InThreads(SMALL), 4, 3, StageClock())
-    next(batches)
-    assert threading.active_count() > before
-    batches.close()
-    assert threading.active_count() == before
-
-
-def test_work_done_out_of_order_is_given_in_order():
-    first_may_end = threading.Event()
-
-    def work(i):
-        if i == 0:
-            assert first_may_end.wait(10)
-        else:
-            first_may_end.set()
-        return i
-
-    assert list(in_order(work, range(6), 2, 3)) == list(range(6))
-
-
-def test_what_the_work_raises_is_raised():
-    with pytest.raises(ZeroDivisionError):
-        list(in_order(lambda i: 1 // i, [1, 0, 1], 2, 2))
-
-
-def test_the_clock_adds_up_what_a_stage_took():
-    now = iter([0.0, 2.0, 10.0, 13.0])
-    clock = StageClock(lambda: next(now))
-    for _ in range(2):
-        with clock.measure("a stage"):
-            pass
-    assert clock.seconds == {"a stage": 5.0}
-
-
-def test_waiting_and_decoding_are_told_apart(tmp_path):
-    clock = StageClock()
-    list(read_batches(written(tmp_path, 20), InThreads(SMALL), 4, 2, clock))
-    assert set(clock.seconds) == {READING, DECODING}
-    assert clock.seconds[DECODING] > 0.0
+@pytest.mark.parametrize("limits", [{"max_pixels": 0}, {"timeout": 0.0}, {"timeout": float("nan")}])
+def test_a_limit_that_no_file_could_keep_is_refused(limits):
+    with pytest.raises(ConfigError):
+        ReadOptions(PixelPath(32), **limits)
