@@ -1,6 +1,5 @@
 """The worker processes, from the parent's side: one a subject, asleep but for whose turn it is."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import BinaryIO
@@ -57,30 +56,30 @@ class Crew:
     each turn.
     """
 
-    def __init__(self, requests: Sequence[WorkRequest], timeout: float, fresh: bool) -> None:
-        self.requests = list(requests)
+    def __init__(self, timeout: float, fresh: bool) -> None:
         self.timeout = timeout
         self.fresh = fresh
-        self._members: dict[int, Member] = {}
+        self._members: dict[WorkRequest, Member] = {}
         self._stack = ExitStack()
 
-    def start(self, i: int, keep: bool = True) -> Started:
-        """Load model `i` in a new process, and let it go again where turns are fresh or `keep` is
+    def start(self, request: WorkRequest, keep: bool = True) -> Started:
+        """Load the model in a new process, and let it go again where turns are fresh or `keep` is
         false.
         """
-        member = Member(self.requests[i], self.timeout)
+        member = Member(request, self.timeout)
         if self.fresh or not keep:
             member.dismiss()
         else:
             self._stack.callback(member.dismiss)
-            self._members[i] = member
+            self._members[request] = member
         return member.started
 
-    def ask(self, i: int, command: Command) -> tuple[Reply, int]:
-        """The reply of the worker of model `i`, and the process that gave it."""
+    def ask(self, request: WorkRequest, command: Command) -> tuple[Reply, int]:
+        """The reply of the request's worker, and the process that gave it."""
         if not self.fresh:
-            return self._members[i].ask(command), self._members[i].child.pid
-        member = Member(self.requests[i], self.timeout)
+            member = self._members[request]
+            return member.ask(command), member.child.pid
+        member = Member(request, self.timeout)
         try:
             return member.ask(command), member.child.pid
         finally:

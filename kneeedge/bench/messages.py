@@ -92,7 +92,7 @@ class FileRun:
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerImages:
     """Answer the labelled images."""
 
     batch_size: int
@@ -104,7 +104,7 @@ class Command:
 
     turn: Turn | None = None
     file_turn: FileTurn | None = None
-    answer: Answer | None = None
+    answer: AnswerImages | None = None
     placement: bool = False
     "say where the nodes run"
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from kneeedge.bench.ceiling import macs, share
 from kneeedge.bench.messages import FileRun, Window
-from kneeedge.bench.subjects import Subject
-from kneeedge.bench.turns import Found
+from kneeedge.bench.turns import Measurement
 from kneeedge.bench.windows import (
     STEADY,
     Scenario,
@@ -19,7 +18,6 @@ from kneeedge.bench.windows import (
 )
 from kneeedge.runs.benchmark import (
     SINGLE_STREAM,
-    Accuracy,
     Ceiling,
     ColdStart,
     Latency,
@@ -30,33 +28,23 @@ from kneeedge.statistics.percentiles import percentile_interval, runs_needed
 
 
 def make_rows(
-    subject: Subject,
-    found: Found,
-    accuracies: dict[int, Accuracy],
-    threads: int,
-    ceilings: tuple[Ceiling, ...],
-    inputs: str,
+    measurement: Measurement, threads: int, ceilings: tuple[Ceiling, ...], inputs: str
 ) -> list[Row]:
-    """One row for each scenario of one subject; `accuracies` by batch size."""
-    cold = middle_start([start.cold_start for start in found.starts])
-    starts = tuple(start.cold_start.total_ms for start in found.starts)
-    provider = found.provider
+    """One row for each scenario of one model."""
+    subject = measurement.subject
+    spec = subject.spec
+    provider = measurement.provider
+    cold = middle_start([start.cold_start for start in measurement.starts])
+    starts = tuple(start.cold_start.total_ms for start in measurement.starts)
+    products = macs(spec.architecture, spec.pixel_path.size, len(spec.classes))
     rows = []
-    for scenario, windows in found.windows.items():
+    for scenario, windows in measurement.windows.items():
         samples = joined(windows)
         counts = tuple(len(window.samples) for window in windows)
         times = window_times(samples, counts, scenario.name)
         apart = spread(times)
         speed = images_per_second(samples, scenario)
-        gops = round(
-            2
-            * macs(
-                subject.spec.architecture, subject.spec.pixel_path.size, len(subject.spec.classes)
-            )
-            * speed
-            / 1e9,
-            2,
-        )
+        gops = round(2 * products * speed / 1e9, 2)
         rows.append(
             Row(
                 model=subject.path,
@@ -74,15 +62,15 @@ def make_rows(
                 cold_start=cold,
                 cold_starts_ms=starts,
                 peak_memory_mb=windows[0].peak_memory_mb,
-                gpu_memory_mb=found.gpu_memory_mb.get(scenario),
+                gpu_memory_mb=measurement.gpu_memory_mb.get(scenario),
                 size_mb=subject.size_mb,
                 joules_per_image=joules_per_image(windows, scenario),
-                accuracy=accuracies.get(scenario.batch_size),
+                accuracy=measurement.accuracies.get(scenario.batch_size),
                 unstable=None if apart is None else apart > STEADY,
                 window_spread=apart,
                 drift=drift(times),
-                stages=stages(found.file_runs) if scenario.name == SINGLE_STREAM else None,
-                placement=found.placement,
+                stages=stages(measurement.file_runs) if scenario.name == SINGLE_STREAM else None,
+                placement=measurement.placement,
                 gops=gops,
                 ceiling_share=share(gops, subject.precision, provider, ceilings),
                 inputs=inputs,

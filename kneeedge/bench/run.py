@@ -11,25 +11,25 @@ from kneeedge.bench.accuracy import describe
 from kneeedge.bench.advice import machine_cautions, row_cautions
 from kneeedge.bench.ceiling import fastest, measure_ceilings
 from kneeedge.bench.crew import Crew
-from kneeedge.bench.messages import Answer, Command
+from kneeedge.bench.messages import AnswerImages, Command
 from kneeedge.bench.meters import free_memory_mb
 from kneeedge.bench.rows import make_rows
 from kneeedge.bench.subjects import (
     Material,
     Subject,
     check_classes,
-    gather,
+    choose_material,
     memory_needed_mb,
     open_file,
     open_original,
     work_request,
 )
-from kneeedge.bench.turns import Found, Plan, locate_all, start_all, take_turns
+from kneeedge.bench.turns import Measurement, Plan, locate_all, start_all, take_turns
 from kneeedge.bench.windows import scenarios
 from kneeedge.errors import ConfigError, MissingExtraError, ModelFileError
 from kneeedge.inference.evaluation import count_seen
 from kneeedge.runs.answers import ORIGINAL, Answers
-from kneeedge.runs.benchmark import FORMAT, Accuracy, BenchResult, Ceiling, Row
+from kneeedge.runs.benchmark import FORMAT, BenchResult, Ceiling, Row
 from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.system import machine
 from kneeedge.system.files import file_sha256
@@ -43,8 +43,6 @@ percentiles.runs_needed)
 MEMORY_SHARE = 0.8
 "of the free memory that models loaded together may need"
 MAX_PROBE_SECONDS = 0.5
-Accuracies = dict[int, Accuracy]
-"by batch size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,40 +112,41 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
     """
     environment = machine.environment()
     before = machine.conditions()
-    subjects = open_subjects(request)
-    classes = check_classes(subjects)
     threads = request.threads or machine.available_cpus()
     plan = Plan(scenarios(request.batch_sizes), request.n_rounds, request.seconds)
+    subjects = open_subjects(request)
+    classes = check_classes(subjects)
     with tempfile.TemporaryDirectory() as scratch:
-        material = gather(request.data, request.images, classes, request.seed, Path(scratch))
-        first = probe(request, threads)
+        material = choose_material(
+            request.data, request.images, classes, request.seed, Path(scratch)
+        )
+        first_ceilings = measure_ceilings_if_asked(request, threads)
         fresh, processes = share_memory(subjects, plan)
-        requests = [
-            work_request(subject, threads, material, request.gpu, request.public_key)
+        measurements = [
+            Measurement(
+                subject=subject,
+                request=work_request(subject, threads, material, request.gpu, request.public_key),
+            )
             for subject in subjects
         ]
-        found = [Found() for _ in subjects]
-        with Crew(requests, request.timeout, fresh) as crew:
-            start_all(crew, found, progress)
-            locate_all(crew, found)
-            take_turns(crew, plan, found, progress)
-            answers = answer_all(crew, subjects, plan, material, progress)
+        with Crew(request.timeout, fresh) as crew:
+            start_all(crew, measurements, progress)
+            locate_all(crew, measurements)
+            take_turns(crew, plan, measurements, progress)
+            answer_all(crew, measurements, plan, material, progress)
         check_same(subjects)
-        second = probe(request, threads)
+        second_ceilings = measure_ceilings_if_asked(request, threads)
         after = machine.conditions()
-    ceilings = fastest([*first, *second])
-    worth = judge_all(subjects, answers, material)
-    rows = [
-        make_rows(subject, one, worth[i], threads, ceilings, material.description)
-        for i, (subject, one) in enumerate(zip(subjects, found, strict=True))
-    ]
-    cautions = machine_cautions(
-        environment, before, after, second[0].gops / first[0].gops if first else None
-    )
-    cautions += missing_rows(request, subjects, found)
-    for one, of_one in zip(found, rows, strict=True):
-        cautions += row_cautions(of_one, idle_cpu(one), one.starts[-1].notice)
-    flat: list[Row] = [row for of_one in rows for row in of_one]
+    judge_all(measurements, material)
+    ceilings = fastest([*first_ceilings, *second_ceilings])
+    speed = second_ceilings[0].gops / first_ceilings[0].gops if first_ceilings else None
+    rows: list[Row] = []
+    cautions = machine_cautions(environment, before, after, speed)
+    cautions += missing_rows(request, measurements)
+    for measurement in measurements:
+        rows_of_model = make_rows(measurement, threads, ceilings, material.description)
+        cautions += row_cautions(rows_of_model, measurement.idle_cpu, measurement.notice)
+        rows += rows_of_model
     return BenchResult(
         format=FORMAT,
         environment=environment,
@@ -155,7 +154,7 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
         after=after,
         processes=processes,
         ceilings=ceilings,
-        results=tuple(flat),
+        results=tuple(rows),
         warnings=tuple(cautions),
     )
 
@@ -163,12 +162,10 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
 def open_subjects(request: BenchRequest) -> list[Subject]:
     """The original, then each file on each provider."""
     key = Path(request.public_key) if request.public_key else None
-    files = [
-        open_file(path, name, key)
-        for name in request.providers
-        for path in dict.fromkeys(request.models)
-    ]
-    subjects = [*open_original(request.run, request.providers[0]), *files]
+    subjects = open_original(request.run, request.providers[0])
+    for provider in request.providers:
+        for path in dict.fromkeys(request.models):
+            subjects.append(open_file(path, provider, key))
     if not subjects:
         raise MissingExtraError("measuring a run's original", "PyTorch", INSTALL)
     return subjects
@@ -178,18 +175,15 @@ def check_same(subjects: Sequence[Subject]) -> None:
     """Raise ModelFileError where a file is no longer the one whose hash its rows are to carry."""
     for subject in subjects:
         if not subject.is_original and file_sha256(Path(subject.path)) != subject.sha256:
-            raise ModelFileError(
-                subject.path, "it was replaced while it was measured", "measure again"
-            )
+            problem = "it was replaced while it was measured"
+            raise ModelFileError(subject.path, problem, "measure again")
 
 
-def probe(request: BenchRequest, threads: int) -> tuple[Ceiling, ...]:
+def measure_ceilings_if_asked(request: BenchRequest, threads: int) -> tuple[Ceiling, ...]:
     """The ceilings of this machine as they are now; none where they are not asked for."""
-    return (
-        measure_ceilings(threads, min(MAX_PROBE_SECONDS, request.seconds))
-        if request.ceiling
-        else ()
-    )
+    if not request.ceiling:
+        return ()
+    return measure_ceilings(threads, min(MAX_PROBE_SECONDS, request.seconds))
 
 
 def share_memory(subjects: Sequence[Subject], plan: Plan) -> tuple[bool, str]:
@@ -200,77 +194,67 @@ def share_memory(subjects: Sequence[Subject], plan: Plan) -> tuple[bool, str]:
     needed = sum(memory_needed_mb(subject, largest) for subject in subjects)
     free = free_memory_mb()
     if needed > MEMORY_SHARE * free:
-        why = f"{len(subjects)} models need about {needed / 1e3:.1f} GB together, and {free / 1e3:.1f} GB are free"
+        why = (
+            f"{len(subjects)} models need about {needed / 1e3:.1f} GB together, "
+            f"and {free / 1e3:.1f} GB are free"
+        )
         return True, f"a fresh process for each turn, since {why}; {plan.n_rounds} rounds"
     return False, f"one process a model, all loaded, taking turns; {plan.n_rounds} rounds"
 
 
 def answer_all(
-    crew: Crew, subjects: Sequence[Subject], plan: Plan, material: Material, progress: Progress
-) -> list[dict[int, Answers]]:
-    """Each subject's answers to the labelled images at each batch size of the plan; none without
-    such images.
-    """
-    sizes = sorted({scenario.batch_size for scenario in plan.scenarios}) if material.samples else []
-    found: list[dict[int, Answers]] = []
-    for i, subject in enumerate(subjects):
-        of_one = {}
+    crew: Crew,
+    measurements: Sequence[Measurement],
+    plan: Plan,
+    material: Material,
+    progress: Progress,
+) -> None:
+    """Let each model answer the labelled images, if there are any, at each of the batch sizes."""
+    if not material.samples:
+        return
+    sizes = sorted({scenario.batch_size for scenario in plan.scenarios})
+    for measurement in measurements:
+        subject = measurement.subject
         for size in sizes:
-            progress(
-                f"bench: answers of {subject.path} to {len(material.samples)} images, batch {size}"
-            )
-            logits = np.array(crew.ask(i, Command(answer=Answer(size)))[0].logits, dtype=np.float64)
-            of_one[size] = Answers(subject.precision, subject.spec, logits, subject.sha256)
-        found.append(of_one)
-    return found
+            n = len(material.samples)
+            progress(f"bench: answers of {subject.path} to {n} images, batch {size}")
+            reply, _ = crew.ask(measurement.request, Command(answer=AnswerImages(size)))
+            logits = np.array(reply.logits, dtype=np.float64)
+            answers = Answers(subject.precision, subject.spec, logits, subject.sha256)
+            measurement.answers[size] = answers
 
 
-def judge_all(
-    subjects: Sequence[Subject], answers: Sequence[dict[int, Answers]], material: Material
-) -> list[Accuracies]:
-    """Each subject's accuracy by batch size, against the reference's answers at the same batch
-    size.
-    """
-    base = reference_index(subjects)
+def judge_all(measurements: Sequence[Measurement], material: Material) -> None:
+    """Note what each model's answers are worth, against the reference's at the same batch size."""
+    reference = reference_of(measurements)
     truth = material.truth
-    found = []
-    for i, (subject, of_one) in enumerate(zip(subjects, answers, strict=True)):
-        n_seen = None if subject.seen is None else count_seen(material.samples, subject.seen)
-        of_base = answers[base] if base is not None and base != i else {}
-        found.append(
-            {
-                size: describe(mine, truth, n_seen, of_base.get(size))
-                for size, mine in of_one.items()
-            }
-        )
-    return found
+    for measurement in measurements:
+        seen = measurement.subject.seen
+        n_seen = None if seen is None else count_seen(material.samples, seen)
+        for size, answers in measurement.answers.items():
+            against = None
+            if reference is not None and reference is not measurement:
+                against = reference.answers.get(size)
+            measurement.accuracies[size] = describe(answers, truth, n_seen, against)
 
 
-def reference_index(subjects: Sequence[Subject]) -> int | None:
-    """The subject that the others' answers are held against: the original, else the first fp32
-    file.
-    """
-    names = [subject.precision for subject in subjects]
-    return next((names.index(name) for name in (ORIGINAL, "fp32") if name in names), None)
+def reference_of(measurements: Sequence[Measurement]) -> Measurement | None:
+    """Whose answers the others' are held against: the original's, else the first fp32 file's."""
+    for precision in (ORIGINAL, "fp32"):
+        for measurement in measurements:
+            if measurement.subject.precision == precision:
+                return measurement
+    return None
 
 
-def missing_rows(
-    request: BenchRequest, subjects: Sequence[Subject], found: Sequence[Found]
-) -> list[str]:
+def missing_rows(request: BenchRequest, measurements: Sequence[Measurement]) -> list[str]:
     """What was asked for and is not among the rows as expected, and whether the rows compare at
     all.
     """
-    said = [subject.notice for subject in subjects if subject.notice]
+    subjects = [measurement.subject for measurement in measurements]
+    cautions = [subject.notice for subject in subjects if subject.notice]
     if request.run is not None and not any(subject.is_original for subject in subjects):
-        said.append(f"PyTorch is not installed, so the original has no row; {INSTALL}")
-    if len({one.provider for one in found}) > 1:
-        said.append("the rows ran on different devices; compare models within a device")
-    return said
-
-
-def idle_cpu(found: Found) -> float:
-    """The most that the model's process was busy while it waited for a turn of the later rounds."""
-    return max(
-        (window.idle_cpu for windows in found.windows.values() for window in windows[1:]),
-        default=0.0,
-    )
+        cautions.append(f"PyTorch is not installed, so the original has no row; {INSTALL}")
+    if len({measurement.provider for measurement in measurements}) > 1:
+        cautions.append("the rows ran on different devices; compare models within a device")
+    return cautions

@@ -125,7 +125,7 @@ def check_classes(subjects: Sequence[Subject]) -> tuple[str, ...]:
     return first.spec.classes
 
 
-def gather(
+def choose_material(
     data: str | None, images: Sequence[str], classes: Sequence[str], seed: int, scratch: Path
 ) -> Material:
     """The labelled images, and those to time on: 64 at most drawn by the seed, else phantoms

@@ -19,20 +19,20 @@ from kneeedge.bench import run as run_module
 from kneeedge.bench import subjects as subjects_module
 from kneeedge.bench.accuracy import describe, truth_of
 from kneeedge.bench.crew import Crew, read_reply
-from kneeedge.bench.messages import Answer, Command, FileTurn, Reply, Turn, WorkRequest
+from kneeedge.bench.messages import AnswerImages, Command, FileTurn, Reply, Turn, WorkRequest
 from kneeedge.bench.meters import free_memory_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.bench.models import Loaded, start_cold
 from kneeedge.bench.page import bench_json
-from kneeedge.bench.run import BenchRequest, bench, reference_index, share_memory
+from kneeedge.bench.run import BenchRequest, bench, reference_of, share_memory
 from kneeedge.bench.subjects import (
     N_PHANTOMS,
     Material,
-    gather,
+    choose_material,
     open_file,
     open_original,
     work_request,
 )
-from kneeedge.bench.turns import Found, Plan, locate_all, turn_order
+from kneeedge.bench.turns import Measurement, Plan, in_turn, locate_all
 from kneeedge.bench.windows import scenarios
 from kneeedge.bench.worker import Worker
 from kneeedge.data.dataset import Sample
@@ -106,6 +106,10 @@ def work(model: str, data: str, **changes: object) -> WorkRequest:
     return dataclasses.replace(
         work_request(open_file(model, "cpu"), 1, material, GpuOptions()), **changes
     )
+
+
+def measurement_of(model: str, data: str) -> Measurement:
+    return Measurement(subject=open_file(model, "cpu"), request=work(model, data))
 
 
 def test_each_model_has_a_row_for_each_scenario_and_batch_size(
@@ -214,7 +218,7 @@ def test_images_given_are_those_it_is_timed_on(models: tuple[str, ...], data: st
 
 
 def test_without_images_it_is_timed_on_phantoms_of_the_seed(tmp_path: Path) -> None:
-    material = gather(None, (), ("a", "b"), 3, tmp_path)
+    material = choose_material(None, (), ("a", "b"), 3, tmp_path)
     assert material.description == f"{N_PHANTOMS} phantoms, seed 3"
     pixels = [load_input(Path(path), tiny_spec().pixel_path) for path in material.inputs]
     assert len({image.tobytes() for image in pixels}) == N_PHANTOMS
@@ -257,7 +261,7 @@ def test_a_missing_or_damaged_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_turns_go_there_and_back_so_that_a_steady_drift_cancels() -> None:
-    places = [turn_order(3, k).index(i) for i, k in itertools.product(range(3), range(2))]
+    places = [in_turn("abc", k).index(i) for i, k in itertools.product("abc", range(2))]
     assert [a + b for a, b in zip(places[::2], places[1::2], strict=True)] == [2, 2, 2]
 
 
@@ -313,7 +317,7 @@ def test_an_image_is_timed_from_its_file_to_its_answer(models: tuple[str, ...], 
 
 def test_a_worker_answers_as_a_session_does(models: tuple[str, ...], data: str) -> None:
     request = work(models[0], data)
-    reply = Worker(request).obey(Command(answer=Answer(2)))
+    reply = Worker(request).obey(Command(answer=AnswerImages(2)))
     images = np.stack([load_input(Path(path), request.pixel_path) for path in request.labelled])[
         :, None
     ]
@@ -341,20 +345,22 @@ def test_a_gpus_model_shows_its_parts_and_where_its_nodes_run(
 def test_only_models_off_the_cpu_are_asked_where_they_run(
     models: tuple[str, ...], data: str
 ) -> None:
-    asked: list[int] = []
+    asked: list[WorkRequest] = []
 
     class Spy(Crew):
-        def ask(self, i: int, command: Command) -> tuple[Reply, int]:
+        def ask(self, request: WorkRequest, command: Command) -> tuple[Reply, int]:
             assert command.placement
-            asked.append(i)
+            asked.append(request)
             return Reply(placement="all"), 0
 
-    worker = Worker(work(models[0], data))
-    there = dataclasses.replace(worker.started, provider="cuda")
-    found = [Found(starts=[worker.started]), Found(starts=[there])]
-    locate_all(Spy([], 1.0, False), found)
-    assert asked == [1]
-    assert [one.placement for one in found] == [None, "all"]
+    on_cpu = measurement_of(models[0], data)
+    on_gpu = measurement_of(models[1], data)
+    worker = Worker(on_cpu.request)
+    on_cpu.starts.append(worker.started)
+    on_gpu.starts.append(dataclasses.replace(worker.started, provider="cuda"))
+    locate_all(Spy(1.0, False), [on_cpu, on_gpu])
+    assert asked == [on_gpu.request]
+    assert [on_cpu.placement, on_gpu.placement] == [None, "all"]
 
 
 def test_a_model_that_spins_while_it_waits_is_seen(models: tuple[str, ...], data: str) -> None:
@@ -564,12 +570,15 @@ def test_the_loss_alone_gives_a_slimmed_network_its_verdict_against_its_original
     assert describe(Answers("fp32", slim, 3 * logits), truth, 0, stranger).verdict is None
 
 
-def test_the_reference_is_the_original_else_the_first_fp32_file(models: tuple[str, ...]) -> None:
-    fp32, int8 = (open_file(model, "cpu") for model in models)
-    original = dataclasses.replace(fp32, precision="pytorch-fp32")
-    assert reference_index([int8, fp32, original]) == 2
-    assert reference_index([int8, fp32]) == 1
-    assert reference_index([int8]) is None
+def test_the_reference_is_the_original_else_the_first_fp32_file(
+    models: tuple[str, ...], data: str
+) -> None:
+    fp32, int8 = (measurement_of(model, data) for model in models)
+    subject = dataclasses.replace(fp32.subject, precision="pytorch-fp32")
+    original = Measurement(subject=subject, request=fp32.request)
+    assert reference_of([int8, fp32, original]) is original
+    assert reference_of([int8, fp32]) is fp32
+    assert reference_of([int8]) is None
 
 
 @pytest.mark.parametrize(
