@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kneeedge.errors import ModelFileError
-from kneeedge.model.protobuf import Field, content, fields, varint
+from kneeedge.model.protobuf import Field, fields, read_content, varint
 
 GRAPH, TRAINING, FUNCTION = 7, 20, 25
 NODE, INITIALIZER, SPARSE_INITIALIZER = 1, 5, 15
@@ -28,8 +28,9 @@ MAX_RANK = 16
 
 
 def check_model(file: BinaryIO, size: int, path: Path) -> None:
-    """Raise ModelFileError where the file of `size` bytes is no ONNX model, or holds what kneeedge
-    never writes.
+    """Raise ModelFileError for a file that is no ONNX model, or holds what kneeedge never writes.
+
+    `size` is the file's, in bytes.
     """
     try:
         parts = list(fields(file, 0, size))
@@ -38,15 +39,14 @@ def check_model(file: BinaryIO, size: int, path: Path) -> None:
             raise ValueError("there is no graph in it")
         for number, what in ((FUNCTION, "functions of its own"), (TRAINING, "training steps")):
             if any(part.number == number for part in parts):
-                raise _never(path, what)
+                raise _never_written(path, what)
         for graph in graphs:
             _check_graph(file, graph, path)
     except ModelFileError:
         raise
     except ValueError as error:
-        raise ModelFileError(
-            path, f"it is no ONNX file, or only a part of one ({error})"
-        ) from error
+        problem = f"it is no ONNX file, or only a part of one ({error})"
+        raise ModelFileError(path, problem) from error
 
 
 def _check_graph(file: BinaryIO, graph: Field, path: Path) -> None:
@@ -56,18 +56,22 @@ def _check_graph(file: BinaryIO, graph: Field, path: Path) -> None:
         elif part.number == INITIALIZER:
             _check_tensor(file, part, path)
         elif part.number == SPARSE_INITIALIZER:
-            raise _never(path, "sparse tensors")
+            raise _never_written(path, "sparse tensors")
 
 
 def _check_node(file: BinaryIO, node: Field, path: Path) -> None:
     for part in fields(file, node.start, node.end):
-        if part.number == DOMAIN and (domain := content(file, part)) not in DOMAINS:
-            shown = domain[:40].decode("utf-8", "backslashreplace")
-            raise ModelFileError(
-                path, f"it has operators of the domain {shown!r}, and only ONNX's own are run"
-            )
-        if part.number == ATTRIBUTE:
+        if part.number == DOMAIN:
+            _check_domain(read_content(file, part), path)
+        elif part.number == ATTRIBUTE:
             _check_attribute(file, part, path)
+
+
+def _check_domain(domain: bytes, path: Path) -> None:
+    if domain not in DOMAINS:
+        shown = domain[:40].decode("utf-8", "backslashreplace")
+        problem = f"it has operators of the domain {shown!r}, and only ONNX's own are run"
+        raise ModelFileError(path, problem)
 
 
 def _check_attribute(file: BinaryIO, attribute: Field, path: Path) -> None:
@@ -75,16 +79,16 @@ def _check_attribute(file: BinaryIO, attribute: Field, path: Path) -> None:
         if part.number in (TENSOR, TENSORS):
             _check_tensor(file, part, path)
         elif part.number in GRAPHS_WITHIN:
-            raise _never(path, "a graph within the graph (a loop or a branch)")
+            raise _never_written(path, "a graph within the graph (a loop or a branch)")
         elif part.number in SPARSE_TENSORS:
-            raise _never(path, "sparse tensors")
+            raise _never_written(path, "sparse tensors")
 
 
 def _check_tensor(file: BinaryIO, tensor: Field, path: Path) -> None:
-    """Its data lie in the file, and are as many as it says."""
+    """Refuse a tensor whose data do not lie in the file, or not as many as its shape claims."""
     dims: list[int] = []
     data_type = 0
-    raw = None
+    raw_size = None
     for part in fields(file, tensor.start, tensor.end):
         if part.number == EXTERNAL_DATA or (part.number == DATA_LOCATION and part.value):
             raise ModelFileError(path, "it keeps weights in another file, and a model is one file")
@@ -93,28 +97,32 @@ def _check_tensor(file: BinaryIO, tensor: Field, path: Path) -> None:
         elif part.number == DATA_TYPE:
             data_type = part.value
         elif part.number == RAW_DATA:
-            raw = part.size
+            raw_size = part.size
     if data_type not in BITS:
-        raise _never(path, f"tensors of the type {data_type}")
+        raise _never_written(path, f"tensors of the type {data_type}")
     if len(dims) > MAX_RANK:
-        raise _never(path, f"tensors of {len(dims):,} dimensions")
-    n = math.prod(dims)  # a negative size is here one of 2⁶³ and more
-    if n > tensor.size if raw is None else n * BITS[data_type] != 8 * raw:
+        raise _never_written(path, f"tensors of {len(dims):,} dimensions")
+    n_elements = math.prod(dims)  # a negative size reads as one of 2⁶³ and more
+    if raw_size is None:  # its elements are fields of the tensor, of a byte at least
+        n_bytes = tensor.size
+        fits = n_elements <= n_bytes
+    else:
+        n_bytes = raw_size
+        fits = n_elements * BITS[data_type] == 8 * n_bytes
+    if not fits:
         shape = " × ".join(f"{dim:,}" for dim in dims)
-        held = tensor.size if raw is None else raw
-        raise ModelFileError(
-            path, f"one of its tensors claims {shape} elements and has {held:,} bytes"
-        )
+        problem = f"one of its tensors claims {shape} elements and has {n_bytes:,} bytes"
+        raise ModelFileError(path, problem)
 
 
 def _dims(file: BinaryIO, field: Field) -> list[int]:
     """The sizes in a field of `dims`: one, or several packed."""
     file.seek(field.start)
-    found = []
+    sizes = []
     while file.tell() < field.end:
-        found.append(varint(file))
-    return found
+        sizes.append(varint(file))
+    return sizes
 
 
-def _never(path: Path, what: str) -> ModelFileError:
+def _never_written(path: Path, what: str) -> ModelFileError:
     return ModelFileError(path, f"it holds {what}, which no file of kneeedge's has")

@@ -1,6 +1,4 @@
-"""From logits to an answer: the temperature of the probabilities and the threshold of the decision,
-chosen on val.
-"""
+"""From logits to an answer: the temperature and the decision's threshold, fitted on val."""
 
 from dataclasses import dataclass, replace
 
@@ -13,6 +11,8 @@ from kneeedge.statistics.reliability import probability_errors
 
 COLDEST, HOTTEST = 0.05, 20.0
 "temperatures that a fit may give"
+ROUNDING = 1e-12
+"by which a share may fall short of another and count as equal"
 DEFAULT_THRESHOLD = "0.5"
 YOUDEN, SENSITIVITY, SPECIFICITY, FIXED = "youden", "sensitivity", "specificity", "fixed"
 RULES = "youden, sensitivity=0.95, specificity=0.95, or a number such as 0.5"
@@ -51,10 +51,10 @@ def fit_decision(
     rule: str,
     split: str,
 ) -> ModelSpec:
-    """The spec with its temperature fitted to logits (N, K) of `split`, then its threshold chosen
-    on the same images.
+    """The spec with its temperature, then its threshold, from logits (N, K) and class indices (N,).
 
-    The threshold is for the probabilities at that temperature. More than two classes need none.
+    Both are of the images of `split`, and the threshold is for the probabilities at that
+    temperature. More than two classes need none. Raises ConfigError where `rule` cannot be met.
     """
     temperature = fit_temperature(logits, labels)
     positive = spec.positive_index
@@ -91,37 +91,37 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -
     differ. Raises ValueError for logits that are not finite, and for none.
     """
     logits = np.asarray(logits, dtype=np.float64)
-    if len(logits) == 0 or logits.shape[0] != len(labels) or not np.isfinite(logits).all():
-        raise ValueError(
-            f"a temperature is fitted to finite logits, one row a label, not to {logits.shape}"
-        )
+    if len(logits) == 0 or len(logits) != len(labels) or not np.isfinite(logits).all():
+        problem = "a temperature is fitted to finite logits, one row a label"
+        raise ValueError(f"{problem}, not to {logits.shape}")
     if len(np.unique(labels)) < 2 or not np.ptp(logits, axis=1).any():
         return 1.0
     wanted = (platt_targets(labels, logits.shape[1]) * logits).sum(axis=1).mean()
+    # Bisection over log(1 / T): the loss is convex there, so that its slope rises through 0 once.
     low = np.log(1 / HOTTEST)
     high = np.log(1 / COLDEST)
-    for _ in range(
-        60
-    ):  # bisection: the slope of a convex function rises; 6 / 2^60 is below a float's spacing
+    for _ in range(60):  # 6 / 2^60 is below a float's spacing
         middle = (low + high) / 2
         expected = (softmax(logits * np.exp(middle)) * logits).sum(axis=1).mean()
-        low, high = (low, middle) if expected > wanted else (middle, high)
+        if expected > wanted:
+            high = middle
+        else:
+            low = middle
     return float(np.exp(-(low + high) / 2))
 
 
 def platt_targets(labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
     """What probabilities (N, K) are fitted to instead of 0 and 1; the rows sum to 1."""
-    counts = np.bincount(labels, minlength=n_classes)[labels, None] + n_classes
-    return np.asarray(
-        (np.eye(n_classes)[labels] * (counts - n_classes) + 1.0) / counts, dtype=np.float64
-    )
+    n_of_class = np.bincount(labels, minlength=n_classes)[labels, None]
+    targets = (np.eye(n_classes)[labels] * n_of_class + 1.0) / (n_of_class + n_classes)
+    return np.asarray(targets, dtype=np.float64)
 
 
 def parse_rule(text: str) -> Rule:
     """The rule that `--threshold` names; raises ConfigError where it is none."""
-    kind, _, number = text.partition("=")
     if text == YOUDEN:
         return Rule(YOUDEN)
+    kind, _, number = text.partition("=")
     if kind not in (SENSITIVITY, SPECIFICITY):
         kind = FIXED
         number = text
@@ -129,41 +129,37 @@ def parse_rule(text: str) -> Rule:
         value = float(number)
     except ValueError as error:
         raise ConfigError(f"--threshold {text} is no rule", f"give {RULES}") from error
-    if not 0 < value < 1 and not (kind != FIXED and value == 1):
-        raise ConfigError(
-            f"--threshold {text} is out of range", "give a number above 0 and below 1"
-        )
+    allowed = 0 < value < 1 or (kind != FIXED and value == 1)
+    if not allowed:
+        problem = f"--threshold {text} is out of range"
+        raise ConfigError(problem, "give a number above 0 and below 1")
     return Rule(kind, value, text)
 
 
 def check_rule(text: str, n_classes: int, positive: NDArray[np.bool_]) -> None:
-    """Raise ConfigError where a threshold cannot be chosen by the rule on images that are
-    `positive` (N,) or not.
-    """
+    """Raise ConfigError where val's images, `positive` (N,) or not, give the rule no threshold."""
     rule = parse_rule(text)
     if n_classes > 2 and text != DEFAULT_THRESHOLD:
-        raise ConfigError(
-            f"--threshold {text} is for two classes, and these are {n_classes}",
-            "leave it out: the most probable class is the answer",
-        )
+        problem = f"--threshold {text} is for two classes, and these are {n_classes}"
+        raise ConfigError(problem, "leave it out: the most probable class is the answer")
+    n = len(positive)
     n_positive = int(np.sum(positive))
-    if not rule.fixed and n_classes == 2 and n_positive in (0, len(positive)):
-        raise ConfigError(
-            f"--threshold {text} cannot be met: val has {n_positive} positive images of {len(positive)}",
-            "give val images of both classes, or a fixed --threshold",
-        )
+    if not rule.fixed and n_classes == 2 and n_positive in (0, n):
+        lack = f"val has {n_positive} positive images of {n}"
+        remedy = "give val images of both classes, or a fixed --threshold"
+        raise ConfigError(f"--threshold {text} cannot be met: {lack}", remedy)
 
 
 def choose_threshold(
     rule: str, positive: NDArray[np.bool_], scores: NDArray[np.floating], split: str
 ) -> Threshold:
-    """The threshold that the rule gives for the probabilities `scores` (N,) of images that are
-    `positive` (N,) or not.
+    """The threshold that the rule gives for images `positive` (N,) or not, of these scores (N,).
 
-    sensitivity=X: the largest with a sensitivity of at least X; specificity=X: the smallest with
-    that specificity; youden: the largest sensitivity + specificity - 1 (Youden 1950), the middle
-    one where several give it. It lies half way between two neighbouring scores, so that rounding
-    moves no image of these across it. Raises ConfigError where the rule cannot be met.
+    The scores are probabilities of the positive class. sensitivity=X: the largest with a
+    sensitivity of at least X; specificity=X: the smallest with that specificity; youden: the
+    largest sensitivity + specificity - 1 (Youden 1950), the middle one where several give it. It
+    lies half way between two neighbouring scores, so that rounding moves no image of these across
+    it. Raises ConfigError where the rule cannot be met.
     """
     parsed = parse_rule(rule)
     if parsed.fixed:
@@ -172,18 +168,17 @@ def choose_threshold(
     cuts, sensitivity, specificity = operating_points(positive, scores)
     if parsed.kind == YOUDEN:
         gain = sensitivity + specificity
-        met = np.flatnonzero(gain >= gain.max() - 1e-12)
-        chosen = met[(len(met) - 1) // 2 :]
+        largest = np.flatnonzero(gain >= gain.max() - ROUNDING)
+        reaching = largest[(len(largest) - 1) // 2 :]
     elif parsed.kind == SENSITIVITY:
-        chosen = np.flatnonzero(sensitivity >= parsed.value - 1e-12)[::-1]
+        reaching = np.flatnonzero(sensitivity >= parsed.value - ROUNDING)[::-1]
     else:
-        chosen = np.flatnonzero(specificity >= parsed.value - 1e-12)
-    if len(chosen) == 0:
-        raise ConfigError(
-            f"--threshold {rule} cannot be met on {split}: no threshold between 0 and 1 reaches it",
-            "ask for less, or give a fixed --threshold",
-        )
-    return Threshold(float(cuts[chosen[0]]), f"{rule} on {split} ({len(scores)} images)")
+        reaching = np.flatnonzero(specificity >= parsed.value - ROUNDING)
+    if len(reaching) == 0:
+        lack = "no threshold between 0 and 1 reaches it"
+        remedy = "ask for less, or give a fixed --threshold"
+        raise ConfigError(f"--threshold {rule} cannot be met on {split}: {lack}", remedy)
+    return Threshold(float(cuts[reaching[0]]), f"{rule} on {split} ({len(scores)} images)")
 
 
 def chosen_on(rule: str, split: str) -> bool:
@@ -194,19 +189,19 @@ def chosen_on(rule: str, split: str) -> bool:
 def operating_points(
     positive: NDArray[np.bool_], scores: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Every threshold half way between two neighbouring scores, or a score and 0 or 1, rising; and
-    what it gives.
+    """Every threshold that parts the images otherwise, rising, and what it gives.
 
-    Thresholds, sensitivities and specificities, (M,) each. Both classes must have an image.
+    Thresholds, sensitivities and specificities, (M,) each. A threshold lies half way between two
+    neighbouring scores, or a score and 0 or 1. Both classes must have an image.
     """
     positive = np.asarray(positive, dtype=bool)
     scores = np.asarray(scores, dtype=np.float64)
     edges = np.unique(np.concatenate([[0.0], scores, [1.0]]))
-    cuts = (edges[:-1] + edges[1:]) / 2
-    cuts = cuts[
-        (cuts > edges[:-1]) & (cuts < 1.0)
-    ]  # two neighbouring floats have nothing between them
+    middles = (edges[:-1] + edges[1:]) / 2
+    between = (middles > edges[:-1]) & (middles < 1.0)  # two neighbouring floats have no middle
+    cuts = middles[between]
     of_positives = np.sort(scores[positive])
     of_negatives = np.sort(scores[~positive])
     sensitivity = 1 - np.searchsorted(of_positives, cuts) / len(of_positives)
-    return cuts, sensitivity, np.searchsorted(of_negatives, cuts) / len(of_negatives)
+    specificity = np.searchsorted(of_negatives, cuts) / len(of_negatives)
+    return cuts, sensitivity, specificity

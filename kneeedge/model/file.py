@@ -1,6 +1,4 @@
-"""A model file, looked through and, where that is asked for, verified to be its owner's: what a
-session may load.
-"""
+"""A model file that a session may load: looked through, and verified where that is asked for."""
 
 import hashlib
 import io
@@ -29,8 +27,8 @@ class ModelFile:
     path: Path
     metadata: dict[str, str] = field(repr=False)
     data: bytes | None = field(repr=False)
-    """its bytes where a signature was asked for: those verified are those that run; else ONNX
-    Runtime reads the file
+    """its bytes where a signature was asked for, so that those verified are those that run; else
+    absent, and ONNX Runtime reads the file
     """
     signed_by: str
     "fingerprint of the public key that verified `data`; empty where none was asked for"
@@ -51,9 +49,9 @@ class ModelFile:
         """Of the bytes that run. Raises ModelFileError where the file was replaced meanwhile."""
         if self.data is not None:
             return hashlib.sha256(self.data).hexdigest()
-        found = file_sha256(self.path)
+        digest = file_sha256(self.path)
         self.check_same()
-        return found
+        return digest
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -62,10 +60,9 @@ class ModelFile:
 
     def check_same(self) -> None:
         """Raise ModelFileError where the file is no longer the one that was looked through."""
-        if self.data is None and stamp_of(self.path.stat()) != self.stamp:
-            raise ModelFileError(
-                self.path, "it was replaced while it was being loaded", "run the command again"
-            )
+        if self.data is None and _stamp(self.path.stat()) != self.stamp:
+            problem = "it was replaced while it was being loaded"
+            raise ModelFileError(self.path, problem, "run the command again")
 
 
 def open_model(path: Path | str, public_key: Path | None = None) -> ModelFile:
@@ -78,38 +75,32 @@ def open_model(path: Path | str, public_key: Path | None = None) -> ModelFile:
     path = Path(path)
     if not path.is_file():
         problem = "it is no file" if path.exists() else "no such model file"
-        raise NotFoundError(
-            f"{path}: {problem}", "give the path of an .onnx file from `kneeedge export`"
-        )
+        remedy = "give the path of an .onnx file from `kneeedge export`"
+        raise NotFoundError(f"{path}: {problem}", remedy)
     with path.open("rb") as file:
-        stamp = stamp_of(os.fstat(file.fileno()))
-        if stamp[2] > MAX_SIZE:
-            raise ModelFileError(
-                path, f"it has {stamp[2]:,} bytes, and an ONNX file has {MAX_SIZE:,} at most"
-            )
+        facts = os.fstat(file.fileno())
+        stamp = _stamp(facts)
+        if facts.st_size > MAX_SIZE:
+            problem = f"it has {facts.st_size:,} bytes, and an ONNX file has {MAX_SIZE:,} at most"
+            raise ModelFileError(path, problem)
         if public_key is None:
-            return ModelFile(
-                path=path, metadata=_look_through(file, path), data=None, signed_by="", stamp=stamp
-            )
+            metadata = _look_through(file, path)
+            return ModelFile(path=path, metadata=metadata, data=None, signed_by="", stamp=stamp)
         data = file.read()
     from kneeedge.model.signature import check_signature
 
     signed_by = check_signature(data, path, public_key)
-    return ModelFile(
-        path=path,
-        metadata=_look_through(io.BytesIO(data), path),
-        data=data,
-        signed_by=signed_by,
-        stamp=stamp,
-    )
+    metadata = _look_through(io.BytesIO(data), path)
+    return ModelFile(path=path, metadata=metadata, data=data, signed_by=signed_by, stamp=stamp)
 
 
-def stamp_of(facts: os.stat_result) -> Stamp:
+def _stamp(facts: os.stat_result) -> Stamp:
     """What changes where a file is replaced or written to."""
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _look_through(file: BinaryIO, path: Path) -> dict[str, str]:
+    """The metadata of a file that holds nothing a session must not load."""
     size = file.seek(0, io.SEEK_END)
     metadata = metadata_in(file, size, path)
     check_model(file, size, path)

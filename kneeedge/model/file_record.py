@@ -1,6 +1,4 @@
-"""What one ONNX file adds to the spec: its precision, how that was made, and how it answered beside
-the original.
-"""
+"""What one ONNX file adds to the spec: its precision, how that was made, how the file answered."""
 
 from dataclasses import dataclass
 
@@ -18,11 +16,9 @@ class Trial:
     logit_error: float
     "root mean square logit change on training images"
     flips: int | None
-    """answers changed on the validation images; absent where the trial went no further than the
-    training images
-    """
+    "answers changed on the validation images; absent where only training images were tried"
     verdict: str | None
-    "of the gate; absent likewise"
+    "of the gate on the validation images; absent where it was not asked"
     latency: float | None
     "time an image relative to the fp32 file, in the same process; absent where it was not measured"
     chosen: bool
@@ -53,14 +49,14 @@ class HalfRange:
     "largest absolute activation; fp16 ends at 65,504"
     largest_layer: str
     subnormal: float
-    """0 to 1; largest share, over layers, of non-zero activations below 6.1e-5, where fp16 has
-    fewer digits
+    """0 to 1; largest share, over layers, of non-zero activations below 6.1e-5, from where on fp16
+    has fewer digits
     """
     subnormal_layer: str
     flushed: float
     "0 to 1; largest share, over layers, of non-zero activations that become zero"
     flushed_weights: float
-    "0 to 1; the same of weights"
+    "0 to 1; largest share, over layers, of non-zero weights that become zero"
     float_layers: tuple[str, ...]
     "layers that keep 32-bit floats, since their values or weights do not fit"
 
@@ -89,7 +85,7 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """What one ONNX file adds to the spec."""
+    """The facts of one ONNX file, in the spec that it carries."""
 
     precision: str
     "fp32, fp16 or int8"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kneeedge.errors import ModelFileError, SpecError
-from kneeedge.model.protobuf import Field, content, fields
+from kneeedge.model.protobuf import Field, fields, read_content
 from kneeedge.model.spec import SPEC_KEY, ModelSpec
 
 METADATA_PROPS = 14
@@ -24,23 +24,19 @@ def read_model_spec(path: Path) -> ModelSpec:
 
 
 def spec_in(metadata: Mapping[str, str], path: Path) -> ModelSpec:
-    """The spec among the metadata of the file `path`; raises SpecError where there is none, or one
-    without end.
-    """
-    if SPEC_KEY not in metadata:
-        raise SpecError(
-            path, "this ONNX file carries no kneeedge spec, so its classes and pixels are unknown"
-        )
-    if len(metadata[SPEC_KEY]) > MAX_SPEC:
-        raise SpecError(
-            path,
-            f"its spec has {len(metadata[SPEC_KEY]):,} characters, and {MAX_SPEC:,} are the most",
-        )
-    return ModelSpec.from_json(metadata[SPEC_KEY], str(path))
+    """The spec in the metadata of the file `path`; raises SpecError where it is none, or unfit."""
+    text = metadata.get(SPEC_KEY)
+    if text is None:
+        problem = "this ONNX file carries no kneeedge spec, so its classes and pixels are unknown"
+        raise SpecError(path, problem)
+    if len(text) > MAX_SPEC:
+        problem = f"its spec has {len(text):,} characters, and {MAX_SPEC:,} are the most"
+        raise SpecError(path, problem)
+    return ModelSpec.from_json(text, str(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of the file `path`; see `metadata_in`."""
+    """The metadata of an `.onnx` file; raises ModelFileError or SpecError as `metadata_in` does."""
     with path.open("rb") as file:
         return metadata_in(file, path.stat().st_size, path)
 
@@ -51,28 +47,28 @@ def metadata_in(file: BinaryIO, size: int, path: Path) -> dict[str, str]:
     Raises ModelFileError where the file is no protobuf message, and SpecError for more metadata
     than MAX_METADATA or two entries of one name.
     """
-    found: dict[str, str] = {}
+    metadata: dict[str, str] = {}
     try:
         entries = [field for field in fields(file, 0, size) if field.number == METADATA_PROPS]
         n_bytes = sum(entry.size for entry in entries)
         if n_bytes > MAX_METADATA:
-            raise SpecError(
-                path, f"its metadata has {n_bytes:,} bytes, and {MAX_METADATA:,} are the most"
-            )
+            problem = f"its metadata has {n_bytes:,} bytes, and {MAX_METADATA:,} are the most"
+            raise SpecError(path, problem)
         for entry in entries:
-            key, value = _pair(file, entry)
-            if key in found:
-                raise SpecError(
-                    path, f"its metadata has two entries {key!r}, which contradict each other"
-                )
-            found[key] = value
+            key, value = _key_and_value(file, entry)
+            if key in metadata:
+                problem = f"its metadata has two entries {key!r}, which contradict each other"
+                raise SpecError(path, problem)
+            metadata[key] = value
     except SpecError:
         raise
     except (ValueError, KeyError) as error:
         raise ModelFileError(path, "it is no ONNX file") from error
-    return found
+    return metadata
 
 
-def _pair(file: BinaryIO, entry: Field) -> tuple[str, str]:
-    parts = {part.number: content(file, part) for part in fields(file, entry.start, entry.end)}
-    return parts[KEY].decode("utf-8"), parts[VALUE].decode("utf-8")
+def _key_and_value(file: BinaryIO, entry: Field) -> tuple[str, str]:
+    """Raises KeyError where the entry lacks one of the two, and ValueError where it is no UTF-8."""
+    parts = fields(file, entry.start, entry.end)
+    contents = {part.number: read_content(file, part) for part in parts}
+    return contents[KEY].decode("utf-8"), contents[VALUE].decode("utf-8")

@@ -1,7 +1,6 @@
-"""Protocol Buffers' encoding, read in place and without the protobuf package, which a device does
-not have.
+"""Protocol Buffers' encoding, read in place and without the protobuf package.
 
-The encoding: https://protobuf.dev/programming-guides/encoding.
+A device does not have that package. The encoding: https://protobuf.dev/programming-guides/encoding.
 """
 
 from collections.abc import Iterator
@@ -29,37 +28,40 @@ class Field(NamedTuple):
 
 
 def fields(file: BinaryIO, start: int, end: int) -> Iterator[Field]:
-    """The fields of the message that lies from byte `start` to `end`; the caller may move about in
-    the file meanwhile.
+    """The fields of the message that lies from byte `start` to `end`.
 
-    Raises ValueError where the encoding is not kept.
+    Between two of them the caller may move about in the file. Raises ValueError where the encoding
+    is not kept.
     """
     while start < end:
         file.seek(start)
-        tag = varint(file)
-        if (
-            tag >> 32
-        ):  # other readers cut it to 32 bits, and so would see another field than this one
-            raise ValueError("a field's number is too large")
-        number = tag >> 3
-        kind = tag & 7
-        begun = file.tell()
-        if kind == VARINT:
-            field = Field(number, varint(file), begun, file.tell() - begun)
-        elif kind == LENGTH_DELIMITED:
-            length = varint(file)
-            field = Field(number, 0, file.tell(), length)
-        elif kind in FIXED:
-            field = Field(number, 0, begun, FIXED[kind])
-        else:
-            raise ValueError(f"there is no wire type {kind} here")
+        field = _field(file)
         if field.end > end:
             raise ValueError("a field is longer than what holds it")
         yield field
         start = field.end
 
 
-def content(file: BinaryIO, field: Field) -> bytes:
+def _field(file: BinaryIO) -> Field:
+    tag = varint(file)
+    # Other readers cut a tag to 32 bits, and so would see another field than this one.
+    if tag >> 32:
+        raise ValueError("a field's number is too large")
+    number = tag >> 3
+    wire_type = tag & 7
+    start = file.tell()
+    if wire_type == VARINT:
+        value = varint(file)
+        return Field(number, value, start, file.tell() - start)
+    if wire_type == LENGTH_DELIMITED:
+        size = varint(file)
+        return Field(number, 0, file.tell(), size)
+    if wire_type in FIXED:
+        return Field(number, 0, start, FIXED[wire_type])
+    raise ValueError(f"there is no wire type {wire_type} here")
+
+
+def read_content(file: BinaryIO, field: Field) -> bytes:
     """The bytes of a field."""
     file.seek(field.start)
     return file.read(field.size)

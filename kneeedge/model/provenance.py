@@ -1,13 +1,11 @@
-"""Where a model's weights come from, on which data, and how well the PyTorch original did."""
+"""Where a model's weights come from: recipe, data and audit, held-out scores, slimmed original."""
 
 from dataclasses import dataclass, field
 
 from kneeedge.statistics.intervals import Interval
 
 FOLDERS, GROUPED, PAPER = "folders", "grouped", "paper"
-"""protocols: the user's split folders; drawn anew by group; the reference paper's sizes, leaky by
-design
-"""
+"how splits came about: the user's folders; drawn by group; the paper's sizes, leaky by design"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +36,7 @@ class DataReport:
     leaks: int
     "pairs of copies that stand in two splits"
     exact_pairs: int
-    """pairs with the same bytes or the same pixels; of more than 32 such images not every two make
-    one
-    """
+    "pairs with the same bytes or pixels; of more than 32 such images not every two make one"
     near_pairs: int
     "pairs that show one radiograph, mirrored, resized, cropped or otherwise changed"
 
@@ -80,9 +76,7 @@ class TrainingRecord:
     leaked: int = 0
     "images of val or test of which a copy, or the patient, also stands in another split"
     protocol: str = FOLDERS
-    """how the splits came about: folders, grouped, fold k/K, or paper (leaky by design: test images
-    are trained on)
-    """
+    "how the splits came about: folders, grouped, fold k/K, or paper, which trains on test images"
     data_report: DataReport | None = None
     "absent where no audit was run"
     slimmed: Slimmed | None = None
@@ -94,4 +88,5 @@ class TrainingRecord:
         if not self.leaked:
             return ""
         why = "paper protocol, which trains on test images; " if self.protocol == PAPER else ""
-        return f"LEAKY: {why}{self.leaked} held-out images also stand in another split; all figures are too good"
+        leak = f"{self.leaked} held-out images also stand in another split"
+        return f"LEAKY: {why}{leak}; all figures are too good"

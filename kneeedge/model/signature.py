@@ -1,8 +1,7 @@
-"""Ed25519 signatures beside model files: a device runs only what its owner released. Needs the
-extra `sign`.
+"""Ed25519 signatures beside model files: a device runs only what its owner released.
 
 `NAME.onnx.sig` is JSON: the fingerprint of the public key, and the signature (RFC 8032) over the
-bytes of `NAME.onnx`.
+bytes of `NAME.onnx`. Needs the extra `sign`.
 """
 
 import base64
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-
 SUFFIX = ".sig"
 FORMAT, ALGORITHM = 1, "ed25519"
 MAX_SIGNATURE_FILE = 4096
@@ -32,6 +30,9 @@ SHOWN_DIGITS = 12
 "hex digits of a hash or fingerprint where people read it"
 MAKE_KEY = "make one with `openssl genpkey -algorithm ed25519 -out KEY.pem`"
 MAKE_PUBLIC = "make it with `openssl pkey -in KEY.pem -pubout -out PUBLIC.pem`"
+MAKE_OPEN = (
+    "write an open copy for the time of signing with `openssl pkey -in KEY.pem -out OPEN.pem`"
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,12 @@ class Signature:
 
     def __post_init__(self) -> None:
         if (self.algorithm, self.format) != (ALGORITHM, FORMAT):
-            raise ValueError(
-                f"it is {self.algorithm} of format {self.format}, not {ALGORITHM} of format {FORMAT}"
-            )
+            kind = f"{self.algorithm} of format {self.format}"
+            raise ValueError(f"it is {kind}, not {ALGORITHM} of format {FORMAT}")
 
 
 def signature_path(model: Path) -> Path:
-    """Where the signature of a model file stands."""
+    """Where the signature of a model file stands: beside it, as `NAME.onnx.sig`."""
     return model.with_name(model.name + SUFFIX)
 
 
@@ -68,14 +68,12 @@ def read_private_key(path: Path) -> "Ed25519PrivateKey":
 
     data = _read_key(path, MAKE_KEY)
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:  # as ssh has it
-        raise SignatureError(
-            path, "others than its owner can read this private key", f"run `chmod 600 {path}`"
-        )
+        problem = "others than its owner can read this private key"
+        raise SignatureError(path, problem, f"run `chmod 600 {path}`")
     try:
         key = load_pem_private_key(data, password=None)
     except TypeError as error:
-        remedy = "write an open copy for the time of signing with `openssl pkey -in KEY.pem -out OPEN.pem`"
-        raise SignatureError(path, "it is encrypted", remedy) from error
+        raise SignatureError(path, "it is encrypted", MAKE_OPEN) from error
     except _refusals() as error:
         raise SignatureError(path, "it is no private key in PEM", MAKE_KEY) from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -99,27 +97,27 @@ def read_public_key(path: Path) -> "Ed25519PublicKey":
 
 
 def key_fingerprint(key: "Ed25519PublicKey") -> str:
-    """SHA-256 of the key, as `openssl pkey -pubin -in PUBLIC.pem -outform DER | sha256sum` gives
-    it.
+    """SHA-256 of the key in DER, hex.
+
+    `openssl pkey -pubin -in PUBLIC.pem -outform DER | sha256sum` gives it too.
     """
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    return hashlib.sha256(
-        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    ).hexdigest()
+    data = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(data).hexdigest()
 
 
 def sign_file(model: Path, key: "Ed25519PrivateKey") -> Path:
     """Write the signature of a model file beside it, and give its path."""
     signature = base64.b64encode(key.sign(model.read_bytes())).decode("ascii")
+    record = Signature(key_fingerprint(key.public_key()), signature)
     path = signature_path(model)
-    write_text(path, to_json(Signature(key_fingerprint(key.public_key()), signature)) + "\n")
+    write_text(path, to_json(record) + "\n")
     return path
 
 
 def check_signature(data: bytes, model: Path, public_key: Path) -> str:
-    """The fingerprint of the key in `public_key`, where the signature beside `model` is that key's
-    over `data`.
+    """The fingerprint of the key in `public_key`, whose signature of `data` stands beside `model`.
 
     Raises SignatureError where the signature is missing, damaged, of another key or of other bytes.
     """
@@ -127,37 +125,34 @@ def check_signature(data: bytes, model: Path, public_key: Path) -> str:
     from cryptography.exceptions import InvalidSignature
 
     path = signature_path(model)
-    wanted = key_fingerprint(key)
-    found = read_signature(path, model)
-    if found.key != wanted:
-        problem = f"it was signed with the key {found.key[:SHOWN_DIGITS]}, and {public_key} is the key {wanted[:SHOWN_DIGITS]}"
-        raise SignatureError(
-            model, problem, "get the file that the key's owner released, or name the signer's key"
-        )
+    owner = key_fingerprint(key)
+    record = read_signature(path, model)
+    if record.key != owner:
+        signed = f"it was signed with the key {record.key[:SHOWN_DIGITS]}"
+        problem = f"{signed}, and {public_key} is the key {owner[:SHOWN_DIGITS]}"
+        remedy = "get the file that the key's owner released, or name the signer's key"
+        raise SignatureError(model, problem, remedy)
     try:
-        key.verify(base64.b64decode(found.signature, validate=True), data)
+        key.verify(base64.b64decode(record.signature, validate=True), data)
     except (InvalidSignature, ValueError) as error:
         problem = f"{path.name} is not the signature of these bytes: one of the two was changed"
-        raise SignatureError(
-            model, problem, "do not run it; copy both from their owner again"
-        ) from error
-    return wanted
+        remedy = "do not run it; copy both from their owner again"
+        raise SignatureError(model, problem, remedy) from error
+    return owner
 
 
 def read_signature(path: Path, model: Path) -> Signature:
     """What stands in `path`; raises SignatureError where it is missing or damaged."""
     if not path.is_file():
+        problem = f"a signature is required, and {path.name} does not stand beside it"
         remedy = "get it from the model's owner, or sign with `kneeedge export --sign KEY.pem`"
-        raise SignatureError(
-            model, f"a signature is required, and {path.name} does not stand beside it", remedy
-        )
+        raise SignatureError(model, problem, remedy)
     try:
         with path.open("rb") as file:
             return from_json(Signature, file.read(MAX_SIGNATURE_FILE))
     except ValueError as error:
-        raise SignatureError(
-            path, f"the signature is damaged ({error})", "copy it from its owner again"
-        ) from error
+        problem = f"the signature is damaged ({error})"
+        raise SignatureError(path, problem, "copy it from its owner again") from error
 
 
 def require_cryptography(what: str) -> None:

@@ -1,4 +1,4 @@
-"""ModelSpec: every fact a device must know, carried by the checkpoint and by the ONNX file alike."""
+"""ModelSpec: every fact that a device must know, carried by the checkpoint and by the ONNX file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,16 @@ from kneeedge.model.provenance import TrainingRecord
 from kneeedge.system.strict_json import from_json, to_json
 
 FORMAT = 2
-SPEC_KEY, GOLDEN_KEY, SEEN_KEY = "kneeedge", "kneeedge.golden", "kneeedge.seen"
+SPEC_KEY = "kneeedge"
+GOLDEN_KEY = "kneeedge.golden"
+SEEN_KEY = "kneeedge.seen"
 CARD_KEY = "kneeedge.card"
+"what the entries of an ONNX file's metadata are called"
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 
 VGG19_CHANNELS = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
-FITS, HEADS = ("stretch", "pad"), ("gap", "classifier")
+FITS = ("stretch", "pad")
+HEADS = ("gap", "classifier")
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,7 @@ class ModelSpec:
     std: tuple[float, ...]
     training: TrainingRecord
     threshold: float = 0.5
-    """two classes: positive where its probability is at least this; more classes: argmax, and this
-    is not used
-    """
+    "two classes: positive where its probability is at least this; not used with more classes"
     threshold_rule: str = "0.5"
     "how the threshold was chosen"
     temperature: float = 1.0
@@ -127,14 +129,12 @@ class ModelSpec:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise ValueError(
-                f"a model needs at least two different classes, not {list(self.classes)}"
-            )
-        if self.positive not in self.classes:
-            raise ValueError(
-                f"the positive class {self.positive!r} is none of {', '.join(self.classes)}"
-            )
+        classes = list(self.classes)
+        if len(classes) < 2 or len(set(classes)) != len(classes):
+            raise ValueError(f"a model needs at least two different classes, not {classes}")
+        if self.positive not in classes:
+            names = ", ".join(classes)
+            raise ValueError(f"the positive class {self.positive!r} is none of {names}")
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"the threshold must be between 0 and 1, not {self.threshold}")
         if not self.temperature > 0.0:
@@ -145,9 +145,7 @@ class ModelSpec:
         return self.classes.index(self.positive)
 
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
-        """Class indices (N,) for probabilities (N, K): the locked threshold for two classes, argmax
-        for more.
-        """
+        """Class indices (N,) of probabilities (N, K): two by the threshold, more by argmax."""
         if len(self.classes) > 2:
             return np.asarray(probabilities.argmax(axis=1), dtype=np.intp)
         positive = self.positive_index
@@ -169,9 +167,8 @@ class ModelSpec:
         except ValueError as error:
             raise SpecError(where, f"the spec is not one of kneeedge's: {error}") from error
         if spec.format != FORMAT:
-            raise SpecError(
-                where, f"the spec has format {spec.format}, and this kneeedge reads {FORMAT}"
-            )
+            problem = f"the spec has format {spec.format}, and this kneeedge reads {FORMAT}"
+            raise SpecError(where, problem)
         return spec
 
 
@@ -184,9 +181,7 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
 
 
 def default_positive(classes: Sequence[str]) -> str:
-    """The class called positive when nobody says: the first that is not a name for health, else the
-    last.
-    """
+    """The class called positive by default: the only one not named for health, else the last."""
     healthy = {"healthy", "normal", "negative", "control", "0"}
     diseased = [name for name in classes if name.casefold() not in healthy]
     return diseased[0] if len(diseased) == 1 else classes[-1]

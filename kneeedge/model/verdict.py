@@ -1,6 +1,4 @@
-"""The export gate's verdict: may a file stand in for its original, on the evidence of paired
-answers?
-"""
+"""The export gate's verdict: may a file stand in for its original, by their paired answers?"""
 
 import numpy as np
 
@@ -8,9 +6,7 @@ from kneeedge.statistics.paired import PairedChange
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 EQUAL_LOGITS = {"fp32": 1e-3}
-"""largest logit change that is rounding alone: such a variant is the original, and no statistics is
-needed
-"""
+"largest logit change that is rounding alone: such a variant is the original, without statistics"
 MAX_LOGIT_CHANGE = {"fp32": 1e-2, "fp16": 0.5}
 "a larger change is a fault of the conversion, however few answers it flips"
 TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
@@ -20,8 +16,7 @@ TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
 def judge(
     change: PairedChange, max_logit_change: float, precision: str, tolerance: float
 ) -> tuple[str, str]:
-    """Verdict and its reason, where the original is the network that the variant was converted
-    from.
+    """Verdict and its reason, where the variant was converted from the original.
 
     Pass: the logits are the original's up to rounding, or the accuracy lost is, with 95 %
     confidence, within the tolerance. Fail: the loss is beyond it with the same confidence, or the
@@ -37,20 +32,18 @@ def judge(
 def judge_slimmed(
     change: PairedChange, own_logit_change: float, precision: str, tolerance: float
 ) -> tuple[str, str]:
-    """Verdict and its reason, where the original is the network that the variant's own was slimmed
-    from.
+    """Verdict and its reason, where the variant's network was slimmed from the original.
 
     The loss against the original alone can pass; logits that moved too far from the variant's own
     network still fail.
     """
-    fault = conversion_fault(own_logit_change, precision)
-    return (FAIL, fault) if fault else judge_loss(change, tolerance)
+    if fault := conversion_fault(own_logit_change, precision):
+        return FAIL, fault
+    return judge_loss(change, tolerance)
 
 
 def conversion_fault(max_logit_change: float, precision: str) -> str | None:
-    """What is wrong where a logit moved further from the converted network than the precision can;
-    else None.
-    """
+    """What is wrong where a logit moved further than the precision can move it; else None."""
     most = MAX_LOGIT_CHANGE.get(precision, np.inf)
     if max_logit_change <= most:
         return None
@@ -59,24 +52,12 @@ def conversion_fault(max_logit_change: float, precision: str) -> str | None:
 
 def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
     """Verdict and its reason by the accuracy lost alone."""
-    if change.worst_loss <= tolerance:
-        return (
-            PASS,
-            f"at most {change.worst_loss:.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
-        )
-    if best_case_loss(change) > tolerance:
-        return (
-            FAIL,
-            f"at least {best_case_loss(change):.2%} of accuracy lost (95 % confidence), tolerance {tolerance:.2%}",
-        )
-    return INCONCLUSIVE, (
-        f"{change.n} images cannot tell: between {best_case_loss(change):.2%} and {change.worst_loss:.2%} of accuracy "
-        f"lost, tolerance {tolerance:.2%}"
-    )
-
-
-def best_case_loss(change: PairedChange) -> float:
-    """The least loss of accuracy that the two-sided 95 % interval allows; negative where it may be
-    a gain.
-    """
-    return -change.interval.high
+    least = -change.interval.high  # below 0 where it may be a gain
+    most = change.worst_loss
+    limit = f"tolerance {tolerance:.2%}"
+    if most <= tolerance:
+        return PASS, f"at most {most:.2%} of accuracy lost (95 % confidence), {limit}"
+    if least > tolerance:
+        return FAIL, f"at least {least:.2%} of accuracy lost (95 % confidence), {limit}"
+    loss = f"between {least:.2%} and {most:.2%} of accuracy lost"
+    return INCONCLUSIVE, f"{change.n} images cannot tell: {loss}, {limit}"
