@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kneeedge.bench.rows import summarise
+from kneeedge.bench.rows import latency_of
 from kneeedge.runs.benchmark import (
     FORMAT,
     SINGLE_STREAM,
@@ -60,7 +60,7 @@ def row(
         batch_size=1,
         threads=2,
         scenario=SINGLE_STREAM,
-        latency_ms=summarise(samples),
+        latency_ms=latency_of(samples),
         n_runs=36,
         n_warmup=2,
         images_per_second=1000 / ms,

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.peers.probe import Ceiling
 from benchmarks.peers.subjects import REFERENCE, Place, Subject, size_mb
 from benchmarks.peers.turn import Turn
-from kneeedge.bench.accuracy import Truth, describe
+from kneeedge.bench.accuracy import Truth, make_accuracy
 from kneeedge.bench.windows import STEADY
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.answers import ORIGINAL, Answers
@@ -171,7 +171,7 @@ def accuracy(one: Measured, reference: Measured | None, material: Material) -> A
     against = (
         None if reference is None or reference is one else answers_in_order(reference, material)
     )
-    return describe(answers, material.truth, material.n_seen, against)
+    return make_accuracy(answers, material.truth, material.n_seen, against)
 
 
 def answers_in_order(one: Measured, material: Material) -> Answers:

@@ -35,7 +35,7 @@ def truth_of(samples: Sequence[Sample], split: str) -> Truth:
     return Truth(split, labels, tuple(sample.group for sample in samples))
 
 
-def describe(
+def make_accuracy(
     answers: Answers, truth: Truth, n_seen: int | None, reference: Answers | None
 ) -> Accuracy:
     """The figures of one model, paired with the reference's where there is one."""

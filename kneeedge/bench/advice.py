@@ -12,8 +12,8 @@ from kneeedge.runs.benchmark import (
     BenchResult,
     Row,
     is_same,
-    kind,
-    label,
+    model_name,
+    scenario_name,
     single_rows,
     times_as_fast,
 )
@@ -72,8 +72,10 @@ def labels_of(paths: Sequence[str]) -> dict[str, str]:
     same name.
     """
     models = dict.fromkeys(paths)
-    counts = Counter(map(label, models))
-    return {model: label(model) if counts[label(model)] == 1 else model for model in models}
+    counts = Counter(map(model_name, models))
+    return {
+        model: model_name(model) if counts[model_name(model)] == 1 else model for model in models
+    }
 
 
 def _key(row: Row) -> tuple[str, str, str]:
@@ -180,7 +182,7 @@ def row_cautions(rows: Sequence[Row], idle_cpu: float, notice: str) -> list[str]
     """Of one model's rows on one provider."""
     first = rows[0]
     found = [notice] if notice and notice != INT8_ON_CUDA else []
-    name = label(first.model)
+    name = model_name(first.model)
     if first.precision == "int8" and first.provider == "cuda":
         found.append(f"{name}: {INT8_ON_CUDA}")
     if idle_cpu > IDLE_CPU:
@@ -192,7 +194,7 @@ def row_cautions(rows: Sequence[Row], idle_cpu: float, notice: str) -> list[str]
         found.append(
             f"{name}: LEAKY, the model was trained or chosen on {accuracy.n_seen} of {accuracy.n} images"
         )
-    shaky = [f"{kind(row)} ({row.window_spread:.0%})" for row in rows if row.unstable]
+    shaky = [f"{scenario_name(row)} ({row.window_spread:.0%})" for row in rows if row.unstable]
     if shaky:
         found.append(
             f"{name}: unstable, its windows lie apart in {', '.join(shaky)}; quiet the machine, run again"

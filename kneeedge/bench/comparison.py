@@ -80,7 +80,9 @@ class Comparison:
         return sum(change.verdict == UNKNOWN for change in self.changes)
 
 
-def compare(old: BenchResult, new: BenchResult, max_slowdown: float = MAX_SLOWDOWN) -> Comparison:
+def compare_results(
+    old: BenchResult, new: BenchResult, max_slowdown: float = MAX_SLOWDOWN
+) -> Comparison:
     """Each row of one beside its like in the other. Raises ConfigError where there is no such pair."""
     if not max_slowdown >= 1.0:
         raise ConfigError(

@@ -12,7 +12,7 @@ from kneeedge.bench.sheets import Sheet, sheets
 from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.markdown import table
-from kneeedge.runs.benchmark import BenchResult, Row, label, speedup
+from kneeedge.runs.benchmark import BenchResult, Row, model_name, speedup
 from kneeedge.system.machine import Environment
 from kneeedge.system.strict_json import to_json
 
@@ -53,10 +53,10 @@ def closing_lines(result: BenchResult) -> list[str]:
     """Where and how it was measured, what to bear in mind, and what to use."""
     about = f"measured: {result.processes}; {result.results[0].inputs}; {result.results[0].threads} threads"
     places = {
-        f"{label(row.model)}: {row.placement}": None for row in result.results if row.placement
+        f"{model_name(row.model)}: {row.placement}": None for row in result.results if row.placement
     }
     hashes = {
-        f"{label(row.model)} {row.model_sha256[:SHOWN_DIGITS]}": None
+        f"{model_name(row.model)} {row.model_sha256[:SHOWN_DIGITS]}": None
         for row in result.results
         if row.model_sha256
     }

@@ -53,7 +53,7 @@ def make_rows(
                 batch_size=scenario.batch_size,
                 threads=threads,
                 scenario=scenario.name,
-                latency_ms=summarise(samples),
+                latency_ms=latency_of(samples),
                 n_runs=len(samples),
                 n_warmup=sum(window.n_warmup for window in windows),
                 images_per_second=round(speed, 2),
@@ -121,7 +121,7 @@ def stages(runs: Sequence[FileRun]) -> Stages | None:
 PERCENTILES = (50, 90, 99)
 
 
-def summarise(samples: Sequence[float]) -> Latency:
+def latency_of(samples: Sequence[float]) -> Latency:
     """The statistics of all samples; outliers count as they are."""
     values = np.array(samples, dtype=np.float64)
     shares = {}

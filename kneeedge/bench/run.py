@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kneeedge.bench.accuracy import describe
+from kneeedge.bench.accuracy import make_accuracy
 from kneeedge.bench.advice import machine_cautions, row_cautions
 from kneeedge.bench.ceiling import fastest, measure_ceilings
 from kneeedge.bench.crew import Crew
@@ -235,7 +235,7 @@ def judge_all(measurements: Sequence[Measurement], material: Material) -> None:
             against = None
             if reference is not None and reference is not measurement:
                 against = reference.answers.get(size)
-            measurement.accuracies[size] = describe(answers, truth, n_seen, against)
+            measurement.accuracies[size] = make_accuracy(answers, truth, n_seen, against)
 
 
 def reference_of(measurements: Sequence[Measurement]) -> Measurement | None:

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 from kneeedge.bench.advice import labels_of
 from kneeedge.bench.windows import HEADLINE
-from kneeedge.runs.benchmark import Accuracy, BenchResult, Row, baseline, kind, single_rows, speedup
+from kneeedge.runs.benchmark import (
+    Accuracy,
+    BenchResult,
+    Row,
+    baseline,
+    scenario_name,
+    single_rows,
+    speedup,
+)
 from kneeedge.statistics.intervals import Interval
 
 NAMES = ("model", "precision", "provider")
@@ -58,7 +66,7 @@ def speed_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
                 labels[row.model],
                 row.precision,
                 row.provider,
-                kind(row),
+                scenario_name(row),
                 short(row.latency_ms.p50),
                 headline(row),
                 str(row.n_runs),

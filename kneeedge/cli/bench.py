@@ -130,12 +130,14 @@ def compare_files(old: Path, new: Path, max_slowdown: float, json: Path | None) 
     """Print how the second result differs from the first; exit 1 on a regression, or where none
     could show.
     """
-    from kneeedge.bench.comparison import changes_table, compare
-    from kneeedge.runs.benchmark import read_bench
+    from kneeedge.bench.comparison import changes_table, compare_results
+    from kneeedge.runs.benchmark import read_benchmark
     from kneeedge.system.strict_json import to_json
 
-    found = compare(read_bench(old), read_bench(new), max_slowdown)
-    show_text(changes_table(found), to_json({"regressed": found.regressed, "comparison": found}), json)
+    found = compare_results(read_benchmark(old), read_benchmark(new), max_slowdown)
+    show_text(
+        changes_table(found), to_json({"regressed": found.regressed, "comparison": found}), json
+    )
     if found.regressed or found.n_unknown:
         raise typer.Exit(1)
 

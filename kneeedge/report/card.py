@@ -15,7 +15,7 @@ from kneeedge.report.claim import claim_rows
 from kneeedge.report.info import width_text
 from kneeedge.report.markdown import table
 from kneeedge.report.scorecard import OF_CLASS, TITLES, figure_title, with_interval
-from kneeedge.runs.benchmark import BenchResult, label, single_rows, times_as_fast
+from kneeedge.runs.benchmark import BenchResult, model_name, single_rows, times_as_fast
 from kneeedge.runs.export_report import VerifyReport
 from kneeedge.runs.folder import Run
 
@@ -277,7 +277,7 @@ def speed_lines(speed: BenchResult | None) -> list[str]:
     single = single_rows(speed)
     rows = [
         [
-            label(row.model),
+            model_name(row.model),
             row.precision,
             row.provider,
             f"{row.latency_ms.p50 or row.latency_ms.mean:.3g}",

@@ -205,7 +205,7 @@ class BenchResult:
     warnings: tuple[str, ...]
 
 
-def read_bench(path: Path) -> BenchResult:
+def read_benchmark(path: Path) -> BenchResult:
     """What `page.bench_json` wrote; raises DataError where it does not fit."""
     remedy = "remove it, or measure again with `kneeedge bench --json FILE`"
     try:
@@ -270,11 +270,11 @@ def single_rows(result: BenchResult) -> list[Row]:
     return [row for row in result.results if row.scenario == SINGLE_STREAM]
 
 
-def kind(row: Row) -> str:
+def scenario_name(row: Row) -> str:
     """The scenario; Offline with its batch size, which the others' names imply."""
     return f"{OFFLINE} {row.batch_size}" if row.scenario == OFFLINE else row.scenario
 
 
-def label(path: str) -> str:
+def model_name(path: str) -> str:
     """The file's or folder's own name; `runs/latest` is named for the run it leads to."""
     return Path(path).resolve().name

@@ -289,9 +289,9 @@ class Run:
 
     def read_benchmark(self) -> "BenchResult | None":
         """What was measured of the run's files; None where nothing was."""
-        from kneeedge.runs.benchmark import read_bench
+        from kneeedge.runs.benchmark import read_benchmark
 
-        return read_bench(self.benchmark) if self.benchmark.is_file() else None
+        return read_benchmark(self.benchmark) if self.benchmark.is_file() else None
 
     def write_benchmark(self, bench_json: str) -> None:
         write_text(self.benchmark, bench_json + "\n")

@@ -80,7 +80,7 @@ def read_fold(run: Run) -> FoldAnswers:
     )
 
 
-def summarise(run: str, folds: Sequence[FoldAnswers]) -> FoldsReport:
+def folds_report(run: str, folds: Sequence[FoldAnswers]) -> FoldsReport:
     """What the folds say together."""
     scores = {f"fold-{k + 1}": fold.score for k, fold in enumerate(folds)}
     values = {name: [getattr(score, name) for score in scores.values()] for name in FIGURES}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kneeedge.bench.accuracy import describe, truth_of
+from kneeedge.bench.accuracy import make_accuracy, truth_of
 from kneeedge.bench.figure import draw_figure
 from kneeedge.bench.page import bench_json
 from kneeedge.bench.run import BenchRequest, bench
@@ -54,7 +54,7 @@ def draw_curve(
         recorded, spec=original.read_spec()
     )  # by which its own files are known to be its
     worth = {str(path): accuracy_of(path, samples, split, reference, progress) for path in models}
-    worth[str(original.folder)] = describe(reference, truth_of(samples, split), None, None)
+    worth[str(original.folder)] = make_accuracy(reference, truth_of(samples, split), None, None)
     result = replace(result, results=with_accuracy(result, worth))
     run.write_curve(bench_json(result))
     draw_figure(result, run.curve_figure)
@@ -69,7 +69,7 @@ def accuracy_of(
     outputs = answer_samples(session, samples, 1, progress)
     precision = session.spec.file.precision if session.spec.file else "unknown"
     answers = Answers(precision, session.spec, outputs.logits)
-    return describe(answers, truth_of(samples, split), None, reference)
+    return make_accuracy(answers, truth_of(samples, split), None, reference)
 
 
 def with_accuracy(result: BenchResult, worth: Mapping[str, Accuracy]) -> tuple[Row, ...]:

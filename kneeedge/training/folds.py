@@ -11,7 +11,7 @@ from kneeedge.data.splits import check_splits, make_folds
 from kneeedge.errors import ConfigError
 from kneeedge.runs.config import RunRecord, TrainConfig
 from kneeedge.runs.folder import Run
-from kneeedge.runs.folds import FoldsReport, read_fold, summarise
+from kneeedge.runs.folds import FoldsReport, folds_report, read_fold
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.checkpoint import save_weights
 from kneeedge.training.data import ActivationStore, cache_activations, drop_cache, views_wanted
@@ -97,7 +97,7 @@ def finish_folds(folder: Path, progress: Progress) -> FoldsResult:
             left = duration(n_left * seconds)
             progress(f"{record.protocol} took {duration(seconds)}; at this pace {left} left")
     drop_cache(whole.cache)
-    report = summarise(whole.name, [read_fold(run) for run in runs])
+    report = folds_report(whole.name, [read_fold(run) for run in runs])
     whole.write_folds(report)
     return FoldsResult(folder, report)
 

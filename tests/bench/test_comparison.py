@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from kneeedge.bench.comparison import closing_line, compare, lower_rank, ratio_of
+from kneeedge.bench.comparison import closing_line, compare_results, lower_rank, ratio_of
 from kneeedge.bench.page import bench_json
-from kneeedge.bench.rows import summarise
+from kneeedge.bench.rows import latency_of
 from kneeedge.cli.app import app
 from kneeedge.errors import ConfigError, DataError
-from kneeedge.runs.benchmark import OFFLINE, BenchResult, Row, read_bench
+from kneeedge.runs.benchmark import OFFLINE, BenchResult, Row, read_benchmark
 from tests.bench_rows import result, row
 
 
 def timed(precision: str, *windows: float, **changes: object) -> Row:
     """A row of one run a window."""
-    latency = summarise(windows)
+    latency = latency_of(windows)
     return row(
         precision, 1.0, latency_ms=latency, samples=windows, windows=(1,) * len(windows), **changes
     )
@@ -39,7 +39,7 @@ def scaled(factor: float) -> tuple[float, ...]:
     [(1.0, "no change"), (0.8, "faster"), (1.06, "slower"), (1.2, "REGRESSION")],
 )
 def test_the_verdict_follows_the_interval(factor: float, verdict: str) -> None:
-    (change,) = compare(
+    (change,) = compare_results(
         result(timed("int8", *STEADY)), result(timed("int8", *scaled(factor)))
     ).changes
     assert change.verdict == verdict
@@ -49,7 +49,7 @@ def test_the_verdict_follows_the_interval(factor: float, verdict: str) -> None:
 
 def test_a_slow_down_within_the_noise_is_no_change() -> None:
     noisy = (10.0, 14.0, 9.0, 12.0, 11.0, 15.0)
-    found = compare(
+    found = compare_results(
         result(timed("int8", *noisy)),
         result(timed("int8", *(1.1 * value for value in reversed(noisy)))),
     )
@@ -59,14 +59,16 @@ def test_a_slow_down_within_the_noise_is_no_change() -> None:
 
 def test_the_limit_is_the_users() -> None:
     old, new = result(timed("int8", *STEADY)), result(timed("int8", *scaled(1.2)))
-    assert compare(old, new, 1.1).regressed
-    assert not compare(old, new, 1.5).regressed
+    assert compare_results(old, new, 1.1).regressed
+    assert not compare_results(old, new, 1.5).regressed
     with pytest.raises(ConfigError, match=r"--max-slowdown 0\.9"):
-        compare(old, new, 0.9)
+        compare_results(old, new, 0.9)
 
 
 def test_too_few_windows_tell_nothing_and_say_how_many_would() -> None:
-    found = compare(result(timed("int8", *STEADY[:3])), result(timed("int8", *scaled(2.0)[:3])))
+    found = compare_results(
+        result(timed("int8", *STEADY[:3])), result(timed("int8", *scaled(2.0)[:3]))
+    )
     assert (found.changes[0].verdict, found.changes[0].interval, found.n_unknown) == (
         "cannot tell",
         None,
@@ -100,11 +102,11 @@ def test_a_throughput_is_compared_by_its_windows_means() -> None:
     kept = {"scenario": OFFLINE, "batch_size": 8}
     old = row("int8", 1.0, samples=(1.0, 1.0, 10.0) * 4, windows=(3,) * 4, **kept)
     new = row("int8", 1.0, samples=(1.0, 1.0, 1.0) * 4, windows=(3,) * 4, **kept)
-    assert compare(result(old), result(new)).changes[0].slowdown == 0.25
+    assert compare_results(result(old), result(new)).changes[0].slowdown == 0.25
 
 
 def test_rows_of_one_result_alone_are_named() -> None:
-    found = compare(
+    found = compare_results(
         result(timed("int8", *STEADY), timed("fp16", *STEADY)), result(timed("int8", *STEADY))
     )
     assert found.only_old == ("m.fp16.onnx fp16 cpu SingleStream 1",)
@@ -112,11 +114,11 @@ def test_rows_of_one_result_alone_are_named() -> None:
 
 def test_results_without_a_common_row_are_refused() -> None:
     with pytest.raises(ConfigError, match="no row in common"):
-        compare(result(row("int8", 1.0)), result(row("fp16", 1.0)))
+        compare_results(result(row("int8", 1.0)), result(row("fp16", 1.0)))
 
 
 def test_the_original_is_itself_whatever_the_folder_is_called() -> None:
-    found = compare(
+    found = compare_results(
         result(timed("pytorch-fp32", *STEADY, model="runs/a")),
         result(timed("pytorch-fp32", *STEADY, model="runs/b")),
     )
@@ -126,13 +128,13 @@ def test_the_original_is_itself_whatever_the_folder_is_called() -> None:
 def test_two_rows_of_one_name_are_refused() -> None:
     twice = result(row("int8", 1.0, model="a/m.onnx"), row("int8", 1.0, model="b/m.onnx"))
     with pytest.raises(ConfigError, match="bench files of different names"):
-        compare(twice, twice)
+        compare_results(twice, twice)
 
 
 def test_another_machine_or_version_is_warned_of() -> None:
     old = result(timed("int8", *STEADY))
     here = dataclasses.replace(old.environment, cpu="Other", versions={"onnxruntime": "1.33.0"})
-    found = compare(old, dataclasses.replace(old, environment=here))
+    found = compare_results(old, dataclasses.replace(old, environment=here))
     assert found.warnings == ("CPU: CPU → Other", "onnxruntime: 1.32.0 → 1.33.0")
 
 
@@ -188,10 +190,10 @@ def test_what_is_no_result_is_one_line_with_the_remedy(
 ) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=said) as caught:
-        read_bench(tmp_path / "x.json")
+        read_benchmark(tmp_path / "x.json")
     assert "measure again with `kneeedge bench" in str(caught.value)
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = result(timed("fp32", *STEADY), row("int8", 3.0), warnings=("w",))
-    assert read_bench(written(tmp_path / "r.json", found)) == found
+    assert read_benchmark(written(tmp_path / "r.json", found)) == found

@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from kneeedge.bench.figure import check_figure, draw_figure, point
-from kneeedge.bench.rows import summarise
+from kneeedge.bench.rows import latency_of
 from kneeedge.cli.app import app
 from kneeedge.errors import ConfigError
 from tests.bench_rows import accuracy, result, row
@@ -30,14 +30,14 @@ def test_every_model_is_a_point_with_its_name(tmp_path: Path, name: str) -> None
 
 def test_a_point_carries_both_intervals() -> None:
     samples = [10.0] * 5 + [12.0] * 3 + [15.0] * 4
-    x, y, across, up = point(row("int8", 10.0, accuracy(), latency_ms=summarise(samples)))
+    x, y, across, up = point(row("int8", 10.0, accuracy(), latency_ms=latency_of(samples)))
     assert (x, y) == (12.0, 0.9)
     assert across == ([2.0], [3.0])
     assert [round(part[0], 6) for part in up] == [0.03, 0.02]
 
 
 def test_a_mean_of_few_runs_has_no_interval() -> None:
-    x, _, across, _ = point(row("int8", 10.0, accuracy(), latency_ms=summarise([1.0, 3.0])))
+    x, _, across, _ = point(row("int8", 10.0, accuracy(), latency_ms=latency_of([1.0, 3.0])))
     assert (x, across) == (2.0, None)
 
 

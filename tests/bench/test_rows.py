@@ -13,7 +13,13 @@ from rich.console import Console
 from kneeedge.bench.advice import advice, machine_cautions, row_cautions
 from kneeedge.bench.messages import FileRun, Window
 from kneeedge.bench.page import bench_csv, bench_json, bench_markdown, bench_table
-from kneeedge.bench.rows import images_per_second, joules_per_image, middle_start, stages, summarise
+from kneeedge.bench.rows import (
+    images_per_second,
+    joules_per_image,
+    latency_of,
+    middle_start,
+    stages,
+)
 from kneeedge.bench.sheets import headline
 from kneeedge.bench.windows import Scenario, scenarios
 from kneeedge.runs.benchmark import (
@@ -54,14 +60,14 @@ def printed(found: BenchResult) -> str:
 def test_a_percentile_is_withheld_where_the_runs_are_too_few_for_its_interval(
     n: int, given: set[str]
 ) -> None:
-    latency = summarise([float(i) for i in range(n)])
+    latency = latency_of([float(i) for i in range(n)])
     assert {name for name in ("p50", "p90", "p99") if getattr(latency, name) is not None} == given
     assert set(latency.intervals) == given
     assert set(latency.runs_needed) == {"p50", "p90", "p99"} - given
 
 
 def test_percentiles_are_of_all_runs_outliers_included() -> None:
-    latency = summarise([1.0] * 899 + [1000.0] * 101)
+    latency = latency_of([1.0] * 899 + [1000.0] * 101)
     assert (latency.p50, latency.p90, latency.p99) == (1.0, 1000.0, 1000.0)
     assert latency.max == 1000.0
     assert latency.mean == pytest.approx((899 + 101_000) / 1000)
@@ -134,12 +140,12 @@ def test_without_the_original_the_first_fp32_file_is_the_baseline_whatever_the_o
 
 def test_medians_are_never_compared_with_means() -> None:
     skewed = [10.0] * 20 + [190.0]
-    few, many = summarise([40.0, 60.0]), summarise(skewed)
+    few, many = latency_of([40.0, 60.0]), latency_of(skewed)
     base = row("fp32", 10.0, latency_ms=few, images_per_second=20.0)
     assert times_as_fast(
         row("int8", 10.0, latency_ms=many, images_per_second=53.8), base
     ) == pytest.approx(2.69)
-    steady = row("fp32", 10.0, latency_ms=summarise([40.0] * 20), images_per_second=25.0)
+    steady = row("fp32", 10.0, latency_ms=latency_of([40.0] * 20), images_per_second=25.0)
     assert times_as_fast(row("int8", 10.0, latency_ms=many, images_per_second=53.8), steady) == 4.0
 
 
@@ -387,7 +393,7 @@ def test_every_csv_column_is_a_field_of_a_full_row() -> None:
         "int8",
         2.5,
         accuracy(),
-        latency_ms=summarise([2.5] * 368),
+        latency_ms=latency_of([2.5] * 368),
         gpu_memory_mb=1.0,
         joules_per_image=1.0,
         stages=Stages(

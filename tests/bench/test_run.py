@@ -17,7 +17,7 @@ from kneeedge import errors
 from kneeedge.bench import crew as crew_module
 from kneeedge.bench import run as run_module
 from kneeedge.bench import subjects as subjects_module
-from kneeedge.bench.accuracy import describe, truth_of
+from kneeedge.bench.accuracy import make_accuracy, truth_of
 from kneeedge.bench.crew import Crew, read_reply
 from kneeedge.bench.messages import AnswerImages, Command, FileTurn, Reply, Turn, WorkRequest
 from kneeedge.bench.meters import free_memory_mb, peak_memory_mb, restart_peak_mb
@@ -532,7 +532,7 @@ def test_a_model_is_paired_with_the_reference_image_by_image() -> None:
     answers, reference = (
         Answers(name, tiny_spec(), logits) for name, logits in (("fp16", wrong), ("fp32", right))
     )
-    found = describe(answers, truth, 0, reference)
+    found = make_accuracy(answers, truth, 0, reference)
     assert (found.reference, found.flips, found.delta_accuracy) == ("fp32", 1, -0.25)
     assert found.delta_interval.low < -0.25 < found.delta_interval.high
     assert found.cost() == "1 of 4 answers flipped, accuracy -0.250"
@@ -540,7 +540,7 @@ def test_a_model_is_paired_with_the_reference_image_by_image() -> None:
         "fail",
         "a logit moved by 2, and fp16 may move it by 0.5",
     )
-    alone = describe(answers, truth, 0, None)
+    alone = make_accuracy(answers, truth, 0, None)
     assert (alone.flips, alone.delta_accuracy, alone.verdict) == (None, None, None)
     assert alone.interval.low < alone.accuracy < alone.interval.high
 
@@ -551,9 +551,9 @@ def test_another_network_is_compared_but_given_no_verdict() -> None:
     spec = tiny_spec()
     other = dataclasses.replace(spec, training=dataclasses.replace(spec.training, seed=7))
     reference = Answers("pytorch-fp32", spec, logits)
-    found = describe(Answers("int8", other, -logits), truth, 0, reference)
+    found = make_accuracy(Answers("int8", other, -logits), truth, 0, reference)
     assert (found.flips, found.verdict, found.reference) == (8, None, "pytorch-fp32")
-    assert describe(Answers("int8", spec, -logits), truth, 0, reference).verdict == "fail"
+    assert make_accuracy(Answers("int8", spec, -logits), truth, 0, reference).verdict == "fail"
 
 
 def test_the_loss_alone_gives_a_slimmed_network_its_verdict_against_its_original() -> None:
@@ -565,9 +565,9 @@ def test_the_loss_alone_gives_a_slimmed_network_its_verdict_against_its_original
     )
     slim = dataclasses.replace(spec, training=dataclasses.replace(spec.training, slimmed=slimmed))
     original, stranger = (Answers("pytorch-fp32", spec, logits, letter * 64) for letter in "ab")
-    assert describe(Answers("fp32", slim, 3 * logits), truth, 0, original).verdict == "pass"
-    assert describe(Answers("fp32", slim, -logits), truth, 0, original).verdict == "fail"
-    assert describe(Answers("fp32", slim, 3 * logits), truth, 0, stranger).verdict is None
+    assert make_accuracy(Answers("fp32", slim, 3 * logits), truth, 0, original).verdict == "pass"
+    assert make_accuracy(Answers("fp32", slim, -logits), truth, 0, original).verdict == "fail"
+    assert make_accuracy(Answers("fp32", slim, 3 * logits), truth, 0, stranger).verdict is None
 
 
 def test_the_reference_is_the_original_else_the_first_fp32_file(

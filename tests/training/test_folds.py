@@ -19,7 +19,7 @@ from kneeedge.pixels.phantom import write_dataset
 from kneeedge.report.training import folds_text
 from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import Run, open_run
-from kneeedge.runs.folds import FoldAnswers, pool_answers, read_fold, summarise
+from kneeedge.runs.folds import FoldAnswers, folds_report, pool_answers, read_fold
 from kneeedge.system.progress import Progress
 from kneeedge.training import figures, folds, loop, score
 from kneeedge.training import run as training
@@ -470,4 +470,4 @@ def test_summaries_need_every_fold(crossed):
     answers: list[FoldAnswers] = [
         read_fold(Run(crossed.folder / f"fold-{k + 1}")) for k in range(3)
     ]
-    assert summarise("x", answers) == dataclasses.replace(crossed.report, run="x")
+    assert folds_report("x", answers) == dataclasses.replace(crossed.report, run="x")
