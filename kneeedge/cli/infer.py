@@ -20,11 +20,11 @@ from kneeedge.cli.console import (
     show,
     stoppable,
 )
-from kneeedge.errors import ConfigError
 from kneeedge.system.progress import Progress
 
 if TYPE_CHECKING:
-    from kneeedge.inference.predictor import Predictor
+    from kneeedge.inference.request import InferRequest
+    from kneeedge.runs.choose import Choice
 
 
 def infer(
@@ -99,37 +99,14 @@ def infer(
     """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code
     is 1.
     """
-    from dataclasses import replace
-
-    from kneeedge.inference.folder import FolderOptions, infer_folder
-    from kneeedge.inference.predictor import Predictor
-    from kneeedge.model.file import open_model
-    from kneeedge.pixels.listing import find_images
+    from kneeedge.inference.folder import FolderOptions
+    from kneeedge.inference.request import InferRequest
+    from kneeedge.inference.request import infer as infer_images
     from kneeedge.pixels.picture import MAX_PIXELS
-    from kneeedge.pixels.reader import ReadOptions
     from kneeedge.report.inference import infer_text
     from kneeedge.runs.choose import choose_model
     from kneeedge.runtime.cuda import GpuOptions
 
-    progress = Progress(quiet)
-    choice = choose_model(model, provider)
-    listing = find_images(paths, least=0 if watch else 1)
-    gpu = GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph)
-    file = open_model(choice.path, require_signature)
-    predictor = Predictor(file, provider, threads, batch_size, answer_all, len(listing.images), gpu)
-    pixel_path = replace(predictor.spec.pixel_path, dicom_window=dicom_window)
-    apart = isolate if isolate is not None else watch or len(listing.images) > 1
-    max_pixels = MAX_PIXELS if max_megapixels is None else round(max_megapixels * 1e6)
-    predictor.read_options = ReadOptions(pixel_path, max_pixels, apart, file_timeout)
-    progress(f"model: {choice.path} ({choice.why}), provider {predictor.session.provider}")
-    if predictor.session.notice:
-        progress(predictor.session.notice)
-    if watch:
-        if resume or heatmaps or dicom_sr or with_patient_id or json:
-            raise ConfigError(
-                "--watch writes rows alone, and always goes on", "leave out the other options"
-            )
-        watch_folders(predictor, paths, out, progress)
     options = FolderOptions(
         heatmaps=heatmaps,
         dicom_sr=dicom_sr,
@@ -137,35 +114,51 @@ def infer(
         keep=json is not None,
         resume=resume,
     )
+    request = InferRequest(
+        paths=tuple(paths),
+        out=out,
+        provider=provider,
+        threads=threads,
+        batch_size=batch_size,
+        gpu=GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph),
+        public_key=require_signature,
+        answer_all=answer_all,
+        dicom_window=dicom_window,
+        max_pixels=MAX_PIXELS if max_megapixels is None else round(max_megapixels * 1e6),
+        isolate=isolate,
+        file_timeout=file_timeout,
+        watch=watch,
+        options=options,
+    )
+    progress = Progress(quiet)
+    choice = choose_model(model, provider)
     with stoppable():
+        if watch:
+            watch_folders(request, choice, progress)
         try:
-            result = infer_folder(predictor, listing, out, progress, options)
+            result = infer_images(request, choice.path, choice.why, progress)
         except KeyboardInterrupt:
-            typer.echo(
-                f"stopped; the rows so far are kept: the same command with --resume ends {out}",
-                err=True,
-            )
+            kept = "the rows so far are kept"
+            typer.echo(f"stopped; {kept}: the same command with --resume ends {out}", err=True)
             raise typer.Exit(INTERRUPTED) from None
     show(infer_text(result), result, json)
     if result.summary.n_errors:
         raise typer.Exit(1)
 
 
-def watch_folders(
-    predictor: "Predictor", folders: list[Path], out: Path, progress: Progress
-) -> NoReturn:
+def watch_folders(request: "InferRequest", choice: "Choice", progress: Progress) -> NoReturn:
     """Answer what comes, until Ctrl-C or SIGTERM."""
-    from kneeedge.inference.watch import Watch, watch
+    from kneeedge.inference.request import open_watch
+    from kneeedge.inference.watch import watch
 
-    watching = Watch(predictor, folders, out, progress)
-    progress(
-        f"watching {', '.join(map(str, folders))}; {len(watching.done.stamps):,} images in {out}; stop with Ctrl-C"
-    )
-    with stoppable():
-        try:
-            watch(watching)
-        except KeyboardInterrupt:
-            typer.echo(f"stopped; {out} is whole, and the same command goes on", err=True)
-        finally:
-            watching.close()
+    watching = open_watch(request, choice.path, choice.why, progress)
+    folders = ", ".join(map(str, request.paths))
+    n_answered = len(watching.done.stamps)
+    progress(f"watching {folders}; {n_answered:,} images in {request.out}; stop with Ctrl-C")
+    try:
+        watch(watching)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; {request.out} is whole, and the same command goes on", err=True)
+    finally:
+        watching.close()
     raise typer.Exit(INTERRUPTED)

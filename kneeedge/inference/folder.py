@@ -14,7 +14,7 @@ from kneeedge.inference.predictions import (
     ABSTAIN,
     ERROR,
     OK,
-    Answer,
+    PredictedImage,
     Prediction,
     columns,
     of_row,
@@ -109,7 +109,7 @@ def infer_folder(
     progress: Progress,
     options: FolderOptions | None = None,
 ) -> FolderResult:
-    """Answer every image of the listing and write `out`.
+    """PredictedImage every image of the listing and write `out`.
 
     Rows are written as they come, to a hidden file beside `out` that takes its name when the last
     row is in it. Raises BusyError where another run writes `out`; a KeyboardInterrupt leaves the
@@ -142,7 +142,7 @@ def infer_folder(
     if reports:
         progress(reports.summary())
     seconds = time.perf_counter() - start
-    summary = summarise(tally, spec, stage_seconds(clock, seconds), seconds, out)
+    summary = folder_summary(tally, spec, stage_seconds(clock, seconds), seconds, out)
     others = tuple(map(str, listing.others))
     predictions = tuple(kept) if options.keep else ()
     path = str(predictor.session.path)
@@ -156,7 +156,9 @@ def infer_folder(
     )
 
 
-def name_patients(answers: Iterator[Answer], images: Iterable[FoundImage]) -> Iterator[Answer]:
+def name_patients(
+    answers: Iterator[PredictedImage], images: Iterable[FoundImage]
+) -> Iterator[PredictedImage]:
     """The answers to `images`, those to DICOM images with their patient's id."""
     for answer, image in zip(answers, images, strict=True):
         facts = answer.prediction.dicom
@@ -229,7 +231,7 @@ def stage_seconds(clock: StageClock, seconds: float) -> StageSeconds:
     return StageSeconds(*(round(value, 3) for value in (reading, running, writing, decoding)))
 
 
-def summarise(
+def folder_summary(
     tally: Tally, spec: ModelSpec, stages: StageSeconds, seconds: float, out: Path
 ) -> FolderSummary:
     """What the run came to."""
@@ -251,7 +253,7 @@ def summarise(
     )
 
 
-def draw_heatmaps(answers: Iterator[Answer], folder: Path) -> Iterator[Answer]:
+def draw_heatmaps(answers: Iterator[PredictedImage], folder: Path) -> Iterator[PredictedImage]:
     """Pass the answers on while their class activation maps are written below `folder`."""
     with HeatmapWriter(folder) as writer:
         for answer in answers:

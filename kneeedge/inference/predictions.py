@@ -49,7 +49,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PredictedImage:
     """A prediction with what a heat map needs."""
 
     prediction: Prediction
@@ -133,8 +133,8 @@ def of_row(cells: list[str], spec: ModelSpec) -> Prediction:
 
 
 def write_predictions(
-    answers: Iterator[Answer], n: int, spec: ModelSpec, journal: Journal, progress: Progress
-) -> Iterator[Answer]:
+    answers: Iterator[PredictedImage], n: int, spec: ModelSpec, journal: Journal, progress: Progress
+) -> Iterator[PredictedImage]:
     """Pass the answers on while their rows are written; the output takes its name only when the
     last row is in it.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kneeedge.errors import ImageError, ModelFileError
-from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, Answer, Prediction
+from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, PredictedImage, Prediction
 from kneeedge.model.file import ModelFile
 from kneeedge.pixels.isolation import open_reader
 from kneeedge.pixels.listing import FoundImage
@@ -80,7 +80,7 @@ class Predictor:
         images: Iterable[FoundImage],
         clock: StageClock | None = None,
         say: Callable[[str], None] = say_nothing,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[PredictedImage]:
         """Answers in the order of `images`; a file that cannot be read is an answer with its
         reason.
 
@@ -99,7 +99,9 @@ class Predictor:
             while (answers := self._wait(answered, clock)) is not None:
                 yield from answers
 
-    def _wait(self, answered: Iterator[list[Answer]], clock: StageClock) -> list[Answer] | None:
+    def _wait(
+        self, answered: Iterator[list[PredictedImage]], clock: StageClock
+    ) -> list[PredictedImage] | None:
         """The next answers; the time until then is the network's, but for that in which it lacked
         images.
         """
@@ -111,16 +113,16 @@ class Predictor:
 
     def _answer_batch(
         self, batch: list[tuple[FoundImage, Input | ImageError]], runner: BatchRunner
-    ) -> list[Answer]:
+    ) -> list[PredictedImage]:
         good = [(image.name, read) for image, read in batch if not isinstance(read, ImageError)]
-        answers: Iterator[Answer] = iter(())
+        answers: Iterator[PredictedImage] = iter(())
         if good:
             names = [name for name, _ in good]
             inputs = [read for _, read in good]
             pixels = np.stack([read.pixels for read in inputs])[:, None]
             answers = iter(self._answer(runner.run(pixels), inputs, names))
         return [
-            Answer(
+            PredictedImage(
                 Prediction(
                     path=image.name,
                     status=ERROR,
@@ -137,7 +139,9 @@ class Predictor:
             for image, read in batch
         ]
 
-    def _answer(self, outputs: Outputs, inputs: list[Input], names: list[str]) -> list[Answer]:
+    def _answer(
+        self, outputs: Outputs, inputs: list[Input], names: list[str]
+    ) -> list[PredictedImage]:
         if not np.allclose(outputs.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise ModelFileError(self.session.path, "its probabilities do not sum to 1")
         decided = self.spec.decide(outputs.probabilities)
@@ -146,7 +150,9 @@ class Predictor:
             prediction = with_facts(self._predict(name, outputs, i, int(decided[i])), inputs[i])
             maps = None if prediction.prediction is None else outputs.cam
             answers.append(
-                Answer(prediction, inputs[i].pixels, None if maps is None else maps[i, decided[i]])
+                PredictedImage(
+                    prediction, inputs[i].pixels, None if maps is None else maps[i, decided[i]]
+                )
             )
         return answers
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kneeedge.errors import MissingExtraError
 from kneeedge.inference.heatmap import place_below
-from kneeedge.inference.predictions import ABSTAIN, Answer, Prediction
+from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.pixels.listing import FoundImage
 from kneeedge.system.files import replacing
@@ -45,7 +45,9 @@ class ReportWriter:
         self.n_written = 0
         self.n_without_study = 0
 
-    def pass_on(self, answers: Iterator[Answer], images: Iterable[FoundImage]) -> Iterator[Answer]:
+    def pass_on(
+        self, answers: Iterator[PredictedImage], images: Iterable[FoundImage]
+    ) -> Iterator[PredictedImage]:
         """The answers to `images`, each DICOM image's report written first."""
         for answer, image in zip(answers, images, strict=True):
             if answer.prediction.dicom is not None:

@@ -251,8 +251,10 @@ def test_the_loop_sleeps_between_looks_until_it_is_stopped(begin, drop, images, 
     watching.close()
 
 
-def test_watch_refuses_what_does_not_go_with_it(drop: Path, tmp_path: Path) -> None:
-    model = str(write_tiny_model(tmp_path / "m.onnx"))
+def test_watch_refuses_what_does_not_go_with_it_before_a_model_is_looked_for(
+    drop: Path, tmp_path: Path
+) -> None:
+    model = str(tmp_path / "missing.onnx")
     done = CliRunner().invoke(app, ["infer", str(drop), "--watch", "--resume", "--model", model])
     assert done.exit_code == 2
     assert "--watch writes rows alone" in done.output

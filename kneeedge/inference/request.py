@@ -1,0 +1,100 @@
+"""What `kneeedge infer` is asked for, and the one call that does it."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kneeedge.errors import ConfigError
+from kneeedge.inference.folder import FolderOptions, FolderResult, infer_folder
+from kneeedge.inference.predictor import Predictor
+from kneeedge.inference.watch import Watch
+from kneeedge.model.file import open_model
+from kneeedge.pixels.listing import find_images
+from kneeedge.pixels.picture import MAX_PIXELS
+from kneeedge.pixels.reader import ReadOptions
+from kneeedge.runtime.cuda import GpuOptions
+from kneeedge.system.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferRequest:
+    """Which images to answer, how, and where to. Options that exclude each other raise ConfigError."""
+
+    paths: tuple[Path, ...]
+    "images, and folders that are searched for images"
+    out: Path
+    "the CSV file to write"
+    provider: str = "auto"
+    threads: int | None = None
+    "None: the physical cores this process may use"
+    batch_size: int | None = None
+    "images a run; None: what suits the provider"
+    gpu: GpuOptions = field(default_factory=GpuOptions)
+    public_key: Path | None = None
+    "the key that must have signed the model; None: no signature is asked for"
+    answer_all: bool = False
+    "answer images unlike the training images too"
+    dicom_window: int = 0
+    "which of several windows of a DICOM image; the first is 0"
+    max_pixels: int = MAX_PIXELS
+    "an image of more is refused before it is decoded"
+    isolate: bool | None = None
+    "decode in processes that may crash; None: where there are several images"
+    file_timeout: float = 60.0
+    "seconds for one file, where isolated"
+    watch: bool = False
+    "wait for new files and answer each once"
+    options: FolderOptions = field(default_factory=FolderOptions)
+
+    def __post_init__(self) -> None:
+        if self.watch and self.options != FolderOptions():
+            problem = "--watch writes rows alone, and always goes on"
+            raise ConfigError(problem, "leave out the other options")
+
+
+def infer(request: InferRequest, model: Path, why: str, progress: Progress) -> FolderResult:
+    """Answer every image of the request with the model file, and write its rows.
+
+    `why` says in a word why it is this model. Raises as `find_images`, `open_model`, `Session` and
+    `infer_folder` do.
+    """
+    listing = find_images(request.paths)
+    predictor = open_predictor(request, model, len(listing.images))
+    say_model(predictor, why, progress)
+    return infer_folder(predictor, listing, request.out, progress, request.options)
+
+
+def open_watch(request: InferRequest, model: Path, why: str, progress: Progress) -> Watch:
+    """What answers the files that come into the request's folders."""
+    n_images = len(find_images(request.paths, least=0).images)
+    predictor = open_predictor(request, model, n_images)
+    say_model(predictor, why, progress)
+    return Watch(predictor, request.paths, request.out, progress)
+
+
+def open_predictor(request: InferRequest, model: Path, n_images: int) -> Predictor:
+    """The model file, ready to answer about so many images as the request asks."""
+    predictor = Predictor(
+        open_model(model, request.public_key),
+        request.provider,
+        request.threads,
+        request.batch_size,
+        request.answer_all,
+        n_images,
+        request.gpu,
+    )
+    isolate = request.isolate
+    if isolate is None:
+        isolate = request.watch or n_images > 1
+    pixel_path = replace(predictor.spec.pixel_path, dicom_window=request.dicom_window)
+    predictor.read_options = ReadOptions(
+        pixel_path, request.max_pixels, isolate, request.file_timeout
+    )
+    return predictor
+
+
+def say_model(predictor: Predictor, why: str, progress: Progress) -> None:
+    """Which model answers, on what."""
+    session = predictor.session
+    progress(f"model: {session.path} ({why}), provider {session.provider}")
+    if session.notice:
+        progress(session.notice)
