@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ from tests.tiny_onnx import write_tiny_model
 pytestmark = pytest.mark.torch
 
 IMAGES = np.full((1, 1, 64, 64), 90, dtype=np.uint8)
+COMMANDS = ("infer", "evaluate", "verify", "info", "bench")
+SHORT_BENCH = ("--seconds", "0.1", "--rounds", "1", "--batch-sizes", "1")
 
 
 def write_keys(folder: Path, name: str) -> tuple[Path, Path]:
@@ -45,7 +48,8 @@ def write_keys(folder: Path, name: str) -> tuple[Path, Path]:
     )
 
     key = Ed25519PrivateKey.generate()
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    private = folder / f"{name}.pem"
+    public = folder / f"{name}.pub.pem"
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     private.chmod(0o600)
     public.write_bytes(
@@ -67,39 +71,43 @@ def signed(tmp_path, keys) -> Path:
     return model
 
 
-def commands(model: Path, data: Path, out: Path) -> list[list[object]]:
-    return [
-        ["infer", data / "test", "--model", model, "--out", out / "p.csv", "-q"],
-        ["evaluate", model, data, "-q"],
-        ["verify", model],
-        ["info", model],
-        ["bench", model, "--seconds", "0.1", "--rounds", "1", "--batch-sizes", "1", "-q"],
-    ]
+def command_of(name: str, model: Path, data: Path, out: Path) -> list[object]:
+    """The words of the command that runs a model file."""
+    commands: dict[str, list[object]] = {
+        "infer": ["infer", data / "test", "--model", model, "--out", out / "p.csv", "-q"],
+        "evaluate": ["evaluate", model, data, "-q"],
+        "verify": ["verify", model],
+        "info": ["info", model],
+        "bench": ["bench", model, *SHORT_BENCH, "-q"],
+    }
+    return commands[name]
 
 
 def run(command: list[object], **environment: str):
     return CliRunner().invoke(app, [str(word) for word in command], env=environment)
 
 
-def refused(command: list[object], said: str, **environment: str) -> None:
+def refused(command: list[object], message: str, **environment: str) -> None:
     result = run(command, **environment)
     assert result.exit_code == 1, result.output
-    assert said in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("which", range(5))
-def test_every_command_runs_what_the_owner_signed(signed, keys, phantoms, tmp_path, which):
-    command = commands(signed, phantoms, tmp_path)[which]
+@pytest.mark.parametrize(
+    "name", ["infer", "evaluate", "verify", "info", pytest.param("bench", marks=pytest.mark.slow)]
+)
+def test_every_command_runs_what_the_owner_signed(signed, keys, phantoms, tmp_path, name):
+    command = command_of(name, signed, phantoms, tmp_path)
     result = run([*command, "--require-signature", keys[1]])
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("which", range(5))
-def test_every_command_refuses_a_file_without_a_signature(signed, keys, phantoms, tmp_path, which):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_refuses_a_file_without_a_signature(signed, keys, phantoms, tmp_path, name):
     signature_path(signed).unlink()
-    command = commands(signed, phantoms, tmp_path)[which]
+    command = command_of(name, signed, phantoms, tmp_path)
     refused(
         [*command, "--require-signature", keys[1]],
         "a signature is required, and m.onnx.sig does not stand beside",
@@ -107,12 +115,12 @@ def test_every_command_refuses_a_file_without_a_signature(signed, keys, phantoms
     assert not (tmp_path / "p.csv").exists()
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_environment_requires_a_signature_of_every_command(
-    signed, keys, phantoms, tmp_path, which
+    signed, keys, phantoms, tmp_path, name
 ):
     signature_path(signed).unlink()
-    command = commands(signed, phantoms, tmp_path)[which]
+    command = command_of(name, signed, phantoms, tmp_path)
     refused(command, "a signature is required", KNEEEDGE_REQUIRE_SIGNATURE=str(keys[1]))
 
 
@@ -132,13 +140,12 @@ def test_a_foreign_signature_under_the_owners_name_is_refused(signed, keys, tmp_
 
 def test_a_file_changed_by_one_bit_is_refused(signed, keys):
     data = bytearray(signed.read_bytes())
+    command = ["info", signed, "--require-signature", keys[1]]
     for place in (0, len(data) // 2, len(data) - 1):
         changed = bytearray(data)
         changed[place] ^= 1
         signed.write_bytes(changed)
-        refused(
-            ["info", signed, "--require-signature", keys[1]], "is not the signature of these bytes"
-        )
+        refused(command, "is not the signature of these bytes")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,8 @@ def test_a_signature_of_other_bytes_is_refused(signed, keys, signature):
 
 def test_the_bytes_that_were_verified_are_those_that_run(signed, keys, tmp_path):
     before = Session(signed, "cpu").run(IMAGES).logits
-    file, sha256 = open_model(signed, keys[1]), file_sha256(signed)
+    file = open_model(signed, keys[1])
+    sha256 = file_sha256(signed)
     write_tiny_model(signed, seed=1)  # after the check, before ONNX Runtime loads
     session = Session(file, "cpu")
     assert np.array_equal(session.run(IMAGES).logits, before)
@@ -185,9 +193,8 @@ def test_a_second_session_of_the_verified_file_loads_the_verified_bytes_too(sign
 def test_a_file_replaced_while_it_is_loaded_is_no_model_without_signature_either(signed):
     file = open_model(signed)
     write_tiny_model(signed, seed=1)
-    with pytest.raises(
-        ModelFileError, match="replaced while it was being loaded; run the command again"
-    ):
+    message = "replaced while it was being loaded; run the command again"
+    with pytest.raises(ModelFileError, match=message):
         Session(file, "cpu")
 
 
@@ -209,9 +216,8 @@ def test_each_process_of_a_benchmark_verifies_what_it_loads(signed, keys):
 
 def test_a_signed_file_runs_in_python_as_well(signed, keys, phantoms):
     image = next((phantoms / "test/Healthy").iterdir())
-    assert Predictor(open_model(signed, keys[1]), "cpu").predict(image) == Predictor(
-        signed, "cpu"
-    ).predict(image)
+    verified = Predictor(open_model(signed, keys[1]), "cpu")
+    assert verified.predict(image) == Predictor(signed, "cpu").predict(image)
 
 
 def test_info_says_who_signed(signed, keys):
@@ -220,40 +226,28 @@ def test_info_says_who_signed(signed, keys):
     assert "signed by" not in run(["info", signed]).stdout
 
 
-def test_no_original_is_measured_beside_signed_files(signed, keys, trained_run, tmp_path):
-    shutil.copy(signed, tmp_path / "copy.onnx")
-    command = [
-        "bench",
-        signed,
-        "--run",
-        trained_run,
-        "--seconds",
-        "0.1",
-        "--rounds",
-        "1",
-        "--batch-sizes",
-        "1",
-    ]
+@pytest.mark.slow
+def test_no_original_is_measured_beside_signed_files(signed, keys, trained_run):
+    command = ["bench", signed, "--run", trained_run, *SHORT_BENCH]
     result = run([*command, "--require-signature", keys[1], "--json", "-"])
     assert result.exit_code == 0, result.output
     assert "PyTorch's original has no row: it carries no signature" in result.stderr
     rows = json.loads(result.stdout)["results"]
-    assert {(row["precision"], row["model_sha256"]) for row in rows} == {
-        ("fp32", file_sha256(signed))
-    }
+    models = {(row["precision"], row["model_sha256"]) for row in rows}
+    assert models == {("fp32", file_sha256(signed))}
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "no public key in PEM"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no public key"),
     ],
 )
-def test_what_is_no_public_key_is_refused(signed, tmp_path, content, said):
+def test_what_is_no_public_key_is_refused(signed, tmp_path, content, message):
     path = tmp_path / "bad.pem"
     path.write_bytes(content)
-    refused(["info", signed, "--require-signature", path], said)
+    refused(["info", signed, "--require-signature", path], message)
     refused(["info", signed, "--require-signature", tmp_path / "none.pem"], "no such key file")
 
 
@@ -273,12 +267,12 @@ def test_a_key_of_another_kind_is_refused(tmp_path, signed):
         PublicFormat,
     )
 
-    key, path = X25519PrivateKey.generate(), tmp_path / "x.pem"
+    key = X25519PrivateKey.generate()
+    path = tmp_path / "x.pem"
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     path.chmod(0o600)
-    with pytest.raises(
-        SignatureError, match="another kind than Ed25519; make one with `openssl genpkey"
-    ):
+    message = "another kind than Ed25519; make one with `openssl genpkey"
+    with pytest.raises(SignatureError, match=message):
         read_private_key(path)
     path.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(SignatureError, match="another kind than Ed25519"):
@@ -288,9 +282,8 @@ def test_a_key_of_another_kind_is_refused(tmp_path, signed):
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
 def test_a_private_key_that_others_can_read_is_refused(keys, mode):
     keys[0].chmod(mode)
-    with pytest.raises(
-        SignatureError, match=r"others than its owner can read this private key; run `chmod 600"
-    ):
+    message = "others than its owner can read this private key; run `chmod 600"
+    with pytest.raises(SignatureError, match=message):
         read_private_key(keys[0])
 
 
@@ -302,20 +295,20 @@ def test_an_encrypted_private_key_says_what_to_do(keys):
     )
 
     key = read_private_key(keys[0])
-    keys[0].write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-    )
+    encryption = BestAvailableEncryption(b"secret")
+    keys[0].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     with pytest.raises(SignatureError, match="it is encrypted; write an open copy"):
         read_private_key(keys[0])
 
 
 def test_without_cryptography_the_extra_is_named(signed, keys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "cryptography", None)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kneeedge\[sign\]'"):
         open_model(signed, keys[1])
     assert open_model(signed).signed_by == ""
 
 
+@pytest.mark.slow
 def test_export_signs_what_it_publishes_and_drops_old_signatures(trained_run, keys, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(trained_run, folder, symlinks=True, ignore=shutil.ignore_patterns("models"))
@@ -327,13 +320,13 @@ def test_export_signs_what_it_publishes_and_drops_old_signatures(trained_run, ke
     assert not signature_path(model).exists()
 
 
+@pytest.mark.slow
 def test_export_refuses_a_bad_key_before_the_work(trained_run, tmp_path):
-    (tmp_path / "bad.pem").write_text("x")
-    (tmp_path / "bad.pem").chmod(0o600)
-    refused(
-        ["export", trained_run, "--sign", tmp_path / "bad.pem", "-q"],
-        "it is no private key in PEM; make one with",
-    )
+    key = tmp_path / "bad.pem"
+    key.write_text("x")
+    key.chmod(0o600)
+    command = ["export", trained_run, "--sign", key, "-q"]
+    refused(command, "it is no private key in PEM; make one with")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
@@ -348,9 +341,8 @@ def test_openssl_makes_the_keys_and_agrees_on_signature_and_fingerprint(tmp_path
     record = json.loads(sign_file(model, read_private_key(tmp_path / "KEY.pem")).read_text())
     (tmp_path / "raw.sig").write_bytes(base64.b64decode(record["signature"]))
     key = ("-pubin", "-inkey", "PUBLIC.pem")
-    said = openssl("pkeyutl", "-verify", *key, "-rawin", "-in", model, "-sigfile", "raw.sig")
-    assert b"Verified Successfully" in said
-    (tmp_path / "key.der").write_bytes(
-        openssl("pkey", "-pubin", "-in", "PUBLIC.pem", "-outform", "DER")
-    )
+    report = openssl("pkeyutl", "-verify", *key, "-rawin", "-in", model, "-sigfile", "raw.sig")
+    assert b"Verified Successfully" in report
+    der = openssl("pkey", "-pubin", "-in", "PUBLIC.pem", "-outform", "DER")
+    (tmp_path / "key.der").write_bytes(der)
     assert file_sha256(tmp_path / "key.der") == record["key"]

@@ -53,9 +53,8 @@ def test_more_than_two_classes_are_decided_by_argmax():
 
 def test_softmax_divides_by_the_temperature_and_does_not_overflow():
     assert softmax(np.array([[2000.0, 0.0]])).tolist() == [[1.0, 0.0]]
-    np.testing.assert_allclose(
-        softmax(np.array([[2.0, 0.0]]), 2.0), [[np.e / (1 + np.e), 1 / (1 + np.e)]]
-    )
+    expected = [[np.e / (1 + np.e), 1 / (1 + np.e)]]
+    np.testing.assert_allclose(softmax(np.array([[2.0, 0.0]]), 2.0), expected)
 
 
 @pytest.mark.parametrize(
