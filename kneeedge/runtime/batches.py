@@ -1,4 +1,4 @@
-"""Batches that adapt to memory: halved where ONNX Runtime cannot allocate, so that the run goes on."""
+"""Batches that adapt to memory: halved where ONNX Runtime cannot allocate, and the run goes on."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from kneeedge.errors import ModelFileError, OutOfMemoryError, ProviderError
 from kneeedge.runtime.session import Outputs
 
-OUT_OF_MEMORY = ("failed to allocate", "can't alloc", "bad allocation", "bad_alloc", "out of memory", "out_of_memory",
-                 "alloc_failed")  # fmt: skip
+OUT_OF_MEMORY = (
+    "failed to allocate", "can't alloc", "bad allocation", "bad_alloc", "out of memory",
+    "out_of_memory", "alloc_failed",
+)  # fmt: skip
 "what ONNX Runtime's arenas, OpenVINO, the C++ library, CUDA, cuDNN and cuBLAS say"
 
 
@@ -39,9 +41,7 @@ class BatchRunner:
         self._places = Semaphore(n_lanes)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """Answers for `images` (N, 1, S, S) uint8. Raises OutOfMemoryError where not even one fits
-        into memory.
-        """
+        """Answers for `images` (N, 1, S, S) uint8; OutOfMemoryError where not even one fits."""
         parts: list[Outputs] = []
         done = 0
         while done < len(images):
@@ -61,9 +61,8 @@ class BatchRunner:
 
     def _run(self, part: NDArray[np.uint8], alone: bool) -> Outputs:
         n_places = self._n_lanes if alone else 1
-        with (
-            self._entering
-        ):  # one thread at a time, so that two who want all places cannot hold half of them each
+        # One thread at a time, so that two who want all places cannot hold half of them each.
+        with self._entering:
             for _ in range(n_places):
                 self._places.acquire()
         try:
@@ -72,32 +71,26 @@ class BatchRunner:
             self._places.release(n_places)
 
     def _shrink(self, n_failed: int) -> None:
-        """Go on with half of `n_failed` images, or with one thread at a time, and say so once for
-        each step.
-        """
+        """Go on with half of `n_failed` images, or one thread at a time; say so once a step."""
+        short = "memory does not suffice for"
         with self._entering:
             if n_failed // 2 in range(1, self.limit):
                 self.limit = n_failed // 2
-                self._say(
-                    f"memory does not suffice for {n_failed} images at once: going on with {self.limit}"
-                )
+                self._say(f"{short} {n_failed} images at once: going on with {self.limit}")
             elif n_failed == 1 and not self._take_turns:
                 self._take_turns = True
-                self._say(
-                    "memory does not suffice for one image a core: going on with one at a time"
-                )
+                self._say(f"{short} one image a core: going on with one at a time")
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` is Python's or ONNX Runtime's word for memory that could not be had, on the
-    GPU as well.
-    """
+    """Whether Python or ONNX Runtime says by `error` that memory, a GPU's too, could not be had."""
     if isinstance(error, ProviderError | ModelFileError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
     from_runtime = type(error).__module__.startswith("onnxruntime")
-    return isinstance(error, MemoryError) or (
-        from_runtime and any(w in str(error).lower() for w in OUT_OF_MEMORY)
-    )
+    return from_runtime and any(words in text for words in OUT_OF_MEMORY)
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:

@@ -1,6 +1,4 @@
-"""NVIDIA GPUs through ONNX Runtime: what a session asks of the CUDA provider, and the libraries
-that it needs.
-"""
+"""NVIDIA GPUs through ONNX Runtime: options of the CUDA provider, and the libraries it needs."""
 
 import contextlib
 import ctypes
@@ -15,7 +13,8 @@ from typing import Any
 
 from kneeedge.errors import ConfigError, ProviderError
 
-CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 GPU_PROVIDERS = ("cuda", "tensorrt")
 GIB = 1 << 30
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -31,9 +30,7 @@ class GpuOptions:
     tf32: bool = False
     "round fp32 products to TF32's 10 bits of mantissa: faster, and no longer fp32"
     memory_gb: float | None = None
-    """most GPU memory for the arena, GiB; the CUDA graph has an arena of its own; None: as much as
-    there is
-    """
+    "most GPU memory for the arena, GiB; a CUDA graph has another arena; None: all there is"
     nhwc: bool | None = None
     "channels last, as tensor cores want it; None: for fp16 files"
     fuse_conv_bias: bool = False
@@ -49,14 +46,11 @@ class GpuOptions:
 
     def __post_init__(self) -> None:
         if self.memory_gb is not None and not 0 < self.memory_gb < float("inf"):
-            raise ConfigError(
-                f"{self.memory_gb} GB of GPU memory hold nothing", "give --gpu-memory-gb above 0"
-            )
+            problem = f"{self.memory_gb} GB of GPU memory hold nothing"
+            raise ConfigError(problem, "give --gpu-memory-gb above 0")
         if self.lanes < 1 or self.max_batch < 1 or not 0 <= self.builder_level <= 5:
-            raise ConfigError(
-                "lanes and max_batch must be 1 or more, and builder_level 0 to 5",
-                "correct GpuOptions",
-            )
+            problem = "lanes and max_batch must be 1 or more, and builder_level 0 to 5"
+            raise ConfigError(problem, "correct GpuOptions")
 
 
 def cuda_options(options: GpuOptions, precision: str, capture: bool = False) -> dict[str, str]:
@@ -66,20 +60,20 @@ def cuda_options(options: GpuOptions, precision: str, capture: bool = False) -> 
     stream.
     """
     nhwc = precision == "fp16" if options.nhwc is None else options.nhwc
-    chosen = {
+    flags = {
         "use_tf32": options.tf32,
         "prefer_nhwc": nhwc,
         "fuse_conv_bias": options.fuse_conv_bias,
         "cudnn_conv_use_max_workspace": True,
         "enable_cuda_graph": capture,
     }
-    found = {name: str(int(value)) for name, value in chosen.items()}
-    found["cudnn_conv_algo_search"] = "EXHAUSTIVE"
+    settings = {name: str(int(flag)) for name, flag in flags.items()}
+    settings["cudnn_conv_algo_search"] = "EXHAUSTIVE"
     # The other strategy doubles what it takes each time and gives nothing back (onnxruntime#9509).
-    found["arena_extend_strategy"] = "kSameAsRequested"
+    settings["arena_extend_strategy"] = "kSameAsRequested"
     if options.memory_gb is not None:
-        found["gpu_mem_limit"] = str(int(options.memory_gb * GIB))
-    return found
+        settings["gpu_mem_limit"] = str(int(options.memory_gb * GIB))
+    return settings
 
 
 def require_gpu(runtime: ModuleType, provider: str) -> None:
@@ -87,17 +81,15 @@ def require_gpu(runtime: ModuleType, provider: str) -> None:
 
     ONNX Runtime itself would log the reason, leave the provider out, and give no error.
     """
-    with contextlib.redirect_stdout(
-        io.StringIO()
-    ):  # it prints what it did not find, which is said below
+    # It prints what it did not find, which is said below.
+    with contextlib.redirect_stdout(io.StringIO()):
         runtime.preload_dlls()
     try:
         count_gpus(load_library(DRIVER), provider)
     except OSError as error:
         reason = f"no NVIDIA driver here ({_first_line(error)})"
-        raise ProviderError(
-            provider, reason, "install the driver, or use --provider cpu"
-        ) from error
+        remedy = "install the driver, or use --provider cpu"
+        raise ProviderError(provider, reason, remedy) from error
     if sys.platform != "linux":
         return
     for name in cuda_libraries(runtime):
@@ -110,16 +102,15 @@ def require_gpu(runtime: ModuleType, provider: str) -> None:
 def failure_reason(error: Exception) -> str:
     """What went wrong in one line: what CUDA or OpenVINO says, without the C++ around it."""
     text = " ".join(str(error).split())
-    found = re.search(r"(?:CUDA|CUDNN|CUBLAS) failure \d+: [^;]+", text)
-    if found:
-        return found[0].strip()
-    return re.sub(r"Exception from \S+:\d+: ?", "", text.rpartition("[OpenVINO-EP]")[2]).strip()
+    cuda_failure = re.search(r"(?:CUDA|CUDNN|CUBLAS) failure \d+: [^;]+", text)
+    if cuda_failure:
+        return cuda_failure[0].strip()
+    message = text.rpartition("[OpenVINO-EP]")[2]
+    return re.sub(r"Exception from \S+:\d+: ?", "", message).strip()
 
 
 def load_library(name: str) -> Any:
-    """The shared library, for this process and what it loads later; raises OSError where it is not
-    there.
-    """
+    """The shared library, for this process and what it loads later; OSError where there is none."""
     return ctypes.CDLL(name)
 
 
@@ -129,11 +120,8 @@ def count_gpus(driver: Any, provider: str) -> int:
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status != 0 or count.value == 0:
         reason = f"the NVIDIA driver finds no GPU (error {status})"
-        raise ProviderError(
-            provider,
-            reason,
-            "make a GPU visible (in a container: --gpus all), or use --provider cpu",
-        )
+        remedy = "make a GPU visible (in a container: --gpus all), or use --provider cpu"
+        raise ProviderError(provider, reason, remedy)
     return count.value
 
 
@@ -146,9 +134,7 @@ def gpu_name() -> str:
 
 
 def cuda_libraries(runtime: ModuleType) -> list[str]:
-    """What the CUDA provider links to or opens at its first convolution; its wheel says which CUDA
-    it was built for.
-    """
+    """What the CUDA provider links to, or opens at its first convolution."""
     major = cuda_major(runtime)
     return [
         f"libcudart.so.{major}",
@@ -160,47 +146,41 @@ def cuda_libraries(runtime: ModuleType) -> list[str]:
 
 
 def cuda_major(runtime: ModuleType) -> str:
-    """The CUDA version that this ONNX Runtime was built for, as 13."""
+    """The CUDA version that the wheel says it was built for, as 13."""
     return str(getattr(runtime, "cuda_version", "") or "12").partition(".")[0]
 
 
 def tensorrt_libraries(runtime: ModuleType) -> list[str]:
     """TensorRT's libraries in the version that this wheel's provider links to."""
     library = Path(str(runtime.__file__)).parent / "capi" / "libonnxruntime_providers_tensorrt.so"
-    found = (
-        re.search(rb"libnvinfer\.so\.(\d+)", library.read_bytes()) if library.is_file() else None
-    )
-    if found is None:
+    content = library.read_bytes() if library.is_file() else b""
+    link = re.search(rb"libnvinfer\.so\.(\d+)", content)
+    if link is None:
         reason = f"{library} is missing or not linked to TensorRT"
         raise ProviderError("tensorrt", reason, "reinstall onnxruntime-gpu, or use --provider cuda")
-    return [
-        f"{name}.so.{found[1].decode()}"
-        for name in ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
-    ]
+    version = link[1].decode()
+    names = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
+    return [f"{name}.so.{version}" for name in names]
 
 
 def _require(provider: str, library: str, remedy: str) -> None:
     try:
         load_library(library)
     except OSError as error:
-        raise ProviderError(
-            provider, f"a library is missing ({_first_line(error)})", remedy
-        ) from error
+        reason = f"a library is missing ({_first_line(error)})"
+        raise ProviderError(provider, reason, remedy) from error
 
 
 def _require_tensorrt(runtime: ModuleType, library: str) -> None:
-    """Load one of TensorRT's libraries: pip's, which ONNX Runtime does not look for, else the
-    system's.
-    """
+    """Load a library of TensorRT: pip's, which ONNX Runtime does not look for, or the system's."""
     wheel = find_spec("tensorrt_libs")
     folders = list(wheel.submodule_search_locations or ()) if wheel else []
-    paths = [path for path in (Path(folder) / library for folder in folders) if path.is_file()]
-    package = f"tensorrt-cu{cuda_major(runtime)}<{int(library.rpartition('.')[2]) + 1}"
-    _require(
-        "tensorrt",
-        str(paths[0] if paths else library),
-        f"run `pip install '{package}'`, or use --provider cuda",
-    )
+    candidates = [Path(folder) / library for folder in folders]
+    installed = [str(path) for path in candidates if path.is_file()]
+    version = int(library.rpartition(".")[2])
+    package = f"tensorrt-cu{cuda_major(runtime)}<{version + 1}"
+    remedy = f"run `pip install '{package}'`, or use --provider cuda"
+    _require("tensorrt", installed[0] if installed else library, remedy)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,20 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.model.spec import ModelSpec
-from kneeedge.runtime import cuda as gpu
+from kneeedge.runtime import cuda
 
 Images = NDArray[np.uint8]
 Results = dict[str, NDArray[np.float32]]
 Clock = Callable[[], float]
 WARM_UPS = 2
-"""runs of a new shape before its first answer: cuDNN tries its algorithms in the first, a CUDA
-graph is recorded by then
-"""
+"runs of a new shape before its first answer: cuDNN tries its algorithms, a CUDA graph is recorded"
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The network's ends, without the batch dimension."""
+    """Shapes of the network's input and outputs, without the batch dimension."""
 
     side: int
     "S of the input image (N, 1, S, S) uint8"
@@ -38,7 +36,7 @@ class Shapes:
 
 
 def shapes_of(spec: ModelSpec, names: list[str]) -> Shapes:
-    """The shapes that the spec gives to the outputs `names`."""
+    """The shapes that the spec gives to the input and to the outputs `names`."""
     n_classes = len(spec.classes)
     side = spec.pixel_path.size
     known = {
@@ -51,8 +49,7 @@ def shapes_of(spec: ModelSpec, names: list[str]) -> Shapes:
 
 
 class Lane:
-    """One set of buffers for runs of one batch shape: pixels on the host and on the device, answers
-    on the device.
+    """Buffers for runs of one batch shape: pixels on host and device, answers on the device.
 
     The Python interface of ONNX Runtime has no page-locked values, so the host's buffer is ours:
     `host`, (N, 1, S, S) uint8.
@@ -63,10 +60,10 @@ class Lane:
     ) -> None:
         self._session = session
         self._host = host
-        value = runtime.OrtValue.ortvalue_from_shape_and_type
-        self._input = value(list(host.shape), np.uint8, device, 0)
+        allocate = runtime.OrtValue.ortvalue_from_shape_and_type
+        self._input = allocate(list(host.shape), np.uint8, device, 0)
         self._outputs = {
-            name: value([len(host), *shape], np.float32, device, 0)
+            name: allocate([len(host), *shape], np.float32, device, 0)
             for name, shape in shapes.outputs.items()
         }
         self._binding = session.io_binding()
@@ -96,8 +93,9 @@ class Lane:
 
 
 class DeviceRunner:
-    """Answers of a session whose provider computes on a device. Threads may share it: their copies
-    and runs overlap.
+    """Runs a session whose provider computes on a device.
+
+    Threads may share it: their copies and runs overlap.
     """
 
     def __init__(
@@ -125,7 +123,7 @@ class DeviceRunner:
         self._threads = ThreadPoolExecutor(n_lanes)
 
     def run(self, images: Images) -> Results:
-        """The outputs for images (N, 1, S, S) uint8, N ≥ 1; more than `max_batch` are run in parts."""
+        """The outputs for images (N, 1, S, S) uint8, N ≥ 1; those beyond `max_batch` in parts."""
         parts = np.split(images, range(self._max_batch, len(images), self._max_batch))
         if len(parts) == 1:
             return self._run_part(images)
@@ -135,30 +133,33 @@ class DeviceRunner:
     def time_parts(
         self, images: Images, clock: Clock = time.perf_counter
     ) -> tuple[float, float, float]:
-        """Seconds that a run of these images takes to copy in, to compute and to copy out; N ≤
-        `max_batch`.
+        """Seconds that a run of these images takes to copy in, to compute and to copy out.
+
+        N ≤ `max_batch`.
         """
         lanes = self.lanes(self.batch_for(len(images)))
         lane = lanes.get()
         try:
-            marks = [clock()]
-            for part in (lambda: lane.put(images), lane.execute, lambda: lane.get(len(images))):
-                part()
-                marks.append(clock())
+            start = clock()
+            lane.put(images)
+            copied_in = clock()
+            lane.execute()
+            computed = clock()
+            lane.get(len(images))
+            copied_out = clock()
         finally:
             lanes.put(lane)
-        return marks[1] - marks[0], marks[2] - marks[1], marks[3] - marks[2]
+        return copied_in - start, computed - copied_in, copied_out - computed
 
     def batch_for(self, n: int) -> int:
-        """The batch shape that `n` images run in: theirs where it is known, else the next larger,
-        else a new one.
+        """The batch shape that `n` images run in: `n` where it is open, else the next larger open.
 
-        A new shape costs cuDNN's search, far more than the padding. The single image is never
-        padded.
+        Where none is open, `n`. A new shape costs cuDNN's search, far more than the padding. The
+        single image is never padded.
         """
         if n == 1 or n in self._lanes:
             return n
-        return min((known for known in self._lanes if known > n), default=n)
+        return min((batch for batch in self._lanes if batch > n), default=n)
 
     def lanes(self, batch: int) -> "queue.SimpleQueue[Lane]":
         """The idle lanes of one batch shape, opened and warmed up where it is new."""
@@ -178,7 +179,8 @@ class DeviceRunner:
             return results
         finally:
             lanes.put(lane)  # whoever waits for it shall not wait for ever
-            if failed:  # as where memory ran out: smaller batches must not be padded to this one
+            # As where memory ran out: smaller batches must not be padded to this one.
+            if failed:
                 self._lanes.pop(batch, None)
 
     def _open(self, batch: int) -> "queue.SimpleQueue[Lane]":
@@ -186,10 +188,9 @@ class DeviceRunner:
         session = record() if record else self._session
         lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
         side = self._shapes.side
+        cudart = cuda_runtime(self._runtime, self._device)
         for _ in range(1 if record else self._n_lanes):
-            host, locked = host_buffer(
-                (batch, 1, side, side), cuda_runtime(self._runtime, self._device)
-            )
+            host, locked = host_buffer((batch, 1, side, side), cudart)
             self.page_locked &= locked
             lane = Lane(self._runtime, session, self._shapes, self._device, host)
             for _ in range(WARM_UPS):
@@ -203,26 +204,25 @@ def cuda_runtime(runtime: ModuleType, device: str) -> Any | None:
     if device != "cuda":
         return None
     try:
-        return gpu.load_library(f"libcudart.so.{gpu.cuda_major(runtime)}")
-    except (
-        OSError
-    ):  # Windows names it otherwise; the buffer is not page-locked then, which `host_buffer` allows
+        return cuda.load_library(f"libcudart.so.{cuda.cuda_major(runtime)}")
+    except OSError:
+        # Windows names it otherwise; `host_buffer` allows for memory that is not page-locked.
         return None
 
 
-def host_buffer(shape: tuple[int, ...], cuda: Any | None) -> tuple[Images, bool]:
-    """A uint8 array in whole pages, and whether the CUDA runtime, where it is given, could lock
-    them.
+def host_buffer(shape: tuple[int, ...], cudart: Any | None) -> tuple[Images, bool]:
+    """A uint8 array in whole pages, and whether `cudart`, the CUDA runtime, could lock them.
 
     Page-locked memory is copied to the device without a stop in a buffer of the driver's.
     """
     size = int(np.prod(shape))
     buffer = np.frombuffer(mmap.mmap(-1, size), np.uint8).reshape(shape)
     address = ctypes.c_void_p(buffer.ctypes.data)
-    if cuda is None:
+    if cudart is None:
         return buffer, False
-    if cuda.cudaHostRegister(address, ctypes.c_size_t(size), 0) != 0:
-        cuda.cudaGetLastError()  # forgets the failure, which the next kernel would otherwise report as its own
+    if cudart.cudaHostRegister(address, ctypes.c_size_t(size), 0) != 0:
+        # Forgets the failure, which the next kernel would otherwise report as its own.
+        cudart.cudaGetLastError()
         return buffer, False
-    weakref.finalize(buffer, cuda.cudaHostUnregister, address)
+    weakref.finalize(buffer, cudart.cudaHostUnregister, address)
     return buffer, True

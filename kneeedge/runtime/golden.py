@@ -1,5 +1,6 @@
-"""Golden inputs: synthetic radiographs inside the model file, with the answers that the original
-gave to them.
+"""Golden inputs: synthetic radiographs inside the model file, and the original's answers to them.
+
+`verify` repeats them on a device.
 """
 
 import base64
@@ -71,9 +72,7 @@ class GoldenReport:
     int8_target: str | None = None
     "what the file was made for"
     concern: str = ""
-    """why the file does not suit this CPU though its golden answers may be right, with the remedy;
-    or empty
-    """
+    "why the file may not suit this CPU though its golden answers are right, and the remedy"
     placement: Placement | None = None
     "where the nodes ran; not profiled on provider cpu, which takes all"
 
@@ -86,24 +85,21 @@ def encode_png(pixels: NDArray[np.uint8]) -> str:
 
 
 def decode_png(text: str, size: int) -> NDArray[np.uint8]:
-    """The (size, size) uint8 image in base64 PNG text. Raises ValueError or OSError where it is
-    another, or none.
-    """
+    """The (size, size) uint8 image in base64 PNG text; ValueError or OSError where it is none."""
     try:
-        with Image.open(
-            io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)
-        ) as image:
-            if image.size != (size, size):  # known before a pixel is decoded
-                raise ValueError(
-                    f"one has {image.width} × {image.height} pixels, not {size} × {size}"
-                )
+        content = base64.b64decode(text, validate=True)
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            # The header tells, before a pixel is decoded.
+            if image.size != (size, size):
+                pixels = f"{image.width} × {image.height} pixels"
+                raise ValueError(f"one has {pixels}, not {size} × {size}")
             return np.asarray(image.convert("L"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(str(error)) from error
 
 
 def read_golden(session: Session) -> GoldenSet:
-    """The golden set inside a model file; raises SpecError where it is missing, damaged or empty."""
+    """The golden set inside a model file; SpecError where it is missing, damaged or empty."""
     if GOLDEN_KEY not in session.metadata:
         raise SpecError(session.path, "the file carries no golden answers")
     try:
@@ -112,35 +108,38 @@ def read_golden(session: Session) -> GoldenSet:
         raise SpecError(session.path, f"its golden answers are damaged: {error}") from error
     if not golden.cases:
         raise SpecError(session.path, "its golden set is empty")
-    lengths = {
-        len(logits) for case in golden.cases for logits in (case.original_logits, case.file_logits)
-    }
-    if lengths != {len(session.spec.classes)}:
-        raise SpecError(
-            session.path, f"its golden answers are not of {len(session.spec.classes)} classes each"
-        )
+    n_classes = len(session.spec.classes)
+    for case in golden.cases:
+        if {len(case.original_logits), len(case.file_logits)} != {n_classes}:
+            problem = f"its golden answers are not of {n_classes} classes each"
+            raise SpecError(session.path, problem)
     return golden
 
 
-def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -> GoldenReport:
-    """Run the golden inputs here and hold the answers against the original's and the exporting
-    machine's.
-
-    `cpu` and `isa` say what this machine is, as `kneeedge.system.machine` does.
-    """
-    golden = read_golden(session)
+def golden_inputs(session: Session, golden: GoldenSet) -> NDArray[np.uint8]:
+    """The inputs (N, 1, S, S) uint8; raises SpecError where one is damaged or of another size."""
+    size = session.spec.pixel_path.size
     try:
-        size = session.spec.pixel_path.size
-        inputs = np.stack([decode_png(case.png, size) for case in golden.cases])[:, None]
+        return np.stack([decode_png(case.png, size) for case in golden.cases])[:, None]
     except (ValueError, OSError) as error:
         raise SpecError(session.path, f"its golden inputs are damaged: {error}") from error
+
+
+def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -> GoldenReport:
+    """Run the golden inputs on this device, beside the original's answers and the exporter's.
+
+    `cpu` and `isa` say what this machine is, as `kneeedge.system.machine` does. Raises SpecError
+    where the golden set is missing or damaged.
+    """
+    golden = read_golden(session)
+    inputs = golden_inputs(session, golden)
     logits = np.concatenate([session.run(image[None]).logits for image in inputs])
-    from_file = np.abs(logits - np.array([case.file_logits for case in golden.cases])).max(axis=1)
-    from_original = np.abs(logits - np.array([case.original_logits for case in golden.cases])).max(
-        axis=1
-    )
-    target = session.spec.file.int8_target if session.spec.file else None
+    file_logits = np.array([case.file_logits for case in golden.cases])
+    original_logits = np.array([case.original_logits for case in golden.cases])
+    from_file = np.abs(logits - file_logits).max(axis=1)
+    from_original = np.abs(logits - original_logits).max(axis=1)
     wrong = (from_file > golden.device_tolerance) | (from_original > golden.original_tolerance)
+    target = session.spec.file.int8_target if session.spec.file else None
     where = placement(session) if session.provider != "cpu" else None
     return GoldenReport(
         model=str(session.path),
@@ -163,8 +162,7 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
 
 
 def int8_concern(target: str | None, provider: str, isa: tuple[str, ...]) -> str:
-    """Why an int8 file made for `target` does not suit this device, ending in the remedy; empty
-    where it does.
+    """Why an int8 file made for `target` may not suit this device, and the remedy; empty: it does.
 
     The few golden inputs may miss what other images show: without VNNI, AVX2 adds pairs of u8×s8
     products in 16 bits, which saturates where both are large.
@@ -172,14 +170,23 @@ def int8_concern(target: str | None, provider: str, isa: tuple[str, ...]) -> str
     if target is None or provider not in CPU_PROVIDERS:
         return ""
     if not isa:
-        return f"made for {target}, and this system does not say what its CPU is; hold `kneeedge evaluate` against fp32"
-    here = "arm" if "asimd" in isa else "x86" if has_vnni(isa) else "x86-no-vnni"
-    remedy = f"export for it with `kneeedge export --int8-target {here}`"
-    if (target, here) == ("x86", "x86-no-vnni"):
-        return f"made for CPUs with VNNI, which this one lacks, so that sums may saturate on other images; {remedy}"
-    if target == here or (target, here) == ("x86-no-vnni", "x86"):
+        reason = f"made for {target}, and this system does not say what its CPU is"
+        return f"{reason}; hold `kneeedge evaluate` against fp32"
+    suitable = suitable_target(isa)
+    remedy = f"export for it with `kneeedge export --int8-target {suitable}`"
+    if (target, suitable) == ("x86", "x86-no-vnni"):
+        reason = "made for CPUs with VNNI, which this one lacks"
+        return f"{reason}, so that sums may saturate on other images; {remedy}"
+    if target == suitable or (target, suitable) == ("x86-no-vnni", "x86"):
         return ""
-    return f"made for {target}, and this CPU is {here}; {remedy}"
+    return f"made for {target}, and this CPU is {suitable}; {remedy}"
+
+
+def suitable_target(isa: tuple[str, ...]) -> str:
+    """The int8 target that suits a CPU of these instruction sets: arm, x86 or x86-no-vnni."""
+    if "asimd" in isa:
+        return "arm"
+    return "x86" if has_vnni(isa) else "x86-no-vnni"
 
 
 def to_metadata(golden: GoldenSet) -> str:

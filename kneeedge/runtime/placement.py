@@ -44,10 +44,12 @@ class Placement:
         return sum(n for name, n in self.elsewhere.items() if not name.endswith(" on cuda"))
 
     def __str__(self) -> str:
+        nodes = f"{self.n_on_provider} of {self.n_nodes} nodes ({self.share_of_nodes:.1%})"
+        time = f"{self.share_of_time:.1%} of the time"
         others = "".join(f", {n} {name}" for name, n in self.elsewhere.items())
         return (
-            f"{self.n_on_provider} of {self.n_nodes} nodes ({self.share_of_nodes:.1%}) and {self.share_of_time:.1%} of "
-            f"the time on {self.provider}, {self.n_copies} copies between host and device{others}"
+            f"{nodes} and {time} on {self.provider}, "
+            f"{self.n_copies} copies between host and device{others}"
         )
 
 
@@ -57,7 +59,8 @@ def placement(session: Session, batch_size: int = 1) -> Placement:
     images = np.zeros((batch_size, 1, side, side), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         profile = session.profile(images, Path(folder))
-        return read_profile(json.loads(profile.read_text(encoding="utf-8")), session.provider)
+        events = json.loads(profile.read_text(encoding="utf-8"))
+    return read_profile(events, session.provider)
 
 
 def kernels(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -68,36 +71,33 @@ def kernels(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def read_profile(events: Iterable[dict[str, Any]], provider: str) -> Placement:
-    """The placement that the events of a profile show; of a node that ran several times, the last
-    run counts.
+    """The placement that the events of a profile show: of a node that ran twice, the last run's.
 
     Raises ProviderError where they name no node.
     """
-    nodes = {event["name"]: event for event in kernels(events)}
-    copies = [name for name, event in nodes.items() if event["args"].get("op_name") in COPIES]
-    network = [event for name, event in nodes.items() if name not in copies]
-    if not network:
-        raise ProviderError(
-            provider, "its profile names no node", "report this with the version of ONNX Runtime"
-        )
-    here = [event for event in network if event["args"].get("provider") == PROVIDERS[provider]]
-    total = sum(event["dur"] for event in network)
-    names = {full: name for name, full in PROVIDERS.items()}
-    others = [
-        event["args"] for event in network if event["args"].get("provider") != PROVIDERS[provider]
-    ]
+    last_runs = {event["name"]: event for event in kernels(events)}
+    nodes = [e for e in last_runs.values() if e["args"].get("op_name") not in COPIES]
+    if not nodes:
+        remedy = "report this with the version of ONNX Runtime"
+        raise ProviderError(provider, "its profile names no node", remedy)
+    on_provider = [e for e in nodes if e["args"].get("provider") == PROVIDERS[provider]]
+    elsewhere = [e for e in nodes if e["args"].get("provider") != PROVIDERS[provider]]
+    duration = sum(event["dur"] for event in nodes)
+    share_of_time = len(on_provider) / len(nodes)
+    if duration:
+        share_of_time = sum(event["dur"] for event in on_provider) / duration
     return Placement(
         provider=provider,
-        n_nodes=len(network),
-        n_on_provider=len(here),
-        share_of_time=sum(event["dur"] for event in here) / total
-        if total
-        else len(here) / len(network),
-        n_copies=len(copies),
-        elsewhere=dict(
-            Counter(
-                f"{a.get('op_name')} on {names.get(a.get('provider', ''), 'unknown')}"
-                for a in others
-            )
-        ),
+        n_nodes=len(nodes),
+        n_on_provider=len(on_provider),
+        share_of_time=share_of_time,
+        n_copies=len(last_runs) - len(nodes),
+        elsewhere=dict(Counter(map(operator_and_provider, elsewhere))),
     )
+
+
+def operator_and_provider(event: dict[str, Any]) -> str:
+    """As "Resize on cpu", by kneeedge's name of the provider."""
+    names = {full: name for name, full in PROVIDERS.items()}
+    provider = names.get(event["args"].get("provider", ""), "unknown")
+    return f"{event['args'].get('op_name')} on {provider}"

@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers by kneeedge's names: which are installed, and what each needs."""
+"""ONNX Runtime's execution providers by kneeedge's names: which are installed, what each needs."""
 
 import json
 import os
@@ -26,11 +26,11 @@ WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime
 
 
 def load_runtime() -> ModuleType:
-    """The onnxruntime module; raises MissingExtraError with none installed, RuntimeConflictError
-    with several.
+    """The onnxruntime module, its telemetry switched off.
 
     From 1.29 on it tells Microsoft of each model that it loads, and keeps files for that in the
-    user's cache, unless this variable is set before it is imported.
+    user's cache, unless this variable is set before it is imported. Raises MissingExtraError with
+    none installed, RuntimeConflictError with several.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     wheels = [name for name in WHEELS if _is_installed(name)]
@@ -39,35 +39,26 @@ def load_runtime() -> ModuleType:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "running a model",
-            "ONNX Runtime",
-            "pip install 'kneeedge[cpu]' (with an NVIDIA GPU: 'kneeedge[cuda]'; with OpenVINO: 'kneeedge[openvino]')",
-        ) from error
+        other_devices = "with an NVIDIA GPU: 'kneeedge[cuda]'; with OpenVINO: 'kneeedge[openvino]'"
+        install = f"pip install 'kneeedge[cpu]' ({other_devices})"
+        raise MissingExtraError("running a model", "ONNX Runtime", install) from error
     return onnxruntime  # type: ignore[no-any-return]
 
 
 def check_provider(runtime: ModuleType, provider: str) -> None:
-    """Raise ProviderError where this wheel of ONNX Runtime, or this machine, lacks what `provider`
-    needs.
-    """
+    """Raise ProviderError where this ONNX Runtime, or this machine, lacks what `provider` needs."""
     if provider not in PROVIDERS:
-        raise ProviderError(
-            provider, "kneeedge does not know it", f"choose one of auto, {', '.join(PROVIDERS)}"
-        )
-    if PROVIDERS[provider] not in runtime.get_available_providers():
-        here = [
-            name for name, full in PROVIDERS.items() if full in runtime.get_available_providers()
-        ]
+        remedy = f"choose one of auto, {', '.join(PROVIDERS)}"
+        raise ProviderError(provider, "kneeedge does not know it", remedy)
+    available = _names_in(runtime)
+    if provider not in available:
         wheel = next((name for name in WHEELS if _is_installed(name)), "onnxruntime")
-        remedy = f"use --provider {here[0] if here else 'cpu'}"
+        reason = f"the installed {wheel} {runtime.__version__} has only {', '.join(available)}"
+        remedy = f"use --provider {available[0] if available else 'cpu'}"
         if provider in EXTRAS:
-            remedy = f"run `pip uninstall -y {wheel} && pip install 'kneeedge[{EXTRAS[provider]}]'`, or {remedy}"
-        raise ProviderError(
-            provider,
-            f"the installed {wheel} {runtime.__version__} has only {', '.join(here)}",
-            remedy,
-        )
+            swap = f"pip uninstall -y {wheel} && pip install 'kneeedge[{EXTRAS[provider]}]'"
+            remedy = f"run `{swap}`, or {remedy}"
+        raise ProviderError(provider, reason, remedy)
     if provider in GPU_PROVIDERS:
         require_gpu(runtime, provider)
 
@@ -86,16 +77,7 @@ def gpu_works() -> bool:
 
 def available_providers() -> list[str]:
     """Kneeedge's names of the providers in the installed wheel."""
-    found = load_runtime().get_available_providers()
-    return [name for name, full in PROVIDERS.items() if full in found]
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return _names_in(load_runtime())
 
 
 def openvino_options(threads: int) -> dict[str, str]:
@@ -112,3 +94,16 @@ def openvino_options(threads: int) -> dict[str, str]:
         "NUM_STREAMS": "1",
     }
     return {"device_type": "CPU", "load_config": json.dumps({"CPU": properties})}
+
+
+def _names_in(runtime: ModuleType) -> list[str]:
+    available = runtime.get_available_providers()
+    return [name for name, full in PROVIDERS.items() if full in available]
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

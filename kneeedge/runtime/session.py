@@ -1,6 +1,4 @@
-"""ONNX file → session: the provider asked for and really used, threads, and the file's own contract
-checked.
-"""
+"""ONNX file → session: the provider asked for and really used, threads, the contract checked."""
 
 import contextlib
 from collections.abc import Iterator
@@ -47,9 +45,7 @@ class Outputs:
     cam: NDArray[np.float32] | None
     "(N, K, S/32, S/32) class activation map; absent for the classifier head"
     distance: NDArray[np.float32] | None = None
-    """(N,) how far the image's features lie from those of the training images; absent where the
-    model never abstains
-    """
+    "(N,) of the features from those of the training images; absent where the model never abstains"
 
 
 class Session:
@@ -79,43 +75,36 @@ class Session:
         self._runtime = load_runtime()
         self.provider, self._session = self._open(self._runtime, provider)
         self.file.check_same()
-        self._outputs = self._check_signature()
+        self._outputs = self._check_contract()
         self.runner = self._device_runner() if self.provider in GPU_PROVIDERS else None
         "what holds the buffers on the GPU, where one computes"
         if self.provider == "cuda" and self.spec.file and self.spec.file.precision == "int8":
             self.notice = INT8_ON_CUDA
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
-        """Answers for `images` (N, 1, S, S) uint8. Raises ModelFileError where an answer is not
-        finite.
-        """
-        more = "give --gpu-memory-gb more, " if self.runner else ""
-        with self._failures(
-            self.provider, f"lower --batch-size, {more}or use --provider cpu", "run"
-        ):
-            results = self.runner.run(images) if self.runner else self._run_here(images)
-        if not all(
-            np.isfinite(results[name]).all() for name in ("logits", "distance") if name in results
-        ):
-            raise ModelFileError(
-                self.path, f"the network gave NaN or infinity on provider {self.provider}"
-            )
+        """Answers for `images` (N, 1, S, S) uint8; ModelFileError where one is not finite."""
+        gpu_remedy = "give --gpu-memory-gb more, " if self.runner else ""
+        remedy = f"lower --batch-size, {gpu_remedy}or use --provider cpu"
+        with self._failures(self.provider, remedy, "run"):
+            results = self.runner.run(images) if self.runner else self._run_plain(images)
+        for name in ("logits", "distance"):
+            if name in results and not np.isfinite(results[name]).all():
+                problem = f"the network gave NaN or infinity on provider {self.provider}"
+                raise ModelFileError(self.path, problem)
         return Outputs(
             results["probabilities"], results["logits"], results.get("cam"), results.get("distance")
         )
 
     def profile(self, images: NDArray[np.uint8], folder: Path) -> Path:
-        """The profile that ONNX Runtime writes into `folder` of two runs in a session like this
-        one.
-        """
+        """What ONNX Runtime writes into `folder` of two runs in a session like this one."""
         session = self._create(self._runtime, self.provider, profile=folder)
         for _ in range(2):
             session.run(self._outputs, {"image": images})
         return Path(session.end_profiling())
 
-    def _run_here(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        answers = self._session.run(self._outputs, {"image": images})
-        return dict(zip(self._outputs, answers, strict=True))
+    def _run_plain(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        arrays = self._session.run(self._outputs, {"image": images})
+        return dict(zip(self._outputs, arrays, strict=True))
 
     def _open(self, runtime: ModuleType, provider: str) -> tuple[str, Any]:
         if provider != "auto":
@@ -130,9 +119,7 @@ class Session:
     def _create(
         self, runtime: ModuleType, provider: str, record: bool = False, profile: Path | None = None
     ) -> Any:
-        """A session of ONNX Runtime; with `record` one for single images, which replays a CUDA
-        graph.
-        """
+        """ONNX Runtime's session; with `record` one for single images that replays a CUDA graph."""
         check_provider(runtime, provider)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -143,7 +130,8 @@ class Session:
         if provider != "cpu":
             # A node that the provider cannot take must be an error, not a silent trip to the CPU.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        with self._failures(provider, "fix that, try the fp16 or fp32 file, or use --provider cpu"):
+        remedy = "fix that, try the fp16 or fp32 file, or use --provider cpu"
+        with self._failures(provider, remedy):
             session = runtime.InferenceSession(
                 self.file.source,
                 sess_options=options,
@@ -151,56 +139,48 @@ class Session:
                 enable_fallback=0,
             )
         if session.get_providers()[0] != PROVIDERS[provider]:
-            raise ProviderError(
-                provider, "ONNX Runtime left it out and gave no reason", "use --provider cpu"
-            )
+            reason = "ONNX Runtime left it out and gave no reason"
+            raise ProviderError(provider, reason, "use --provider cpu")
         session.disable_fallback()  # else a failing run would go on with the CPU
         return session
 
     def _providers(self, provider: str, record: bool) -> list[tuple[str, dict[str, str]]]:
-        """ONNX Runtime's list of providers with their options; what TensorRT does not take, CUDA
-        does.
-        """
+        """ONNX Runtime's providers with their options; what TensorRT does not take, CUDA does."""
         if provider == "openvino":
             return [(OPENVINO, openvino_options(self.threads))]
         if provider not in GPU_PROVIDERS:
             return [(PROVIDERS[provider], {})]
-        spec = self.spec
-        cuda = (CUDA, cuda_options(self.gpu, spec.file.precision if spec.file else "fp32", record))
+        precision = self.spec.file.precision if self.spec.file else "fp32"
+        cuda = (CUDA, cuda_options(self.gpu, precision, record))
         if provider == "cuda":
             return [cuda]
         from kneeedge.runtime.tensorrt import tensorrt_provider
 
-        return [tensorrt_provider(self.gpu, spec, self.file.sha256, self._runtime), cuda]
+        return [tensorrt_provider(self.gpu, self.spec, self.file.sha256, self._runtime), cuda]
 
     def _device_runner(self) -> DeviceRunner:
-        record = self.gpu.cuda_graph and self.provider == "cuda"
+        def open_recorded() -> Any:
+            return self._create(self._runtime, "cuda", record=True)
+
+        replays = self.gpu.cuda_graph and self.provider == "cuda"
         return DeviceRunner(
             self._runtime,
             self._session,
             shapes_of(self.spec, self._outputs),
-            (lambda: self._create(self._runtime, "cuda", record=True)) if record else None,
+            open_recorded if replays else None,
             n_lanes=self.gpu.lanes,
             max_batch=self.gpu.max_batch,
         )
 
     @contextlib.contextmanager
     def _failures(self, provider: str, remedy: str, what: str = "load") -> Iterator[None]:
-        """Turn what ONNX Runtime raises into ModelFileError on the CPU, and into ProviderError
-        elsewhere.
-        """
+        """Turn ONNX Runtime's errors into ModelFileError on the CPU, ProviderError elsewhere."""
         state = self._runtime.capi.onnxruntime_pybind11_state
         failures = (
-            state.Fail,
-            state.InvalidProtobuf,
-            state.InvalidGraph,
-            state.NotImplemented,
-            state.InvalidArgument,
-            state.RuntimeException,
-            state.NoModel,
-            state.EPFail,
+            state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NotImplemented,
+            state.InvalidArgument, state.RuntimeException, state.NoModel, state.EPFail,
             RuntimeError,
-        )
+        )  # fmt: skip
         try:
             yield
         except KneeEdgeError:
@@ -208,33 +188,37 @@ class Session:
         except failures as error:
             reason = failure_reason(error)
             if provider == "cpu":
-                raise ModelFileError(
-                    self.path, f"ONNX Runtime cannot {what} it ({reason})"
-                ) from error
+                problem = f"ONNX Runtime cannot {what} it ({reason})"
+                raise ModelFileError(self.path, problem) from error
             raise ProviderError(provider, reason, remedy) from error
 
-    def _check_signature(self) -> list[str]:
-        """The names of the outputs to ask for, after the graph has been held against the spec."""
+    def _check_contract(self) -> list[str]:
+        """The names of the outputs to ask for, once the graph is known to keep the spec's contract.
+
+        Raises ModelFileError where an input or an output is not what the spec says.
+        """
+        problem = self._input_problem() or self._output_problem()
+        if problem:
+            raise ModelFileError(self.path, problem)
+        names = [node.name for node in self._session.get_outputs()]
+        return [name for name in OUTPUTS if name in names]
+
+    def _input_problem(self) -> str:
         side = self.spec.pixel_path.size
-        n_classes = len(self.spec.classes)
         inputs = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
         if inputs != [("image", "tensor(uint8)", [1, side, side])]:
-            raise ModelFileError(
-                self.path, f"its input is {inputs}, not image uint8 [N, 1, {side}, {side}]"
-            )
+            return f"its input is {inputs}, not image uint8 [N, 1, {side}, {side}]"
+        return ""
+
+    def _output_problem(self) -> str:
+        n_classes = len(self.spec.classes)
         shapes = {node.name: node.shape for node in self._session.get_outputs()}
-        if unknown := sorted(set(shapes) - set(OUTPUTS)):
-            raise ModelFileError(
-                self.path,
-                f"it has an output {unknown[0]!r}, and a model gives {', '.join(OUTPUTS)}",
-            )
+        unknown = sorted(set(shapes) - set(OUTPUTS))
+        if unknown:
+            return f"it has an output {unknown[0]!r}, and a model gives {', '.join(OUTPUTS)}"
         for name in ("probabilities", "logits"):
             if name not in shapes or list(shapes[name][1:]) != [n_classes]:
-                raise ModelFileError(
-                    self.path, f"it has no output {name} [N, {n_classes}] as its spec says"
-                )
+                return f"it has no output {name} [N, {n_classes}] as its spec says"
         if self.spec.novelty and len(shapes.get("distance", ())) != 1:
-            raise ModelFileError(
-                self.path, "it has no output distance [N], to which its spec gives a limit"
-            )
-        return [name for name in OUTPUTS if name in shapes]
+            return "it has no output distance [N], to which its spec gives a limit"
+        return ""

@@ -1,6 +1,4 @@
-"""The TensorRT provider: its options for a file, and the private folder that keeps its engines
-between starts.
-"""
+"""The TensorRT provider: its options for a file, and the private folder that keeps its engines."""
 
 import hashlib
 import os
@@ -12,14 +10,15 @@ from types import ModuleType
 
 from kneeedge.errors import ProviderError
 from kneeedge.model.spec import ModelSpec
-from kneeedge.runtime import cuda as gpu
+from kneeedge.runtime import cuda
+from kneeedge.runtime.cuda import GpuOptions
 
 TYPICAL_BATCH = 64
 "images a run for which an engine is made fastest; all sizes up to the largest run"
 
 
 def tensorrt_provider(
-    options: gpu.GpuOptions, spec: ModelSpec, sha256: str, runtime: ModuleType
+    options: GpuOptions, spec: ModelSpec, sha256: str, runtime: ModuleType
 ) -> tuple[str, dict[str, str]]:
     """ONNX Runtime's name of the provider with its options for the file of that hash.
 
@@ -28,15 +27,15 @@ def tensorrt_provider(
     """
     check_int8(spec)
     if not options.tf32:
-        # TensorRT takes TF32 for fp32, and the provider has no option against it; NVIDIA's
-        # libraries read this.
+        # TensorRT takes TF32 for fp32 and the provider has no option against it; NVIDIA's libraries
+        # read this.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-    return gpu.TENSORRT, tensorrt_options(options, spec, engine_folder(options, sha256, runtime))
+    folder = engine_folder(options, sha256, runtime)
+    return cuda.TENSORRT, tensorrt_options(options, spec, folder)
 
 
-def tensorrt_options(options: gpu.GpuOptions, spec: ModelSpec, folder: Path) -> dict[str, str]:
-    """ONNX Runtime's options of the TensorRT provider; engines and kernel timings are kept in
-    `folder`.
+def tensorrt_options(options: GpuOptions, spec: ModelSpec, folder: Path) -> dict[str, str]:
+    """ONNX Runtime's options of the provider; `folder` keeps engines and kernel timings.
 
     An int8 file carries its ranges in QDQ nodes, so TensorRT calibrates nothing.
     """
@@ -47,27 +46,23 @@ def tensorrt_options(options: gpu.GpuOptions, spec: ModelSpec, folder: Path) -> 
         "trt_engine_cache_enable": True,
         "trt_timing_cache_enable": True,
     }
+    settings = {name: str(int(flag)) for name, flag in flags.items()}
     side = spec.pixel_path.size
     typical = min(TYPICAL_BATCH, options.max_batch)
-    limit = (
-        {}
-        if options.memory_gb is None
-        else {"trt_max_workspace_size": str(int(options.memory_gb * gpu.GIB))}
-    )
-    sizes = {"min": 1, "opt": typical, "max": options.max_batch}
-    return {
-        **{name: str(int(flag)) for name, flag in flags.items()},
-        **{f"trt_profile_{name}_shapes": f"image:{n}x1x{side}x{side}" for name, n in sizes.items()},
-        **limit,
-        "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_path": str(folder),
-        "trt_builder_optimization_level": str(options.builder_level),
-    }
+    for bound, n in (("min", 1), ("opt", typical), ("max", options.max_batch)):
+        settings[f"trt_profile_{bound}_shapes"] = f"image:{n}x1x{side}x{side}"
+    if options.memory_gb is not None:
+        settings["trt_max_workspace_size"] = str(int(options.memory_gb * cuda.GIB))
+    settings["trt_engine_cache_path"] = str(folder)
+    settings["trt_timing_cache_path"] = str(folder)
+    settings["trt_builder_optimization_level"] = str(options.builder_level)
+    return settings
 
 
 def check_int8(spec: ModelSpec) -> None:
-    """Raise ProviderError for an int8 file made for another device: TensorRT takes symmetric signed
-    values alone.
+    """Raise ProviderError for an int8 file made for another device.
+
+    TensorRT takes symmetric signed values alone.
     """
     target = spec.file.int8_target if spec.file else None
     if target not in (None, "tensorrt"):
@@ -75,16 +70,16 @@ def check_int8(spec: ModelSpec) -> None:
         raise ProviderError("tensorrt", f"its int8 values were made for {target}", remedy)
 
 
-def engine_folder(options: gpu.GpuOptions, sha256: str, runtime: ModuleType) -> Path:
-    """The private folder of this file's engines, one for each TensorRT, GPU, ONNX Runtime and
-    choice of options.
+def engine_folder(options: GpuOptions, sha256: str, runtime: ModuleType) -> Path:
+    """The private folder of this file's engines, which are of one TensorRT, GPU, runtime, options.
+
+    `sha256` is the model file's.
     """
-    version = gpu.load_library(gpu.tensorrt_libraries(runtime)[0]).getInferLibVersion()
+    version = cuda.load_library(cuda.tensorrt_libraries(runtime)[0]).getInferLibVersion()
     choice = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
-    parts = (sha256[:32], f"trt{version}", gpu.gpu_name(), f"ort{runtime.__version__}", choice)
-    return private_folder(
-        user_cache() / "kneeedge" / "tensorrt" / re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(parts))
-    )
+    parts = (sha256[:32], f"trt{version}", cuda.gpu_name(), f"ort{runtime.__version__}", choice)
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(parts))
+    return private_folder(user_cache() / "kneeedge" / "tensorrt" / name)
 
 
 def user_cache() -> Path:
@@ -97,17 +92,16 @@ def user_cache() -> Path:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made for this user alone; raises ProviderError where another could have put an
-    engine into it.
+    """The folder, made for this user alone; ProviderError where another can write to it.
 
     An engine is code that the GPU runs.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
     if hasattr(os, "getuid"):
-        facts = path.stat(follow_symlinks=False)
-        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
-            raise ProviderError(
-                "tensorrt", f"others can write to {path}, which keeps engines", f"remove {path}"
-            )
+        status = path.stat(follow_symlinks=False)
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+        if not is_ours or status.st_mode & 0o022:
+            reason = f"others can write to {path}, which keeps engines"
+            raise ProviderError("tensorrt", reason, f"remove {path}")
     return path

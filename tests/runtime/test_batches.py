@@ -11,17 +11,21 @@ from kneeedge.runtime.batches import BatchRunner, is_out_of_memory, joined
 from kneeedge.runtime.session import Outputs
 
 Fail = onnxruntime.capi.onnxruntime_pybind11_state.Fail
-ARENA = "bfc_arena.cc:360 AllocateRawInternal Failed to allocate memory for requested buffer of size 822083584"
+ARENA = (
+    "bfc_arena.cc:360 AllocateRawInternal Failed to allocate memory "
+    "for requested buffer of size 822083584"
+)
 
 
 class SmallSession:
-    """Answers with each image's first pixel; fails as ONNX Runtime does beyond `room` images at the
-    same time.
-    """
+    """Answers with each image's first pixel; fails beyond `room` images at the same time."""
 
     def __init__(self, room: int, error: Exception | None = None) -> None:
-        self.room, self.error = room, error or Fail(ARENA)
-        self.inside, self.sizes, self.lock = 0, [], Lock()
+        self.room = room
+        self.error = error or Fail(ARENA)
+        self.inside = 0
+        self.sizes = []
+        self.lock = Lock()
 
     def run(self, images) -> Outputs:
         with self.lock:
@@ -43,32 +47,35 @@ def numbered(n: int) -> np.ndarray:
 
 
 def test_a_batch_that_fits_is_run_whole():
-    session, said = SmallSession(8), []
-    assert BatchRunner(session, said.append).run(numbered(8)).logits.ravel().tolist() == list(
-        range(8)
-    )
-    assert (session.sizes, said) == ([8], [])
+    session = SmallSession(8)
+    messages = []
+    outputs = BatchRunner(session, messages.append).run(numbered(8))
+    assert outputs.logits.ravel().tolist() == list(range(8))
+    assert session.sizes == [8]
+    assert messages == []
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_no_image_is_lost():
-    session, said = SmallSession(3), []
-    outputs = BatchRunner(session, said.append).run(numbered(9))
+    session = SmallSession(3)
+    messages = []
+    outputs = BatchRunner(session, messages.append).run(numbered(9))
     assert outputs.logits.ravel().tolist() == outputs.distance.tolist() == list(range(9))
     assert session.sizes == [9, 4, 2, 2, 2, 2, 1]
-    assert said == [
+    assert messages == [
         "memory does not suffice for 9 images at once: going on with 4",
         "memory does not suffice for 4 images at once: going on with 2",
     ]
 
 
 def test_later_batches_keep_the_size_that_fits_and_nothing_more_is_said():
-    session, said = SmallSession(2), []
-    runner = BatchRunner(session, said.append)
+    session = SmallSession(2)
+    messages = []
+    runner = BatchRunner(session, messages.append)
     runner.run(numbered(4))
     session.sizes.clear()
     runner.run(numbered(4))
     assert session.sizes == [2, 2]
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
 def test_one_image_that_does_not_fit_is_an_error_with_a_remedy():
@@ -77,29 +84,32 @@ def test_one_image_that_does_not_fit_is_an_error_with_a_remedy():
 
 
 def test_lanes_that_do_not_fit_beside_each_other_take_turns():
-    """Room for one image, two lanes: the first runs of both overlap and one of them fails."""
-    barrier, results, said = Barrier(2), {}, []
+    """Room for one image, two lanes: the first runs of both overlap, and both fail."""
+    barrier = Barrier(2)
+    results = {}
+    messages = []
 
     class Overlapping(SmallSession):
         def run(self, images):
-            if not runner._take_turns and len(self.sizes) < 2:
+            if len(self.sizes) < 2:
                 with self.lock:
                     self.sizes.append(len(images))
                 barrier.wait(10)
                 raise self.error
             return super().run(images)
 
-    runner = BatchRunner(Overlapping(1), said.append, n_lanes=2)
-    threads = [
-        Thread(target=lambda i=i: results.update({i: runner.run(numbered(1)).logits}))
-        for i in range(2)
-    ]
+    runner = BatchRunner(Overlapping(1), messages.append, n_lanes=2)
+
+    def run(i: int) -> None:
+        results[i] = runner.run(numbered(1)).logits
+
+    threads = [Thread(target=run, args=(i,)) for i in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
     assert set(results) == {0, 1}
-    assert said == ["memory does not suffice for one image a core: going on with one at a time"]
+    assert messages == ["memory does not suffice for one image a core: going on with one at a time"]
 
 
 @pytest.mark.parametrize(

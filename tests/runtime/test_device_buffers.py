@@ -1,29 +1,23 @@
-"""The path that a GPU takes, on ONNX Runtime's CPU provider: buffers, batch shapes, padding,
-threads.
-"""
+"""A GPU's path on ONNX Runtime's CPU provider: buffers, batch shapes, padding, threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from kneeedge.pixels.phantom import phantoms
-from kneeedge.runtime.device_buffers import DeviceRunner, host_buffer, shapes_of
+from kneeedge.runtime.device_buffers import DeviceRunner, cuda_runtime, host_buffer, shapes_of
 from kneeedge.runtime.session import Session
 from tests.tiny_onnx import write_tiny_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 N = 13
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    path: Path = tmp_path_factory.mktemp("models") / "tiny.onnx"
+    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
     return Session(write_tiny_model(path), "cpu", threads=1)
 
 
@@ -32,15 +26,19 @@ def images() -> np.ndarray:
     return phantoms(N, 64)
 
 
+def cpu_session(session: Session) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(session.path), providers=["CPUExecutionProvider"])
+
+
 def runner(session: Session, **changes) -> DeviceRunner:
     shapes = shapes_of(session.spec, ["probabilities", "logits", "cam"])
-    return DeviceRunner(onnxruntime, session._session, shapes, device="cpu", **changes)
+    return DeviceRunner(onnxruntime, cpu_session(session), shapes, device="cpu", **changes)
 
 
-def assert_same(found: dict[str, np.ndarray], session: Session, images: np.ndarray) -> None:
+def assert_same(results: dict[str, np.ndarray], session: Session, images: np.ndarray) -> None:
     expected = session.run(images)
     for name in ("probabilities", "logits", "cam"):
-        np.testing.assert_allclose(found[name], getattr(expected, name), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(results[name], getattr(expected, name), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, N])
@@ -52,7 +50,7 @@ def test_a_partial_batch_is_padded_and_answers_as_if_it_were_not(session, images
     device = runner(session)
     device.run(images[:8])
     assert_same(device.run(images[8:]), session, images[8:])
-    assert list(device._lanes) == [8]
+    assert device.batch_for(N - 8) == 8
 
 
 def test_a_smaller_batch_takes_the_next_shape_that_is_known(session, images):
@@ -65,7 +63,7 @@ def test_a_smaller_batch_takes_the_next_shape_that_is_known(session, images):
 def test_more_images_than_a_run_may_hold_are_run_in_parts_and_in_order(session, images):
     device = runner(session, max_batch=4)
     assert_same(device.run(images), session, images)
-    assert set(device._lanes) == {1, 4}
+    assert [device.batch_for(n) for n in (2, 3, 4)] == [4, 4, 4]
 
 
 def test_buffers_are_allocated_once_for_each_shape(session, images):
@@ -98,9 +96,7 @@ def test_the_single_image_alone_runs_in_the_recorded_session(session, images):
     opened = []
 
     def record():
-        opened.append(
-            onnxruntime.InferenceSession(str(session.path), providers=["CPUExecutionProvider"])
-        )
+        opened.append(cpu_session(session))
         return opened[-1]
 
     device = runner(session, record=record)
@@ -123,9 +119,12 @@ def test_no_batch_is_padded_to_a_shape_that_failed(session, images):
     assert_same(device.run(images[:3]), session, images[:3])
 
 
-class FakeCuda:
+class FakeCudart:
     def __init__(self, status: int) -> None:
-        self.status, self.locked, self.released, self.forgotten = status, [], [], False
+        self.status = status
+        self.locked = []
+        self.released = []
+        self.forgotten = False
 
     def cudaHostRegister(self, address, size, flags):  # noqa: N802
         self.locked.append((address.value, size.value, flags))
@@ -140,26 +139,26 @@ class FakeCuda:
 
 
 def test_the_host_buffer_is_page_locked_while_it_lives():
-    cuda = FakeCuda(0)
-    buffer, locked = host_buffer((2, 1, 32, 32), cuda)
+    cudart = FakeCudart(0)
+    buffer, locked = host_buffer((2, 1, 32, 32), cudart)
     assert locked
     address = buffer.ctypes.data
-    assert cuda.locked == [(address, 2048, 0)]
+    assert cudart.locked == [(address, 2048, 0)]
     assert address % 4096 == 0
-    assert not cuda.released
+    assert not cudart.released
     del buffer
-    assert cuda.released == [address]
+    assert cudart.released == [address]
 
 
 def test_a_host_buffer_that_cannot_be_page_locked_works_all_the_same():
-    cuda = FakeCuda(2)
-    buffer, locked = host_buffer((1, 1, 32, 32), cuda)
+    cudart = FakeCudart(2)
+    buffer, locked = host_buffer((1, 1, 32, 32), cudart)
     assert not locked
-    assert cuda.forgotten
+    assert cudart.forgotten
     buffer[:] = 7
     assert buffer.sum() == 7 * 1024
     del buffer
-    assert not cuda.released
+    assert not cudart.released
 
 
 def test_outputs_have_the_shapes_that_the_spec_says(session):
@@ -170,18 +169,16 @@ def test_outputs_have_the_shapes_that_the_spec_says(session):
         "cam": (2, 2, 2),
         "distance": (),
     }
-    declared = {node.name: tuple(node.shape[1:]) for node in session._session.get_outputs()}
+    declared = {node.name: tuple(node.shape[1:]) for node in cpu_session(session).get_outputs()}
     assert {name: shapes.outputs[name] for name in declared} == declared
 
 
 def test_no_cuda_runtime_is_looked_for_on_another_device():
-    from kneeedge.runtime.device_buffers import cuda_runtime
-
     assert cuda_runtime(SimpleNamespace(cuda_version="13.0"), "cpu") is None
 
 
 def test_the_parts_of_a_run_are_timed_in_their_order(session, images):
     ticks = iter((0.0, 1.0, 3.0, 6.0))
-    one = runner(session)
-    assert one.time_parts(images[:3], lambda: next(ticks)) == (1.0, 2.0, 3.0)
-    assert one.lanes(3).qsize() == 2  # the lane is idle again
+    device = runner(session)
+    assert device.time_parts(images[:3], lambda: next(ticks)) == (1.0, 2.0, 3.0)
+    assert device.lanes(3).qsize() == 2  # the lane is idle again

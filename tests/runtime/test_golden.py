@@ -1,8 +1,5 @@
-"""`kneeedge verify` on devices that answer otherwise, emulated by altering the file or what the CPU
-says it can do.
-"""
+"""`kneeedge verify` on devices that answer otherwise: the file is altered, or what the CPU can."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -16,11 +13,13 @@ from kneeedge.cli.app import app
 from kneeedge.errors import SpecError
 from kneeedge.model.spec import GOLDEN_KEY, SPEC_KEY
 from kneeedge.report.inference import golden_text
-from kneeedge.runtime.golden import int8_concern, verify
+from kneeedge.runtime.golden import encode_png, int8_concern, verify
 from kneeedge.runtime.session import Session
 from tests.tiny_onnx import write_tiny_model
 
-VNNI, PLAIN, ARM = ("avx2", "avx512_vnni"), ("avx2",), ("asimd", "asimddp")
+VNNI = ("avx2", "avx512_vnni")
+PLAIN = ("avx2",)
+ARM = ("asimd", "asimddp")
 
 
 @pytest.fixture
@@ -65,9 +64,8 @@ def test_the_exporting_machine_passes_its_own_file(model):
 def test_altered_weights_fail(model, name):
     def halve(graph):
         tensor = next(t for t in graph.graph.initializer if t.name == name)
-        tensor.CopyFrom(
-            numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(0.5), name)
-        )
+        half = numpy_helper.to_array(tensor) * np.float32(0.5)
+        tensor.CopyFrom(numpy_helper.from_array(half, name))
 
     report = report_of(rewrite(model, halve))
     assert not report.passed
@@ -99,11 +97,8 @@ def test_a_cpu_without_vnni_passes_with_a_warning_and_the_remedy(model):
 
 
 def test_a_cpu_without_vnni_that_answers_otherwise_fails_and_says_why(model):
-    change_entry(
-        made_for(model, "x86"),
-        GOLDEN_KEY,
-        lambda golden: golden["cases"][0]["file_logits"].reverse(),
-    )
+    made_for(model, "x86")
+    change_entry(model, GOLDEN_KEY, lambda golden: golden["cases"][0]["file_logits"].reverse())
     text = golden_text(report_of(model, PLAIN))
     assert text.startswith("FAIL")
     assert text.endswith("--int8-target x86-no-vnni`")
@@ -162,13 +157,18 @@ def test_a_golden_set_without_the_exporting_machine_is_read(model):
         golden.pop("cpu", None)
         golden.pop("isa", None)
 
-    assert dataclasses.asdict(report_of(change_entry(model, GOLDEN_KEY, forget)))["file_isa"] == ()
+    assert report_of(change_entry(model, GOLDEN_KEY, forget)).file_isa == ()
 
 
 @pytest.mark.parametrize("logits", [[float("nan"), 0.0], [0.0]])
 def test_golden_answers_that_no_device_could_miss_are_refused(model, logits):
-    damaged = change_entry(
-        model, GOLDEN_KEY, lambda golden: golden["cases"][0].update(file_logits=logits)
-    )
+    change_entry(model, GOLDEN_KEY, lambda golden: golden["cases"][0].update(file_logits=logits))
     with pytest.raises(SpecError, match="golden answers are"):
-        report_of(damaged)
+        report_of(model)
+
+
+@pytest.mark.parametrize("png", ["?", encode_png(np.zeros((32, 32), np.uint8))])
+def test_a_golden_input_that_is_no_image_of_the_networks_size_is_refused(model, png):
+    change_entry(model, GOLDEN_KEY, lambda golden: golden["cases"][0].update(png=png))
+    with pytest.raises(SpecError, match="golden inputs are damaged"):
+        report_of(model)
