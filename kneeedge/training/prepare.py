@@ -7,7 +7,7 @@ from pathlib import Path
 from kneeedge.audit.quick import Copies, quick_audit
 from kneeedge.data.dataset import Dataset, scan
 from kneeedge.data.groups import Pair, groups, read_groups
-from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pool
+from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pooled
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
 from kneeedge.runs.config import AUTO, TrainConfig
 from kneeedge.system.progress import Progress
@@ -54,7 +54,7 @@ def split_data(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, str]:
     if config.split == PAPER:
         return paper_split(dataset, config.seed), PAPER
     if config.split == GROUPED:
-        dataset = pool(dataset)
+        dataset = pooled(dataset)
     protocol = GROUPED if set(dataset.counts()) == {"train"} else FOLDERS
     return assign_splits(dataset, config.val_fraction, config.test_fraction, config.seed), protocol
 

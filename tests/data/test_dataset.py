@@ -22,12 +22,9 @@ def make_images(folder: Path, names: list[str], seed: int = 0) -> None:
 @pytest.fixture
 def flat(tmp_path: Path) -> Path:
     """100 healthy and 60 diseased knees, two a patient, in class folders."""
-    for name, patients in (("Healthy", 50), ("Ill", 30)):
-        make_images(
-            tmp_path,
-            [f"{name}/{name}{p:03d}{side}.png" for p in range(patients) for side in "LR"],
-            len(name),
-        )
+    for name, n_patients in (("Healthy", 50), ("Ill", 30)):
+        knees = [f"{name}{p:03d}{side}" for p in range(n_patients) for side in "LR"]
+        make_images(tmp_path, [f"{name}/{knee}.png" for knee in knees], seed=len(name))
     return tmp_path
 
 
@@ -35,19 +32,17 @@ def test_split_folders_name_the_split(phantoms):
     dataset = scan(phantoms)
     assert dataset.classes == ("Healthy", "Osteoporosis")
     assert dataset.counts() == {"train": 120, "val": 60, "test": 60}
-    assert all(
-        sample.name.startswith(f"{sample.split}/{dataset.classes[sample.label]}/")
-        for sample in dataset.samples
-    )
+    for sample in dataset.samples:
+        assert sample.name.startswith(f"{sample.split}/{dataset.classes[sample.label]}/")
 
 
 def test_a_patient_stays_on_one_side_of_the_split(flat):
     dataset = assign_splits(scan(flat, r"([A-Za-z]+\d+)[LR]"), 0.15, 0.2, seed=1)
-    splits: dict[str, set[str]] = {}
+    splits_of: dict[str, set[str]] = {}
     for sample in dataset.samples:
-        splits.setdefault(sample.group, set()).add(sample.split)
-    assert len(splits) == 80
-    assert all(len(found) == 1 for found in splits.values())
+        splits_of.setdefault(sample.group, set()).add(sample.split)
+    assert len(splits_of) == 80
+    assert all(len(splits) == 1 for splits in splits_of.values())
 
 
 def test_the_split_is_stratified(flat):
@@ -112,9 +107,8 @@ def test_other_files_are_counted(flat):
 
 
 def test_what_stands_outside_the_folders_of_splits_and_classes_is_counted(tmp_path):
-    make_images(
-        tmp_path, ["train/a/1.png", "train/b/2.png", "train/3.png", "valid/a/4.png", "5.png"]
-    )
+    names = ["train/a/1.png", "train/b/2.png", "train/3.png", "valid/a/4.png", "5.png"]
+    make_images(tmp_path, names)
     others = [path.relative_to(tmp_path).as_posix() for path in scan(tmp_path).others]
     assert others == ["5.png", "valid", "train/3.png"]
 

@@ -12,7 +12,7 @@ from kneeedge.data.splits import (
     named_groups,
     paper_sizes,
     paper_split,
-    pool,
+    pooled,
 )
 from kneeedge.errors import DataError
 
@@ -38,20 +38,17 @@ def make(groups: list[tuple[str, int]], split: str = "train") -> Dataset:
 def mixed(seed: int, n_groups: int = 60) -> Dataset:
     """Groups of one to five images, some of which hold both classes."""
     rng = np.random.default_rng(seed)
-    return make(
-        [
-            (f"g{g}", int(rng.integers(2)))
-            for g in range(n_groups)
-            for _ in range(rng.integers(1, 6))
-        ]
-    )
+    images = []
+    for g in range(n_groups):
+        images += [(f"g{g}", int(rng.integers(2))) for _ in range(rng.integers(1, 6))]
+    return make(images)
 
 
 def splits_of_groups(dataset: Dataset) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    splits_of: dict[str, set[str]] = {}
     for sample in dataset.samples:
-        found.setdefault(sample.group, set()).add(sample.split)
-    return found
+        splits_of.setdefault(sample.group, set()).add(sample.split)
+    return splits_of
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -91,13 +88,12 @@ def test_the_papers_sizes_come_out_of_its_pool():
 def test_the_paper_draws_its_test_from_what_it_trained_on():
     dataset = paper_split(make([(f"g{i}", i % 2) for i in range(1573)]), seed=0)
     assert dataset.counts() == {"train": 1258, "val": 315, "test": 472}
-    names = {
-        split: {sample.name for sample in dataset.split(split)}
-        for split in ("train", "val", "test")
-    }
-    assert not names["train"] & names["val"]
-    assert 0.75 < len(names["test"] & names["train"]) / 472 < 0.85
-    assert len(dataset.leaked()) == 472 + len(names["test"] & names["val"])
+    train = {sample.name for sample in dataset.split("train")}
+    val = {sample.name for sample in dataset.split("val")}
+    test = {sample.name for sample in dataset.split("test")}
+    assert not train & val
+    assert 0.75 < len(test & train) / 472 < 0.85
+    assert len(dataset.leaked()) == 472 + len(test & val)
 
 
 def test_an_image_in_two_splits_survives_the_split_file(tmp_path):
@@ -116,9 +112,8 @@ def test_groups_are_joined_however_many_steps_apart():
     dataset = make([(f"P{i}", 0) for i in range(50)])
     joined = dataset
     for start in (0, 1):  # pairs 0-1, 2-3, … and then 1-2, 3-4, …
-        joined = join_groups(
-            joined, {f"{i:04d}.png": f"pair{(i - start) // 2}" for i in range(start, 50)}
-        )
+        pairs = {f"{i:04d}.png": f"pair{(i - start) // 2}" for i in range(start, 50)}
+        joined = join_groups(joined, pairs)
     assert len({sample.group for sample in joined.samples}) == 1
 
 
@@ -130,21 +125,17 @@ def test_a_table_of_groups_joins_those_known_before():
 
 
 def test_a_table_that_lacks_an_image_is_refused():
-    with pytest.raises(
-        DataError,
-        match=r"groups\.csv: it has no row for 0001\.png \(nor for 1 more\); write it anew",
-    ):
+    message = r"groups\.csv: it has no row for 0001\.png \(nor for 1 more\); write it anew"
+    with pytest.raises(DataError, match=message):
         named_groups(make([("g", 0)] * 3), {"0000.png": "A"}, Path("groups.csv"))
 
 
 @pytest.mark.parametrize("n_folds", [2, 5])
 def test_folds_test_every_image_once(n_folds):
     dataset = mixed(0)
-    tested = [
-        sample.name
-        for fold in make_folds(dataset, n_folds, 0.15, 0)
-        for sample in fold.split("test")
-    ]
+    tested: list[str] = []
+    for fold in make_folds(dataset, n_folds, 0.15, 0):
+        tested += [sample.name for sample in fold.split("test")]
     assert sorted(tested) == [sample.name for sample in dataset.samples]
 
 
@@ -158,9 +149,8 @@ def test_folds_hold_the_classes_in_proportion():
     dataset = mixed(2, 200)
     share = np.mean([sample.label for sample in dataset.samples])
     for fold in make_folds(dataset, 5, 0.15, 0):
-        assert np.mean([sample.label for sample in fold.split("test")]) == pytest.approx(
-            share, abs=0.03
-        )
+        share_of_fold = np.mean([sample.label for sample in fold.split("test")])
+        assert share_of_fold == pytest.approx(share, abs=0.03)
 
 
 def test_more_folds_than_groups_are_refused():
@@ -174,4 +164,4 @@ def test_a_fold_without_a_test_is_refused():
 
 
 def test_a_pool_forgets_the_split_folders():
-    assert pool(make([("g", 0), ("h", 1)], split="test")).counts() == {"train": 2}
+    assert pooled(make([("g", 0), ("h", 1)], split="test")).counts() == {"train": 2}
