@@ -2,4 +2,5 @@
 
 from kneeedge.runtime.providers import load_runtime
 
-load_runtime()  # before a module of this package imports ONNX Runtime, which would begin with its telemetry
+# Before a module of this package imports ONNX Runtime, which would begin with its telemetry.
+load_runtime()

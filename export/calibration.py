@@ -30,12 +30,11 @@ class CalibrationSet:
         trials: tuple[Trial, ...],
         untried: tuple[str, ...],
     ) -> Calibration:
-        """What the file says of them, and of the recipe that was chosen."""
-        hashes = "\n".join(sorted(sample.sha256 for sample in self.samples))
-        sha256 = hashlib.sha256(hashes.encode()).hexdigest()
+        """What the file says of the calibration images, and of the recipe that was chosen."""
+        hashes = sorted(sample.sha256 for sample in self.samples)
         return Calibration(
             n_images=len(self.samples),
-            sha256=sha256,
+            sha256=hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
             method=method,
             float_layers=float_layers,
             trials=trials,
@@ -48,24 +47,20 @@ def choose_images(
 ) -> CalibrationSet:
     """At most `n_images` and `n_scored` of the training split, as many of each class as there are.
 
-    Raises DataError where one of them, by its bytes, also stands in val or test. Under the paper's
-    protocol most of the test is trained on; there the training images that are held out nowhere are
-    drawn from.
+    Raises DataError where one of them, by its bytes, also stands in val or test. The paper's
+    protocol is leaky by design: most of its test images are trained on, and stand in the dataset
+    twice. There only training images that are held out nowhere are drawn from.
     """
     train = dataset.split("train")
-    if len({sample.name for sample in dataset.samples}) < len(
-        dataset.samples
-    ):  # the paper's protocol, leaky by design
+    names = {sample.name for sample in dataset.samples}
+    if len(names) < len(dataset.samples):
         held_out = hashes_held_out(dataset)
         train = tuple(sample for sample in train if sample.sha256 not in held_out)
     n_classes = len(dataset.classes)
     chosen = draw(train, n_classes, n_images, seed)
     if not chosen:
-        raise DataError(
-            dataset.root,
-            "it has no training images to calibrate on",
-            "give the run's data with --data",
-        )
+        problem = "it has no training images to calibrate on"
+        raise DataError(dataset.root, problem, "give the run's data with --data")
     used = {sample.name for sample in chosen}
     others = tuple(sample for sample in train if sample.name not in used)
     scored = draw(others or chosen, n_classes, n_scored, seed)
@@ -81,8 +76,9 @@ def draw(
     chosen: list[Sample] = []
     by_class = [[s for s in samples if s.label == k] for k in range(n_classes)]
     for rank, members in enumerate(sorted(by_class, key=len)):
-        share = (n_images - len(chosen)) // (len(by_class) - rank)
-        chosen += [members[i] for i in rng.permutation(len(members))[:share]]
+        share = (n_images - len(chosen)) // (n_classes - rank)
+        order = rng.permutation(len(members))
+        chosen += [members[i] for i in order[:share]]
     return tuple(sorted(chosen, key=lambda s: s.name))
 
 
@@ -92,9 +88,8 @@ def check_not_held_out(dataset: Dataset, samples: tuple[Sample, ...]) -> None:
     for sample in samples:
         if sample.sha256 in held_out:
             problem = "this calibration image also stands in val or test"
-            raise DataError(
-                sample.path, problem, "remove the duplicate and train again, or leave out int8"
-            )
+            remedy = "remove the duplicate and train again, or leave out int8"
+            raise DataError(sample.path, problem, remedy)
 
 
 def hashes_held_out(dataset: Dataset) -> set[str]:

@@ -20,7 +20,7 @@ from kneeedge.statistics.paired import (
 N_LISTED = 10
 
 
-def pair(
+def gate_report(
     samples: tuple[Sample, ...],
     original: Answers,
     variant: Answers,
@@ -28,41 +28,36 @@ def pair(
     tolerance: float | None = None,
     own_logits: NDArray[np.floating] | None = None,
 ) -> VerifyReport:
-    """Hold the variant's answers against the original's on the same samples, each by its own spec.
+    """The variant's answers held against the original's on the same samples, each by its own spec.
 
     `own_logits` (N, K), of the network that the variant was converted from, are given where that is
     not the original.
     """
     precision = variant.precision
-    spec = variant.spec
     limit = TOLERANCE[precision] if tolerance is None else tolerance
     labels = np.array([sample.label for sample in samples])
     groups = [sample.group for sample in samples]
-    before = original.probabilities
-    after = variant.probabilities
-    decided = (original.predictions, variant.predictions)
-    changes = paired_changes(labels, *decided, spec.positive_index)
-    delta = np.abs(variant.logits - original.logits)
-    own = None if own_logits is None else float(np.abs(variant.logits - own_logits).max())
-    if own is None:
-        verdict, reason = judge(changes["accuracy"], float(delta.max()), precision, limit)
+    positive = variant.spec.positive_index
+    changes = paired_changes(labels, original.predictions, variant.predictions, positive)
+    logit_changes = np.abs(variant.logits - original.logits)
+    largest_change = float(logit_changes.max())
+    against = None
+    own_change = None
+    if own_logits is None:
+        verdict, reason = judge(changes["accuracy"], largest_change, precision, limit)
     else:
-        verdict, reason = judge_slimmed(changes["accuracy"], own, precision, limit)
-    area = auroc_change(labels, original, variant)
-    ece_change, ece_interval = paired_calibration_change(labels, before, after)
-
-    def case(i: int) -> CaseChange:
-        names = spec.classes
-        return CaseChange(
-            path=samples[i].name,
-            truth=names[labels[i]],
-            original=names[decided[0][i]],
-            variant=names[decided[1][i]],
-            original_probability=float(before[i, spec.positive_index]),
-            variant_probability=float(after[i, spec.positive_index]),
-            max_logit_change=float(delta[i].max()),
-        )
-
+        against = original.spec.name
+        own_change = float(np.abs(variant.logits - own_logits).max())
+        verdict, reason = judge_slimmed(changes["accuracy"], own_change, precision, limit)
+    area_change, area_interval = auroc_change(labels, original, variant) or (None, None)
+    ece_change, ece_interval = paired_calibration_change(
+        labels, original.probabilities, variant.probabilities
+    )
+    n_to_settle = None
+    if verdict == INCONCLUSIVE:
+        n_to_settle = images_to_settle(changes["accuracy"], limit)
+    cases = case_changes(samples, original, variant)
+    most_changed = np.argsort(-logit_changes.max(axis=1), kind="stable")[:N_LISTED]
     return VerifyReport(
         precision=precision,
         split=samples[0].split,
@@ -71,25 +66,46 @@ def pair(
         verdict=verdict,
         reason=reason,
         tolerance=limit,
-        original=evaluate(labels, before, original.spec, groups).score(),
-        variant=evaluate(labels, after, spec, groups).score(),
+        original=evaluate(labels, original.probabilities, original.spec, groups).score(),
+        variant=evaluate(labels, variant.probabilities, variant.spec, groups).score(),
         changes=changes,
-        auroc_change=area[0] if area else None,
-        auroc_interval=area[1] if area else None,
+        auroc_change=area_change,
+        auroc_interval=area_interval,
         ece_change=ece_change,
         ece_interval=ece_interval,
-        max_abs_logit_change=float(delta.max()),
-        mean_abs_logit_change=float(delta.mean()),
-        flips=tuple(case(int(i)) for i in np.flatnonzero(decided[0] != decided[1])),
-        largest=tuple(
-            case(int(i)) for i in np.argsort(-delta.max(axis=1), kind="stable")[:N_LISTED]
-        ),
-        images_to_settle=images_to_settle(changes["accuracy"], limit)
-        if verdict == INCONCLUSIVE
-        else None,
-        against=None if own is None else original.spec.name,
-        own_logit_change=own,
+        max_abs_logit_change=largest_change,
+        mean_abs_logit_change=float(logit_changes.mean()),
+        flips=tuple(case for case in cases if case.original != case.variant),
+        largest=tuple(cases[i] for i in most_changed),
+        images_to_settle=n_to_settle,
+        against=against,
+        own_logit_change=own_change,
     )
+
+
+def case_changes(
+    samples: tuple[Sample, ...], original: Answers, variant: Answers
+) -> list[CaseChange]:
+    """Each sample with its class, and how the original and the variant answer it."""
+    names = variant.spec.classes
+    positive = variant.spec.positive_index
+    before = original.probabilities[:, positive]
+    after = variant.probabilities[:, positive]
+    decided_before = original.predictions
+    decided_after = variant.predictions
+    logit_changes = np.abs(variant.logits - original.logits).max(axis=1)
+    return [
+        CaseChange(
+            path=sample.name,
+            truth=names[sample.label],
+            original=names[decided_before[i]],
+            variant=names[decided_after[i]],
+            original_probability=float(before[i]),
+            variant_probability=float(after[i]),
+            max_logit_change=float(logit_changes[i]),
+        )
+        for i, sample in enumerate(samples)
+    ]
 
 
 def compare_refusals(
@@ -120,12 +136,13 @@ def auroc_change(
     Two classes are ranked by the difference of their logits, since a probability near 1 rounds to 1
     and ties.
     """
-    k = variant.spec.positive_index
-    if len(variant.spec.classes) == 2:
-        scores = [
-            logits[:, k].astype(np.float64) - logits[:, 1 - k]
-            for logits in (original.logits, variant.logits)
-        ]
-    else:
-        scores = [answers.probabilities[:, k] for answers in (original, variant)]
-    return paired_auroc_change(labels == k, scores[0], scores[1])
+    truth = labels == variant.spec.positive_index
+    return paired_auroc_change(truth, _ranking(original), _ranking(variant))
+
+
+def _ranking(answers: Answers) -> NDArray[np.float64]:
+    positive = answers.spec.positive_index
+    if len(answers.spec.classes) == 2:
+        margins = answers.logits[:, positive].astype(np.float64) - answers.logits[:, 1 - positive]
+        return np.asarray(margins, dtype=np.float64)
+    return answers.probabilities[:, positive]

@@ -9,14 +9,12 @@ HEAVY = ("Conv", "Gemm")
 ANSWER = "logits"
 HALF = 128.0
 GREY_RANGE = (-1.0, 127.0 / HALF)
-"""what the first convolution reads: (pixel − 128) / 128 and, as a second channel, the constant 127
-/ 128
-"""
+"of what the first convolution reads: (pixel − 128) / 128, and the constant 127 / 128 beside it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A convolution or hidden linear layer, and what hands its values on: ReLU, pooling, reshaping."""
+    """A convolution or hidden linear layer and what hands its values on: ReLU, pool, reshaping."""
 
     name: str
     "that of its weights in the PyTorch model, as features.0"
@@ -31,11 +29,11 @@ class Layer:
 
 
 def body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that may leave 32-bit floats: on the way to the logits, from the first convolution
-    to before the head.
+    """The nodes that may leave 32-bit floats: from the first convolution to before the head.
 
-    They hold more than 99.9 % of the work. What stands before them scales the pixels; from the
-    head's linear map on, and beside the way to the logits, stand answers that need the precision.
+    They hold more than 99.9 % of the work on the way to the logits. What stands before them scales
+    the pixels; from the head's linear map on, and beside the way to the logits, stand answers that
+    need the precision.
     """
     wanted = {ANSWER}
     way = []
@@ -45,9 +43,8 @@ def body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
             wanted.update(node.input)
     way.reverse()
     heavy = [i for i, node in enumerate(way) if node.op_type in HEAVY]
-    return way[
-        heavy[0] : heavy[-1]
-    ]  # the last is the head's: the class map or the last linear layer
+    # The last one is the head's: the class map or the last linear layer.
+    return way[heavy[0] : heavy[-1]]
 
 
 def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
@@ -62,14 +59,13 @@ def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
 
 def _layer(nodes: list[onnx.NodeProto]) -> Layer:
     heavy = nodes[0]
-    output = next((node.output[0] for node in nodes if node.op_type == "Relu"), heavy.output[0])
-    names = tuple(node.name for node in nodes)
-    tensors = tuple(node.output[0] for node in nodes)
+    relus = [node for node in nodes if node.op_type == "Relu"]
+    last = relus[0] if relus else heavy
     return Layer(
         name=heavy.input[1].removesuffix(".weight"),
-        nodes=names,
-        tensors=tensors,
-        output=output,
+        nodes=tuple(node.name for node in nodes),
+        tensors=tuple(node.output[0] for node in nodes),
+        output=last.output[0],
         weights=tuple(heavy.input[1:]),
     )
 
@@ -92,9 +88,8 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
 
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operator set."""
-    return next(
-        int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")
-    )
+    versions = [e.version for e in model.opset_import if e.domain in ("", "ai.onnx")]
+    return int(versions[0])
 
 
 def set_metadata(model: onnx.ModelProto, entries: dict[str, str]) -> None:

@@ -1,6 +1,4 @@
-"""Ranges for int8: a histogram of every layer's values on the calibration images, and what each
-method makes of it.
-"""
+"""Ranges for int8: histograms of the layers' values on calibration images, and what they become."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -25,14 +23,14 @@ ENTROPY_BINS = 4096
 "at most so many bins enter the entropy; TensorRT takes 2,048"
 ENTROPY_STRIDE = 8
 METHODS = ("minmax", "percentile 99.9", "percentile 99.99", "percentile 99.999", "entropy", "mse")
-STEPS_ONE_SIDED, STEPS_EACH_SIDE = 255, 127
+STEPS_ONE_SIDED = 255
+STEPS_EACH_SIDE = 127
 
 Range = tuple[float, float]
 
 
 class Histogram:
-    """How often a tensor's values fell into bins of equal width over ±2^e, where e grows with the
-    values.
+    """How often a tensor's values fell into equal bins over ±2^e, where e grows with the values.
 
     The edges are multiples of a power of two, so that a bin of the wider histogram is exactly two
     of the narrower: the counts are those of all values at once, in whatever order and chunks they
@@ -59,9 +57,10 @@ class Histogram:
         self.counts += np.bincount(bins.astype(np.intp) + N_BINS, minlength=2 * N_BINS)
 
     def _widen(self, largest: float) -> None:
-        while (
-            largest and self.exponent < math.frexp(largest)[1]
-        ):  # of 0 that is 0, which would make all bins coarse
+        if largest == 0:  # its exponent is 0, which would make all bins coarse
+            return
+        _, exponent = math.frexp(largest)
+        while self.exponent < exponent:
             self.counts = np.pad(self.counts.reshape(-1, 2).sum(axis=1), N_BINS // 2)
             self.exponent += 1
 
@@ -78,7 +77,8 @@ class Histogram:
     def magnitudes(self) -> NDArray[np.int64]:
         """Counts (B,) of the absolute values in bins of `width` from 0 up to the largest."""
         folded = self.counts[N_BINS:] + self.counts[:N_BINS][::-1]
-        return folded[: int(np.flatnonzero(folded)[-1]) + 1]
+        last_filled = int(np.flatnonzero(folded)[-1])
+        return folded[: last_filled + 1]
 
 
 def collect(
@@ -98,7 +98,8 @@ def collect(
     histograms = {name: Histogram() for name in tensors}
     with progress.stage("int8 ranges", len(samples)) as stage:
         for images in load_chunks(samples, pixel_path, chunk):
-            for name, values in zip(tensors, session.run(tensors, {"image": images}), strict=True):
+            outputs = session.run(tensors, {"image": images})
+            for name, values in zip(tensors, outputs, strict=True):
                 _count(histograms[name], values, name)
             stage.advance(len(images))
     return histograms
@@ -108,9 +109,8 @@ def _count(histogram: Histogram, values: NDArray[np.float32], name: str) -> None
     try:
         histogram.add(values)
     except ValueError as error:
-        raise ConfigError(
-            f"the tensor {name} of a training image: {error}", "leave int8 out of --precision"
-        ) from error
+        problem = f"the tensor {name} of a training image: {error}"
+        raise ConfigError(problem, "leave int8 out of --precision") from error
 
 
 def load_chunks(
@@ -118,9 +118,8 @@ def load_chunks(
 ) -> Iterator[NDArray[np.uint8]]:
     """The samples' inputs (≤ chunk, 1, S, S) uint8, in order."""
     for i in range(0, len(samples), chunk):
-        yield np.stack([load_input(sample.path, pixel_path) for sample in samples[i : i + chunk]])[
-            :, None
-        ]
+        images = [load_input(sample.path, pixel_path) for sample in samples[i : i + chunk]]
+        yield np.stack(images)[:, None]
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
@@ -135,22 +134,20 @@ def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelPr
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A plain session of a graph in memory, on the CPU, with as many threads as
-    `kneeedge.runtime.session` takes.
-    """
+    """A session of a graph in memory on the CPU, with `kneeedge.runtime.session`'s threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = machine.available_cpus()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
 
 
 def choose_ranges(
     histograms: dict[str, Histogram], method: str, symmetric: bool = False
 ) -> dict[str, Range]:
-    """Smallest and largest value that 8 bits are to hold, for each tensor. `symmetric`: the
-    target's zero is 0.
+    """Smallest and largest value that 8 bits are to hold, for each tensor.
+
+    `symmetric` is for a target whose zero is 0.
     """
     return {
         name: choose_range(histogram, method, symmetric) for name, histogram in histograms.items()
@@ -181,8 +178,7 @@ def percentile(histogram: Histogram, percent: float) -> Range:
 
 
 def entropy(histogram: Histogram, steps: int) -> float:
-    """The clipping limit of |x| that keeps the most information: least KL divergence of the
-    quantised distribution.
+    """The clipping limit of |x| of the least KL divergence of the quantised distribution.
 
     Migacz 2017, "8-bit inference with TensorRT" (GTC): of each candidate limit, what lies beyond it
     is added to the last filled bin of the reference (the last bin in TensorRT, where an empty one
@@ -193,18 +189,17 @@ def entropy(histogram: Histogram, steps: int) -> float:
     counts = histogram.magnitudes()
     fold = -(-len(counts) // ENTROPY_BINS)
     counts = np.pad(counts, (0, -len(counts) % fold)).reshape(-1, fold).sum(axis=1)
-    counts[0] = counts[1] if len(counts) > 1 else counts[0]
-    kept = range(len(counts), steps, -ENTROPY_STRIDE)
-    if not kept:
+    if len(counts) > 1:
+        counts[0] = counts[1]
+    candidates = range(len(counts), steps, -ENTROPY_STRIDE)
+    if not candidates:
         return max(abs(histogram.low), abs(histogram.high))
-    best = min(kept, key=lambda n: _divergence(counts, n, steps + 1))
-    return best * fold * histogram.width
+    n_kept = min(candidates, key=lambda n: _divergence(counts, n, steps + 1))
+    return n_kept * fold * histogram.width
 
 
 def _divergence(counts: NDArray[np.int64], n_kept: int, n_levels: int) -> float:
-    """KL divergence in nats of the counts clipped to the first `n_kept` bins from the same on
-    `n_levels` levels.
-    """
+    """KL divergence in nats: counts clipped to the first `n_kept` bins, and those on `n_levels`."""
     within = counts[:n_kept]
     filled = within > 0
     if not filled.any():
@@ -212,18 +207,17 @@ def _divergence(counts: NDArray[np.int64], n_kept: int, n_levels: int) -> float:
     clipped = within.astype(np.float64)
     clipped[np.flatnonzero(filled)[-1]] += counts[n_kept:].sum()
     starts = np.arange(n_levels) * n_kept // n_levels
-    each = np.add.reduceat(within, starts) / np.maximum(
-        np.add.reduceat(filled.astype(np.int64), starts), 1
-    )
-    levelled = np.where(filled, np.repeat(each, np.diff(starts, append=n_kept)), 0.0)
+    n_filled = np.add.reduceat(filled.astype(np.int64), starts)
+    level_means = np.add.reduceat(within, starts) / np.maximum(n_filled, 1)
+    level_sizes = np.diff(starts, append=n_kept)
+    levelled = np.where(filled, np.repeat(level_means, level_sizes), 0.0)
     p = clipped[filled] / clipped.sum()
     q = levelled[filled] / levelled.sum()
     return float((p * np.log(p / q)).sum())
 
 
 def least_squares(histogram: Histogram, steps: int) -> float:
-    """The clipping limit of |x| of the least mean square error: what is clipped, and the rounding
-    of the rest.
+    """The clipping limit of |x| of the least mean square error, of clipping and of rounding.
 
     Banner, Nahshan & Soudry 2019 (NeurIPS, "Post training 4-bit quantization of convolutional
     networks", eq. 5), with the histogram in place of a fitted distribution. Rounding to a step

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.calibration import N_IMAGES, CalibrationSet, choose_images, draw
-from export.gate import compare_refusals, pair
+from export.gate import compare_refusals, gate_report
 from export.graph import operators, opset, set_metadata
 from export.ranges import collect, load_chunks
 from export.search import Material, search
@@ -78,26 +78,22 @@ class ExportOptions:
     data: str | None = None
     "the data folder, where it is no longer where the run was trained"
     search_minutes: float = 5.0
-    """time for the search of the int8 recipe, ranges not counted; 0: minmax ranges, all layers in 8
-    bits
-    """
+    "for the int8 recipe, ranges not counted; 0: minmax ranges and all layers in 8 bits"
     sign: str | None = None
     "PEM file of the private key that signs each published file"
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.precisions if name not in PRECISIONS]:
-            raise ConfigError(
-                f"--precision {unknown[0]} is unknown", f"choose from {','.join(PRECISIONS)}"
-            )
+        remedy = f"choose from {','.join(PRECISIONS)}"
+        for name in self.precisions:
+            if name not in PRECISIONS:
+                raise ConfigError(f"--precision {name} is unknown", remedy)
         if not self.precisions:
-            raise ConfigError("--precision names nothing", f"choose from {','.join(PRECISIONS)}")
+            raise ConfigError("--precision names nothing", remedy)
         choose_target(self.int8_target)
 
 
 class Exporter:
-    """One run's original, its held-out answers, and everything the variants are made from and held
-    against.
-    """
+    """One run's original, its held-out answers, and what the variants are made from."""
 
     def __init__(self, folder: Path, options: ExportOptions, progress: Progress) -> None:
         load_runtime()  # a missing runtime is said before the work, not after
@@ -111,62 +107,66 @@ class Exporter:
         self.dataset: Dataset = self.run.read_dataset(root, self.spec.classes)
         self.samples = self.dataset.split("val")
         check_unchanged(self.samples)
-        is_slimmed = self.spec.training.slimmed is not None
-        self.slimmed_from = (
-            self.run.read_original_answers(self.samples, self.spec) if is_slimmed else None
-        )
+        self.slimmed_from: Answers | None = None
+        if self.spec.training.slimmed is not None:
+            self.slimmed_from = self.run.read_original_answers(self.samples, self.spec)
 
     def export(self) -> ExportReport:
-        """Make, verify and publish each variant asked for; at the end raises NoAnswerError for one
-        without answers.
+        """Make, verify and publish each variant asked for.
+
+        Raises NoAnswerError for one that gives none, when the others are done.
         """
         self.run.models.mkdir(exist_ok=True)
         earlier = self._earlier()
-        if "int8" in self.options.precisions:
+        wanted = [name for name in PRECISIONS if name in self.options.precisions]
+        if "int8" in wanted:
             _ = self.calibration_set  # what it refuses is said before the work, not after
         files: list[ExportedFile] = []
-        refused: list[NoAnswerError] = []
-        for precision in (name for name in PRECISIONS if name in self.options.precisions):
+        failures: list[NoAnswerError] = []
+        for precision in wanted:
             try:
                 files.append(self.publish(precision))
             except ModelFileError as error:
-                refused.append(NoAnswerError(self._move(precision, FAIL), precision, error.problem))
-        kept = [file for file in earlier if file.report.precision not in self.options.precisions]
-        order = sorted([*kept, *files], key=lambda file: PRECISIONS.index(file.report.precision))
-        self.run.write_export_report(
-            ExportReport(self.spec.name, tuple(order), self.spec.training.caveat)
-        )
+                path = self._move(precision, FAIL)
+                failures.append(NoAnswerError(path, precision, error.problem))
+        kept = [file for file in earlier if file.report.precision not in wanted]
+        self.run.write_export_report(self._report([*kept, *files]))
         write_card(self.run)
-        if refused:
-            raise refused[0]
-        return ExportReport(self.spec.name, tuple(files), self.spec.training.caveat)
+        if failures:
+            raise failures[0]
+        return self._report(files)
+
+    def _report(self, files: list[ExportedFile]) -> ExportReport:
+        order = sorted(files, key=lambda file: PRECISIONS.index(file.report.precision))
+        return ExportReport(self.spec.name, tuple(order), self.spec.training.caveat)
 
     def publish(self, precision: str) -> ExportedFile:
         """Write one variant beside the others, or below `rejected/` where it fails the gate."""
         self.progress(f"{precision}: making the graph")
         built = self.build(precision)
-        record = built.record
         part = self._part(precision)
         report = built.report or self.gate(precision, built.graph)
-        save(built.graph, part, self.spec, record, {})
+        save(built.graph, part, self.spec, built.record, {})
         golden = golden_set(Session(part, self.options.provider), self.model, precision)
         self.seal(part, built, golden, report)
         confirmed = verify(Session(part, self.options.provider), "", "")
         if not confirmed.passed:
-            reason = f"the written file answers its own golden inputs otherwise (by {confirmed.max_change_from_file:.3g})"
+            reason = (
+                "the written file answers its own golden inputs otherwise "
+                f"(by {confirmed.max_change_from_file:.3g})"
+            )
             report = dataclasses.replace(report, verdict=FAIL, reason=reason)
             self.seal(part, built, golden, report)
         path = self._move(precision, report.verdict)
-        where = str(path.relative_to(self.run.models))
-        self.progress(f"{where}: {report.verdict} ({report.reason})")
-        size = round(path.stat().st_size / 1e6, 2)
+        name = str(path.relative_to(self.run.models))
+        self.progress(f"{name}: {report.verdict} ({report.reason})")
         return ExportedFile(
-            path=where,
+            path=name,
             sha256=file_sha256(path),
-            size_mb=size,
+            size_mb=round(path.stat().st_size / 1e6, 2),
             report=report,
-            calibration=record.calibration,
-            half_range=record.half_range,
+            calibration=built.record.calibration,
+            half_range=built.record.half_range,
         )
 
     def seal(self, part: Path, built: Built, golden: GoldenSet, report: VerifyReport) -> None:
@@ -185,54 +185,55 @@ class Exporter:
         facts = dataclasses.replace(read_facts(self.run), variants=(report,))
         extra = {
             GOLDEN_KEY: to_metadata(golden),
-            SEEN_KEY: seen_hashes(self.dataset),
+            SEEN_KEY: seen_metadata(self.dataset),
             CARD_KEY: card(facts),
         }
-        save(
-            built.graph,
-            part,
-            self.spec,
-            dataclasses.replace(built.record, verification=verification),
-            extra,
-        )
+        record = dataclasses.replace(built.record, verification=verification)
+        save(built.graph, part, self.spec, record, extra)
 
     def build(self, precision: str) -> Built:
         """The graph of one precision, without metadata, and its record."""
         if precision == "int8":
             return self.build_int8()
-        if precision == "fp32":
-            return Built(self.fp32, file_record(precision, self.fp32))
-        samples = draw(
-            self.dataset.split("train"), len(self.spec.classes), N_HALF, self.spec.training.seed
-        )
+        if precision == "fp16":
+            return self.build_fp16()
+        return Built(self.fp32, file_record("fp32", self.fp32))
+
+    def build_fp16(self) -> Built:
+        """The fp16 graph, whose layers stay in fp32 where training images overflow or underflow."""
+        train = self.dataset.split("train")
+        samples = draw(train, len(self.spec.classes), N_HALF, self.spec.training.seed)
         check_unchanged(samples)
-        self.progress(
-            f"{precision}: looking for overflow and underflow on {len(samples)} training images"
-        )
-        found = half_range(self.fp32, load_chunks(samples, self.spec.pixel_path, 1))
-        graph = to_fp16(self.fp32, found.float_layers)
-        return Built(graph, dataclasses.replace(file_record(precision, graph), half_range=found))
+        n = len(samples)
+        self.progress(f"fp16: looking for overflow and underflow on {n} training images")
+        limits = half_range(self.fp32, load_chunks(samples, self.spec.pixel_path, 1))
+        graph = to_fp16(self.fp32, limits.float_layers)
+        record = dataclasses.replace(file_record("fp16", graph), half_range=limits)
+        return Built(graph, record)
 
     def build_int8(self) -> Built:
-        """The int8 graph that the search found, for the target asked for."""
+        """The int8 graph that the search chose, for the target asked for."""
         target = choose_target(self.options.int8_target)
         images = self.calibration_set
         check_unchanged(images.samples + images.scored)
         pixel_path = self.spec.pixel_path
-        minutes = self.options.search_minutes
         histograms = collect(self.fp32, images.samples, pixel_path, self.progress)
         scored = list(load_chunks(images.scored, pixel_path, 1))
         material = Material(self.fp32, histograms, scored, target)
-        found = search(material, partial(self.gate, "int8"), minutes, self.progress)
-        self.progress(
-            f"int8: {found.recipe}; {len(found.trials)} recipes tried, {len(found.untried)} left untried"
-        )
-        recipe = found.recipe
-        calibration = images.record(recipe.method, recipe.float_layers, found.trials, found.untried)
+        minutes = self.options.search_minutes
+        result = search(material, partial(self.gate, "int8"), minutes, self.progress)
+        recipe = result.recipe
+        n_tried = len(result.trials)
+        n_untried = len(result.untried)
+        self.progress(f"int8: {recipe}; {n_tried} recipes tried, {n_untried} left untried")
         record = dataclasses.replace(
-            file_record("int8", found.graph), int8_target=target, calibration=calibration
+            file_record("int8", result.graph),
+            int8_target=target,
+            calibration=images.record(
+                recipe.method, recipe.float_layers, result.trials, result.untried
+            ),
         )
-        return Built(found.graph, record, found.report)
+        return Built(result.graph, record, result.report)
 
     def gate(self, precision: str, graph: onnx.ModelProto) -> VerifyReport:
         """The gate's report on the val split of a graph, run from a file as a device runs it.
@@ -246,17 +247,17 @@ class Exporter:
         outputs = answer_samples(session, self.samples, 8, self.progress)
         own_logits, distances = self.val_answers
         variant = Answers(precision, self.spec, outputs.logits)
-        provider = session.provider
-        tolerance = self.options.tolerance
-        if self.slimmed_from is None:
-            report = pair(
-                self.samples, Answers(ORIGINAL, self.spec, own_logits), variant, provider, tolerance
-            )
-        else:
-            report = pair(self.samples, self.slimmed_from, variant, provider, tolerance, own_logits)
-        return dataclasses.replace(
-            report, refusals=compare_refusals(self.spec.novelty, distances, outputs.distance)
+        is_slimmed = self.slimmed_from is not None
+        report = gate_report(
+            self.samples,
+            self.slimmed_from or Answers(ORIGINAL, self.spec, own_logits),
+            variant,
+            session.provider,
+            self.options.tolerance,
+            own_logits if is_slimmed else None,
         )
+        refusals = compare_refusals(self.spec.novelty, distances, outputs.distance)
+        return dataclasses.replace(report, refusals=refusals)
 
     @cached_property
     def calibration_set(self) -> CalibrationSet:
@@ -274,29 +275,27 @@ class Exporter:
 
     @cached_property
     def val_answers(self) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-        """The logits (N, K) of the run's own PyTorch model on the val split, and its distances
-        (N,).
-        """
+        """Logits (N, K) and distances (N,) of the run's own PyTorch model on the val split."""
         pixel_path = self.spec.pixel_path
-        what = "PyTorch on val"
+        title = "PyTorch on val"
         return original_answers(
-            self.model, self.gaussian, self.samples, pixel_path, what, self.progress
+            self.model, self.gaussian, self.samples, pixel_path, title, self.progress
         )
 
     def _earlier(self) -> tuple[ExportedFile, ...]:
-        """What an earlier export reported, as far as it is still there; another kneeedge's report
-        is removed.
+        """The files of an earlier export that are still there.
+
+        The report of another kneeedge's export is removed.
         """
-        report = self.run.export_report
-        if not report.is_file():
+        path = self.run.export_report
+        if not path.is_file():
             return ()
         try:
             files = self.run.read_export_report().files
         except ModelFileError as error:
-            self.progress(
-                f"{report}: {error.problem}; it is written anew, without what was exported then"
-            )
-            report.unlink()
+            remedy = "it is written anew, without what was exported then"
+            self.progress(f"{path}: {error.problem}; {remedy}")
+            path.unlink()
             return ()
         return tuple(file for file in files if (self.run.models / file.path).is_file())
 
@@ -306,8 +305,9 @@ class Exporter:
         return final.with_name(f".{final.name}.part")
 
     def _move(self, precision: str, verdict: str) -> Path:
-        """Put a variant where its verdict belongs, in place of an earlier one; sign what is
-        published. Its path.
+        """Put a variant where its verdict belongs, in place of an earlier one; returns its path.
+
+        What is published is signed where a key was given.
         """
         published = self.run.model_file(self.spec.name, precision)
         rejected = self.run.model_file(self.spec.name, precision, rejected=True)
@@ -347,29 +347,27 @@ def file_record(precision: str, graph: onnx.ModelProto) -> FileRecord:
 def golden_set(session: Session, model: KneeVGG, precision: str) -> GoldenSet:
     """Phantoms from healthy to diseased, with the original's answers and this file's."""
     images = phantoms(N_GOLDEN, session.spec.pixel_path.size)
-    original = predict_logits(model, images)
-    answers = np.concatenate([session.run(image[None]).logits for image in images])
+    original_logits = predict_logits(model, images)
+    file_logits = np.concatenate([session.run(image[None]).logits for image in images])
     cases = tuple(
         GoldenCase(encode_png(image[0]), tuple(map(float, before)), tuple(map(float, after)))
-        for image, before, after in zip(images, original, answers, strict=True)
+        for image, before, after in zip(images, original_logits, file_logits, strict=True)
     )
     floor = DEVICE_FLOOR[precision]
-    # What the precision itself costs was measured here; another machine may add its own rounding to
-    # it.
-    allowed = float(np.abs(answers - original).max()) + floor
+    # What the precision costs was measured here; another machine may add its own rounding to it.
+    largest_change = float(np.abs(file_logits - original_logits).max())
     return GoldenSet(
         cases=cases,
         device_tolerance=floor,
-        original_tolerance=allowed,
+        original_tolerance=largest_change + floor,
         cpu=machine.cpu_model(),
         isa=machine.isa_flags(),
     )
 
 
-def seen_hashes(dataset: Dataset) -> str:
-    """JSON of the first 16 hex digits of the hash of each train and val image, so that a device can
-    tell a leak.
-    """
-    return json.dumps(
-        {split: sorted(s.short_hash for s in dataset.split(split)) for split in ("train", "val")}
-    )
+def seen_metadata(dataset: Dataset) -> str:
+    """JSON of the short hashes (16 hex digits) of the train and val images: it tells a leak."""
+    hashes = {}
+    for split in ("train", "val"):
+        hashes[split] = sorted(sample.short_hash for sample in dataset.split(split))
+    return json.dumps(hashes)

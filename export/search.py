@@ -1,5 +1,6 @@
-"""int8 by search: which ranges, and which layers stay in float, scored on training images and
-judged by the gate.
+"""int8 by search: which ranges, and which layers stay in float.
+
+Recipes are scored on training images and judged by the gate.
 """
 
 import time
@@ -20,14 +21,10 @@ from kneeedge.runs.export_report import VerifyReport
 from kneeedge.system.progress import Progress
 
 SLACK = 1.25
-"""a recipe within this factor of the lowest logit error is as good as the best; the fewest float
-layers decide
-"""
+"within this factor of the lowest logit error recipes are equals: the fewest float layers decide"
 MOST_FLOAT_LAYERS = 2
 MOST_GATED = 5
-"""recipes that the gate sees at most: each look at the validation images makes a chance pass
-likelier
-"""
+"recipes that the gate sees: each look at the validation images makes a chance pass likelier"
 N_TIMED = 9
 "interleaved runs of each graph, of which the median counts"
 
@@ -43,11 +40,12 @@ class Recipe:
     float_layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.method}, {' and '.join(self.float_layers) or 'no layer'} in float"
+        layers_text = " and ".join(self.float_layers) or "no layer"
+        return f"{self.method}, {layers_text} in float"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SearchResult:
     """What the search came to."""
 
     recipe: Recipe
@@ -82,9 +80,8 @@ def search(
     minutes: float,
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
-) -> Found:
-    """The int8 graph by the rule of `preference` and `settle`; without minutes, minmax and nothing
-    tried.
+) -> SearchResult:
+    """The int8 graph by `preference` and `settle`; without minutes, minmax and nothing tried.
 
     1. Every method of METHODS for the ranges, all layers in 8 bits. 2. With the best method, each
     layer alone in float, then the layers that gain most, together. 3. The gate. What the time does
@@ -92,15 +89,16 @@ def search(
     """
     if not minutes:
         recipe = Recipe(METHODS[0])
-        return Found(recipe=recipe, graph=material.build(recipe), report=None)
-    trial = Trials(material, clock() + 60 * minutes, progress, clock)
-    trial.measure([Recipe(method) for method in METHODS])
-    best = trial.best()
-    trial.measure([Recipe(best.method, (layer.name,)) for layer in layers(material.fp32)])
+        return SearchResult(recipe=recipe, graph=material.build(recipe), report=None)
+    trials = Trials(material, clock() + 60 * minutes, progress, clock)
+    trials.measure([Recipe(method) for method in METHODS])
+    best = trials.best()
+    trials.measure([Recipe(best.method, (layer.name,)) for layer in layers(material.fp32)])
     for n_layers in range(2, MOST_FLOAT_LAYERS + 1):
-        together = sorted(trial.most_helpful(best.method)[:n_layers])
-        trial.measure([Recipe(best.method, tuple(together))] if len(together) == n_layers else [])
-    return settle(trial, gate)
+        together = sorted(trials.most_helpful(best.method)[:n_layers])
+        if len(together) == n_layers:
+            trials.measure([Recipe(best.method, tuple(together))])
+    return settle(trials, gate)
 
 
 class Trials:
@@ -113,9 +111,9 @@ class Trials:
         self.deadline = deadline
         self.progress = progress
         self.clock = clock
-        self.found: dict[Recipe, Trial] = {}
+        self.by_recipe: dict[Recipe, Trial] = {}
         self.untried: list[str] = []
-        self.expected = answers(open_session(material.fp32), material.images)
+        self.expected = compute_logits(open_session(material.fp32), material.images)
 
     @property
     def in_time(self) -> bool:
@@ -125,15 +123,16 @@ class Trials:
         """The logit error of each recipe; the very first is measured whatever the time."""
         with self.progress.stage("int8 recipes", len(recipes)) as stage:
             for recipe in recipes:
-                if self.found and not self.in_time:
+                if self.by_recipe and not self.in_time:
                     self.untried.append(str(recipe))
                 else:
-                    self.found[recipe] = self._trial(recipe)
+                    self.by_recipe[recipe] = self._trial(recipe)
                 stage.advance()
 
     def _trial(self, recipe: Recipe) -> Trial:
-        given = answers(open_session(self.material.build(recipe)), self.material.images)
-        error = float(np.sqrt(np.mean((given - self.expected) ** 2)))
+        session = open_session(self.material.build(recipe))
+        logits = compute_logits(session, self.material.images)
+        error = float(np.sqrt(np.mean((logits - self.expected) ** 2)))
         return Trial(
             method=recipe.method,
             float_layers=recipe.float_layers,
@@ -146,52 +145,45 @@ class Trials:
 
     def best(self) -> Recipe:
         """The recipe of the lowest logit error."""
-        return min(self.found, key=lambda recipe: self.found[recipe].logit_error)
+        return min(self.by_recipe, key=self._error)
 
     def most_helpful(self, method: str) -> list[str]:
         """The layers that were tried alone in float, the one that leaves the least error first."""
-        alone = [
-            recipe
-            for recipe in self.found
-            if recipe.method == method and len(recipe.float_layers) == 1
-        ]
-        return [
-            recipe.float_layers[0]
-            for recipe in sorted(alone, key=lambda r: self.found[r].logit_error)
-        ]
+        recipes = [recipe for recipe in self.by_recipe if recipe.method == method]
+        alone = [recipe for recipe in recipes if len(recipe.float_layers) == 1]
+        return [recipe.float_layers[0] for recipe in sorted(alone, key=self._error)]
+
+    def _error(self, recipe: Recipe) -> float:
+        return self.by_recipe[recipe].logit_error
 
     def time(self, recipes: Sequence[Recipe]) -> None:
         """Add the latency relative to the fp32 graph, from interleaved runs of all on one image.
 
         Recipes that keep the same layers in float differ in constants alone, and share it.
         """
-        sessions = [open_session(self.material.build(recipe)) for recipe in recipes]
-        seconds = interleaved(
-            [open_session(self.material.fp32), *sessions], self.material.images[0]
-        )
+        graphs = [self.material.fp32, *map(self.material.build, recipes)]
+        sessions = [open_session(graph) for graph in graphs]
+        fp32_seconds, *seconds = interleaved(sessions, self.material.images[0])
         relative = {
-            one.float_layers: taken / seconds[0]
-            for one, taken in zip(recipes, seconds[1:], strict=True)
+            recipe.float_layers: recipe_seconds / fp32_seconds
+            for recipe, recipe_seconds in zip(recipes, seconds, strict=True)
         }
-        for recipe, trial in self.found.items():
-            self.found[recipe] = replace(trial, latency=relative.get(recipe.float_layers))
+        for recipe, trial in self.by_recipe.items():
+            self.by_recipe[recipe] = replace(trial, latency=relative.get(recipe.float_layers))
 
 
-def answers(
+def compute_logits(
     session: onnxruntime.InferenceSession, images: Sequence[NDArray[np.uint8]]
 ) -> NDArray[np.float64]:
     """Logits (N, K), one image at a time."""
-    return np.concatenate(
-        [session.run(["logits"], {"image": image})[0] for image in images]
-    ).astype(np.float64)
+    logits = [session.run(["logits"], {"image": image})[0] for image in images]
+    return np.concatenate(logits).astype(np.float64)
 
 
 def interleaved(
     sessions: Sequence[onnxruntime.InferenceSession], image: NDArray[np.uint8]
 ) -> list[float]:
-    """The median seconds of each session, run in turns, so that a busy moment of the machine falls
-    on all.
-    """
+    """The median seconds of each session, run in turns: a busy moment falls on all."""
     seconds = np.empty((N_TIMED + 1, len(sessions)))
     for row in seconds:
         for i, session in enumerate(sessions):
@@ -202,55 +194,59 @@ def interleaved(
 
 
 def preference(trials: dict[Recipe, Trial]) -> list[Recipe]:
-    """Recipes in the order in which the gate tries them: first those whose logit error is within
-    SLACK of the lowest, the fewest float layers before the lowest error; then the rest by their
-    error.
+    """Recipes in the order in which the gate tries them.
+
+    First those whose logit error is within SLACK of the lowest, the fewest float layers before the
+    lowest error; then the others by their error.
     """
     limit = SLACK * min(trial.logit_error for trial in trials.values())
 
     def rank(recipe: Recipe) -> tuple[bool, int, float]:
         error = trials[recipe].logit_error
-        return (error > limit, len(recipe.float_layers) if error <= limit else 0, error)
+        if error > limit:
+            return (True, 0, error)
+        return (False, len(recipe.float_layers), error)
 
     return sorted(trials, key=rank)
 
 
-def settle(trial: Trials, gate: Gate) -> Found:
-    """The first of MOST_GATED recipes, in the order of `preference`, whose verdict is `pass`, else
-    the first `inconclusive`, else the first; inconclusive without a single flip ends the search: no
-    recipe can do better.
+def settle(trials: Trials, gate: Gate) -> SearchResult:
+    """The first of MOST_GATED recipes, in the order of `preference`, whose verdict is `pass`.
+
+    Else the first `inconclusive`, else the first. Inconclusive without a single flip ends the
+    search: no recipe can do better.
     """
-    order = preference(trial.found)
-    trial.time(timed(order))
+    order = preference(trials.by_recipe)
+    trials.time(timed(order))
     graphs: dict[Recipe, onnx.ModelProto] = {}
     reports: dict[Recipe, VerifyReport] = {}
     for recipe in order[:MOST_GATED]:
-        if reports and not trial.in_time:
-            trial.untried.append(f"the gate of {recipe}")
+        if reports and not trials.in_time:
+            trials.untried.append(f"the gate of {recipe}")
             continue
-        graph = trial.material.build(recipe)
+        graph = trials.material.build(recipe)
         report = gate(graph)
         graphs[recipe] = graph
         reports[recipe] = report
-        trial.found[recipe] = replace(
-            trial.found[recipe], flips=len(report.flips), verdict=report.verdict
-        )
+        trial = trials.by_recipe[recipe]
+        n_flips = len(report.flips)
+        trials.by_recipe[recipe] = replace(trial, flips=n_flips, verdict=report.verdict)
         if report.verdict == PASS or (report.verdict == INCONCLUSIVE and not report.flips):
             break
     rank = (PASS, INCONCLUSIVE, FAIL)
     chosen = min(reports, key=lambda recipe: rank.index(reports[recipe].verdict))
-    trials = (replace(one, chosen=recipe == chosen) for recipe, one in trial.found.items())
-    return Found(
+    trials.by_recipe[chosen] = replace(trials.by_recipe[chosen], chosen=True)
+    return SearchResult(
         recipe=chosen,
         graph=graphs[chosen],
         report=reports[chosen],
-        trials=tuple(trials),
-        untried=tuple(trial.untried),
+        trials=tuple(trials.by_recipe.values()),
+        untried=tuple(trials.untried),
     )
 
 
 def timed(order: Sequence[Recipe]) -> list[Recipe]:
-    """The most preferred recipe of each number of float layers: what a float layer costs in time."""
+    """The most preferred recipe of each number of float layers, to show what one costs in time."""
     first: dict[int, Recipe] = {}
     for recipe in order:
         first.setdefault(len(recipe.float_layers), recipe)

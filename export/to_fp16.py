@@ -1,13 +1,11 @@
-"""fp32 graph → fp16 graph with the same signature: 16-bit convolutions, 32-bit scaling of the
-pixels and head.
+"""fp32 graph → fp16 graph of the same signature: 16-bit convolutions, 32-bit pixels and head.
 
 ONNX Runtime's own converter puts a pair of casts between any two nodes that are to stay in 32 bits
 and leaves them out of order, so that the result fails ONNX's checker (onnxruntime 1.32); this graph
 needs one cast in and one out.
 """
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +18,18 @@ from export.ranges import open_session, with_outputs
 from kneeedge.errors import ConfigError
 from kneeedge.model.file_record import HalfRange
 
-FP16_MAX, FP16_MIN_NORMAL, FP16_FLUSHED = 65504.0, 2.0**-14, 2.0**-25
-"""largest value; below the second digits are lost; below the third, half the smallest subnormal,
-all rounds to zero
-"""
+FP16_MAX = 65504.0
+"the largest value"
+FP16_MIN_NORMAL = 2.0**-14
+"below it digits are lost"
+FP16_FLUSHED = 2.0**-25
+"half the smallest subnormal: below it all rounds to zero"
 HEADROOM = 2.0
-"""other images may reach further than those looked at: a layer that comes within this factor of
-FP16_MAX stays in fp32
-"""
-MOST_FLUSHED, MOST_SUBNORMAL = 0.01, 0.25
-"shares of a layer's non-zero values beyond which it stays in fp32"
+"a layer within this factor of FP16_MAX stays in fp32, since other images may reach further"
+MOST_FLUSHED = 0.01
+"share of a layer's non-zero values that may be flushed in fp16"
+MOST_SUBNORMAL = 0.25
+"share of a layer's non-zero values that may lose digits in fp16"
 N_IMAGES = 32
 
 
@@ -42,15 +42,16 @@ class Extent:
     n_subnormal: int = 0
     n_flushed: int = 0
 
-    def add(self, values: NDArray[np.float32], after_relu: bool) -> None:
-        """Count `values` of any shape; of those before a ReLU, only what it lets through can be
-        lost to underflow.
+    def add(self, values: NDArray[np.float32], before_relu: bool) -> None:
+        """Count `values` of any shape.
+
+        Of those before a ReLU, only what it lets through can be lost to underflow.
         """
         self.largest = max(self.largest, float(np.abs(values).max(initial=0)))
-        size = values[values > 0] if after_relu else np.abs(values[values != 0])
-        self.n_nonzero += size.size
-        self.n_subnormal += int((size < FP16_MIN_NORMAL).sum())
-        self.n_flushed += int((size <= FP16_FLUSHED).sum())
+        magnitudes = values[values > 0] if before_relu else np.abs(values[values != 0])
+        self.n_nonzero += magnitudes.size
+        self.n_subnormal += int((magnitudes < FP16_MIN_NORMAL).sum())
+        self.n_flushed += int((magnitudes <= FP16_FLUSHED).sum())
 
     @property
     def subnormal(self) -> float:
@@ -67,42 +68,47 @@ class Extent:
 
 
 def half_range(model: onnx.ModelProto, images: Iterable[NDArray[np.uint8]]) -> HalfRange:
-    """What fp16 would make of the fp32 graph's activations on `images` (1, 1, S, S) uint8 each, and
-    of its weights.
+    """What fp16 would make of a graph's activations on `images` (1, 1, S, S) uint8, and weights.
 
     A layer whose weights do not fit stays in fp32; one whose activations do not fit does so
     together with the next, which reads them. A convolution is held against the limits before its
     ReLU.
     """
-    parts = layers(model)
-    names = [layer.tensors[0] for layer in parts]
+    body_layers = layers(model)
+    names = [layer.tensors[0] for layer in body_layers]
     session = open_session(with_outputs(model, names))
-    extents = [Extent() for _ in parts]
+    activations = [Extent() for _ in body_layers]
     n_images = 0
     for image in images:
         n_images += 1
-        for layer, extent, values in zip(
-            parts, extents, session.run(names, {"image": image}), strict=True
-        ):
-            extent.add(values, layer.output != layer.tensors[0])
-    weights = [weight_extent(model, layer) for layer in parts]
-    largest = max(range(len(parts)), key=lambda i: extents[i].largest)
-    subnormal = max(range(len(parts)), key=lambda i: extents[i].subnormal)
+        outputs = session.run(names, {"image": image})
+        for layer, extent, values in zip(body_layers, activations, outputs, strict=True):
+            extent.add(values, before_relu=layer.output != layer.tensors[0])
+    weights = [weight_extent(model, layer) for layer in body_layers]
+    largest = max(range(len(body_layers)), key=lambda i: activations[i].largest)
+    subnormal = max(range(len(body_layers)), key=lambda i: activations[i].subnormal)
     return HalfRange(
         n_images=n_images,
-        largest=extents[largest].largest,
-        largest_layer=parts[largest].name,
-        subnormal=extents[subnormal].subnormal,
-        subnormal_layer=parts[subnormal].name,
-        flushed=max(extent.flushed for extent in extents),
+        largest=activations[largest].largest,
+        largest_layer=body_layers[largest].name,
+        subnormal=activations[subnormal].subnormal,
+        subnormal_layer=body_layers[subnormal].name,
+        flushed=max(extent.flushed for extent in activations),
         flushed_weights=max(extent.flushed for extent in weights),
-        float_layers=tuple(
-            layer.name
-            for i, layer in enumerate(parts)
-            if not weights[i].fits(1.0)
-            or not all(e.fits(HEADROOM) for e in extents[max(i - 1, 0) : i + 1])
-        ),
+        float_layers=_float_layers(body_layers, activations, weights),
     )
+
+
+def _float_layers(
+    body_layers: Sequence[Layer], activations: Sequence[Extent], weights: Sequence[Extent]
+) -> tuple[str, ...]:
+    names = []
+    for i, layer in enumerate(body_layers):
+        read_and_written = activations[max(i - 1, 0) : i + 1]
+        fits = all(extent.fits(HEADROOM) for extent in read_and_written)
+        if not fits or not weights[i].fits(1.0):
+            names.append(layer.name)
+    return tuple(names)
 
 
 def weight_extent(model: onnx.ModelProto, layer: Layer) -> Extent:
@@ -110,29 +116,27 @@ def weight_extent(model: onnx.ModelProto, layer: Layer) -> Extent:
     extent = Extent()
     for tensor in model.graph.initializer:
         if tensor.name in layer.weights:
-            extent.add(numpy_helper.to_array(tensor), after_relu=False)
+            extent.add(numpy_helper.to_array(tensor), before_relu=False)
     return extent
 
 
 def to_fp16(model: onnx.ModelProto, float_layers: tuple[str, ...] = ()) -> onnx.ModelProto:
-    """The graph with its network in fp16; inputs, outputs, scaling, head and `float_layers` keep
-    their types.
+    """The graph with its network in fp16; inputs, outputs, scaling, head and `float_layers` stay.
 
     Raises ConfigError where a weight is too large for fp16, rather than clamping it.
     """
     converted = onnx.ModelProto()
     converted.CopyFrom(model)
     graph = converted.graph
-    kept_layers = (layer.nodes for layer in layers(model) if layer.name in float_layers)
-    keep = {*float_nodes(model), *itertools.chain.from_iterable(kept_layers)}
+    keep = set(float_nodes(model))
+    for layer in layers(model):
+        if layer.name in float_layers:
+            keep.update(layer.nodes)
     half_weights = {name for node in graph.node if node.name not in keep for name in node.input}
     for tensor in graph.initializer:
         if tensor.name in half_weights and tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(
-                numpy_helper.from_array(
-                    to_half(numpy_helper.to_array(tensor), tensor.name), tensor.name
-                )
-            )
+            weights = to_half(numpy_helper.to_array(tensor), tensor.name)
+            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
     nodes = insert_casts(list(graph.node), keep)
     del graph.node[:]
     graph.node.extend(nodes)
@@ -144,33 +148,33 @@ def to_half(weights: np.ndarray, name: str) -> np.ndarray:
     """fp32 weights as fp16, of any shape."""
     largest = float(np.abs(weights).max(initial=0))
     if not largest <= FP16_MAX:
-        raise ConfigError(
-            f"the weight {name} reaches {largest:g}, beyond fp16", "leave fp16 out of --precision"
-        )
+        problem = f"the weight {name} reaches {largest:g}, beyond fp16"
+        raise ConfigError(problem, "leave fp16 out of --precision")
     return weights.astype(np.float16)
 
 
 def insert_casts(nodes: list[onnx.NodeProto], keep: set[str]) -> list[onnx.NodeProto]:
-    """The same nodes in order, with a cast wherever a tensor crosses between 32 bits (`keep`) and
-    16.
+    """The same nodes in order, with a cast where a tensor enters or leaves the nodes of `keep`.
+
+    Those are in 32 bits, the others in 16.
     """
     is_half: dict[str, bool] = {}
     casts: dict[str, str] = {}
-    result: list[onnx.NodeProto] = []
+    with_casts: list[onnx.NodeProto] = []
     for node in nodes:
         half = node.name not in keep
         for i, name in enumerate(node.input):
             if is_half.get(name, half) == half:
                 continue
             if name not in casts:
-                casts[name] = f"{name}_{'fp16' if half else 'fp32'}"
-                to = TensorProto.FLOAT16 if half else TensorProto.FLOAT
-                result.append(
-                    helper.make_node(
-                        "Cast", [name], [casts[name]], name=f"cast_{casts[name]}", to=to
-                    )
-                )
+                casts[name] = f"{name}_fp16" if half else f"{name}_fp32"
+                with_casts.append(_cast(name, casts[name], half))
             node.input[i] = casts[name]
         is_half |= dict.fromkeys(node.output, half)
-        result.append(node)
-    return result
+        with_casts.append(node)
+    return with_casts
+
+
+def _cast(source: str, target: str, half: bool) -> onnx.NodeProto:
+    to = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    return helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=to)

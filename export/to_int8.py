@@ -21,22 +21,18 @@ SYMMETRIC = ("tensorrt",)
 QUANTISED = (*HEAVY, "Relu", "MaxPool")
 "operators that run in 8 bits; reshaping between them stays"
 N_FIRST = 4
-"""channels of the first convolution on x86: ONNX Runtime is faster with four than with the two that
-have weights
-"""
+"channels of the first convolution on x86: ONNX Runtime is faster with four than with two"
 
 
 def choose_target(target: str) -> str:
     """The int8 target asked for; `auto` is this machine's."""
     if target == "auto":
-        isa = machine.isa_flags()
-        if "asimd" in isa:
+        if "asimd" in machine.isa_flags():
             return "arm"
         return "x86" if machine.has_vnni() else "x86-no-vnni"
     if target not in TARGETS:
-        raise ConfigError(
-            f"--int8-target {target} is unknown", f"choose one of auto, {', '.join(TARGETS)}"
-        )
+        remedy = f"choose one of auto, {', '.join(TARGETS)}"
+        raise ConfigError(f"--int8-target {target} is unknown", remedy)
     return target
 
 
@@ -46,8 +42,7 @@ def to_int8(
     target: str,
     float_layers: tuple[str, ...] = (),
 ) -> onnx.ModelProto:
-    """The quantised graph for one target; `ranges` as from `choose_ranges`, `float_layers` stay in
-    32 bits.
+    """The quantised graph for a target, with ranges of `choose_ranges`; `float_layers` stay float.
 
     Activations are u8 on x86 and s8 elsewhere, weights s8 per channel. `x86-no-vnni` keeps weights
     to 7 bits, since AVX2's u8×s8 products saturate in 16 bits; `tensorrt` is symmetric, as its
@@ -61,9 +56,7 @@ def to_int8(
 def quantise(
     model: onnx.ModelProto, ranges: dict[str, Range], target: str, float_layers: tuple[str, ...]
 ) -> onnx.ModelProto:
-    """What ONNX Runtime's quantiser makes of the graph; it scales the pixels in float, then
-    quantises them.
-    """
+    """What ONNX Runtime's quantiser makes of the graph: it quantises pixels scaled in float."""
     copy = shield(model, float_layers)
     nodes = nodes_to_quantise(model, float_layers)
     if not nodes:  # to the quantiser an empty list means every node
@@ -116,35 +109,34 @@ def float_layer_nodes(model: onnx.ModelProto, float_layers: tuple[str, ...]) -> 
 
 
 def tensor_ranges(model: onnx.ModelProto, ranges: dict[str, Range], target: str) -> TensorsData:
-    """ONNX Runtime's record of the ranges. All tensors of a layer share that behind its ReLU, which
-    clips below it.
+    """ONNX Runtime's record of the ranges.
 
-    The first input's is no matter of images: 8 bits hold it without loss in steps of 1 / 128. Symmetric steps run from
-    -127 to 127, and -128, which the pixel 0 becomes, is still a value of the type.
+    All tensors of a layer share the range behind its ReLU, which clips below it. The first input's
+    is no matter of images: 8 bits hold it without loss in steps of 1 / 128. Symmetric steps run
+    from -127 to 127, and -128, which the pixel 0 becomes, is still a value of the type.
     """
     low, high = GREY_RANGE
-    shared: dict[str, Range] = {first_input(model): (-high if target in SYMMETRIC else low, high)}
-    shared |= {tensor: ranges[layer.output] for layer in layers(model) for tensor in layer.tensors}
+    if target in SYMMETRIC:
+        low = -high
+    by_tensor: dict[str, Range] = {first_input(model): (low, high)}
+    for layer in layers(model):
+        by_tensor |= dict.fromkeys(layer.tensors, ranges[layer.output])
     data = {
-        name: (np.array(low, np.float32), np.array(high, np.float32))
-        for name, (low, high) in shared.items()
+        name: (np.array(least, np.float32), np.array(largest, np.float32))
+        for name, (least, largest) in by_tensor.items()
     }
     return TensorsData(CalibrationMethod.MinMax, data)
 
 
 def nodes_to_quantise(model: onnx.ModelProto, float_layers: tuple[str, ...]) -> list[str]:
-    """The heavy nodes and what stands between them, so that activations stay 8-bit from layer to
-    layer.
-    """
+    """The heavy nodes and what stands between them, so that activations stay in 8 bits."""
     kept = float_layer_nodes(model, float_layers)
-    return [
-        node.name for node in body(model) if node.op_type in QUANTISED and node.name not in kept
-    ]
+    candidates = [node for node in body(model) if node.op_type in QUANTISED]
+    return [node.name for node in candidates if node.name not in kept]
 
 
 def read_pixels(quantised: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph and answers, without arithmetic before the first convolution, whose
-    activations are u8.
+    """The same graph and answers, without arithmetic before the first convolution in u8.
 
     Quantised in steps of 1 / 128 around 128, the grey channel is the image itself and the constant
     one is 255: one node puts that beside the image. Channels beyond these two have no weight. A
@@ -157,29 +149,23 @@ def read_pixels(quantised: onnx.ModelProto) -> onnx.ModelProto:
     add_channels(graph, scaling[-1].output[0])
     for node in scaling:
         graph.node.remove(node)
-    inputs = {
-        "is_grey": np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0,
-        "constant": np.array(255, np.uint8),
-    }
-    graph.initializer.extend(
-        numpy_helper.from_array(values, name) for name, values in inputs.items()
-    )
+    is_grey = np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0
+    graph.initializer.append(numpy_helper.from_array(is_grey, "is_grey"))
+    graph.initializer.append(numpy_helper.from_array(np.array(255, np.uint8), "constant"))
     # Where, because ONNX Runtime has it in 8 bits on CUDA as well.
     names = ["is_grey", "image", "constant"]
-    graph.node.insert(
-        0, onnx.helper.make_node("Where", names, scaling[-1].output, name="grey_and_constant")
-    )
+    where = onnx.helper.make_node("Where", names, scaling[-1].output, name="grey_and_constant")
+    graph.node.insert(0, where)
     used = {name for node in graph.node for name in node.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+    unused = [tensor for tensor in graph.initializer if tensor.name not in used]
+    for tensor in unused:
         graph.initializer.remove(tensor)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 
 
 def way_from_image(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes from the image to its quantisation; to the first convolution where that stays in
-    float.
-    """
+    """The nodes from the image to its quantisation, or to a first convolution in float."""
     way: list[onnx.NodeProto] = []
     tensor = "image"
     while not way or way[-1].op_type not in ("QuantizeLinear", "Conv"):
@@ -189,17 +175,15 @@ def way_from_image(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def add_channels(graph: onnx.GraphProto, activations: str) -> None:
-    """Widen the weights of the convolution that reads the quantised `activations` to N_FIRST
-    channels, by zeros.
-    """
+    """Widen the weights of the convolution behind `activations` to N_FIRST channels, by zeros."""
     makers = {output: node for node in graph.node for output in node.output}
-    conv = next(
-        n for n in graph.node if n.op_type == "Conv" and makers[n.input[0]].input[0] == activations
-    )
-    weights = next(t for t in graph.initializer if t.name == makers[conv.input[1]].input[0])
-    values = numpy_helper.to_array(weights)
-    wider = np.pad(values, ((0, 0), (0, N_FIRST - values.shape[1]), (0, 0), (0, 0)))
-    weights.CopyFrom(numpy_helper.from_array(wider, weights.name))
+    convs = [node for node in graph.node if node.op_type == "Conv"]
+    conv = next(node for node in convs if makers[node.input[0]].input[0] == activations)
+    quantised_weights = makers[conv.input[1]].input[0]
+    tensor = next(t for t in graph.initializer if t.name == quantised_weights)
+    weights = numpy_helper.to_array(tensor)
+    wider = np.pad(weights, ((0, 0), (0, N_FIRST - weights.shape[1]), (0, 0), (0, 0)))
+    tensor.CopyFrom(numpy_helper.from_array(wider, tensor.name))
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""Trained PyTorch model → fp32 ONNX graph with the contract's signature: uint8 grey in, answers
-out.
-"""
+"""Trained PyTorch model → fp32 ONNX graph by the file contract: uint8 grey in, answers out."""
 
 from collections import OrderedDict
 
@@ -21,8 +19,7 @@ IR_VERSION = 10
 
 
 class ExportGraph(nn.Module):
-    """The graph of the file: the network with normalisation and batch norm folded away, temperature
-    and softmax.
+    """The file's graph: normalisation and batch norm folded away, temperature and softmax added.
 
     With a Gaussian of the training images' features it also gives the distance to them.
     """
@@ -53,25 +50,26 @@ class ExportGraph(nn.Module):
         return answers if self.distance is None else (*answers, self.distance(activations))
 
     def answer(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Last features (N, C, S/32, S/32) → probabilities (N, K), logits (N, K) and, with the gap
-        head, cam.
-        """
+        """Last features (N, C, S/32, S/32) → probabilities (N, K), logits (N, K), for `gap` cam."""
         if not self.gap:
             if features.shape[-1] != 7:  # pooling 7×7 to 7×7 changes nothing
                 features = F.adaptive_avg_pool2d(features, 7)
             logits = self.classifier(features.flatten(1))
             return torch.softmax(logits / self.temperature, dim=1), logits
         cam = F.conv2d(features, self.linear.weight[:, :, None, None])
-        # The mean of the map plus the bias is the logit, since pooling and the linear layer
-        # commute.
+        # The mean of the map plus the bias is the logit: pooling and the linear layer commute.
         logits = cam.mean(dim=(2, 3)) + self.linear.bias
         return torch.softmax(logits / self.temperature, dim=1), logits, cam
 
 
 def output_names(graph: ExportGraph) -> list[str]:
     """The outputs, in order; shapes (N, K), (N, K), (N, K, S/32, S/32) and (N,)."""
-    names = ["probabilities", "logits"] + (["cam"] if graph.gap else [])
-    return names + (["distance"] if graph.distance else [])
+    names = ["probabilities", "logits"]
+    if graph.gap:
+        names.append("cam")
+    if graph.distance:
+        names.append("distance")
+    return names
 
 
 def block_ends(features: nn.Sequential) -> list[int]:
@@ -82,11 +80,11 @@ def block_ends(features: nn.Sequential) -> list[int]:
 def fold_normalisation(conv: nn.Conv2d, mean: Tensor, std: Tensor) -> nn.Conv2d:
     """The first convolution for two channels, grey and constant, in place of three normalised ones.
 
-    The three are one image x (0 to 255), each with a mean m and a deviation s of its own. For g =
-    (x − 128) / 128,
+    The three are one image x (0 to 255), each with a mean m and a deviation s of its own.
+    For g = (x − 128) / 128,
 
-    Σ_c w_c · (x / 255 − m_c) / s_c  =  g · Σ_c w_c · (128 / 255) / s_c  +  Σ_c w_c · (128 / 255 −
-    m_c) / s_c.
+    Σ_c w_c · (x / 255 − m_c) / s_c  =
+        g · Σ_c w_c · (128 / 255) / s_c  +  Σ_c w_c · (128 / 255 − m_c) / s_c.
 
     The border is zero *after* the normalisation, so the second sum is no bias: at the border it
     lacks the weights that lie outside. As the weights of a constant channel, which has the same
@@ -109,8 +107,8 @@ def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for name, layer in features.named_children():
         if isinstance(layer, nn.BatchNorm2d):
-            last = next(reversed(layers))
-            layers[last] = fuse_conv_bn_eval(layers[last], layer)  # type: ignore[type-var]
+            conv = next(reversed(layers))
+            layers[conv] = fuse_conv_bn_eval(layers[conv], layer)  # type: ignore[type-var]
         else:
             layers[name] = layer
     return nn.Sequential(layers)
@@ -143,7 +141,7 @@ def to_onnx(
 
 
 def tidy(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
-    """The same graph with the contract's shape names and without what the exporter leaves behind."""
+    """The same graph with the contract's shape names, without what the exporter leaves behind."""
     model.ir_version = IR_VERSION
     model.producer_name = "kneeedge"
     del model.graph.value_info[:]  # stale shapes make quantisers and converters fail

@@ -1,9 +1,9 @@
-"""fp16 on real activations: overflow and underflow are found, and what does not fit stays in fp32."""
+"""fp16 on real activations: overflow and underflow are seen, and such layers stay in fp32."""
 
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 
 import onnx
@@ -46,18 +46,15 @@ def scaled(graph: onnx.ModelProto, factors: dict[str, float]) -> onnx.ModelProto
 def run_logits(graph: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     import onnxruntime
 
-    return onnxruntime.InferenceSession(graph.SerializeToString()).run(
-        ["logits"], {"image": images}
-    )[0]
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    return session.run(["logits"], {"image": images})[0]
 
 
 @pytest.fixture(scope="module")
 def overflowing(original) -> onnx.ModelProto:
-    """The network with its fifth layer a million times larger and its sixth as much smaller: the
-    same answers.
-    """
+    """The same answers from a fifth layer a million times larger and a sixth as much smaller."""
     graph = to_onnx(*original)
-    fifth, sixth = layers(graph)[4], layers(graph)[5]
+    fifth, sixth = layers(graph)[4:6]
     factors = dict.fromkeys(fifth.weights, 1e6) | {sixth.weights[0]: 1e-6}
     return scaled(graph, factors)
 
@@ -66,14 +63,13 @@ def test_a_layer_that_overflows_stays_in_fp32_with_the_next(original, overflowin
     images = knees(4)
     expected = predict_logits(original[0], images)
     np.testing.assert_allclose(run_logits(overflowing, images), expected, atol=1e-3)
-    found = half_range(overflowing, images[:, None])
+    limits = half_range(overflowing, images[:, None])
     names = [layer.name for layer in layers(overflowing)]
-    assert found.float_layers == tuple(names[4:6])
-    assert (found.largest_layer, found.n_images) == (names[4], 4)
-    assert found.largest > 65504
-    np.testing.assert_allclose(
-        run_logits(to_fp16(overflowing, found.float_layers), images), expected, atol=0.05
-    )
+    assert limits.float_layers == tuple(names[4:6])
+    assert (limits.largest_layer, limits.n_images) == (names[4], 4)
+    assert limits.largest > 65504
+    half = to_fp16(overflowing, limits.float_layers)
+    np.testing.assert_allclose(run_logits(half, images), expected, atol=0.05)
 
 
 def test_a_plain_conversion_of_such_a_network_fails(overflowing):
@@ -89,43 +85,39 @@ def test_the_largest_activation_is_the_networks(original, phantoms):
     model, spec = original
     graph = to_onnx(model, spec)
     samples = scan(phantoms).split("train")[:5]
-    found = half_range(graph, load_chunks(samples, spec.pixel_path, 1))
-    outputs = []
-    images = torch.from_numpy(
-        np.stack([load_input(sample.path, spec.pixel_path) for sample in samples])[:, None]
-    )
+    limits = half_range(graph, load_chunks(samples, spec.pixel_path, 1))
+    images = np.stack([load_input(sample.path, spec.pixel_path) for sample in samples])[:, None]
+    largest = 0.0
     with torch.no_grad():
-        values = model.normalise(images)
+        values = model.normalise(torch.from_numpy(images))
         for layer in model.features:
-            before, values = values, layer(values)
             if isinstance(layer, torch.nn.ReLU):
-                outputs.append(before.abs().max().item())
-    assert found.largest == pytest.approx(max(outputs), rel=1e-4)
-    assert found.float_layers == ()
+                largest = max(largest, values.abs().max().item())
+            values = layer(values)
+    assert limits.largest == pytest.approx(largest, rel=1e-4)
+    assert limits.float_layers == ()
 
 
 def test_a_layer_whose_values_vanish_in_fp16_stays_in_fp32(original):
     graph = to_onnx(*original)
-    third, fourth = layers(graph)[2], layers(graph)[3]
+    third, fourth = layers(graph)[2:4]
     faint = scaled(graph, dict.fromkeys(third.weights, 1e-8) | {fourth.weights[0]: 1e8})
-    found = half_range(faint, knees(4)[:, None])
-    assert {third.name, fourth.name} <= set(found.float_layers)
-    assert found.flushed > 0.5
-    assert found.flushed_weights > 0.5
     images = knees(4)
-    np.testing.assert_allclose(
-        run_logits(to_fp16(faint, found.float_layers), images), run_logits(graph, images), atol=0.05
-    )
+    limits = half_range(faint, images[:, None])
+    assert {third.name, fourth.name} <= set(limits.float_layers)
+    assert limits.flushed > 0.5
+    assert limits.flushed_weights > 0.5
+    half = to_fp16(faint, limits.float_layers)
+    np.testing.assert_allclose(run_logits(half, images), run_logits(graph, images), atol=0.05)
 
 
 def test_the_fp16_file_says_what_was_looked_for(exported):
-    found = Session(exported["fp16"], "cpu").spec.file.half_range
-    assert found.n_images == 32
-    assert 0 < found.largest < 65504
-    assert found.float_layers == ()
-    assert "layers in fp32: none" in gate_text(
-        Run(exported["fp16"].parent.parent).read_export_report()
-    )
+    limits = Session(exported["fp16"], "cpu").spec.file.half_range
+    assert limits.n_images == 32
+    assert 0 < limits.largest < 65504
+    assert limits.float_layers == ()
+    report = Run(exported["fp16"].parent.parent).read_export_report()
+    assert "layers in fp32: none" in gate_text(report)
 
 
 def test_a_weight_beyond_fp16_is_refused_not_clamped(original):

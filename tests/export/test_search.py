@@ -5,16 +5,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 
 import onnx
 import onnxruntime
 
-from export.gate import pair
+from export.gate import gate_report
 from export.graph import layers
-from export.ranges import METHODS, collect
-from export.search import MOST_GATED, Material, Recipe, Trials, preference, search, settle
+from export.ranges import METHODS, collect, open_session
+from export.search import (
+    MOST_GATED,
+    Material,
+    Recipe,
+    Trials,
+    compute_logits,
+    preference,
+    search,
+    settle,
+)
 from export.to_int8 import to_int8
 from export.to_onnx import to_onnx
 from kneeedge.data.dataset import scan
@@ -40,13 +49,13 @@ def material(trained_run, phantoms) -> Material:
 
 @pytest.fixture(scope="module")
 def report(trained_run, phantoms):
-    """The gate's report on a variant that answers as the original does."""
+    """The gate's report on a variant that answers one image otherwise than the original."""
     spec = load_original(open_run(trained_run))[1]
     samples = scan(phantoms).split("val")
     logits = np.array([[1.0, 0.0], [0.0, 1.0]])[[sample.label for sample in samples]]
     flipped = logits.copy()
     flipped[0] = flipped[0, ::-1]
-    return pair(
+    return gate_report(
         samples, Answers(ORIGINAL, spec, logits), Answers("int8", spec, flipped), "cpu", 0.5
     )
 
@@ -75,14 +84,19 @@ def trial(error: float) -> Trial:
 
 
 def test_an_error_close_to_the_lowest_goes_to_the_fewest_float_layers():
-    none, one, two = Recipe("a"), Recipe("a", ("x",)), Recipe("a", ("x", "y"))
-    order = preference({two: trial(1.0), one: trial(1.1), none: trial(1.2)})
-    assert order == [none, one, two]
+    none_float = Recipe("a")
+    one_float = Recipe("a", ("x",))
+    two_float = Recipe("a", ("x", "y"))
+    order = preference({two_float: trial(1.0), one_float: trial(1.1), none_float: trial(1.2)})
+    assert order == [none_float, one_float, two_float]
 
 
 def test_an_error_far_from_the_lowest_comes_last_in_order_of_error():
-    none, other, one = Recipe("a"), Recipe("b"), Recipe("a", ("x",))
-    assert preference({none: trial(3.0), other: trial(2.0), one: trial(1.0)}) == [one, other, none]
+    none_float = Recipe("a")
+    other_method = Recipe("b")
+    one_float = Recipe("a", ("x",))
+    order = preference({none_float: trial(3.0), other_method: trial(2.0), one_float: trial(1.0)})
+    assert order == [one_float, other_method, none_float]
 
 
 @pytest.fixture
@@ -95,24 +109,23 @@ def measured(material) -> Trials:
 
 def test_the_first_recipe_that_passes_is_taken(measured, report):
     gate, seen = gate_of(report, FAIL, INCONCLUSIVE, PASS, FAIL)
-    found = settle(measured, gate)
+    result = settle(measured, gate)
     assert len(seen) == 3
-    assert found.report.verdict == PASS
-    assert found.graph is seen[2]
-    chosen = [one for one in found.trials if one.chosen]
-    assert [(one.method, one.float_layers) for one in chosen] == [
-        (found.recipe.method, found.recipe.float_layers)
-    ]
-    assert sorted(one.verdict for one in found.trials if one.verdict) == [FAIL, INCONCLUSIVE, PASS]
-    assert not found.untried
+    assert result.report.verdict == PASS
+    assert result.graph is seen[2]
+    (chosen,) = [trial for trial in result.trials if trial.chosen]
+    assert Recipe(chosen.method, chosen.float_layers) == result.recipe
+    verdicts = [trial.verdict for trial in result.trials if trial.verdict]
+    assert sorted(verdicts) == [FAIL, INCONCLUSIVE, PASS]
+    assert not result.untried
 
 
 def test_where_none_passes_the_first_inconclusive_one_is_taken(measured, report):
     gate, seen = gate_of(report, FAIL, INCONCLUSIVE, FAIL)
-    found = settle(measured, gate)
+    result = settle(measured, gate)
     assert len(seen) == MOST_GATED
-    assert found.report.verdict == INCONCLUSIVE
-    assert found.graph is seen[1]
+    assert result.report.verdict == INCONCLUSIVE
+    assert result.graph is seen[1]
 
 
 def test_too_few_images_end_the_search_where_nothing_flips(measured, report):
@@ -122,38 +135,37 @@ def test_too_few_images_end_the_search_where_nothing_flips(measured, report):
 
 
 def test_every_method_and_every_layer_alone_is_tried(material, report):
-    found = search(material, gate_of(report, PASS)[0], 60, QUIET)
-    names = [layer.name for layer in layers(material.fp32)]
-    assert [one.method for one in found.trials if not one.float_layers] == list(METHODS)
-    assert [one.float_layers for one in found.trials if len(one.float_layers) == 1] == [
-        (name,) for name in names
-    ]
-    assert [len(one.float_layers) for one in found.trials].count(2) == 1
-    assert all(one.logit_error > 0 for one in found.trials)
-    assert all((one.latency is None) or one.latency > 0 for one in found.trials)
+    gate, _ = gate_of(report, PASS)
+    trials = search(material, gate, 60, QUIET).trials
+    assert [trial.method for trial in trials if not trial.float_layers] == list(METHODS)
+    alone = [trial.float_layers[0] for trial in trials if len(trial.float_layers) == 1]
+    assert alone == [layer.name for layer in layers(material.fp32)]
+    assert [len(trial.float_layers) for trial in trials].count(2) == 1
+    assert all(trial.logit_error > 0 for trial in trials)
+    assert all(trial.latency is None or trial.latency > 0 for trial in trials)
 
 
 def test_a_recipe_has_the_same_error_again(measured, material):
     again = Trials(material, 1.0, QUIET, lambda: 0.0)
-    again.measure(list(measured.found)[::-1])
-    assert again.found == measured.found
+    again.measure(list(measured.by_recipe)[::-1])
+    assert again.by_recipe == measured.by_recipe
 
 
 def test_what_the_time_does_not_allow_is_named(material, report):
-    now = iter(range(1000))
-    found = search(
-        material, gate_of(report, FAIL)[0], 3 / 60, QUIET, clock=lambda: float(next(now))
-    )
-    assert [one.method for one in found.trials] == list(METHODS[:3])
-    assert found.untried[0] == f"{METHODS[3]}, no layer in float"
-    assert found.untried[-1].startswith("the gate of ")
-    assert found.report.verdict == FAIL
+    gate, _ = gate_of(report, FAIL)
+    ticks = iter(range(1000))
+    result = search(material, gate, 3 / 60, QUIET, clock=lambda: float(next(ticks)))
+    assert [trial.method for trial in result.trials] == list(METHODS[:3])
+    assert result.untried[0] == f"{METHODS[3]}, no layer in float"
+    assert result.untried[-1].startswith("the gate of ")
+    assert result.report.verdict == FAIL
 
 
 def test_without_minutes_minmax_is_taken_and_nothing_tried(material, report):
     gate, seen = gate_of(report, PASS)
-    found = search(material, gate, 0, QUIET)
-    assert (found.recipe, found.report, found.trials, seen) == (Recipe("minmax"), None, (), [])
+    result = search(material, gate, 0, QUIET)
+    assert result.recipe == Recipe("minmax")
+    assert (result.report, result.trials, seen) == (None, (), [])
 
 
 def optimised(graph: onnx.ModelProto, tmp_path) -> list[str]:
@@ -162,9 +174,8 @@ def optimised(graph: onnx.ModelProto, tmp_path) -> list[str]:
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    providers = ["CPUExecutionProvider"]
+    onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
     return [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
 
 
@@ -173,22 +184,15 @@ def test_all_but_the_float_layers_run_in_8_bits(material, tmp_path, numbers):
     kept = tuple(layers(material.fp32)[i].name for i in numbers)
     graph = material.build(Recipe("minmax", kept))
     assert optimised(graph, tmp_path).count("QLinearConv") == 16 - len(kept)
-    floats = {
-        t.name
-        for t in graph.graph.initializer
-        if len(t.dims) == 4 and t.data_type == onnx.TensorProto.FLOAT
-    }
-    assert {f"{name}.weight" for name in kept} <= floats
+    weights = [tensor for tensor in graph.graph.initializer if len(tensor.dims) == 4]
+    in_float = {t.name for t in weights if t.data_type == onnx.TensorProto.FLOAT}
+    assert {f"{name}.weight" for name in kept} <= in_float
 
 
 def test_all_layers_in_float_give_the_originals_answers(material):
     ranges = dict.fromkeys(material.histograms, (0.0, 1e-3))  # hopeless, and not used
-    graph = to_int8(
-        material.fp32, ranges, "x86", tuple(layer.name for layer in layers(material.fp32))
-    )
-    images = material.images[0]
-    before, after = (
-        onnxruntime.InferenceSession(one.SerializeToString()).run(["logits"], {"image": images})[0]
-        for one in (material.fp32, graph)
-    )
+    names = tuple(layer.name for layer in layers(material.fp32))
+    graph = to_int8(material.fp32, ranges, "x86", names)
+    before = compute_logits(open_session(material.fp32), material.images)
+    after = compute_logits(open_session(graph), material.images)
     np.testing.assert_allclose(after, before, atol=1e-5)

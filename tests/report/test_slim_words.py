@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.gate import pair
+from export.gate import gate_report
 from kneeedge.data.dataset import Sample
 from kneeedge.model.file import ModelFile
 from kneeedge.model.file_record import FileRecord, Verification
@@ -76,7 +76,7 @@ def gated(spec: ModelSpec, slimmed: bool) -> VerifyReport:
     )
     logits = np.array([[2.0, 0.0], [0.0, 2.0]])[[sample.label for sample in samples]]
     original = Answers(ORIGINAL, dataclasses.replace(spec, name="wide"), logits)
-    return pair(
+    return gate_report(
         samples,
         original,
         Answers("int8", spec, logits + 0.5),
