@@ -127,20 +127,7 @@ def labelled_images(
 
     Raises DataError where the folder's classes are others, or where images cannot be read.
     """
-    class_names = ", ".join(classes)
-    unknown = sorted(set(_class_folders(folder)) - set(classes))
-    if unknown:
-        problem = f"{unknown[0]!r} is none of the classes {class_names}"
-        raise DataError(folder, problem, "rename or remove it")
-    images: list[tuple[int, FoundImage]] = []
-    others: list[Path] = []
-    for label, class_name in enumerate(classes):
-        if not (folder / class_name).is_dir():
-            problem = f"it has no folder {class_name!r}"
-            raise DataError(folder, problem, f"add one for each of {class_names}")
-        listing = find_images([folder / class_name])
-        others += listing.others
-        images += [(label, image) for image in listing.images]
+    images, others = _list_classes(folder, classes)
     hashes = _hashes([image.path for _, image in images])
     samples = []
     for (label, image), sha256 in zip(images, hashes, strict=True):
@@ -155,6 +142,26 @@ def labelled_images(
         )
         samples.append(sample)
     return samples, others
+
+
+def _list_classes(
+    folder: Path, classes: Sequence[str]
+) -> tuple[list[tuple[int, FoundImage]], list[Path]]:
+    """Label and file of every image in the class folders, and what is no image."""
+    names = ", ".join(classes)
+    unknown = sorted(set(_class_folders(folder)) - set(classes))
+    if unknown:
+        problem = f"{unknown[0]!r} is none of the classes {names}"
+        raise DataError(folder, problem, "rename or remove it")
+    images: list[tuple[int, FoundImage]] = []
+    others: list[Path] = []
+    for label, name in enumerate(classes):
+        if not (folder / name).is_dir():
+            raise DataError(folder, f"it has no folder {name!r}", f"add one for each of {names}")
+        listing = find_images([folder / name])
+        others += listing.others
+        images += [(label, image) for image in listing.images]
+    return images, others
 
 
 def _hashes(paths: Sequence[Path]) -> list[str]:

@@ -12,17 +12,17 @@ from kneeedge.data.groups import connected
 from kneeedge.errors import DataError
 
 
-def join_groups(dataset: Dataset, others: Mapping[str, str]) -> Dataset:
-    """The dataset with each sample's group joined to the group that `others` has for its name.
+def join_groups(dataset: Dataset, other_groups: Mapping[str, str]) -> Dataset:
+    """The dataset with each sample's group joined to the one that `other_groups` has for its name.
 
     Groups that share an image, however many steps apart, become one, which bears the first of their
-    names in order. Images that `others` lacks keep their group.
+    names in order. Images that `other_groups` lacks keep their group.
     """
     first_of: dict[str, str] = {}
     links = []
     for sample in dataset.samples:
-        if sample.name in others:
-            first = first_of.setdefault(others[sample.name], sample.group)
+        if sample.name in other_groups:
+            first = first_of.setdefault(other_groups[sample.name], sample.group)
             links.append((sample.group, first))
     joined = connected((sample.group for sample in dataset.samples), links)
     return _with_samples(dataset, (replace(s, group=joined[s.group]) for s in dataset.samples))

@@ -79,8 +79,7 @@ def fit_decision(
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
-    """The temperature of softmax(logits (N, K) / T) that fits class indices (N,) best, from 0.05 to
-    20.
+    """The temperature, 0.05 to 20, at which softmax(logits (N, K) / T) best fits labels (N,).
 
     It minimises the mean negative log likelihood, as in Guo et al. 2017, section 4.2, against
     Platt's targets (Platt 1999): of a class with n images the true class counts (n + 1) / (n + K)

@@ -84,15 +84,15 @@ def test_a_patient_in_two_split_folders_is_a_leak(tmp_path):
 def test_the_split_file_survives_the_round_trip(flat, tmp_path):
     dataset = assign_splits(scan(flat), 0.2, 0.2, seed=0)
     write_split(dataset, tmp_path / "split.csv")
-    again = read_split(tmp_path / "split.csv", flat, dataset.classes)
-    assert again.samples == dataset.samples
-    assert again.sha256() == dataset.sha256()
+    restored = read_split(tmp_path / "split.csv", flat, dataset.classes)
+    assert restored.samples == dataset.samples
+    assert restored.sha256() == dataset.sha256()
 
 
 def test_the_data_hash_does_not_depend_on_where_the_folder_is(flat, tmp_path_factory):
-    other = tmp_path_factory.mktemp("elsewhere") / "data"
-    shutil.copytree(flat, other)
-    assert scan(flat).sha256() == scan(other).sha256()
+    moved = tmp_path_factory.mktemp("elsewhere") / "data"
+    shutil.copytree(flat, moved)
+    assert scan(flat).sha256() == scan(moved).sha256()
 
 
 def test_an_unreadable_image_stops_the_scan_by_name(flat):

@@ -136,8 +136,8 @@ def test_a_sensitivity_is_reached_with_the_best_specificity(seed, wanted):
     chosen = choose_threshold(f"sensitivity={wanted}", positive, scores, "val").value
     sensitivity, specificity = rates(positive, scores, chosen)
     assert sensitivity >= wanted
-    others = (rates(positive, scores, t) for t in np.linspace(0.0005, 0.9995, 1000))
-    assert specificity == max(other for reached, other in others if reached >= wanted)
+    points = (rates(positive, scores, t) for t in np.linspace(0.0005, 0.9995, 1000))
+    assert specificity == max(spared for caught, spared in points if caught >= wanted)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -147,8 +147,8 @@ def test_a_specificity_is_reached_with_the_best_sensitivity(seed, wanted):
     chosen = choose_threshold(f"specificity={wanted}", positive, scores, "val").value
     sensitivity, specificity = rates(positive, scores, chosen)
     assert specificity >= wanted
-    others = (rates(positive, scores, t) for t in np.linspace(0.0005, 0.9995, 1000))
-    assert sensitivity == max(other for other, reached in others if reached >= wanted)
+    points = (rates(positive, scores, t) for t in np.linspace(0.0005, 0.9995, 1000))
+    assert sensitivity == max(caught for caught, spared in points if spared >= wanted)
 
 
 @pytest.mark.parametrize("seed", range(5))

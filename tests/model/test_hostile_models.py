@@ -280,9 +280,9 @@ def test_what_native_code_would_print_is_no_second_line(tmp_path, phantoms, chan
     words = commands(path, phantoms, tmp_path)[name]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "kneeedge", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert done.stderr.startswith("error: ")
+    process = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert (process.returncode, len(process.stderr.splitlines())) == (1, 1), process.stderr
+    assert process.stderr.startswith("error: ")
 
 
 @pytest.mark.parametrize(
