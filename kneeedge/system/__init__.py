@@ -1,1 +1,1 @@
-"""What every part stands on: the machine, files, strict JSON, child processes, threads, progress."""
+"""What every part stands on: machine, files, strict JSON, child processes, threads, progress."""
