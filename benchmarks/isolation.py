@@ -22,9 +22,8 @@ from benchmarks.folders import linked, write_jpegs
 from kneeedge.inference.folder import infer_folder
 from kneeedge.inference.predictor import Predictor
 from kneeedge.model.spec import PixelPath
-from kneeedge.pixels.isolation import open_reader
 from kneeedge.pixels.listing import FoundImage, find_images
-from kneeedge.pixels.prefetch import StageClock, read_batches
+from kneeedge.pixels.prefetch import StageClock, open_reader, read_batches
 from kneeedge.pixels.reader import ReadOptions
 from kneeedge.system.machine import available_cpus, environment
 from kneeedge.system.progress import Progress

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from kneeedge.bench.advice import advice
 from kneeedge.bench.sheets import Sheet, sheets
-from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, Row, model_name, speedup
+from kneeedge.system.files import SHOWN_DIGITS
 from kneeedge.system.machine import Environment
 from kneeedge.system.strict_json import to_json
 

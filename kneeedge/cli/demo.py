@@ -2,7 +2,6 @@
 it.
 """
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +29,8 @@ def demo(
     and no download.
     """
     require_train("demo")
+    import shlex
+
     from kneeedge.pixels.phantom import write_dataset
 
     if out.exists() and any(out.iterdir()):

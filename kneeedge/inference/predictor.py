@@ -12,10 +12,9 @@ import numpy as np
 from kneeedge.errors import ImageError, ModelFileError
 from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, PredictedImage, Prediction
 from kneeedge.model.file import ModelFile
-from kneeedge.pixels.isolation import open_reader
 from kneeedge.pixels.listing import FoundImage
 from kneeedge.pixels.pixel_path import Input, load_with_facts
-from kneeedge.pixels.prefetch import READING, RUNNING, StageClock, read_batches
+from kneeedge.pixels.prefetch import READING, RUNNING, StageClock, open_reader, read_batches
 from kneeedge.pixels.reader import ReadOptions
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.cuda import GpuOptions

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kneeedge.errors import ConfigError
 from kneeedge.inference.folder import FolderOptions, FolderResult, infer_folder
 from kneeedge.inference.predictor import Predictor
-from kneeedge.inference.watch import Watch
 from kneeedge.model.file import open_model
 from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.picture import MAX_PIXELS
@@ -14,10 +14,13 @@ from kneeedge.pixels.reader import ReadOptions
 from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.system.progress import Progress
 
+if TYPE_CHECKING:
+    from kneeedge.inference.watch import Watch
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferRequest:
-    """Which images to answer, how, and where to. Options that exclude each other raise ConfigError."""
+    """Which images to answer, how, and where to; options that exclude each other raise ConfigError."""
 
     paths: tuple[Path, ...]
     "images, and folders that are searched for images"
@@ -63,8 +66,10 @@ def infer(request: InferRequest, model: Path, why: str, progress: Progress) -> F
     return infer_folder(predictor, listing, request.out, progress, request.options)
 
 
-def open_watch(request: InferRequest, model: Path, why: str, progress: Progress) -> Watch:
+def open_watch(request: InferRequest, model: Path, why: str, progress: Progress) -> "Watch":
     """What answers the files that come into the request's folders."""
+    from kneeedge.inference.watch import Watch
+
     n_images = len(find_images(request.paths, least=0).images)
     predictor = open_predictor(request, model, n_images)
     say_model(predictor, why, progress)

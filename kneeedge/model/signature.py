@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.errors import MissingExtraError, NotFoundError, SignatureError
-from kneeedge.system.files import write_text
+from kneeedge.system.files import SHOWN_DIGITS, write_text
 from kneeedge.system.strict_json import from_json, to_json
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ SUFFIX = ".sig"
 FORMAT, ALGORITHM = 1, "ed25519"
 MAX_SIGNATURE_FILE = 4096
 "bytes; one has about 250"
-SHOWN_DIGITS = 12
-"hex digits of a hash or fingerprint where people read it"
 MAKE_KEY = "make one with `openssl genpkey -algorithm ed25519 -out KEY.pem`"
 MAKE_PUBLIC = "make it with `openssl pkey -in KEY.pem -pubout -out PUBLIC.pem`"
 MAKE_OPEN = (

@@ -16,7 +16,7 @@ import numpy as np
 from kneeedge.errors import ImageError, WorkerError
 from kneeedge.pixels.decoder import DecoderReply
 from kneeedge.pixels.pixel_path import Input
-from kneeedge.pixels.reader import Reader, ReadOptions, ThreadReader
+from kneeedge.pixels.reader import ReadOptions
 from kneeedge.system.processes import Child, ChildLostError, as_raised
 from kneeedge.system.strict_json import from_json, to_json
 
@@ -152,10 +152,3 @@ class ProcessReader:
             self._decoders.discard(decoder)
         if known:
             decoder.end()
-
-
-def open_reader(options: ReadOptions) -> Reader:
-    """What reads files, one at a time for each thread that asks."""
-    if not options.isolated:
-        return ThreadReader(options)
-    return ProcessReader(options)

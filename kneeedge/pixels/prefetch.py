@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from kneeedge.errors import ImageError
 from kneeedge.pixels.pixel_path import Input
-from kneeedge.pixels.reader import Reader
+from kneeedge.pixels.reader import Reader, ReadOptions, ThreadReader
 from kneeedge.system.threads import in_order
 
 READING, RUNNING, DECODING = "reading", "running", "decoding"
@@ -68,3 +68,12 @@ def read_batches(
                 return
             clock.seconds[DECODING] += sum(seconds for _, _, seconds in batch)
             yield [(image, pixels) for image, pixels, _ in batch]
+
+
+def open_reader(options: ReadOptions) -> Reader:
+    """What reads files, one at a time for each thread that asks."""
+    if not options.isolated:
+        return ThreadReader(options)
+    from kneeedge.pixels.isolation import ProcessReader  # a single image starts without it
+
+    return ProcessReader(options)

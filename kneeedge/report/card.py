@@ -8,7 +8,6 @@ from kneeedge.errors import SpecError
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.model.file import ModelFile
 from kneeedge.model.provenance import Score, Slimmed
-from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import CARD_KEY, DISCLAIMER, ModelSpec
 from kneeedge.report.card_facts import CardFacts, read_facts
 from kneeedge.report.claim import claim_rows
@@ -18,6 +17,7 @@ from kneeedge.report.scorecard import OF_CLASS, TITLES, figure_title, with_inter
 from kneeedge.runs.benchmark import BenchResult, model_name, single_rows, times_as_fast
 from kneeedge.runs.export_report import VerifyReport
 from kneeedge.runs.folder import Run
+from kneeedge.system.files import SHOWN_DIGITS
 
 SCORES = ("accuracy", "auroc", "sensitivity", "specificity")
 FEW = 100

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from kneeedge.inference.metrics import Evaluation, classification_report
-from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
+from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
     from kneeedge.inference.evaluation import EvaluationReport

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kneeedge.model.provenance import Score, Slimmed
-from kneeedge.model.signature import SHOWN_DIGITS
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.report.scorecard import score_figures
+from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
     from kneeedge.model.file import ModelFile

@@ -1,14 +1,11 @@
-"""`config.json` of a run: every choice of the training with its default, and what came of each
-`auto`.
-"""
+"""TrainConfig: every choice of a training run, with its default, as `config.json` records it."""
 
 from dataclasses import dataclass, replace
 
 from kneeedge.errors import ConfigError
 from kneeedge.model.decision import DEFAULT_THRESHOLD, parse_rule
-from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport, Slimmed
+from kneeedge.model.provenance import GROUPED, PAPER
 from kneeedge.model.spec import FITS, HEADS, VGG19_CHANNELS, Architecture
-from kneeedge.system.machine import Environment
 
 AUTO = "auto"
 RECIPES = ("default", "paper")
@@ -221,39 +218,3 @@ def _share(name: str, value: float) -> None:
         raise ConfigError(
             f"--{name.replace('_', '-')} {value} is out of range", "give 0 or more and less than 1"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """`config.json`: what was asked for, what came of every `auto`, and where it ran."""
-
-    config: TrainConfig
-    command: tuple[str, ...]
-    data_root: str
-    classes: tuple[str, ...]
-    positive: str
-    weights_origin: str
-    n_frozen_blocks: int
-    n_views: int
-    "views whose frozen activations are cached; 0: the files are read anew each epoch"
-    bf16: bool
-    "whether the forward pass runs in bfloat16"
-    device: str
-    environment: Environment
-    protocol: str = FOLDERS
-    "how the splits came about; see `TrainingRecord`"
-    data_report: DataReport | None = None
-    "absent where no audit was run"
-    slimmed: Slimmed | None = None
-    "absent where the network is no narrowed one"
-    original: str | None = None
-    "folder of the run that was slimmed"
-    channels: tuple[tuple[int, ...], ...] | None = None
-    "of the narrowed network; absent where `config` says them"
-
-    @property
-    def architecture(self) -> Architecture:
-        """Of the network that is trained; batch norm was folded into a narrowed one's convolutions."""
-        if self.channels is None:
-            return self.config.architecture
-        return Architecture(self.channels, False, self.config.head)

@@ -5,7 +5,6 @@ pickle is written or read. What only some commands need is imported where it is 
 comes past here to find its model.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from kneeedge.inference.metrics import Evaluation
     from kneeedge.runs.answers import Answers, RecordedAnswers
     from kneeedge.runs.benchmark import BenchResult
-    from kneeedge.runs.config import RunRecord
+    from kneeedge.runs.record import RunRecord
     from kneeedge.runs.slim_report import SlimReport
 
 RUNS = Path("runs")
@@ -198,7 +197,7 @@ class Run:
         write_text(self.spec, spec.to_json())
 
     def read_config(self) -> "RunRecord":
-        from kneeedge.runs.config import RunRecord
+        from kneeedge.runs.record import RunRecord
 
         if not self.config.is_file():
             remedy = "give the folder of a run, runs/<name>"
@@ -234,6 +233,8 @@ class Run:
 
     def read_history(self) -> list[dict[str, float]]:
         """Figures by their column, a dict for each epoch."""
+        import csv
+
         with self.history.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return [{name: float(value) for name, value in row.items()} for row in rows]

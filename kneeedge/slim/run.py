@@ -15,13 +15,13 @@ from export.to_onnx import fold_batch_norm
 from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.errors import ConfigError, NotFoundError
 from kneeedge.model.provenance import Slimmed
-from kneeedge.model.spec import Architecture, ModelSpec
+from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantoms
 from kneeedge.report.card import write_card
-from kneeedge.runs.config import RunRecord
 from kneeedge.runs.export_report import ExportReport
 from kneeedge.runs.folder import Run, link_latest, open_run
+from kneeedge.runs.record import RunRecord
 from kneeedge.runs.slim_report import (
     SlimConfig,
     SlimReport,
@@ -44,7 +44,8 @@ from kneeedge.training.loop import State, fit, read_history
 from kneeedge.training.run import check_new, make_fabric, start_model
 from kneeedge.training.score import score
 
-N_TIMED, N_WARM_UP = 50, 5
+N_TIMED = 50
+N_WARM_UP = 5
 N_REFIT = 160
 "training images for the least squares"
 
@@ -66,9 +67,7 @@ class Slimmer:
         check_original(self.original, self.record, self.spec)
         model.features = fold_batch_norm(model.features)
         self.model = model
-        self.architecture = Architecture(
-            self.spec.architecture.channels, False, self.spec.architecture.head
-        )
+        self.architecture = replace(self.spec.architecture, batch_norm=False)
         root = Path(config.data or self.record.data_root)
         self.dataset: Dataset = self.original.read_dataset(root, self.spec.classes)
         check_unchanged(self.dataset.samples)
@@ -97,9 +96,8 @@ class Slimmer:
         config = self.config.training(self.record.config)
         train = self.dataset.split("train")
         model = deepcopy(self.model).to(device())
-        return compute_targets(
-            model, train, config.views, config, Run(self.folder).cache, self.progress
-        )
+        folder = Run(self.folder).cache
+        return compute_targets(model, train, config.views, config, folder, self.progress)
 
     def slim(self) -> SlimReport:
         """Go through the goals, take the best of what they gave, and finish the run folder."""
@@ -113,11 +111,11 @@ class Slimmer:
             report = replace(report, steps=(*report.steps, step))
             Run(self.folder).write_slim(report)
             self.progress(f"{step.name}: {step.verdict} ({step.reason})")
-            if rest := sum(
-                goals[i + 1 :]
-            ):  # a width's training takes time by its work, and so does its inference
-                left = duration((time.monotonic() - begin) * rest / milliseconds)
-                self.progress(f"{len(goals) - i - 1} widths to come, about {left}")
+            goals_left = goals[i + 1 :]
+            if goals_left:  # a width's training takes time by its work, and so does its inference
+                seconds = time.monotonic() - begin
+                left = duration(seconds * sum(goals_left) / milliseconds)
+                self.progress(f"{len(goals_left)} widths to come, about {left}")
             if step.verdict == FAIL and not self.config.curve:
                 break
         chosen = choose(report.steps, tolerance_of(self.config))
@@ -131,28 +129,28 @@ class Slimmer:
 
     def step(self, milliseconds: float) -> Step:
         """Narrow, mend, train, score and export for one latency."""
-        found = self.survey.allot(milliseconds)
-        full = self.survey.times.total(self.survey.times.full)
-        expected = found.milliseconds + self.survey.times.overhead_ms
+        times = self.survey.times
+        allotment = self.survey.allot(milliseconds)
+        full = times.total(times.full)
+        expected = allotment.milliseconds + times.overhead_ms
         run = self.run_of(full / expected)
-        name = run.name
         run.folder.mkdir(parents=True, exist_ok=True)
-        widths = " ".join(map(str, found.widths))
-        self.progress(
-            f"{name}: about {expected:.3g} ms in int8, the original {full:.3g} ms; channels {widths}"
-        )
-        record = self.begin(run, found.widths)
+        latencies = f"about {expected:.3g} ms in int8, the original {full:.3g} ms"
+        widths = " ".join(map(str, allotment.widths))
+        self.progress(f"{run.name}: {latencies}; channels {widths}")
+        record = self.begin(run, allotment.widths)
         if not run.spec.is_file():
             self.score(run, record, self.train(run, record))
         exported = self.export(run, PRECISIONS if self.config.has_goal else ("int8",))
         (file,) = [file for file in exported.files if file.report.precision == "int8"]
+        path = run.models / file.path
         change = file.report.changes["accuracy"]
         return Step(
-            name=name,
+            name=run.name,
             asked_ms=milliseconds,
             expected_ms=expected,
             expected_speedup=full / expected,
-            measured_ms=single_image_ms(run.models / file.path, self.config.threads),
+            measured_ms=single_image_ms(path, self.config.threads),
             channels=record.channels or (),
             size_mb=file.size_mb,
             verdict=file.report.verdict,
@@ -160,18 +158,16 @@ class Slimmer:
             flips=change.flips,
             n=change.n,
             accuracy_change=change.delta,
-            model=str((run.models / file.path).relative_to(self.folder)),
+            model=str(path.relative_to(self.folder)),
         )
 
     def run_of(self, speedup: float) -> Run:
-        """Where a width is trained: a goal's in the run folder itself, those of a search below it."""
+        """Where a width is trained: a goal's in the run folder itself, a search's below it."""
         whole = Run(self.folder)
         return whole if self.config.has_goal else whole.step(f"{whole.name}-{speedup:.1f}x")
 
     def begin(self, run: Run, widths: tuple[int, ...]) -> RunRecord:
-        """The narrowed and mended network in `run.start`, and the record of how it is to be
-        trained.
-        """
+        """Write the narrowed and mended network to `run.start`; returns how it is to be trained."""
         if run.start.is_file() or run.spec.is_file():
             return run.read_config()
         kept = self.survey.kept(widths)
@@ -207,15 +203,15 @@ class Slimmer:
         """Distil until the last epoch, from where a stopped training was."""
         config = record.config
         model = start_model(run, record)
-        files = FileBatches(
-            self.dataset.split("train"), self.dataset.split("val"), config, self.spec.pixel_path
-        )
+        train = self.dataset.split("train")
+        val = self.dataset.split("val")
+        files = FileBatches(train, val, config, self.spec.pixel_path)
         batches = DistilBatches(self.targets, files, config)
         fabric = make_fabric(record.device, record.bf16)
         return fit(model, batches, config, run, fabric, self.progress, distillation(self.targets))
 
     def score(self, run: Run, record: RunRecord, state: State) -> None:
-        """Temperature, threshold and the limit to abstain anew, and all that a finished run holds."""
+        """Fit temperature, threshold and limit anew, and write all that a finished run holds."""
         files = FileBatches(self.dataset.split("train"), (), record.config, self.spec.pixel_path)
         score(run, record, self.dataset, state, files, self.progress)
         for leftover in (run.start, run.last):
@@ -235,8 +231,7 @@ class Slimmer:
     def finish(self, chosen: Step) -> None:
         """Make the chosen step's network the run folder's own, with all precisions exported.
 
-        `latest` comes to name it where the gate passes a file, so that commands without a model
-        find one.
+        `latest` comes to name it where the gate passes a file: a command without a model finds one.
         """
         run = Run(self.folder)
         if not self.config.has_goal:
@@ -253,16 +248,13 @@ class Slimmer:
 
     def draw(self, report: SlimReport) -> None:
         """Measure and draw the original's own files and every step."""
-        files = [self.folder / step.model for step in report.steps]
+        models = [self.folder / step.model for step in report.steps]
         if self.original.export_report.is_file():
-            exported = self.original.read_export_report().files
-            files[:0] = [
-                self.original.models / file.path
-                for file in exported
-                if file.report.precision == "int8"
-            ]
+            files = self.original.read_export_report().files
+            int8 = [file.path for file in files if file.report.precision == "int8"]
+            models = [*(self.original.models / path for path in int8), *models]
         threads = self.config.threads
-        draw_curve(Run(self.folder), self.original, files, self.dataset, threads, self.progress)
+        draw_curve(Run(self.folder), self.original, models, self.dataset, threads, self.progress)
 
 
 def slim(
@@ -280,35 +272,30 @@ def resume_slim(folder: Path, command: Sequence[str], progress: Progress) -> Sli
     """Go on with a stopped `kneeedge slim`; the result equals that of an unbroken one."""
     report = Run(folder).read_slim()
     if report.chosen is not None:
-        raise ConfigError(
-            f"{folder} is finished", "slim a run anew with `kneeedge slim RUN --out FOLDER`"
-        )
+        remedy = "slim a run anew with `kneeedge slim RUN --out FOLDER`"
+        raise ConfigError(f"{folder} is finished", remedy)
     slimmer = Slimmer(report.config, folder, command, progress)
     if slimmer.slimmed.sha256 != report.original.sha256:
-        raise ConfigError(
-            f"{report.config.original} is another run than this was begun with", "slim it anew"
-        )
+        problem = f"{report.config.original} is another run than this was begun with"
+        raise ConfigError(problem, "slim it anew")
     return slimmer.slim()
 
 
 def device() -> str:
-    """Where the original is asked and the narrowed network trained; the least squares are solved on
-    the CPU.
-    """
+    """Where the original is asked and the narrowed network trained; least squares are the CPU's."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def single_image_ms(path: Path, threads: int | None) -> float:
     """The median latency of single images through the session, the first runs left out."""
     session = Session(path, "cpu", threads)
-    side = session.spec.pixel_path.size
-    image = phantoms(1, side)
-    taken = []
+    image = phantoms(1, session.spec.pixel_path.size)
+    milliseconds = []
     for _ in range(N_TIMED + N_WARM_UP):
         begin = time.perf_counter()
         session.run(image)
-        taken.append(1000.0 * (time.perf_counter() - begin))
-    return float(median(taken[N_WARM_UP:]))
+        milliseconds.append(1000.0 * (time.perf_counter() - begin))
+    return float(median(milliseconds[N_WARM_UP:]))
 
 
 def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
@@ -317,11 +304,8 @@ def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
         remedy = f"slim its original, {record.original}, further"
         raise ConfigError(f"{run.folder} is a slim run already", remedy)
     if spec.architecture.head != "gap":
-        raise ConfigError(
-            f"{run.folder} has the classifier head, whose layers are not slimmed",
-            "train with --head gap",
-        )
+        problem = f"{run.folder} has the classifier head, whose layers are not slimmed"
+        raise ConfigError(problem, "train with --head gap")
     if not run.answers.is_file():
-        raise NotFoundError(
-            f"{run.answers}: the original's answers are missing", "train the run again"
-        )
+        problem = f"{run.answers}: the original's answers are missing"
+        raise NotFoundError(problem, "train the run again")

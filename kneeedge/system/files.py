@@ -1,7 +1,5 @@
 """Files: written so that a reader, a kill or a full disk finds the old or the new one; hashed."""
 
-import csv
-import hashlib
 import io
 import os
 import shutil
@@ -9,6 +7,9 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+SHOWN_DIGITS = 12
+"of a SHA-256, where people are shown one"
 
 
 @contextmanager
@@ -58,6 +59,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
     Bytes of a file name that are no UTF-8 are written as they are.
     """
+    import csv
+
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(columns)
@@ -91,5 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
+    import hashlib  # `kneeedge --help` comes past this module and hashes nothing
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,9 +9,10 @@ from pathlib import Path
 from kneeedge.data.dataset import Dataset, Sample, check_unchanged
 from kneeedge.data.splits import check_splits, make_folds
 from kneeedge.errors import ConfigError
-from kneeedge.runs.config import RunRecord, TrainConfig
+from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FoldsReport, folds_report, read_fold
+from kneeedge.runs.record import RunRecord
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.checkpoint import save_weights
 from kneeedge.training.data import ActivationStore, cache_activations, drop_cache, views_wanted

@@ -17,8 +17,9 @@ from kneeedge.model.decision import check_rule
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import Architecture, PixelPath, default_positive
 from kneeedge.report.card import write_card
-from kneeedge.runs.config import RunRecord, TrainConfig
+from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import STEPS, Run, link_latest
+from kneeedge.runs.record import RunRecord
 from kneeedge.system import machine
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.checkpoint import read_weights, save_weights

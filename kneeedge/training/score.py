@@ -14,8 +14,8 @@ from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, softmax
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
-from kneeedge.runs.config import RunRecord
 from kneeedge.runs.folder import Run
+from kneeedge.runs.record import RunRecord
 from kneeedge.statistics.reliability import probability_errors
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import plain

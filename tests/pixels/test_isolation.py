@@ -20,9 +20,9 @@ from kneeedge.errors import ImageError, MissingExtraError, WorkerError
 from kneeedge.inference.journal import Journal
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels import isolation
-from kneeedge.pixels.isolation import Decoder, ProcessReader, open_reader
+from kneeedge.pixels.isolation import Decoder, ProcessReader
 from kneeedge.pixels.pixel_path import Input
-from kneeedge.pixels.prefetch import StageClock, read_batches
+from kneeedge.pixels.prefetch import StageClock, open_reader, read_batches
 from kneeedge.pixels.reader import ReadOptions, ThreadReader
 from kneeedge.system import processes
 from kneeedge.system.processes import as_raised
