@@ -1,6 +1,4 @@
-"""The OpenVINO provider: what it is asked for, which file it gets, and what is said where it is
-missing.
-"""
+"""The OpenVINO provider: what it is asked for, and what its user reads where it is missing."""
 
 import json
 from pathlib import Path
@@ -11,13 +9,12 @@ import pytest
 from kneeedge.errors import ProviderError, RuntimeConflictError
 from kneeedge.inference.predictor import Predictor
 from kneeedge.report.inference import golden_text
-from kneeedge.runtime import providers
 from kneeedge.runtime import session as session_module
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.golden import int8_concern, verify
 from kneeedge.runtime.providers import load_runtime, openvino_options
 from kneeedge.runtime.session import Session
-from tests.fake_gpu import FakeRuntime, FakeSession
+from tests.fake_gpu import FakeRuntime, FakeSession, pretend_installed
 from tests.tiny_onnx import write_tiny_model
 
 
@@ -30,9 +27,9 @@ class OpenVinoRuntime(FakeRuntime):
 
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> OpenVinoRuntime:
-    found = OpenVinoRuntime()
-    monkeypatch.setattr(session_module, "load_runtime", lambda: found)
-    return found
+    openvino = OpenVinoRuntime()
+    monkeypatch.setattr(session_module, "load_runtime", lambda: openvino)
+    return openvino
 
 
 @pytest.fixture
@@ -52,9 +49,9 @@ def test_a_session_passes_them_and_forbids_the_cpu_provider_to_step_in(
     runtime: OpenVinoRuntime, model: Path
 ) -> None:
     session = Session(model, "openvino", threads=3)
-    (made,) = runtime.sessions
-    assert made.providers == [("OpenVINOExecutionProvider", openvino_options(3))]
-    assert (made.no_cpu, made.enable_fallback, made.falls_back) == ("1", 0, False)
+    (opened,) = runtime.sessions
+    assert opened.providers == [("OpenVINOExecutionProvider", openvino_options(3))]
+    assert (opened.no_cpu, opened.enable_fallback, opened.falls_back) == ("1", 0, False)
     assert session.runner is None  # it computes where the pixels are
     images = np.zeros((2, 1, 64, 64), np.uint8)
     assert session.run(images).logits.shape == (2, 2)
@@ -68,21 +65,20 @@ def test_a_run_that_fails_is_one_line_with_a_remedy(runtime: OpenVinoRuntime, mo
         raise runtime.capi.onnxruntime_pybind11_state.Fail(text)
 
     runtime.sessions[0].run = fail
-    with pytest.raises(
-        ProviderError, match="model: no kernel; lower --batch-size, or use --provider cpu"
-    ):
+    words = "model: no kernel; lower --batch-size, or use --provider cpu"
+    with pytest.raises(ProviderError, match=words):
         session.run(np.zeros((2, 1, 64, 64), np.uint8))
 
 
 def test_where_memory_does_not_suffice_batches_halve(runtime: OpenVinoRuntime, model: Path) -> None:
-    session, real = Session(model, "openvino"), runtime.sessions[0].real.run
+    session = Session(model, "openvino")
+    real_run = runtime.sessions[0].real.run
 
     def fail_beyond_two(names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         if len(feed["image"]) > 2:
-            raise runtime.capi.onnxruntime_pybind11_state.Fail(
-                "Failed to allocate 308281344 bytes of memory"
-            )
-        return real(names, feed)
+            text = "Failed to allocate 308281344 bytes of memory"
+            raise runtime.capi.onnxruntime_pybind11_state.Fail(text)
+        return real_run(names, feed)
 
     runtime.sessions[0].run = fail_beyond_two
     runner = BatchRunner(session, lambda _: None)
@@ -94,7 +90,9 @@ def test_auto_stays_on_onnx_runtimes_own_kernels(runtime: OpenVinoRuntime, model
     assert Session(model, "auto").provider == "cpu"
 
 
-def test_verify_fails_where_a_node_ran_elsewhere(runtime, model, monkeypatch) -> None:
+def test_verify_fails_where_a_node_ran_elsewhere(
+    runtime: OpenVinoRuntime, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(FakeSession, "end_profiling", lambda self: self.real.end_profiling())
     report = verify(Session(model, "openvino", threads=1), "0" * 64, "CPU")
     assert not report.passed
@@ -102,15 +100,9 @@ def test_verify_fails_where_a_node_ran_elsewhere(runtime, model, monkeypatch) ->
 
 
 def test_its_wheel_over_the_plain_one_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        providers,
-        "_is_installed",
-        lambda name: name in ("onnxruntime", "onnxruntime-openvino"),
-    )
-    with pytest.raises(
-        RuntimeConflictError,
-        match=r"pip uninstall -y onnxruntime onnxruntime-openvino .*\[openvino\]",
-    ):
+    pretend_installed(monkeypatch, "onnxruntime", "onnxruntime-openvino")
+    words = r"pip uninstall -y onnxruntime onnxruntime-openvino .*\[openvino\]"
+    with pytest.raises(RuntimeConflictError, match=words):
         load_runtime()
 
 
@@ -135,21 +127,3 @@ def test_without_the_wheel_the_error_says_what_to_install(model: Path) -> None:
     with pytest.raises(ProviderError, match=r"pip install 'kneeedge\[openvino\]'") as caught:
         Session(model, "openvino")
     assert "pip uninstall -y onnxruntime" in str(caught.value)
-
-
-def test_the_int8_file_is_chosen_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
-    from kneeedge.runs import choose
-
-    files = [
-        SimpleNamespace(
-            path=f"m.{name}.onnx", report=SimpleNamespace(precision=name, verdict="pass")
-        )
-        for name in ("fp32", "fp16", "int8")
-    ]
-    monkeypatch.delenv(choose.MODEL_VARIABLE, raising=False)
-    monkeypatch.setattr(choose, "latest_run", lambda _: tmp_path)
-    monkeypatch.setattr(choose.Run, "read_export_report", lambda _: SimpleNamespace(files=files))
-    assert choose.choose_model(None, "openvino").path.name == "m.int8.onnx"
-    assert choose.choose_model(None, "cuda").path.name == "m.fp16.onnx"

@@ -7,7 +7,6 @@ from kneeedge.runtime.placement import placement, read_profile
 from kneeedge.runtime.session import Session
 from tests.tiny_onnx import write_tiny_model
 
-
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
