@@ -3,7 +3,7 @@
 Locality-sensitive hashing with random hyperplanes (Charikar, Similarity estimation techniques from
 rounding algorithms, STOC 2002): marks with an angle t between their descriptors share a bucket of b
 bits with probability (1 − t/π)^b. No two images are compared; each mark of an image, mirrored and
-turned as well, looks into its bucket in every table, and each image found there gets a vote.
+turned as well, looks into its bucket in every table, and each image in there gets a vote.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 from kneeedge.audit.features import MIRROR, N_VALUES, Features, unit
 from kneeedge.system.progress import Progress
 
-MIN_VOTES, MAX_CANDIDATES = 32, 6
-_N_TABLES, _N_BITS = 8, 22
-_MAX_BUCKET = 128  # what many images share says nothing of two
-_CELLS = 2**22  # of the table of votes that is held at a time, 32 MB
-_PLANES = (
-    np.random.default_rng(0).standard_normal((N_VALUES, _N_TABLES * _N_BITS)).astype(np.float32)
-)
-
 Codes = NDArray[np.uint32]
 Counts = NDArray[np.int64]
+
+MIN_VOTES = 32
+MAX_CANDIDATES = 6
+"of an image, in either way round"
+_N_TABLES = 8
+_N_BITS = 22
+_MAX_BUCKET = 128
+"marks; what many images share says nothing of two"
+_MAX_CELLS = 2**22
+"of the table of votes that is held at a time, 32 MB"
+_N_PLANES = _N_TABLES * _N_BITS
+_PLANES = np.random.default_rng(0).standard_normal((N_VALUES, _N_PLANES)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,34 +51,33 @@ class _Table:
     "the image of each code"
 
 
-def candidates(found: Sequence[Features], progress: Progress) -> list[Candidate]:
-    """Give the pairs of images with the most votes, at most MAX_CANDIDATES an image and way round,
-    first < second.
-    """
-    if not any(len(one.positions) for one in found):
+def candidates(images: Sequence[Features], progress: Progress) -> list[Candidate]:
+    """Give the pairs of images with the most votes, first < second."""
+    if not any(len(image.positions) for image in images):
         return []
-    tables = _tables(found)
-    best: dict[tuple[int, int, bool], int] = {}
-    block = max(1, _CELLS // len(found))
-    with progress.stage("candidates", len(found)) as stage:
-        for start in range(0, len(found), block):
-            part = found[start : start + block]
+    tables = _tables(images)
+    most_votes: dict[tuple[int, int, bool], int] = {}
+    n_rows = max(1, _MAX_CELLS // len(images))
+    with progress.stage("candidates", len(images)) as stage:
+        for start in range(0, len(images), n_rows):
+            block = images[start : start + n_rows]
             for mirrored in (False, True):
-                votes = _votes(part, tables, mirrored, len(found))
-                for row, other, count in _most(votes, start):
-                    key = (min(row, other), max(row, other), mirrored)
-                    best[key] = max(count, best.get(key, 0))
-            stage.advance(len(part))
-    return [Candidate(*key, votes) for key, votes in sorted(best.items())]
+                votes = _votes(block, tables, mirrored, len(images))
+                for image, other, count in _strongest(votes, start):
+                    pair = (min(image, other), max(image, other), mirrored)
+                    most_votes[pair] = max(count, most_votes.get(pair, 0))
+            stage.advance(len(block))
+    return [Candidate(*pair, count) for pair, count in sorted(most_votes.items())]
 
 
-def _tables(found: Sequence[Features]) -> list[_Table]:
-    codes = np.concatenate([_codes(unit(one.descriptors[0])) for one in found])
-    images = np.repeat(np.arange(len(found), dtype=np.int32), [len(one.positions) for one in found])
+def _tables(images: Sequence[Features]) -> list[_Table]:
+    codes = np.concatenate([_codes(unit(image.descriptors[0])) for image in images])
+    n_marks = [len(image.positions) for image in images]
+    owners = np.repeat(np.arange(len(images), dtype=np.int32), n_marks)
     tables = []
     for column in codes.T:
         order = np.argsort(column, kind="stable")
-        tables.append(_Table(column[order], images[order]))
+        tables.append(_Table(column[order], owners[order]))
     return tables
 
 
@@ -86,35 +89,34 @@ def _codes(descriptors: NDArray[np.float32]) -> Codes:
     return codes
 
 
-def _votes(part: Sequence[Features], tables: list[_Table], mirrored: bool, n: int) -> Counts:
-    """Give the votes of `n` images for each of a part of them, (len(part), n)."""
+def _votes(block: Sequence[Features], tables: list[_Table], mirrored: bool, n: int) -> Counts:
+    """Give the votes of `n` images for each in a block of them, (len(block), n)."""
     sign = MIRROR if mirrored else np.ones(N_VALUES, np.float32)
-    codes = np.concatenate(
-        [_codes(unit(one.descriptors).reshape(-1, N_VALUES) * sign) for one in part]
-    )
-    rows = np.repeat(
-        np.arange(len(part)), [one.descriptors.shape[0] * one.descriptors.shape[1] for one in part]
-    )
-    votes = np.zeros(len(part) * n, np.int64)
+    by_image = [_codes(unit(image.descriptors).reshape(-1, N_VALUES) * sign) for image in block]
+    codes = np.concatenate(by_image)
+    rows = np.repeat(np.arange(len(block)), [len(image_codes) for image_codes in by_image])
+    votes = np.zeros(len(block) * n, np.int64)
     for table, column in zip(tables, codes.T, strict=True):
-        low, high = (np.searchsorted(table.codes, column, side) for side in ("left", "right"))
+        low = np.searchsorted(table.codes, column, "left")
+        high = np.searchsorted(table.codes, column, "right")
         size = np.where(high - low > _MAX_BUCKET, 0, high - low)
         ends = np.cumsum(size)
         inside = np.arange(size.sum()) - np.repeat(ends - size, size)
         others = table.images[np.repeat(low, size) + inside]
         votes += np.bincount(np.repeat(rows * n, size) + others, minlength=len(votes))
-    return votes.reshape(len(part), n)
+    return votes.reshape(len(block), n)
 
 
-def _most(votes: Counts, start: int) -> list[tuple[int, int, int]]:
-    """Give (image, other, votes) of the others with most votes for each row; row 0 is image
-    `start`.
+def _strongest(votes: Counts, start: int) -> list[tuple[int, int, int]]:
+    """Give (image, other, votes) of the others with most votes for each row.
+
+    Row 0 is image `start`. The votes of an image for itself are set to 0.
     """
     n_rows = len(votes)
     votes[np.arange(n_rows), start + np.arange(n_rows)] = 0
-    found = []
-    for row, others in enumerate(votes):
-        enough = np.flatnonzero(others >= MIN_VOTES)
-        kept = enough[np.argsort(-others[enough], kind="stable")[:MAX_CANDIDATES]]
-        found += [(start + row, int(other), int(others[other])) for other in kept]
-    return found
+    strongest = []
+    for image, row in enumerate(votes, start):
+        enough = np.flatnonzero(row >= MIN_VOTES)
+        kept = enough[np.argsort(-row[enough], kind="stable")[:MAX_CANDIDATES]]
+        strongest += [(image, int(other), int(row[other])) for other in kept]
+    return strongest

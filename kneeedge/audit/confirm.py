@@ -1,5 +1,4 @@
-"""Whether two images show one radiograph: an affine map from their marks, made exact on the pixels,
-then correlation.
+"""Whether two images show one radiograph: an affine map, made exact on the pixels, and correlation.
 
 Marks with like surroundings are matched; RANSAC (Fischler and Bolles, CACM 1981) finds the affine
 map most of them agree with; Gauss–Newton steps on the fine detail refine it (Lucas and Kanade,
@@ -22,18 +21,22 @@ Map = NDArray[np.float64]
 
 MIN_MATCHES = 8
 _MIN_COSINE = 0.75
-_N_TRIALS, _NEAR_PIXELS = 160, 4.0
-_N_STEPS, _HOPELESS = (
-    5,
-    0.7,
-)  # correlation after one step: copies have 0.82 and more, other knees 0.67 in the median
-_MIN_OVERLAP = 0.35  # of the thumbnail
-_OUTLIER = 0.5  # deviations of the detail
-_PART, _MIN_PARTS = (
-    16,
-    10,
-)  # pixels of a side of the parts of which three in four must agree; there are 64
-_TEXTURE = 0.4  # grey levels; a part with less is blank or clipped
+_N_TRIALS = 160
+_MIN_AREA = 90.0
+"pixels² of the triangle of a trial: slim ones give wild maps"
+_NEAR_PIXELS = 4.0
+_N_STEPS = 5
+_HOPELESS = 0.7
+"correlation after one step: copies have 0.82 and more, other knees 0.67 in the median"
+_MIN_OVERLAP = 0.35
+"of the thumbnail"
+_OUTLIER = 0.5
+"deviations of the detail"
+_PART_SIDE = 16
+"pixels; of the 64 parts of a thumbnail three in four must agree"
+_MIN_PARTS = 10
+_TEXTURE = 0.4
+"grey levels; a part with less is blank or clipped"
 
 
 @dataclass(frozen=True)
@@ -48,27 +51,26 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Detail:
     """What is compared of one image."""
 
     features: Features
     band: Floats
-    """(SIDE, SIDE) detail from fine grain up to the width of a cortex, which lays one image on
-    another
-    """
+    "(SIDE, SIDE) from fine grain up to the width of a cortex; it lays one image on another"
     grain: Floats
-    "(SIDE, SIDE) the finest detail in grey levels, which tells two knees apart"
+    "(SIDE, SIDE) the finest detail in grey levels; it tells two knees apart"
 
 
-def confirm(first: Picture, second: Picture, mirrored: bool) -> Match | None:
+def confirm(first: Detail, second: Detail, mirrored: bool) -> Match | None:
     """Lay `second`, or its mirror image, on `first`; None where they have no map in common."""
-    here, there = _matches(first.features, second.features, mirrored)
-    if len(here) < MIN_MATCHES:
+    points, targets = _matches(first.features, second.features, mirrored)
+    if len(points) < MIN_MATCHES:
         return None
-    start, n_near = _affine(here, there)
+    start, n_near = _affine(points, targets)
     if n_near < MIN_MATCHES or not _plausible(start):
         return None
-    band, grain = ((image[:, ::-1] if mirrored else image) for image in (second.band, second.grain))
+    band = second.band[:, ::-1] if mirrored else second.band
+    grain = second.grain[:, ::-1] if mirrored else second.grain
     mapping = _refined(first.band, band, start)
     if mapping is None:
         return None
@@ -85,9 +87,7 @@ def inverse(match: Match) -> Match:
 
 
 def _matches(first: Features, second: Features, mirrored: bool) -> tuple[Map, Map]:
-    """Positions (M, 2) of the marks that are each other's likest, in the first and in the second
-    image.
-    """
+    """Positions (M, 2), in the first and in the second image, of marks most like each other."""
     positions = second.positions.astype(np.float64)
     turned = unit(second.descriptors)
     if mirrored:
@@ -102,22 +102,21 @@ def _matches(first: Features, second: Features, mirrored: bool) -> tuple[Map, Ma
     return first.positions[kept].astype(np.float64), positions[likest[kept]]
 
 
-def _affine(here: Map, there: Map) -> tuple[Map, int]:
+def _affine(points: Map, targets: Map) -> tuple[Map, int]:
     """Give the affine map that most of (M, 2) matches agree with, and how many."""
-    points = np.concatenate([here, np.ones((len(here), 1))], axis=1)
-    draws = np.random.default_rng(0).random((_N_TRIALS, len(here))).argpartition(2, axis=1)[:, :3]
-    corners = points[draws]
-    sound = (
-        np.abs(np.linalg.det(corners)) > 180
-    )  # twice the triangle's area: slim ones give wild maps
+    rows = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+    draws = np.random.default_rng(0).random((_N_TRIALS, len(points))).argpartition(2, axis=1)[:, :3]
+    corners = rows[draws]
+    # the determinant is twice the triangle's area
+    sound = np.abs(np.linalg.det(corners)) > 2 * _MIN_AREA
     if not sound.any():
         return np.eye(2, 3), 0
-    maps = np.linalg.solve(corners[sound], there[draws[sound]])
-    near = np.linalg.norm(points @ maps - there, axis=2) < _NEAR_PIXELS
+    maps = np.linalg.solve(corners[sound], targets[draws[sound]])
+    near = np.linalg.norm(rows @ maps - targets, axis=2) < _NEAR_PIXELS
     best = near[near.sum(axis=1).argmax()]
     for _ in range(3):
-        fit = np.linalg.lstsq(points[best], there[best], rcond=None)[0]
-        best = np.linalg.norm(points @ fit - there, axis=1) < _NEAR_PIXELS
+        fit = np.linalg.lstsq(rows[best], targets[best], rcond=None)[0]
+        best = np.linalg.norm(rows @ fit - targets, axis=1) < _NEAR_PIXELS
         if best.sum() < 3:
             break
     return fit.T, int(best.sum())
@@ -130,63 +129,71 @@ def _plausible(mapping: Map) -> bool:
 
 
 def _refined(first: Floats, second: Floats, mapping: Map) -> Map | None:
-    """Gauss–Newton on every fourth pixel of every fourth row, with a gain between the images; None
-    if hopeless.
-
-    Cauchy weights leave out what only one image has: a marker, a white bar, the black corners of a
-    rotation.
-    """
+    """The map after Gauss–Newton steps on every fourth pixel either way; None if hopeless."""
     grid = np.arange(1, SIDE, 4)
     y, x = (axis.ravel() for axis in np.meshgrid(grid, grid, indexing="ij"))
     points = np.stack([x, y, np.ones_like(x)]).astype(np.float64)
     target = first[y, x]
-    (slope_y, slope_x) = np.gradient(second)
+    slope_y, slope_x = np.gradient(second)
     for step in range(_N_STEPS):
         u, v = mapping @ points
         inside = _inside(u, v)
         if inside.mean() < _MIN_OVERLAP:
             return None
-        seen, gx, gy = (
-            ndimage.map_coordinates(image, [v[inside], u[inside]], order=1)
-            for image in (second, slope_x, slope_y)
-        )
-        want = target[inside]
-        where = points[:, inside]
-        if step == 1 and np.corrcoef(seen, want)[0, 1] < _HOPELESS:
+        places = [v[inside], u[inside]]
+        sampled = ndimage.map_coordinates(second, places, order=1)
+        if step == 1 and np.corrcoef(sampled, target[inside])[0, 1] < _HOPELESS:
             return None
-        jacobian = np.concatenate([gx * where, gy * where, seen[None]]).T
-        weighted = jacobian / (1 + ((want - seen) / _OUTLIER) ** 2)[:, None]
-        normal = weighted.T @ jacobian
-        change = np.linalg.solve(
-            normal + 1e-6 * np.trace(normal) * np.eye(7), weighted.T @ (want - seen)
-        )
-        mapping = mapping + change[:6].reshape(2, 3)
+        gx = ndimage.map_coordinates(slope_x, places, order=1)
+        gy = ndimage.map_coordinates(slope_y, places, order=1)
+        mapping = mapping + _newton_step(points[:, inside], target[inside], sampled, gx, gy)
     return mapping
 
 
-def _similarity(first: Floats, second: Floats, mapping: Map) -> float:
-    """Lower quartile over the parts of the overlap with texture of their correlation, 0 where they
-    are too few.
+def _newton_step(points: Map, target: Floats, sampled: Floats, gx: Floats, gy: Floats) -> Map:
+    """Change (2, 3) of a map that brings samples at (3, M) points nearer to their target.
+
+    A gain between the images is solved for beside it. Cauchy weights leave out what only one image
+    has: a marker, a white bar, the black corners of a rotation.
     """
+    residual = target - sampled
+    jacobian = np.concatenate([gx * points, gy * points, sampled[None]]).T
+    weighted = jacobian / (1 + (residual / _OUTLIER) ** 2)[:, None]
+    normal = weighted.T @ jacobian
+    damping = 1e-6 * np.trace(normal) * np.eye(7)
+    change = np.linalg.solve(normal + damping, weighted.T @ residual)
+    return change[:6].reshape(2, 3)
+
+
+def _similarity(first: Floats, second: Floats, mapping: Map) -> float:
+    """Lower quartile of the correlation in the parts with texture; 0 where they are too few."""
     y, x = np.mgrid[:SIDE, :SIDE]
     u, v = np.tensordot(mapping[:, :2], np.stack([x, y]), 1) + mapping[:, 2, None, None]
-    seen = _parts(ndimage.map_coordinates(second, [v, u], order=1))
-    want = _parts(first)
-    seen, want = (part - part.mean(axis=1, keepdims=True) for part in (seen, want))
-    spread = seen.std(axis=1)
-    wanted = want.std(axis=1)
-    usable = (_parts(_inside(u, v)).mean(axis=1) > 0.7) & (spread > _TEXTURE) & (wanted > _TEXTURE)
+    ours = _centred(_parts(first))
+    theirs = _centred(_parts(ndimage.map_coordinates(second, [v, u], order=1)))
+    our_spread = ours.std(axis=1)
+    their_spread = theirs.std(axis=1)
+    covered = _parts(_inside(u, v)).mean(axis=1) > 0.7
+    usable = covered & (their_spread > _TEXTURE) & (our_spread > _TEXTURE)
     if usable.sum() < _MIN_PARTS:
         return 0.0
-    correlation = (seen * want).mean(axis=1)[usable] / (spread * wanted)[usable]
+    correlation = (theirs * ours).mean(axis=1)[usable] / (their_spread * our_spread)[usable]
     return max(0.0, float(np.quantile(correlation, 0.25)))
 
 
+def _centred(parts: NDArray[Any]) -> NDArray[Any]:
+    """Parts (parts, pixels) of mean 0."""
+    centred: NDArray[Any] = parts - parts.mean(axis=1, keepdims=True)
+    return centred
+
+
 def _inside(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where positions lie in the thumbnail, a pixel from its edge at least."""
     return (u > 1) & (u < SIDE - 2) & (v > 1) & (v < SIDE - 2)
 
 
 def _parts(image: NDArray[Any]) -> NDArray[Any]:
     """(parts, pixels) of a (SIDE, SIDE) array."""
-    n = SIDE // _PART
-    return image.reshape(n, _PART, n, _PART).swapaxes(1, 2).reshape(n * n, _PART * _PART)
+    side = _PART_SIDE
+    n = SIDE // side
+    return image.reshape(n, side, n, side).swapaxes(1, 2).reshape(n * n, side * side)

@@ -1,126 +1,110 @@
 """Copies among images: the same bytes, the same pixels, or one radiograph changed."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeVar
 
 from kneeedge.audit.candidates import Candidate, candidates
-from kneeedge.audit.confirm import Match, Picture, confirm, inverse
+from kneeedge.audit.confirm import Detail, Match, confirm, inverse
 from kneeedge.audit.features import band, features, grain
 from kneeedge.audit.fingerprint import Fingerprint
 from kneeedge.audit.wording import describe
-from kneeedge.data.groups import BYTES, NEAR, PIXELS, Pair, groups
-from kneeedge.system.machine import available_cpus
+from kneeedge.data.groups import BYTES, NEAR, PIXELS, Pair
 from kneeedge.system.progress import Progress
+from kneeedge.system.threads import in_threads
 
 MIN_SIMILARITY = 0.62
 "of the finest detail: one patient's two knees reach 0.61, other knees 0.3, copies 0.7 to 1"
-MANY = 32
+MAX_ALL_PAIRED = 32
 "identical images, from more than which not every two are a pair: 5,000 would make 12 million"
-_CHUNK, _N_PICTURES = 256, 1024  # at a time in a pool; kept for further comparisons, 128 KB each
-__all__ = ["BYTES", "MIN_SIMILARITY", "NEAR", "PIXELS", "Pair", "find_pairs", "groups"]
+_N_DETAILS = 1024
+"kept for further comparisons, 128 KB each"
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Identical = list[Fingerprint]
+"images of the same pixels, in order of names"
 
 
 def find_pairs(
     fingerprints: Sequence[Fingerprint], progress: Progress, min_similarity: float = MIN_SIMILARITY
 ) -> tuple[Pair, ...]:
-    """Give every pair of copies found once, in order of names, each with its strongest kind.
+    """Give every pair of copies once, in order of names, each with its strongest kind.
 
-    Of more than MANY identical images each is paired with the first and with the one before it, not
-    with all others. Near copies have fine detail that agrees to `min_similarity` or better. The
-    answer does not depend on the order of the fingerprints.
+    Of more than MAX_ALL_PAIRED identical images each is paired with the first and with the one
+    before it, not with all others. Near copies have fine detail that agrees to `min_similarity` or
+    better. The answer does not depend on the order of the fingerprints.
     """
-    ordered = sorted(fingerprints, key=lambda one: one.name)
-    same = _same_pixels(ordered)
-    pairs = _exact(same) + _near(same, progress, min_similarity)
+    ordered = sorted(fingerprints, key=lambda image: image.name)
+    sets = _identical_sets(ordered)
+    pairs = _exact_pairs(sets) + _near_pairs(sets, progress, min_similarity)
     return tuple(sorted(pairs, key=lambda pair: (pair.first, pair.second)))
 
 
-def _same_pixels(ordered: Sequence[Fingerprint]) -> list[list[Fingerprint]]:
-    """Put pixel-identical images together, in order of names."""
-    by_pixels: dict[str, list[Fingerprint]] = {}
-    for one in ordered:
-        by_pixels.setdefault(one.pixel_sha256, []).append(one)
+def _identical_sets(ordered: Sequence[Fingerprint]) -> list[Identical]:
+    by_pixels: dict[str, Identical] = {}
+    for image in ordered:
+        by_pixels.setdefault(image.pixel_sha256, []).append(image)
     return list(by_pixels.values())
 
 
-def _exact(same: list[list[Fingerprint]]) -> list[Pair]:
+def _exact_pairs(sets: list[Identical]) -> list[Pair]:
     pairs = []
-    for members in same:
-        for i, one in enumerate(members):
-            few = len(members) <= MANY or i == 0
-            for other in members[i + 1 :] if few else members[i + 1 : i + 2]:
-                kind = BYTES if one.sha256 == other.sha256 else PIXELS
-                pairs.append(
-                    Pair(
-                        first=one.name,
-                        second=other.name,
-                        kind=kind,
-                        similarity=1.0,
-                        how=f"same {kind}",
-                    )
-                )
+    for members in sets:
+        for i, image in enumerate(members):
+            partners = members[i + 1 :]
+            if len(members) > MAX_ALL_PAIRED and i > 0:
+                partners = partners[:1]
+            pairs += [_exact_pair(image, partner) for partner in partners]
     return pairs
 
 
-def _near(same: list[list[Fingerprint]], progress: Progress, min_similarity: float) -> list[Pair]:
-    """Search one of each set of pixel-identical images; what holds for it holds for the set."""
-    prints = [members[0] for members in same]
-    found = _in_threads(features, prints, progress, "marks")
-    possible = candidates(found, progress)
+def _exact_pair(first: Fingerprint, second: Fingerprint) -> Pair:
+    kind = BYTES if first.sha256 == second.sha256 else PIXELS
+    return Pair(first=first.name, second=second.name, kind=kind, similarity=1.0, how=f"same {kind}")
 
-    @lru_cache(_N_PICTURES)
-    def picture(i: int) -> Picture:
-        return Picture(found[i], band(prints[i]), grain(prints[i]))
+
+def _near_pairs(sets: list[Identical], progress: Progress, min_similarity: float) -> list[Pair]:
+    """Compare one image of each set of identical ones; what holds for it holds for the set."""
+    images = [members[0] for members in sets]
+    marks = in_threads(features, images, "marks", progress)
+    possible = candidates(marks, progress)
+
+    @lru_cache(_N_DETAILS)
+    def detail(i: int) -> Detail:
+        return Detail(marks[i], band(images[i]), grain(images[i]))
 
     def look(candidate: Candidate) -> Match | None:
-        return confirm(picture(candidate.first), picture(candidate.second), candidate.mirrored)
+        return confirm(detail(candidate.first), detail(candidate.second), candidate.mirrored)
 
+    matches = in_threads(look, possible, "comparisons", progress)
     best: dict[tuple[int, int], Match] = {}
-    for candidate, match in zip(
-        possible, _in_threads(look, possible, progress, "comparisons"), strict=True
-    ):
+    for candidate, match in zip(possible, matches, strict=True):
         key = (candidate.first, candidate.second)
         least = best[key].similarity if key in best else min_similarity
         if match is not None and match.similarity >= least:
             best[key] = match
-    return [pair for (i, j), match in best.items() for pair in _each(same[i], same[j], match)]
-
-
-def _each(ones: list[Fingerprint], others: list[Fingerprint], match: Match) -> list[Pair]:
-    """Give the pairs between two sets of pixel-identical images, of which the first ones match."""
     pairs = []
-    few = len(ones) <= MANY and len(others) <= MANY
-    for i, one in enumerate(ones):
-        for other in others if few or i == 0 else others[:1]:
-            first, second, way = (
-                (one, other, match) if one.name < other.name else (other, one, inverse(match))
-            )
-            similarity = round(match.similarity, 4)
-            pairs.append(
-                Pair(
-                    first=first.name,
-                    second=second.name,
-                    kind=NEAR,
-                    similarity=similarity,
-                    how=describe(first, second, way),
-                )
-            )
+    for (i, j), match in best.items():
+        pairs += _pairs_between(sets[i], sets[j], match)
     return pairs
 
 
-def _in_threads(
-    work: Callable[[Item], Result], items: Sequence[Item], progress: Progress, name: str
-) -> list[Result]:
-    """Give the result of each item in order; SciPy's filters let threads run side by side."""
-    results: list[Result] = []
-    with progress.stage(name, len(items)) as stage, ThreadPoolExecutor(available_cpus()) as pool:
-        for start in range(0, len(items), _CHUNK):
-            part = items[start : start + _CHUNK]
-            results += pool.map(work, part)
-            stage.advance(len(part))
-    return results
+def _pairs_between(images: Identical, others: Identical, match: Match) -> list[Pair]:
+    """Give the pairs between two sets of identical images, of which the first ones match."""
+    pairs = []
+    many = len(images) > MAX_ALL_PAIRED or len(others) > MAX_ALL_PAIRED
+    for i, image in enumerate(images):
+        for partner in others[:1] if many and i > 0 else others:
+            if image.name < partner.name:
+                pairs.append(_near_pair(image, partner, match))
+            else:
+                pairs.append(_near_pair(partner, image, inverse(match)))
+    return pairs
+
+
+def _near_pair(first: Fingerprint, second: Fingerprint, match: Match) -> Pair:
+    return Pair(
+        first=first.name,
+        second=second.name,
+        kind=NEAR,
+        similarity=round(match.similarity, 4),
+        how=describe(first, second, match),
+    )

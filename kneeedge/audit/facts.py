@@ -1,6 +1,4 @@
-"""What can be known of an image file without looking at the bone: header, brightness, bars and
-writing.
-"""
+"""What is known of an image file without a look at the bone: header, brightness, bars, writing."""
 
 from dataclasses import dataclass
 
@@ -12,15 +10,18 @@ from kneeedge.pixels.picture import WholeFile
 
 BORDER = 0.05
 "share of each side that counts as the border"
-WHITE, BLACK = 232, 20
-"""grey levels from which, and up to which, a row belongs to a white or a black bar; JPEG leaves
-ripples in both
-"""
-LEAST_BAR = 0.02
-"share of the side that a bar takes at least; thinner ones are frames"
+WHITE = 232
+"grey level from which a row belongs to a white bar; JPEG leaves ripples in it"
+BLACK = 20
+"grey level up to which a row belongs to a black bar"
+MIN_BAR = 0.02
+"share of the side that a bar takes; thinner ones are frames"
 STROKE = 140
 "a step between neighbouring pixels, in grey levels, that writing has and anatomy does not"
-STROKES_IN_ROW, ROWS_OF_TEXT = 6, 5
+MIN_STROKES = 6
+"in a row of pixels that writing crosses"
+MIN_TEXT_ROWS = 5
+"rows of pixels, one below the other, that writing crosses"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,13 @@ class Facts:
     white_bar: float
     "the widest white bar along an edge, as a share of that side; 0 where there is none"
     black_bar: float
+    "the widest black bar along an edge, as a share of that side; 0 where there is none"
     text: bool
     "rows of hard, bright strokes, as burned-in writing has; a marker alone is seldom enough"
+
+    @property
+    def n_pixels(self) -> int:
+        return self.width * self.height
 
     @property
     def aspect(self) -> float:
@@ -61,7 +67,7 @@ class Facts:
 
     @property
     def bytes_per_pixel(self) -> float:
-        return self.n_bytes / (self.width * self.height)
+        return self.n_bytes / self.n_pixels
 
 
 def facts_of(file: WholeFile) -> Facts:
@@ -92,35 +98,31 @@ def facts_of(file: WholeFile) -> Facts:
 
 def _border(grey: NDArray[np.uint8]) -> float:
     """Mean grey level of the frame whose width is BORDER of each side, a pixel at least."""
-    rows, columns = (max(1, round(BORDER * side)) for side in grey.shape)
+    height, width = grey.shape
+    rows = max(1, round(BORDER * height))
+    columns = max(1, round(BORDER * width))
     parts = (grey[:rows], grey[-rows:], grey[rows:-rows, :columns], grey[rows:-rows, -columns:])
-    return float(
-        sum(int(part.sum(dtype=np.int64)) for part in parts)
-        / max(1, sum(part.size for part in parts))
-    )
+    total = sum(int(part.sum(dtype=np.int64)) for part in parts)
+    n_pixels = sum(part.size for part in parts)
+    return total / max(1, n_pixels)
 
 
 def _bar(rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> float:
-    """The widest run of True from either end of either vector, as a share of it; 0 where all is one
-    bar.
-    """
+    """The widest run of True from an end of a vector, as a share of it; 0 where all is one bar."""
     if rows.all() or columns.all():
         return 0.0
-    runs = (
-        int(side.argmin()) / len(side) for line in (rows, columns) for side in (line, line[::-1])
-    )
-    widest = max(runs)
-    return widest if widest >= LEAST_BAR else 0.0
+    edges = (rows, rows[::-1], columns, columns[::-1])
+    widest = max(int(edge.argmin()) / len(edge) for edge in edges)
+    return widest if widest >= MIN_BAR else 0.0
 
 
 def _has_text(grey: NDArray[np.uint8]) -> bool:
-    """Whether ROWS_OF_TEXT neighbouring rows each hold STROKES_IN_ROW hard steps to bright pixels."""
-    steps = np.zeros(grey.shape[0], dtype=np.int64)
+    """Whether MIN_TEXT_ROWS neighbouring rows each hold MIN_STROKES hard steps."""
     left = grey[:, :-1]
     right = grey[:, 1:]
-    np.sum(np.maximum(left, right) - np.minimum(left, right) >= STROKE, axis=1, out=steps)
-    rows = (steps >= STROKES_IN_ROW).astype(np.int64)
-    return bool(
-        len(rows) >= ROWS_OF_TEXT
-        and np.convolve(rows, np.ones(ROWS_OF_TEXT, np.int64)).max() == ROWS_OF_TEXT
-    )
+    steps = np.maximum(left, right) - np.minimum(left, right)
+    crossed = (steps >= STROKE).sum(axis=1) >= MIN_STROKES
+    if len(crossed) < MIN_TEXT_ROWS:
+        return False
+    n_crossed = np.convolve(crossed.astype(np.int64), np.ones(MIN_TEXT_ROWS, np.int64))
+    return bool(n_crossed.max() == MIN_TEXT_ROWS)

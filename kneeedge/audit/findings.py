@@ -1,15 +1,14 @@
 """What an audit means: each finding as one sentence with its cases and what to do."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kneeedge.audit.run import Audit
+from kneeedge.audit.run import Audit, AuditedImage
 from kneeedge.audit.shortcut import (
-    FEWEST,
+    MIN_GROUPS,
     NONE,
     SHORTCUT,
     TOO_FEW,
@@ -19,33 +18,23 @@ from kneeedge.audit.shortcut import (
 )
 from kneeedge.data.groups import Pair
 
-if TYPE_CHECKING:
-    from kneeedge.audit.facts import Facts
-
-
 FAULT, WARNING, NOTE = "fault", "warning", "note"
 UNREADABLE, CONFLICT, LEAK, PATIENT_LEAK = "UNREADABLE", "LABEL CONFLICT", "LEAK", "PATIENT LEAK"
-NO_PATIENT = "NO PATIENT"
-COPIES, IMBALANCE, NO_CLASS = "COPIES", "IMBALANCE", "NO CLASS"
+NO_PATIENT, COPIES = "NO PATIENT", "COPIES"
 SHORTCUT_FOUND, SHORTCUT_TEST = "SHORTCUT", "SHORTCUT TEST"
-SIZE, ASPECT, BLANK, BARS, TEXT, OTHERS = (
-    "SIZE",
-    "ASPECT",
-    "BLANK",
-    "WHITE BAR",
-    "WRITING",
-    "NO IMAGE",
-)
+IMBALANCE, NO_CLASS = "IMBALANCE", "NO CLASS"
+SIZE, ASPECT = "SIZE", "ASPECT"
+BLANK, BARS, TEXT, OTHERS = "BLANK", "WHITE BAR", "WRITING", "NO IMAGE"
 UNEVEN = 2.0
 "times as many images in the largest class as in the smallest, from which it is said"
-ODD_AREA, ODD_ASPECT = 4.0, 1.5
-"factor to the median at which a size or an aspect may be an outlier"
+ODD_AREA = 4.0
+"factor to the median at which a number of pixels may be an outlier"
+ODD_ASPECT = 1.5
+"factor to the median at which an aspect may be an outlier"
 FAR = 5.0
-"""robust standard deviations (1.4826 × the median absolute deviation) from the median that an
-outlier lies at least
-"""
-EMPTY = 2.0
-"grey levels of contrast below which an image shows nothing"
+"robust deviations (1.4826 × the median absolute one) at which an outlier lies from the median"
+MIN_CONTRAST = 2.0
+"grey levels below which an image shows nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +50,17 @@ class Finding:
     remedy: str
 
 
-def findings(audit: Audit) -> tuple[Finding, ...]:
+def list_findings(audit: Audit) -> tuple[Finding, ...]:
     """All findings, the worst first."""
-    parts = (_faults, _patients, _copies, _shortcut, _classes, _outliers, _pictures, _others)
-    found = [finding for part in parts for finding in part(audit)]
-    return tuple(sorted(found, key=lambda finding: (FAULT, WARNING, NOTE).index(finding.severity)))
+    checks = (_faults, _patients, _copies, _shortcut, _classes, _outliers, _contents, _others)
+    findings = [finding for check in checks for finding in check(audit)]
+    severities = (FAULT, WARNING, NOTE)
+    return tuple(sorted(findings, key=lambda finding: severities.index(finding.severity)))
 
 
-def failed(found: Iterable[Finding]) -> bool:
-    """Whether `--strict` fails: unreadable files, label conflicts, copies or patients in two
-    splits.
-    """
-    return any(finding.severity == FAULT for finding in found)
+def failed(findings: Iterable[Finding]) -> bool:
+    """Whether `--strict` fails, as on unreadable files, label conflicts and leaks of splits."""
+    return any(finding.severity == FAULT for finding in findings)
 
 
 def counted(n: int, what: str) -> str:
@@ -81,53 +69,50 @@ def counted(n: int, what: str) -> str:
 
 
 def shortcut_lines(test: Shortcut) -> tuple[str, ...]:
-    """The shortcut test in plain words: what file facts alone reach, what lightness adds, and what
-    that means.
-    """
+    """The shortcut test in plain words: what facts reach, by header and by lightness, and means."""
     if test.verdict == TOO_FEW:
-        return (f"too few images for the shortcut test: it needs {FEWEST} groups of each class",)
+        needed = f"it needs {MIN_GROUPS} groups of each class"
+        return (f"too few images for the shortcut test: {needed}",)
     several = max(len(test.header), len(test.all_facts)) > 1
-    lines = [_header_line(one, several) for one in test.header]
-    lines = lines or [
-        "size, format and bytes a pixel are the same for all files: no shortcut there"
-    ]
-    lines += [
-        f"with brightness, contrast, border and bars they tell {_figure(one, several)}"
-        for one in test.all_facts
-    ]
+    lines = [_header_line(separation, several) for separation in test.header]
+    if not lines:
+        lines = ["size, format and bytes a pixel are the same for all files: no shortcut there"]
+    for separation in test.all_facts:
+        figure = _figure(separation, several)
+        lines.append(f"with brightness, contrast, border and bars they tell {figure}")
+    return (*lines, _meaning(test))
+
+
+def _header_line(separation: Separation, several: bool) -> str:
+    figure = _figure(separation, several)
+    line = f"file facts alone, with no look at the bone, tell {figure}"
+    if is_shortcut(separation):
+        return f"{line}: a network can score that without learning anything about bone"
+    return line
+
+
+def _figure(separation: Separation, several: bool) -> str:
+    """The classes and their AUROC with its interval; the class is named where there are several."""
+    apart = f"{separation.positive} from the rest" if several else "the classes apart"
+    interval = separation.interval
+    return f"{apart} with AUROC {separation.auroc:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _meaning(test: Shortcut) -> str:
     if test.verdict == NONE:
-        return (
-            *lines,
-            f"no evidence of a shortcut in {test.n:,} images: no interval lies above 0.50",
-        )
+        return f"no evidence of a shortcut in {test.n:,} images: no interval lies above 0.50"
     if test.verdict == SHORTCUT:
-        return (
-            *lines,
-            "lightness may show the disease, or the machine and the export; this test cannot tell which",
-        )
-    return (*lines, "the separation is weak, though surely above chance")
+        causes = "the disease, or the machine and the export"
+        return f"lightness may show {causes}; this test cannot tell which"
+    return "the separation is weak, though surely above chance"
 
 
-def fact_lines(one: Separation, n: int = 3) -> tuple[str, ...]:
+def fact_lines(separation: Separation, n: int = 3) -> tuple[str, ...]:
     """The facts that matter most for a separation."""
     return tuple(
         f"{weight.fact}: AUROC {weight.alone:.2f} by itself, {weight.by_class}"
-        for weight in one.facts[:n]
+        for weight in separation.facts[:n]
     )
-
-
-def _header_line(one: Separation, several: bool) -> str:
-    line = f"file facts alone, with no look at the bone, tell {_figure(one, several)}"
-    return (
-        f"{line}: a network can score that without learning anything about bone"
-        if is_shortcut(one)
-        else line
-    )
-
-
-def _figure(one: Separation, several: bool) -> str:
-    what = f"{one.positive} from the rest" if several else "the classes apart"
-    return f"{what} with AUROC {one.auroc:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]"
 
 
 def _faults(audit: Audit) -> Iterable[Finding]:
@@ -137,7 +122,7 @@ def _faults(audit: Audit) -> Iterable[Finding]:
             kind=UNREADABLE,
             severity=FAULT,
             what=f"{counted(len(audit.unreadable), 'file')} cannot be read",
-            cases=tuple(f"{one.name}: {one.reason}" for one in audit.unreadable),
+            cases=tuple(f"{file.name}: {file.reason}" for file in audit.unreadable),
             remedy="repair or remove them; `kneeedge train` refuses a folder that holds any",
         )
     if copies.conflicts:
@@ -145,7 +130,7 @@ def _faults(audit: Audit) -> Iterable[Finding]:
             kind=CONFLICT,
             severity=FAULT,
             what=f"{counted(len(copies.conflicts), 'pair')} of copies with different labels",
-            cases=_told(audit, copies.conflicts),
+            cases=_pair_lines(audit, copies.conflicts),
             remedy="find out which label is right, or remove both files",
         )
     if copies.leaks:
@@ -153,90 +138,98 @@ def _faults(audit: Audit) -> Iterable[Finding]:
             kind=LEAK,
             severity=FAULT,
             what=f"{counted(len(copies.leaks), 'pair')} of copies in two splits",
-            cases=_told(audit, copies.leaks),
+            cases=_pair_lines(audit, copies.leaks),
             remedy="keep one file of each, or draw the splits anew by group (--write-groups)",
         )
-    if audit.shared_patients:
+    shared = audit.shared_patients
+    if shared:
         yield Finding(
             kind=PATIENT_LEAK,
             severity=FAULT,
-            what=f"{counted(len(audit.shared_patients), 'patient')} in two splits",
-            cases=tuple(f"{one.patient}: {', '.join(one.names)}" for one in audit.shared_patients),
-            remedy="move all images of a patient to one split, or draw the splits anew by group (--write-groups)",
+            what=f"{counted(len(shared), 'patient')} in two splits",
+            cases=tuple(f"{patient.patient}: {', '.join(patient.names)}" for patient in shared),
+            remedy="move all images of a patient to one split, "
+            "or draw the splits anew by group (--write-groups)",
         )
 
 
 def _patients(audit: Audit) -> Iterable[Finding]:
-    lost = tuple(image.name for image in audit.images if not image.patient)
-    if 0 < len(lost) < len(audit.images):
+    without = tuple(image.name for image in audit.images if not image.patient)
+    if 0 < len(without) < len(audit.images):
         yield Finding(
             kind=NO_PATIENT,
             severity=WARNING,
-            what=f"{counted(len(lost), 'image')} whose patient is not known",
-            cases=lost,
+            what=f"{counted(len(without), 'image')} whose patient is not known",
+            cases=without,
             remedy="give all in the table (--patients), or a pattern for the rest (--group-regex)",
         )
 
 
 def _copies(audit: Audit) -> Iterable[Finding]:
-    told = {*audit.copies.conflicts, *audit.copies.leaks}
-    rest = [pair for pair in audit.copies.pairs if pair not in told]
-    if rest:
+    """Those that are no fault."""
+    faults = {*audit.copies.conflicts, *audit.copies.leaks}
+    pairs = [pair for pair in audit.copies.pairs if pair not in faults]
+    if pairs:
         yield Finding(
             kind=COPIES,
             severity=WARNING,
-            what=f"{counted(len(rest), 'pair')} of copies in one class and split, as far as known",
-            cases=_told(audit, rest),
-            remedy="keep them on one side of every split: give the groups (--write-groups) to `kneeedge train --groups`",
+            what=f"{counted(len(pairs), 'pair')} of copies in one class and split, as far as known",
+            cases=_pair_lines(audit, pairs),
+            remedy="keep them on one side of every split: "
+            "give the groups (--write-groups) to `kneeedge train --groups`",
         )
 
 
-def _told(audit: Audit, pairs: Iterable[Pair]) -> tuple[str, ...]:
+def _pair_lines(audit: Audit, pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """The pairs in words, the most alike first; with labels where no folder tells them."""
     labels = {image.name: image.label for image in audit.images}
 
-    def one(name: str) -> str:
-        return (
-            name if not labels[name] or f"{labels[name]}/" in name else f"{name} ({labels[name]})"
-        )
+    def labelled(name: str) -> str:
+        label = labels[name]
+        return f"{name} ({label})" if label and f"{label}/" not in name else name
 
     closest = sorted(pairs, key=lambda pair: -pair.similarity)
-    return tuple(f"{one(pair.first)} = {one(pair.second)}: {pair.how}" for pair in closest)
+    return tuple(
+        f"{labelled(pair.first)} = {labelled(pair.second)}: {pair.how}" for pair in closest
+    )
 
 
 def _shortcut(audit: Audit) -> Iterable[Finding]:
     test = audit.shortcut
     if test is None:
         return
-    first, *more = shortcut_lines(test)
-    strongest = max((*test.header, *test.all_facts), key=lambda one: one.auroc, default=None)
-    cases = (
-        *more,
-        *(fact_lines(strongest) if strongest and test.verdict not in (NONE, TOO_FEW) else ()),
-    )
-    kind, severity = (
-        (SHORTCUT_FOUND, WARNING) if test.verdict == SHORTCUT else (SHORTCUT_TEST, NOTE)
-    )
+    what, *cases = shortcut_lines(test)
     remedies = {
         TOO_FEW: "collect more images before you trust any figure on them",
         NONE: "nothing; what these facts do not show, others still may",
     }
-    remedy = "export all classes by one route; a model must clearly beat these figures to have learned anything"
+    remedy = remedies.get(test.verdict)
+    if remedy is None:
+        strongest = max((*test.header, *test.all_facts), key=lambda separation: separation.auroc)
+        cases += fact_lines(strongest)
+        remedy = (
+            "export all classes by one route; "
+            "a model must clearly beat these figures to have learned anything"
+        )
+    is_found = test.verdict == SHORTCUT
     yield Finding(
-        kind=kind,
-        severity=severity,
-        what=first,
-        cases=cases,
-        remedy=remedies.get(test.verdict, remedy),
+        kind=SHORTCUT_FOUND if is_found else SHORTCUT_TEST,
+        severity=WARNING if is_found else NOTE,
+        what=what,
+        cases=tuple(cases),
+        remedy=remedy,
     )
 
 
 def _classes(audit: Audit) -> Iterable[Finding]:
     for split, counts in audit.counts.items():
+        # what lies beside the splits is told as OTHERS
         if not split and len(audit.counts) > 1:
-            continue  # what lies beside the splits is told as OTHERS
-        known = {name: counts[name] for name in audit.classes}
+            continue
+        n_images = {name: counts[name] for name in audit.classes}
         where = f"{split}: " if split else ""
-        if missing := [name for name, n in known.items() if n == 0]:
+        missing = [name for name, n in n_images.items() if n == 0]
+        if missing:
             yield Finding(
                 kind=NO_CLASS,
                 severity=WARNING,
@@ -244,98 +237,94 @@ def _classes(audit: Audit) -> Iterable[Finding]:
                 cases=(),
                 remedy="add some: without them neither sensitivity nor specificity can be measured",
             )
-        elif known and max(known.values()) >= UNEVEN * min(known.values()):
-            share = ", ".join(f"{n:,} {name}" for name, n in known.items())
+        elif n_images and max(n_images.values()) >= UNEVEN * min(n_images.values()):
+            by_class = ", ".join(f"{n:,} {name}" for name, n in n_images.items())
             yield Finding(
                 kind=IMBALANCE,
                 severity=NOTE,
-                what=f"{where}{share}",
+                what=f"{where}{by_class}",
                 cases=(),
-                remedy="read sensitivity and specificity rather than accuracy, which a constant answer can drive up",
+                remedy="read sensitivity and specificity rather than accuracy, "
+                "which a constant answer can drive up",
             )
 
 
 def _outliers(audit: Audit) -> Iterable[Finding]:
-    measures: tuple[tuple[str, str, Callable[[Facts], float], float], ...] = (
-        (
-            SIZE,
-            "far larger or smaller than the others",
-            lambda facts: facts.width * facts.height,
-            ODD_AREA,
-        ),
-        (ASPECT, "far wider or narrower than the others", lambda facts: facts.aspect, ODD_ASPECT),
+    n_pixels = [image.facts.n_pixels for image in audit.images]
+    aspects = [image.facts.aspect for image in audit.images]
+    rows = (
+        (SIZE, "far larger or smaller than the others", _far(n_pixels, ODD_AREA)),
+        (ASPECT, "far wider or narrower than the others", _far(aspects, ODD_ASPECT)),
     )
-    for kind, what, measure, factor in measures:
-        logs = np.log([measure(image.facts) for image in audit.images])
-        distance = np.abs(logs - np.median(logs)) if len(logs) else logs
-        limit = max(np.log(factor), FAR * 1.4826 * float(np.median(distance))) if len(logs) else 0.0
-        odd = [image for image, far in zip(audit.images, distance > limit, strict=True) if far]
-        if odd:
-            cases = tuple(
-                f"{image.name}: {image.facts.width} × {image.facts.height}" for image in odd
-            )
-            remedy = (
-                "look at them: stitched legs, both knees in one picture, thumbnails or wrong files"
-            )
+    for kind, what, places in rows:
+        if places:
+            images = [audit.images[i] for i in places]
             yield Finding(
                 kind=kind,
                 severity=NOTE,
-                what=f"{counted(len(odd), 'image')} {what}",
-                cases=cases,
-                remedy=remedy,
+                what=f"{counted(len(images), 'image')} {what}",
+                cases=tuple(
+                    f"{image.name}: {image.facts.width} × {image.facts.height}" for image in images
+                ),
+                remedy="look at them: "
+                "stitched legs, both knees in one picture, thumbnails or wrong files",
             )
 
 
-def _pictures(audit: Audit) -> Iterable[Finding]:
-    checks: tuple[tuple[str, str, str, Callable[[Facts], bool], str], ...] = (
-        (BLANK, WARNING, "that show nothing", lambda facts: facts.contrast < EMPTY, "remove them"),
-        (
-            BARS,
-            NOTE,
-            "with a white bar along an edge",
-            lambda facts: facts.white_bar > 0,
-            "crop the bars off",
-        ),
-        (
-            TEXT,
-            NOTE,
-            "with burned-in writing",
-            lambda facts: facts.text,
-            "crop or black it out: it may name the patient",
-        ),
+def _far(values: Sequence[float], factor: float) -> list[int]:
+    """Indices of the values that lie by `factor` and FAR robust deviations from the median."""
+    if not values:
+        return []
+    logs = np.log(values)
+    distance = np.abs(logs - np.median(logs))
+    limit = max(np.log(factor), FAR * 1.4826 * float(np.median(distance)))
+    return np.flatnonzero(distance > limit).tolist()
+
+
+def _contents(audit: Audit) -> Iterable[Finding]:
+    blank = [image for image in audit.images if image.facts.contrast < MIN_CONTRAST]
+    barred = [image for image in audit.images if image.facts.white_bar > 0]
+    written_on = [image for image in audit.images if image.facts.text]
+    privacy = "crop or black it out: it may name the patient"
+    rows = (
+        (BLANK, WARNING, blank, "that show nothing", "remove them"),
+        (BARS, NOTE, barred, "with a white bar along an edge", "crop the bars off"),
+        (TEXT, NOTE, written_on, "with burned-in writing", privacy),
     )
-    for kind, severity, what, check, remedy in checks:
-        found = [image for image in audit.images if check(image.facts)]
-        if found:
-            by_class = Counter(image.label for image in found if image.label)
-            share = ", ".join(f"{n:,} {name}" for name, n in sorted(by_class.items()))
-            said = f"{counted(len(found), 'image')} {what}{f' ({share})' if share else ''}"
+    for kind, severity, images, what, remedy in rows:
+        if images:
             yield Finding(
                 kind=kind,
                 severity=severity,
-                what=said,
-                cases=tuple(image.name for image in found),
+                what=f"{counted(len(images), 'image')} {what}{_by_class(images)}",
+                cases=tuple(image.name for image in images),
                 remedy=remedy,
             )
+
+
+def _by_class(images: Sequence[AuditedImage]) -> str:
+    """How many images each class has, in brackets; nothing where no label is known."""
+    counts = Counter(image.label for image in images if image.label)
+    if not counts:
+        return ""
+    return f" ({', '.join(f'{n:,} {name}' for name, n in sorted(counts.items()))})"
 
 
 def _others(audit: Audit) -> Iterable[Finding]:
     if audit.others:
-        what = f"{counted(len(audit.others), 'file')} of another kind, not opened"
         yield Finding(
             kind=OTHERS,
             severity=NOTE,
-            what=what,
+            what=f"{counted(len(audit.others), 'file')} of another kind, not opened",
             cases=audit.others,
             remedy="none; they are left out",
         )
     loose = tuple(image.name for image in audit.images if audit.classes and not image.label)
     if loose:
-        what = f"{counted(len(loose), 'image')} in no class folder, looked at for copies alone"
         yield Finding(
             kind=OTHERS,
             severity=NOTE,
-            what=what,
+            what=f"{counted(len(loose), 'image')} in no class folder, looked at for copies alone",
             cases=loose,
             remedy="move them into the folder of their class, or out of the data",
         )

@@ -1,6 +1,4 @@
-"""What the duplicate search keeps of one image: hashes for exact copies, a small picture for near
-ones.
-"""
+"""What the search for copies keeps of an image: hashes for exact, a thumbnail for near copies."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,10 +9,10 @@ from PIL import Image
 
 SIDE = 128
 "side of the thumbnail; every image is squeezed to a square, which takes a change of aspect away"
-_DARK, _FEW = (
-    0.2,
-    0.08,
-)  # of the range of grey levels; share of bright pixels that makes a row more than background
+_DARK = 0.2
+"of the range of grey levels; up to there is background"
+_MIN_BRIGHT = 0.08
+"share of bright pixels that makes a row more than background"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +24,7 @@ class Fingerprint:
     sha256: str
     "of the file's bytes"
     pixel_sha256: str
-    """of the full-size grey pixels and their shape: the same for pixel-identical images in other
-    formats
-    """
+    "of the full-size grey pixels and their shape, which another format leaves as they are"
     size: tuple[int, int]
     "width and height in pixels"
     box: tuple[int, int, int, int]
@@ -43,7 +39,7 @@ def fingerprint(name: str, sha256: str, grey: NDArray[np.uint8]) -> Fingerprint:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(pixels.data)
     image = Image.fromarray(pixels)
-    box = content(pixels)
+    box = content_box(pixels)
     small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
     return Fingerprint(
         name=name,
@@ -55,26 +51,23 @@ def fingerprint(name: str, sha256: str, grey: NDArray[np.uint8]) -> Fingerprint:
     )
 
 
-def content(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """Give the box of (H, W) uint8 grey pixels without the rows and columns at the edges that are
-    nearly all dark.
+def content_box(grey: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """Give left, top, right and bottom of (H, W) uint8 grey pixels without dark rows at the edges.
 
     A leg on a wide black background would have few pixels of the thumbnail, and each crop of it
-    another aspect.
+    another aspect. A few bright pixels do not save a row or a column.
     """
     height, width = grey.shape
     small = np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BOX))
     low, high = np.percentile(small, (2, 98))
     bright = small > low + _DARK * (high - low)
-    top, bottom = _ends(bright.mean(axis=1) > _FEW, height)
-    left, right = _ends(bright.mean(axis=0) > _FEW, width)
+    top, bottom = _ends(bright.mean(axis=1) > _MIN_BRIGHT, height)
+    left, right = _ends(bright.mean(axis=0) > _MIN_BRIGHT, width)
     return left, top, right, bottom
 
 
 def _ends(kept: NDArray[np.bool_], length: int) -> tuple[int, int]:
-    """Give the first and the last of SIDE stripes that are kept, in pixels of a side; the whole
-    where few are.
-    """
+    """Where the kept ones of SIDE stripes begin and end, in pixels; the whole side if few are."""
     places = np.flatnonzero(kept)
     if len(places) < SIDE // 4:
         return 0, length

@@ -1,6 +1,4 @@
-"""A data folder as it is, faults and all: every image with the split, the class and the patient
-that are known.
-"""
+"""A data folder, faults and all: every image with the split, class and patient that are known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,33 +42,32 @@ def list_folder(root: Path, group_regex: str | None = None, patients: Path | Non
     """Every image below `root`: {train,val,test}/<Class>/…, <Class>/…, or without classes.
 
     `patients` is a CSV file with the columns path,patient; it goes before `group_regex`. Raises
-    NotFoundError or DataError for a folder without images, or a table or pattern that does not fit
-    it.
+    NotFoundError for a folder that is not there, DataError for one without images, or a table or
+    pattern that does not fit it.
     """
     if not root.is_dir():
-        raise NotFoundError(
-            f"{root}: no such data folder",
-            "give a folder of images, best with one sub-folder a class",
-        )
+        remedy = "give a folder of images, best with one sub-folder a class"
+        raise NotFoundError(f"{root}: no such data folder", remedy)
     listing = find_images([root])
     names = [image.name for image in listing.images]
     splits = [name for name in SPLITS if (root / name).is_dir()]
     places = [_place(name, splits) for name in names]
-    classes = sorted({label for _, label in places if label})
-    known = tuple(classes) if len(classes) > 1 else ()
-    who = _patients(names, places, group_regex, patients)
-    entries = (
+    labels = sorted({label for _, label in places if label})
+    classes = tuple(labels) if len(labels) > 1 else ()
+    owners = _patients(names, places, group_regex, patients)
+    entries = [
         Entry(
             path=image.path,
             name=image.name,
             split=split,
-            label=label if known else "",
+            label=label if classes else "",
             patient=patient,
         )
-        for image, (split, label), patient in zip(listing.images, places, who, strict=True)
-    )
+        for image, (split, label), patient in zip(listing.images, places, owners, strict=True)
+    ]
+    entries.sort(key=lambda entry: entry.name)
     others = tuple(path.relative_to(root).as_posix() for path in listing.others)
-    return Folder(root, known, tuple(sorted(entries, key=lambda entry: entry.name)), others)
+    return Folder(root, classes, tuple(entries), others)
 
 
 def _place(name: str, splits: Sequence[str]) -> tuple[str, str]:
@@ -80,9 +77,11 @@ def _place(name: str, splits: Sequence[str]) -> tuple[str, str]:
     class `valid`.
     """
     folders = PurePosixPath(name).parts[:-1]
-    split = folders[0] if folders and folders[0] in splits else ""
-    below = folders[1:] if splits else folders
-    return split, below[0] if below and (split or not splits) else ""
+    if not splits:
+        return "", folders[0] if folders else ""
+    if not folders or folders[0] not in splits:
+        return "", ""
+    return folders[0], folders[1] if len(folders) > 1 else ""
 
 
 def _patients(
@@ -91,16 +90,22 @@ def _patients(
     group_regex: str | None,
     table: Path | None,
 ) -> list[str]:
-    given = read_table(table, PATIENT_COLUMNS) if table else {}
-    if table and (unknown := sorted(set(given) - set(names))):
-        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise DataError(
-            table,
-            f"{unknown[0]} is no image of the data folder{more}",
-            "give paths relative to DATA",
-        )
-    found = []
+    """The patient of each image, by the table or else by the pattern; "" where it is not known."""
+    by_name = _patient_table(table, names) if table else {}
+    patients = []
     for name, (split, _) in zip(names, places, strict=True):
         below = name.removeprefix(f"{split}/") if split else name
-        found.append(given.get(name) or patient_of(below, group_regex))
-    return found
+        patients.append(by_name.get(name) or patient_of(below, group_regex))
+    return patients
+
+
+def _patient_table(table: Path, names: Sequence[str]) -> dict[str, str]:
+    """Patients by name of the image; raises DataError for a row of no image in the folder."""
+    by_name = read_table(table, PATIENT_COLUMNS)
+    unknown = sorted(set(by_name) - set(names))
+    if unknown:
+        n_more = len(unknown) - 1
+        more = f" (and {n_more} more)" if n_more else ""
+        problem = f"{unknown[0]} is no image of the data folder{more}"
+        raise DataError(table, problem, "give paths relative to DATA")
+    return by_name

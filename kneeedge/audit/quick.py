@@ -1,32 +1,23 @@
-"""The cheap part of the audit, which `kneeedge train` runs first: copies, conflicts, leaks and
-groups.
-"""
+"""The cheap part of the audit, which `kneeedge train` runs first: copies, leaks and groups."""
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
 from kneeedge.data.groups import NEAR, Pair, merge
 from kneeedge.model.provenance import DataReport
 from kneeedge.pixels.picture import read_file
-from kneeedge.system.machine import available_cpus
 from kneeedge.system.progress import Progress
+from kneeedge.system.threads import in_threads
 
 if TYPE_CHECKING:
     from kneeedge.data.dataset import Dataset, Sample
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Files that show one radiograph, and which of them contradict each other or stand on both
-    sides of a split.
-    """
+    """Files that show one radiograph, and which of them contradict labels or splits."""
 
     pairs: tuple[Pair, ...]
     conflicts: tuple[Pair, ...]
@@ -40,26 +31,27 @@ class Copies:
 
 def quick_audit(dataset: "Dataset", progress: Progress) -> Copies:
     """The copies among the samples of a data set whose images are known to be readable."""
-    from kneeedge.audit.duplicates import (
-        find_pairs,
-    )  # brings in SciPy, which a device does not install
+    # brings in SciPy, which a device does not install
+    from kneeedge.audit.duplicates import find_pairs
 
     samples = dataset.samples
     fingerprints = in_threads(_fingerprint, samples, "audit", progress)
     pairs = find_pairs(fingerprints, progress)
     labels = {sample.name: dataset.classes[sample.label] for sample in samples}
     splits = {sample.name: sample.split for sample in samples}
-    return judge(pairs, labels, splits, {sample.name: sample.group for sample in samples})
+    patients = {sample.name: sample.group for sample in samples}
+    return check_copies(pairs, labels, splits, patients)
 
 
-def judge(
+def check_copies(
     pairs: Sequence[Pair],
     labels: Mapping[str, str],
     splits: Mapping[str, str],
     patients: Mapping[str, str],
 ) -> Copies:
-    """Set copies beside labels, splits and patients, each by image name; "" stands for a label that
-    is not known.
+    """Find the copies that contradict labels or splits, and join copies and patients to groups.
+
+    Labels, splits and patients are by name of the image, "" where they are not known.
     """
     conflicts = [pair for pair in pairs if _differ(pair, labels)]
     leaks = [pair for pair in pairs if _differ(pair, splits)]
@@ -80,25 +72,11 @@ def judge(
     )
 
 
-def in_threads(
-    work: Callable[[T], R], items: Sequence[T], name: str, progress: Progress
-) -> list[R]:
-    """`work` on each item, in order, on the cores this process may use; decoding and hashing
-    release the lock.
-    """
-    results = []
-    with ThreadPoolExecutor(available_cpus()) as pool, progress.stage(name, len(items)) as stage:
-        for result in pool.map(work, items):
-            results.append(result)
-            stage.advance()
-    return results
-
-
 def _fingerprint(sample: "Sample") -> Fingerprint:
     return fingerprint(sample.name, sample.sha256, read_file(sample.path).grey)
 
 
-def _differ(pair: Pair, known: Mapping[str, str]) -> bool:
-    first = known[pair.first]
-    second = known[pair.second]
+def _differ(pair: Pair, values: Mapping[str, str]) -> bool:
+    first = values[pair.first]
+    second = values[pair.second]
     return bool(first and second and first != second)

@@ -7,12 +7,13 @@ from kneeedge.audit.duplicates import find_pairs
 from kneeedge.audit.facts import Facts, facts_of
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
 from kneeedge.audit.listing import Entry, Folder, list_folder
-from kneeedge.audit.quick import Copies, in_threads, judge
+from kneeedge.audit.quick import Copies, check_copies
 from kneeedge.audit.shortcut import Shortcut, shortcut_test
 from kneeedge.data.dataset import SPLITS
 from kneeedge.errors import ImageError
 from kneeedge.pixels.picture import read_file
 from kneeedge.system.progress import Progress
+from kneeedge.system.threads import in_threads
 
 _SPLIT_ORDER = (*SPLITS, "")
 
@@ -51,7 +52,7 @@ class SharedPatient:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """All that was found in a data folder; `kneeedge.audit.findings` says what it means."""
+    """All that is known of a data folder; `kneeedge.audit.findings` says what it means."""
 
     data: str
     "the folder"
@@ -70,13 +71,14 @@ class Audit:
 
 
 def audit(root: Path, group_regex: str | None, patients: Path | None, progress: Progress) -> Audit:
-    """Look through a data folder; what cannot be read is reported with the rest."""
+    """Look through a data folder; what cannot be read is a finding, and no error."""
     folder = list_folder(root, group_regex, patients)
-    read = in_threads(_read, folder.entries, "reading", progress)
-    images = tuple(one[0] for one in read if isinstance(one, tuple))
-    fingerprints = [one[1] for one in read if isinstance(one, tuple)]
-    copies = judge(
-        find_pairs(fingerprints, progress),
+    files = in_threads(_read, folder.entries, "reading", progress)
+    unreadable = tuple(file for file in files if isinstance(file, Unreadable))
+    readable = [file for file in files if not isinstance(file, Unreadable)]
+    images = tuple(image for image, _ in readable)
+    copies = check_copies(
+        find_pairs([fingerprint for _, fingerprint in readable], progress),
         {image.name: image.label for image in images},
         {image.name: image.split for image in images},
         {image.name: image.patient for image in images},
@@ -86,7 +88,7 @@ def audit(root: Path, group_regex: str | None, patients: Path | None, progress: 
         classes=folder.classes,
         counts=_counts(folder, images),
         images=images,
-        unreadable=tuple(one for one in read if isinstance(one, Unreadable)),
+        unreadable=unreadable,
         others=folder.others,
         copies=copies,
         shared_patients=_shared_patients(images),
@@ -110,27 +112,25 @@ def _read(entry: Entry) -> tuple[AuditedImage, Fingerprint] | Unreadable:
 
 
 def _counts(folder: Folder, images: tuple[AuditedImage, ...]) -> dict[str, dict[str, int]]:
-    splits = dict.fromkeys(entry.split for entry in folder.entries)
-    counts = {
-        split: dict.fromkeys(folder.classes, 0) for split in sorted(splits, key=_SPLIT_ORDER.index)
-    }
+    """Readable images by split and class; a class without any is there with 0."""
+    splits = sorted({entry.split for entry in folder.entries}, key=_SPLIT_ORDER.index)
+    counts = {split: dict.fromkeys(folder.classes, 0) for split in splits}
     for image in images:
         counts[image.split][image.label] = counts[image.split].get(image.label, 0) + 1
     return counts
 
 
 def _shared_patients(images: tuple[AuditedImage, ...]) -> tuple[SharedPatient, ...]:
-    members: dict[str, list[AuditedImage]] = {}
+    by_patient: dict[str, list[AuditedImage]] = {}
     for image in images:
         if image.patient and image.split:
-            members.setdefault(image.patient, []).append(image)
+            by_patient.setdefault(image.patient, []).append(image)
     shared = []
-    for patient, theirs in sorted(members.items()):
-        splits = sorted({image.split for image in theirs}, key=_SPLIT_ORDER.index)
+    for patient, own_images in sorted(by_patient.items()):
+        splits = sorted({image.split for image in own_images}, key=_SPLIT_ORDER.index)
         if len(splits) > 1:
-            shared.append(
-                SharedPatient(patient, tuple(splits), tuple(image.name for image in theirs))
-            )
+            names = tuple(image.name for image in own_images)
+            shared.append(SharedPatient(patient, tuple(splits), names))
     return tuple(shared)
 
 
@@ -138,8 +138,8 @@ def _shortcut(
     classes: tuple[str, ...], images: tuple[AuditedImage, ...], copies: Copies, progress: Progress
 ) -> Shortcut:
     """The test on every labelled image, of all splits together."""
-    known = [image for image in images if image.label]
-    groups = [copies.groups[image.name] for image in known]
-    return shortcut_test(
-        [i.facts for i in known], [i.label for i in known], groups, classes, progress
-    )
+    labelled = [image for image in images if image.label]
+    facts = [image.facts for image in labelled]
+    labels = [image.label for image in labelled]
+    groups = [copies.groups[image.name] for image in labelled]
+    return shortcut_test(facts, labels, groups, classes, progress)

@@ -17,15 +17,18 @@ from kneeedge.system.progress import Progress
 
 Floats = NDArray[np.float64]
 
-FOLDS, REPEATS, TREES, DRAWS = 5, 5, 50, 2000
-FEWEST = 20
-"groups of each class; below it an interval would reach from chance to certainty"
-CLEAR = 0.6
-"AUROC from which a separation that is surely above chance is called a shortcut"
+FOLDS = 5
+REPEATS = 5
+TREES = 50
+DRAWS = 2000
+MIN_GROUPS = 20
+"of each class; below it an interval would reach from chance to certainty"
+MIN_AUROC = 0.6
+"from which a separation that is surely above chance is called a shortcut"
 SHORTCUT, WEAK, NONE, TOO_FEW = "shortcut", "weak", "none", "too few"
 METHOD = (
-    f"extremely randomised trees, {FOLDS}-fold cross-validation by group, {REPEATS} times; out-of-fold scores "
-    f"averaged; interval: bootstrap over groups ({DRAWS:,} resamples)"
+    f"extremely randomised trees, {FOLDS}-fold cross-validation by group, {REPEATS} times; "
+    f"out-of-fold scores averaged; interval: bootstrap over groups ({DRAWS:,} resamples)"
 )
 
 
@@ -35,15 +38,11 @@ class FactWeight:
 
     fact: str
     lost: float
-    """AUROC lost when this fact is shuffled among the held-out images; the other facts may stand in
-    for it
-    """
+    "AUROC lost when it is shuffled among the held-out images; other facts may stand in for it"
     alone: float
     "0.5 to 1; AUROC of this fact by itself"
     by_class: str
-    """its mean in the class and in the rest, or how many have the value that is the most frequent
-    in the class
-    """
+    "its mean in the class and in the rest, or how many have the value most frequent in the class"
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,7 @@ class Shortcut:
     "images"
     n_groups: int
     header: tuple[Separation, ...]
-    """by size, format, depth and bytes a pixel alone; one for two classes, else one a class; empty:
-    nothing varies
-    """
+    "by size, format, depth and bytes a pixel alone; one a class, or one for two; none if all alike"
     all_facts: tuple[Separation, ...]
     "by these and by brightness, contrast, border and bars"
     method: str = METHOD
@@ -78,10 +75,14 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class _Column:
+    """One fact, as a column of the table that the trees learn from."""
+
     fact: str
     value: Callable[[Facts], Any]
     header: bool = False
+    "told by the file's header, or by its size"
     digits: str = ",.0f"
+    "how a mean of it is written"
 
 
 _COLUMNS = (
@@ -114,93 +115,102 @@ def shortcut_test(
     With more than two classes each is held against the rest, and the strongest separation decides
     the verdict.
     """
-    names = np.array(labels)
+    label = np.array(labels)
     group = np.unique(np.array(groups), return_inverse=True)[1]
     n_groups = int(group.max()) + 1 if len(group) else 0
-    if min(len(set(group[names == name].tolist())) for name in classes) < FEWEST:
+    if min(len(set(group[label == name].tolist())) for name in classes) < MIN_GROUPS:
         return Shortcut(verdict=TOO_FEW, n=len(facts), n_groups=n_groups, header=(), all_facts=())
     positives = [default_positive(classes)] if len(classes) == 2 else list(classes)
-    found: dict[bool, tuple[Separation, ...]] = {}
+    columns = [column for column in _COLUMNS if len(set(map(column.value, facts))) > 1]
+    header_columns = [column for column in columns if column.header]
     with progress.stage("shortcut test", 2 * len(positives)) as stage:
-        for header in (True, False):
-            columns = [
-                c
-                for c in _COLUMNS
-                if (c.header or not header) and len(set(map(c.value, facts))) > 1
-            ]
-            wanted = positives if columns else []
-            found[header] = tuple(
-                _separate(columns, facts, names == name, name, group) for name in wanted
-            )
-            stage.advance(len(positives))
+        header = _separations(header_columns, facts, label, group, positives)
+        stage.advance(len(positives))
+        all_facts = _separations(columns, facts, label, group, positives)
+        stage.advance(len(positives))
     return Shortcut(
-        verdict=_verdict((*found[True], *found[False])),
+        verdict=_verdict((*header, *all_facts)),
         n=len(facts),
         n_groups=n_groups,
-        header=found[True],
-        all_facts=found[False],
+        header=header,
+        all_facts=all_facts,
     )
 
 
-def is_shortcut(one: Separation) -> bool:
+def is_shortcut(separation: Separation) -> bool:
     """Whether the separation is surely above chance, and large enough to matter."""
-    return one.interval.low > 0.5 and one.auroc >= CLEAR
+    return separation.interval.low > 0.5 and separation.auroc >= MIN_AUROC
 
 
 def group_bootstrap(
     positive: NDArray[np.bool_], scores: Floats, group: NDArray[np.intp], seed: int = 0
 ) -> Interval:
-    """Percentile interval of the AUROC when whole groups are drawn with replacement; the scores
-    stay as they are.
+    """Percentile interval of the AUROC when whole groups are drawn with replacement.
 
-    `positive`, `scores` and `group` (0…G−1) are (N,). Draws without both classes are left out.
+    `positive`, `scores` and `group` (0…G−1) are (N,); the scores stay as they are. Draws without
+    both classes are left out.
     """
     rng = np.random.default_rng(seed)
     n_groups = int(group.max()) + 1
     level = np.unique(scores, return_inverse=True)[1]
     areas = []
     for _ in range(DRAWS):
-        weight = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)[
-            group
-        ].astype(np.float64)
+        n_drawn = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+        weight = n_drawn[group].astype(np.float64)
         above = np.bincount(level, weight * positive)
         below = np.bincount(level, weight * ~positive)
         if above.any() and below.any():
             # Mann and Whitney 1947: of all pairs, those in the right order, ties half
-            areas.append(above @ (np.cumsum(below) - below / 2) / (above.sum() * below.sum()))
+            in_order = above @ (np.cumsum(below) - below / 2)
+            areas.append(in_order / (above.sum() * below.sum()))
     low, high = np.quantile(areas, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Interval(float(low), float(high))
 
 
-def _separate(
+def _separations(
     columns: Sequence[_Column],
     facts: Sequence[Facts],
+    label: NDArray[np.str_],
+    group: NDArray[np.intp],
+    positives: Sequence[str],
+) -> tuple[Separation, ...]:
+    """Each of the positive classes against the rest; none where no fact varies."""
+    if not columns:
+        return ()
+    values = [[column.value(image) for image in facts] for column in columns]
+    return tuple(_separate(columns, values, label == name, name, group) for name in positives)
+
+
+def _separate(
+    columns: Sequence[_Column],
+    values: Sequence[Sequence[Any]],
     positive: NDArray[np.bool_],
     name: str,
     group: NDArray[np.intp],
 ) -> Separation:
-    table = np.column_stack([_numbers([column.value(one) for one in facts]) for column in columns])
+    """How well the columns, whose values are C lists of N, tell the class `name` from the rest."""
+    table = np.column_stack([_numbers(column_values) for column_values in values])
     scores, lost = _out_of_fold(table, positive, group)
-    weights = [
-        FactWeight(
-            column.fact,
-            float(lost[i]),
-            _alone(table[:, i], positive, isinstance(column.value(facts[0]), str)),
-            _by_class([column.value(one) for one in facts], positive, name, column.digits),
+    weights = []
+    for i, column in enumerate(columns):
+        weight = FactWeight(
+            fact=column.fact,
+            lost=float(lost[i]),
+            alone=_alone(table[:, i], positive, isinstance(values[i][0], str)),
+            by_class=_by_class(values[i], positive, name, column.digits),
         )
-        for i, column in enumerate(columns)
-    ]
+        weights.append(weight)
     ranked = tuple(sorted(weights, key=lambda weight: -max(weight.lost, weight.alone - 0.5)))
-    return Separation(
-        name, _area(positive, scores), group_bootstrap(positive, scores, group), ranked
-    )
+    interval = group_bootstrap(positive, scores, group)
+    return Separation(name, _area(positive, scores), interval, ranked)
 
 
 def _out_of_fold(
     table: Floats, positive: NDArray[np.bool_], group: NDArray[np.intp]
 ) -> tuple[Floats, Floats]:
-    """Scores (N,) of images held out, mean of the repeats; and the AUROC (C,) lost by shuffling
-    each column.
+    """Scores (N,) of images held out, mean of the repeats; AUROC (C,) lost as a column is shuffled.
+
+    The table is (N, C).
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -209,36 +219,35 @@ def _out_of_fold(
     lost = np.zeros((REPEATS, n_columns))
     for repeat in range(REPEATS):
         shuffled = np.zeros((n, n_columns))
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat).split(
-            table, positive, group
-        )
-        for train, test in folds:
-            answers = _answers(table[train], positive[train], table[test], repeat)
-            scores[repeat, test] = answers[:, 0]
-            shuffled[test] = answers[:, 1:]
-        lost[repeat] = [
-            _area(positive, scores[repeat]) - _area(positive, column) for column in shuffled.T
-        ]
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat)
+        for train, test in folds.split(table, positive, group):
+            fold_scores = _scores(table[train], positive[train], table[test], repeat)
+            scores[repeat, test] = fold_scores[:, 0]
+            shuffled[test] = fold_scores[:, 1:]
+        area = _area(positive, scores[repeat])
+        lost[repeat] = [area - _area(positive, column) for column in shuffled.T]
     return scores.mean(axis=0), lost.mean(axis=0)
 
 
-def _answers(known: Floats, positive: NDArray[np.bool_], held_out: Floats, seed: int) -> Floats:
-    """Scores (M, 1 + C) of the held-out rows: as they are, then with each column shuffled in turn."""
+def _scores(known: Floats, positive: NDArray[np.bool_], held_out: Floats, seed: int) -> Floats:
+    """Scores (M, 1 + C) of held-out rows: as they are, then with each column shuffled in turn."""
     from sklearn.ensemble import ExtraTreesClassifier
 
-    leaf = max(3, len(known) // 100)
     model = ExtraTreesClassifier(
-        TREES, min_samples_leaf=leaf, random_state=seed, n_jobs=available_cpus()
+        TREES,
+        min_samples_leaf=max(3, len(known) // 100),
+        random_state=seed,
+        n_jobs=available_cpus(),
     )
     model.fit(known, positive)
     rng = np.random.default_rng(seed)
     tables = [held_out]
     for i in range(held_out.shape[1]):
-        other = held_out.copy()
-        other[:, i] = rng.permutation(other[:, i])
-        tables.append(other)
-    answers = model.predict_proba(np.concatenate(tables))[:, -1]
-    return np.asarray(answers.reshape(len(tables), -1).T, dtype=np.float64)
+        shuffled = held_out.copy()
+        shuffled[:, i] = rng.permutation(shuffled[:, i])
+        tables.append(shuffled)
+    scores = model.predict_proba(np.concatenate(tables))[:, -1]
+    return np.asarray(scores.reshape(len(tables), -1).T, dtype=np.float64)
 
 
 def _numbers(values: Sequence[Any]) -> Floats:
@@ -258,21 +267,24 @@ def _alone(values: Floats, positive: NDArray[np.bool_], by_name: bool) -> float:
 
 
 def _area(positive: NDArray[np.bool_], scores: Floats) -> float:
+    """AUROC, 0.5 where one class is missing."""
     area = auroc(positive, scores)
     return 0.5 if area is None else area
 
 
 def _by_class(values: Sequence[Any], positive: NDArray[np.bool_], name: str, digits: str) -> str:
-    ours = [value for value, inside in zip(values, positive, strict=True) if inside]
-    rest = [value for value, inside in zip(values, positive, strict=True) if not inside]
+    """The means of numbers, or the shares of the class's most frequent name, in words."""
+    inside = [value for value, is_inside in zip(values, positive, strict=True) if is_inside]
+    outside = [value for value, is_inside in zip(values, positive, strict=True) if not is_inside]
     if not isinstance(values[0], str):
-        return f"{np.mean(ours):{digits}} in {name}, {np.mean(rest):{digits}} in the rest"
-    usual = Counter(ours).most_common(1)[0][0]
-    shares = f"{ours.count(usual) / len(ours):.0%} of {name}, {rest.count(usual) / len(rest):.0%} of the rest"
-    return f"{usual} in {shares}"
+        return f"{np.mean(inside):{digits}} in {name}, {np.mean(outside):{digits}} in the rest"
+    usual = Counter(inside).most_common(1)[0][0]
+    share = inside.count(usual) / len(inside)
+    share_outside = outside.count(usual) / len(outside)
+    return f"{usual} in {share:.0%} of {name}, {share_outside:.0%} of the rest"
 
 
 def _verdict(separations: Sequence[Separation]) -> str:
     if any(map(is_shortcut, separations)):
         return SHORTCUT
-    return WEAK if any(one.interval.low > 0.5 for one in separations) else NONE
+    return WEAK if any(separation.interval.low > 0.5 for separation in separations) else NONE

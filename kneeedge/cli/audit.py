@@ -45,7 +45,7 @@ def audit(
     """
     require_audit()
     check_folders(html, write_groups, json)
-    from kneeedge.audit.findings import failed, findings
+    from kneeedge.audit.findings import failed, list_findings
     from kneeedge.audit.run import audit as run_audit
     from kneeedge.data import groups
     from kneeedge.report.audit import audit_text
@@ -53,22 +53,19 @@ def audit(
     from kneeedge.system.strict_json import to_json
 
     result = run_audit(data, group_regex, patients, Progress(quiet))
-    found = findings(result)
+    findings = list_findings(result)
     if write_groups:
         groups.write_groups(result.copies.groups, write_groups)
     if html:
-        write_text(html, audit_page(result, found), errors="backslashreplace")
-    show_text(
-        audit_text(result, found),
-        to_json({"failed": failed(found), "findings": found, "audit": result}),
-        json,
-    )
-    if strict and failed(found):
+        write_text(html, audit_page(result, findings), errors="backslashreplace")
+    record = to_json({"failed": failed(findings), "findings": findings, "audit": result})
+    show_text(audit_text(result, findings), record, json)
+    if strict and failed(findings):
         raise typer.Exit(1)
 
 
 def check_folders(*files: Path | None) -> None:
-    """Raise NotFoundError where a file could not be written after minutes of work."""
+    """Raise NotFoundError or OutputExistsError where a file could not be written after the work."""
     for file in files:
         if file and not file.parent.is_dir():
             raise NotFoundError(f"{file.parent}: no such folder", "make it, or name another")

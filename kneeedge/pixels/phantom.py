@@ -1,5 +1,4 @@
-"""Synthetic AP knee radiographs from a seed, for the demo, the tests and the golden inputs in model
-files.
+"""Synthetic AP knee radiographs from a seed: for the demo, the tests and models' golden inputs.
 
 Lengths are fractions of the image height; the origin is the middle of the joint line, x to the
 right, y down. Control points draw a right knee as it is displayed, fibula on the left; a left knee
@@ -21,21 +20,25 @@ Rng = np.random.Generator
 
 # fmt: off
 FEMUR = np.array([
-    (-.086, -.9), (-.089, -.42), (-.12, -.26), (-.172, -.165), (-.196, -.105), (-.194, -.056), (-.176, -.014),
-    (-.120, -.001), (-.072, -.006), (-.042, -.024), (0, -.044), (.040, -.024), (.070, -.004), (.120, .003),
-    (.180, -.008), (.203, -.052), (.210, -.105), (.190, -.165), (.136, -.26), (.091, -.42), (.088, -.90)])
+    (-.086, -.9), (-.089, -.42), (-.12, -.26), (-.172, -.165), (-.196, -.105), (-.194, -.056),
+    (-.176, -.014), (-.120, -.001), (-.072, -.006), (-.042, -.024), (0, -.044), (.040, -.024),
+    (.070, -.004), (.120, .003), (.180, -.008), (.203, -.052), (.210, -.105), (.190, -.165),
+    (.136, -.26), (.091, -.42), (.088, -.90)])
 TIBIA = np.array([
-    (-.200, .016), (-.170, .003), (-.115, .008), (-.068, .004), (-.032, -.015), (-.004, -.006), (.026, -.020),
-    (.066, .004), (.115, .010), (.176, .002), (.204, .016), (.200, .060), (.170, .130), (.122, .230),
-    (.092, .38), (.084, .90), (-.076, .90), (-.081, .38), (-.110, .230), (-.160, .130), (-.196, .060)])
+    (-.200, .016), (-.170, .003), (-.115, .008), (-.068, .004), (-.032, -.015), (-.004, -.006),
+    (.026, -.020), (.066, .004), (.115, .010), (.176, .002), (.204, .016), (.200, .060),
+    (.170, .130), (.122, .230), (.092, .38), (.084, .90), (-.076, .90), (-.081, .38), (-.110, .230),
+    (-.160, .130), (-.196, .060)])
 FIBULA = np.array([
-    (-.186, .070), (-.216, .088), (-.226, .122), (-.212, .175), (-.198, .26), (-.196, .45), (-.190, .90),
-    (-.148, .90), (-.152, .45), (-.154, .26), (-.162, .175), (-.152, .122), (-.162, .088)])
+    (-.186, .070), (-.216, .088), (-.226, .122), (-.212, .175), (-.198, .26), (-.196, .45),
+    (-.190, .90), (-.148, .90), (-.152, .45), (-.154, .26), (-.162, .175), (-.152, .122),
+    (-.162, .088)])
 PATELLA = np.array([
-    (-.090, -.160), (-.058, -.217), (0, -.232), (.058, -.215), (.086, -.158), (.050, -.096), (-.050, -.098)])
+    (-.090, -.160), (-.058, -.217), (0, -.232), (.058, -.215), (.086, -.158), (.050, -.096),
+    (-.050, -.098)])
 SKIN = np.array([
-    (-.30, -.90), (-.285, -.40), (-.265, -.15), (-.260, .05), (-.280, .25), (-.265, .90), (.25, .90),
-    (.28, .25), (.265, .05), (.280, -.15), (.310, -.40), (.33, -.90)])
+    (-.30, -.90), (-.285, -.40), (-.265, -.15), (-.260, .05), (-.280, .25), (-.265, .90),
+    (.25, .90), (.28, .25), (.265, .05), (.280, -.15), (.310, -.40), (.33, -.90)])
 # fmt: on
 CLASSES = ("Healthy", "Osteoporosis")
 N_TRAITS = 12
@@ -71,16 +74,16 @@ def phantom(seed: int, osteoporosis: float, size: int = 224) -> NDArray[np.uint8
 
 
 def severity_bands(n_classes: int) -> list[tuple[float, float]]:
-    """Give (low, high) severity of each class: equal bands, with gaps of half a band between them."""
+    """Give (low, high) severity of each class: equal bands, half a band apart."""
     width = 1 / (1.5 * n_classes - 0.5)
     return [(1.5 * width * k, 1.5 * width * k + width) for k in range(n_classes)]
 
 
 def phantoms(n: int, size: int, seed: int = 0) -> NDArray[np.uint8]:
-    """(n, 1, size, size) uint8: inputs from healthy to severe, each of its own seed from `seed` on."""
-    return np.stack(
-        [phantom(seed + i, float(part), size) for i, part in enumerate(np.linspace(0.0, 1.0, n))]
-    )[:, None]
+    """(n, 1, size, size) uint8: inputs from healthy to severe, with seeds from `seed` on."""
+    severities = np.linspace(0.0, 1.0, n).tolist()
+    images = [phantom(seed + i, severity, size) for i, severity in enumerate(severities)]
+    return np.stack(images)[:, None]
 
 
 def write_dataset(
@@ -90,12 +93,12 @@ def write_dataset(
     size: int = 256,
     classes: tuple[str, ...] = CLASSES,
 ) -> None:
-    """Write folder/<split>/<class>/<patient><L or R>.png, `n_images[split]` a split, classes in
-    equal parts.
+    """Write folder/<split>/<class>/<patient><L or R>.png.
 
-    The split "" writes folder/<class>/ directly; classes go from the least severe to the most. The
-    knees of a patient share split, class and, roughly, anatomy. Raises OutputExistsError if the
-    folder holds anything.
+    Each split has `n_images[split]`, in equal parts of each class; the split "" writes
+    folder/<class>/ directly. Classes go from the least severe to the most. The knees of a patient
+    share split, class and, roughly, anatomy. Raises ConfigError for fewer than two classes,
+    OutputExistsError if the folder holds anything.
     """
     if len(set(classes)) < max(2, len(classes)):
         raise ConfigError(f"classes are {', '.join(classes)}", "give two or more different names")
@@ -144,9 +147,7 @@ def _view(knee: Knee, rng: Rng) -> Points:
 
 
 def _attenuation(knee: Knee, view: Points, size: int, rng: Rng) -> Array:
-    """Give what the knee takes from the beam, (size, size) float32, about 0 in air and 1 in dense
-    bone.
-    """
+    """Give (size, size) float32 of what the knee takes: about 0 in air and 1 in dense bone."""
     z = knee.traits
     # the spread within a severity keeps any one measure from giving the class away
     cortical, trabecular = np.clip(knee.osteoporosis + 0.09 * np.array(z[1:3]), 0, 1).tolist()
@@ -170,10 +171,9 @@ def _bone(mask: Image.Image, near: Array, trabeculae: Array, cortical: float) ->
     thin = 1 - _blurred(mask, 0.0075 - 0.0025 * cortical)
     rim = (1 - near) * 1.3 * shell + near * (0.5 * thin + 0.4 * shell)
     spongy = (0.27 - 0.05 * cortical) * _blurred(mask, 0.03) * (0.45 + 0.55 * near)
-    out: Array = _pixels(mask) * (
-        spongy * (1 + trabeculae * (0.25 + 0.75 * near)) + (0.62 - 0.22 * cortical) * rim
-    )
-    return out
+    texture = 1 + trabeculae * (0.25 + 0.75 * near)
+    layer: Array = _pixels(mask) * (spongy * texture + (0.62 - 0.22 * cortical) * rim)
+    return layer
 
 
 def _trabeculae(severity: float, size: int, rng: Rng) -> Array:
@@ -182,26 +182,25 @@ def _trabeculae(severity: float, size: int, rng: Rng) -> Array:
     plates = _texture(rng, size, spacing, 5 * spacing)
     struts = _texture(rng, size, 4 * spacing, spacing)
     patches = _texture(rng, size, 0.05, 0.05)
-    out: Array = (
-        (0.11 + 0.03 * severity) * plates + 0.09 * (1 - 0.85 * severity) * struts + 0.07 * patches
-    )
-    return out
+    plates *= 0.11 + 0.03 * severity
+    struts *= 0.09 * (1 - 0.85 * severity)
+    density: Array = plates + struts + 0.07 * patches
+    return density
 
 
 def _texture(rng: Rng, size: int, sigma_x: float, sigma_y: float) -> Array:
     """Give smooth noise of (size, size) float32, mean 0 and deviation 1."""
     noise = Image.fromarray(rng.integers(0, 256, (size, size), dtype=np.uint8))
     smooth = _pixels(noise.filter(ImageFilter.GaussianBlur((sigma_x * size, sigma_y * size))))
-    out: Array = (smooth - smooth.mean()) / (smooth.std() + np.float32(1e-4))
-    return out
+    texture: Array = (smooth - smooth.mean()) / (smooth.std() + np.float32(1e-4))
+    return texture
 
 
 def _expose(attenuation: Array, exposure: Points, grain: Array) -> NDArray[np.uint8]:
     """Give (H, W) uint8 of (H, W) attenuation: window, tone curve, grain."""
     low, high = np.percentile(attenuation, (2, 99.5)).astype(np.float32)
-    image = np.clip((attenuation - low) / (high - low), 0, 1.15) ** np.float32(
-        0.75 + 0.65 * exposure[0]
-    )
+    gamma = np.float32(0.75 + 0.65 * exposure[0])
+    image = np.clip((attenuation - low) / (high - low), 0, 1.15) ** gamma
     image = np.float32(0.02 + 0.12 * exposure[1]) + np.float32(0.55 + 0.37 * exposure[2]) * image
     image += np.float32(0.008 + 0.016 * exposure[3]) * grain
     pixels: NDArray[np.uint8] = np.clip(255 * image + 0.5, 0, 255).astype(np.uint8)
@@ -221,14 +220,13 @@ def _long_bones(z: tuple[float, ...]) -> list[Points]:
 
 
 def _mask(outlines: list[Points], view: Points, size: int) -> Image.Image:
-    """Fill smooth closed curves through `outlines`, each (n, 2): an antialiased (size, size) mask."""
+    """Fill smooth closed curves through `outlines`, each (n, 2), as an antialiased mask."""
     canvas = Image.new("L", (3 * size, 3 * size))
     pen = ImageDraw.Draw(canvas)
     for outline in outlines:
         x, y = np.hsplit(_smooth(outline), 2)
-        placed = (
-            3 * size * (x * view[0] + y * view[1] + view[2])
-        )  # written out: BLAS may round differently
+        # written out: BLAS may round differently
+        placed = 3 * size * (x * view[0] + y * view[1] + view[2])
         pen.polygon(placed.ravel().tolist(), fill=255)
     return canvas.reduce(3)
 

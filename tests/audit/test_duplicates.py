@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kneeedge.audit.duplicates import MANY, find_pairs
+from kneeedge.audit.duplicates import MAX_ALL_PAIRED, find_pairs
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
 from kneeedge.data.groups import BYTES, NEAR, PIXELS, Pair, groups
 from kneeedge.pixels.phantom import phantom
@@ -135,13 +135,13 @@ def test_a_near_copy_of_two_identical_files_pairs_with_both(knees: dict[str, Pix
 
 def test_many_identical_images_make_pairs_in_proportion(knees: dict[str, Pixels]) -> None:
     grey = knees["knee-03"]
-    one = {f"a{i:03d}": grey for i in range(MANY + 1)}
-    other = {f"b{i:03d}": as_jpeg(grey, 60) for i in range(MANY + 1)}
+    one = {f"a{i:03d}": grey for i in range(MAX_ALL_PAIRED + 1)}
+    other = {f"b{i:03d}": as_jpeg(grey, 60) for i in range(MAX_ALL_PAIRED + 1)}
     pairs = search(one | other)
     assert (
         len({(pair.first, pair.second) for pair in pairs})
         == len(pairs)
-        == 2 * (2 * MANY - 1) + 2 * MANY + 1
+        == 2 * (2 * MAX_ALL_PAIRED - 1) + 2 * MAX_ALL_PAIRED + 1
     )
     assert len(set(groups([*one, *other], pairs).values())) == 1
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kneeedge.audit import findings as kinds
 from kneeedge.audit.facts import facts_of
-from kneeedge.audit.findings import failed, findings
+from kneeedge.audit.findings import failed, list_findings
 from kneeedge.audit.quick import quick_audit
 from kneeedge.audit.run import audit
 from kneeedge.cli.app import app
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def found(folder: Path, group_regex: str | None = None, patients: Path | None = None):
-    return {one.kind: one for one in findings(audit(folder, group_regex, patients, QUIET))}
+    return {one.kind: one for one in list_findings(audit(folder, group_regex, patients, QUIET))}
 
 
 def run(command: str, *more: object):
@@ -51,7 +51,7 @@ def paint(path: Path, pixels: np.ndarray) -> None:
 
 
 def test_clean_phantoms_have_no_fault(data):
-    assert not failed(findings(audit(data, PATIENT, None, QUIET)))
+    assert not failed(list_findings(audit(data, PATIENT, None, QUIET)))
 
 
 def test_an_unreadable_file_is_reported_and_the_rest_is_audited(data):
@@ -59,7 +59,7 @@ def test_an_unreadable_file_is_reported_and_the_rest_is_audited(data):
     result = audit(data, None, None, QUIET)
     assert [one.name for one in result.unreadable] == ["train/Healthy/broken.png"]
     assert len(result.images) == 12
-    assert "cannot be read" in audit_text(result, findings(result))
+    assert "cannot be read" in audit_text(result, list_findings(result))
 
 
 def test_the_same_bytes_in_two_classes_are_a_label_conflict(data):
@@ -158,11 +158,11 @@ def test_a_folder_beside_the_splits_is_neither_a_split_nor_a_class(data):
     (data / "valid/Healthy").mkdir(parents=True)
     shutil.copy(data / HEALTHY, data / "valid/Healthy/again.png")
     result = audit(data, None, None, QUIET)
-    said = {one.kind: one for one in findings(result)}
+    said = {one.kind: one for one in list_findings(result)}
     assert result.classes == ("Healthy", "Osteoporosis")
     assert said[kinds.OTHERS].cases == ("valid/Healthy/again.png",)
     assert not {kinds.CONFLICT, kinds.NO_CLASS} & set(said)
-    assert " none        0             0    1\n" in audit_text(result, findings(result))
+    assert " none        0             0    1\n" in audit_text(result, list_findings(result))
 
 
 def test_images_that_the_table_of_patients_lacks_are_said(data, tmp_path):
@@ -232,7 +232,7 @@ def test_a_file_that_is_no_table_of_groups_is_refused(text, tmp_path):
 def test_the_page_is_one_file_that_escapes_names(data):
     shutil.copy(data / HEALTHY, data / "test/Healthy/<script>alert(1)<&'.png")
     result = audit(data, None, None, QUIET)
-    page = audit_page(result, findings(result))
+    page = audit_page(result, list_findings(result))
     assert "&lt;script&gt;alert(1)&lt;&amp;" in page
     assert "<script" not in page
     assert "http" not in page
@@ -246,7 +246,7 @@ def test_a_page_says_how_many_pairs_it_leaves_out(data, monkeypatch):
     for name in ("again", "once-more"):
         shutil.copy(data / HEALTHY, data / f"test/Healthy/{name}.png")
     result = audit(data, None, None, QUIET)
-    page = audit_page(result, findings(result))
+    page = audit_page(result, list_findings(result))
     assert "2 more pairs are not shown" in page
     assert page.count("<figure>") == 2
 
