@@ -1,6 +1,4 @@
-"""A model's answers to labelled images, and those that a run recorded in `answers.csv`. Edge only:
-no torch.
-"""
+"""A model's answers to labelled images, and those that a run recorded in `answers.csv`."""
 
 import csv
 import dataclasses
@@ -13,13 +11,14 @@ from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Sample
 from kneeedge.errors import CheckpointError
+from kneeedge.model.provenance import Slimmed
 from kneeedge.model.spec import ModelSpec, softmax
 
 ORIGINAL = "pytorch-fp32"
 "what stands for the precision of a PyTorch model, beside the fp32, fp16 and int8 of files"
 SLIM_AGAIN = "slim the original again with `kneeedge slim`"
 ROUNDING = 1e-6
-"of a probability written with nine digits and computed anew from its logits"
+"largest change of a probability that was written with nine digits and computed anew"
 
 
 @dataclass(frozen=True)
@@ -61,31 +60,26 @@ class RecordedAnswers:
 
 
 def read_answers(path: Path, classes: tuple[str, ...], split: str, remedy: str) -> RecordedAnswers:
-    """The answers to the images of `split`; raises CheckpointError where the file does not fit,
-    OSError without one.
+    """The answers to the images of `split`.
+
+    Raises OSError without a file, CheckpointError, ending in `remedy`, where it does not fit.
     """
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == split]
-        labels = np.array([classes.index(row["class"]) for row in rows], dtype=np.intp)
-        probabilities, logits = (
-            _numbers(rows, [f"{kind}_{name}" for name in classes]) for kind in ("p", "logit")
+        return RecordedAnswers(
+            labels=np.array([classes.index(row["class"]) for row in rows], dtype=np.intp),
+            probabilities=_numbers(rows, [f"p_{name}" for name in classes]),
+            logits=_numbers(rows, [f"logit_{name}" for name in classes]).astype(np.float32),
+            names=tuple(row["path"] for row in rows),
+            groups=tuple(row["group"] for row in rows),
         )
-        names = tuple(row["path"] for row in rows)
-        groups = tuple(row["group"] for row in rows)
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise CheckpointError(path, f"its answers do not fit ({error})", remedy) from error
-    return RecordedAnswers(
-        names=names,
-        labels=labels,
-        probabilities=probabilities,
-        logits=logits.astype(np.float32),
-        groups=groups,
-    )
 
 
-def read_original(path: Path, samples: Sequence[Sample], spec: ModelSpec) -> Answers:
-    """What the original of a slimmed network said of the samples of one split, in their order.
+def read_original_answers(path: Path, samples: Sequence[Sample], spec: ModelSpec) -> Answers:
+    """What the original of a slimmed network answered to the samples of one split, in their order.
 
     `spec` is the slimmed network's, and with the original's name, temperature and threshold put in
     that of the answers; `path` is the original's `answers.csv`. Raises CheckpointError where that
@@ -95,35 +89,44 @@ def read_original(path: Path, samples: Sequence[Sample], spec: ModelSpec) -> Ans
     if slimmed is None:
         raise ValueError(f"{spec.name} is no slimmed network")
     try:
-        found = read_answers(path, spec.classes, samples[0].split, SLIM_AGAIN)
+        recorded = read_answers(path, spec.classes, samples[0].split, SLIM_AGAIN)
     except OSError as error:
-        raise CheckpointError(
-            path, f"the original's answers cannot be read ({error})", SLIM_AGAIN
-        ) from error
-    rows = {name: i for i, name in enumerate(found.names)}
-    if missing := [sample.name for sample in samples if sample.name not in rows]:
-        raise CheckpointError(path, f"the original's answer to {missing[0]} is missing", SLIM_AGAIN)
-    order = [rows[sample.name] for sample in samples]
-    if other := [
-        sample.name
-        for sample, i in zip(samples, order, strict=True)
-        if found.labels[i] != sample.label
-    ]:
-        raise CheckpointError(path, f"it gives {other[0]} another class than split.csv", SLIM_AGAIN)
-    if np.abs(softmax(found.logits, slimmed.temperature) - found.probabilities).max() > ROUNDING:
-        problem = f"its probabilities are not those of {slimmed.original} at temperature {slimmed.temperature:.4g}"
+        problem = f"the original's answers cannot be read ({error})"
+        raise CheckpointError(path, problem, SLIM_AGAIN) from error
+    problem = _labels_problem(recorded, samples) or _temperature_problem(recorded, slimmed)
+    if problem:
         raise CheckpointError(path, problem, SLIM_AGAIN)
+    row_of = {name: row for row, name in enumerate(recorded.names)}
+    logits = recorded.logits[[row_of[sample.name] for sample in samples]]
     original = dataclasses.replace(
         spec, name=slimmed.original, temperature=slimmed.temperature, threshold=slimmed.threshold
     )
-    return Answers(ORIGINAL, original, found.logits[order], slimmed.sha256)
+    return Answers(ORIGINAL, original, logits, slimmed.sha256)
+
+
+def _labels_problem(recorded: RecordedAnswers, samples: Sequence[Sample]) -> str:
+    label_of = dict(zip(recorded.names, recorded.labels, strict=True))
+    for sample in samples:
+        if sample.name not in label_of:
+            return f"the original's answer to {sample.name} is missing"
+    for sample in samples:
+        if label_of[sample.name] != sample.label:
+            return f"it gives {sample.name} another class than split.csv"
+    return ""
+
+
+def _temperature_problem(recorded: RecordedAnswers, slimmed: Slimmed) -> str:
+    probabilities = softmax(recorded.logits, slimmed.temperature)
+    if np.abs(probabilities - recorded.probabilities).max() <= ROUNDING:
+        return ""
+    whose = f"{slimmed.original} at temperature {slimmed.temperature:.4g}"
+    return f"its probabilities are not those of {whose}"
 
 
 def _numbers(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> NDArray[np.float64]:
-    """(N, K); raises ValueError where one is no finite number."""
-    numbers = np.array([[float(row[name]) for name in columns] for row in rows]).reshape(
-        len(rows), len(columns)
-    )
+    """(N, K), also of no rows; raises ValueError where one is no finite number."""
+    cells = [[float(row[name]) for name in columns] for row in rows]
+    numbers = np.array(cells).reshape(len(rows), len(columns))
     if not np.isfinite(numbers).all():
         raise ValueError(f"{' or '.join(columns)} holds what is no number")
     return numbers

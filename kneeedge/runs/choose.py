@@ -29,8 +29,10 @@ def exported_models(run: Run) -> list[Path]:
 
 
 def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice:
-    """The model named, else `KNEEEDGE_MODEL`'s, else the passing one of the last run that suits the
-    provider.
+    """The model named, else `KNEEEDGE_MODEL`'s, else of the last run the one for the provider.
+
+    Of a run only files that passed their verification are taken; raises NotFoundError where there
+    is none.
     """
     if named is not None:
         return Choice(named, "named")
@@ -49,19 +51,17 @@ def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice
             path = run.models / passed[precision].path
             why = f"the first of {', '.join(order)} in {run.folder} that passed its verification"
             return Choice(path, why)
-    raise NotFoundError(
-        f"{run.folder}: no exported model passed its verification",
-        "run `kneeedge export`, or name one with --model",
-    )
+    problem = f"{run.folder}: no exported model passed its verification"
+    raise NotFoundError(problem, "run `kneeedge export`, or name one with --model")
 
 
 def bench_subjects(
     models: tuple[Path, ...], run: Path | None, runs: Path = RUNS
 ) -> tuple[tuple[str, ...], str | None]:
-    """The files to measure, and the run beside whose original they are measured: see `original_of`.
+    """The files to measure, and the run beside whose original they are measured.
 
     Without a file, those of the run (the last one where none is named); without a run, the one in
-    whose `models/` the first file stands, if it does.
+    whose `models/` the first file stands, if it does. `original_of` says what a run's original is.
     """
     if not models:
         run = run or latest_run(runs)
@@ -73,21 +73,18 @@ def bench_subjects(
 
 
 def original_of(run: Run) -> tuple[Run, str]:
-    """The run whose PyTorch model is the original of the finished `run`, and what is to be said of
-    it, if anything.
+    """The run whose PyTorch model is the original of the finished `run`, and a notice or "".
 
     Of a slim run that is the run it was slimmed from, as long as that still holds the same weights;
-    else the slim run itself, and a notice says why. Raises CheckpointError where `config.json` does
-    not name the original.
+    else the slim run itself, and the notice says why. Raises CheckpointError where `config.json`
+    does not name the original.
     """
     slimmed = run.read_spec().training.slimmed
     if slimmed is None:
         return run, ""
-    original = Run(run.read_original())
-    instead = (
-        "the PyTorch row is the slimmed network's own, not that of its original, "
-        f"{slimmed.original}"
-    )
+    original = Run(run.read_original_folder())
+    own_row = "the PyTorch row is the slimmed network's own"
+    instead = f"{own_row}, not that of its original, {slimmed.original}"
     if not original.is_finished:
         return run, f"{instead}: no finished run is at {original.folder} any more"
     if file_sha256(original.model) != slimmed.sha256:

@@ -40,9 +40,7 @@ class TrainConfig:
     drop_conflicts: bool = False
     "leave out every image of which a copy carries another label"
     split: str = AUTO
-    """auto: the split folders where there are any, else grouped; grouped: drawn anew; paper: leaky,
-    as the paper did
-    """
+    "auto: the split folders if any, else grouped; grouped: drawn anew; paper: leaky, the paper's"
     folds: int = 0
     "K for cross-validation by group over all images; 0: one run"
     val_fraction: float = 0.15
@@ -79,9 +77,7 @@ class TrainConfig:
     label_smoothing: float = 0.05
     dropout: float = 0.2
     ema: float = 0.984
-    """decay a step of the averaged weights that are validated and kept (0.984: over about 64
-    steps); 0: no average
-    """
+    "decay a step of the average that is validated and kept (0.984: about 64 steps); 0: no average"
     patience: int = 8
     "epochs without a better validation AUROC before training stops; 0: never stops"
 
@@ -112,52 +108,42 @@ class TrainConfig:
             _above_zero(name, getattr(self, name))
         for name in ("seed", "patience", "workers", "rotation", "weight_decay", "cache_gb"):
             _at_least(name, getattr(self, name), 0)
-        for name in (
-            "dropout",
-            "label_smoothing",
-            "warmup",
-            "val_fraction",
-            "test_fraction",
-            "ema",
-        ):
+        for name in ("dropout", "label_smoothing", "warmup", "ema"):
+            _share(name, getattr(self, name))
+        self._check_data()
+        self._check_network()
+
+    def _check_data(self) -> None:
+        for name in ("val_fraction", "test_fraction"):
             _share(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1.0:
-            raise ConfigError(
-                "--val-fraction and --test-fraction leave nothing to train on", "lower one of them"
-            )
-        self._check_folds()
-        if self.freeze_blocks is not None and not 0 <= self.freeze_blocks <= N_BLOCKS:
-            raise ConfigError(
-                f"--freeze-blocks {self.freeze_blocks} is not one of 0 to {N_BLOCKS}", "choose one"
-            )
-        if self.weights == "imagenet" and (self.width != 1.0 or self.batch_norm):
-            raise ConfigError(
-                "ImageNet weights fit only the full width without batch norm",
-                "add --weights none or drop the option",
-            )
-
-    def _check_folds(self) -> None:
+            problem = "--val-fraction and --test-fraction leave nothing to train on"
+            raise ConfigError(problem, "lower one of them")
         if self.folds < 0 or self.folds == 1:
-            raise ConfigError(
-                f"--folds {self.folds} is no cross-validation", "give 2 or more, or 0 for one run"
-            )
+            problem = f"--folds {self.folds} is no cross-validation"
+            raise ConfigError(problem, "give 2 or more, or 0 for one run")
         if self.folds and self.split == PAPER:
             raise ConfigError("--split paper has its own test, not folds", "leave out --folds")
         if self.folds and not self.val_fraction:
-            raise ConfigError(
-                "--folds chooses each fold's weights on val", "give a --val-fraction above 0"
-            )
+            problem = "--folds chooses each fold's weights on val"
+            raise ConfigError(problem, "give a --val-fraction above 0")
         if self.drop_conflicts and not self.audit:
-            raise ConfigError(
-                "--drop-conflicts needs the audit to find them", "leave out --no-audit"
-            )
+            problem = "--drop-conflicts needs the audit to find them"
+            raise ConfigError(problem, "leave out --no-audit")
+
+    def _check_network(self) -> None:
+        if self.freeze_blocks is not None and not 0 <= self.freeze_blocks <= N_BLOCKS:
+            problem = f"--freeze-blocks {self.freeze_blocks} is not one of 0 to {N_BLOCKS}"
+            raise ConfigError(problem, "choose one")
+        if self.weights == "imagenet" and (self.width != 1.0 or self.batch_norm):
+            problem = "ImageNet weights fit only the full width without batch norm"
+            raise ConfigError(problem, "add --weights none or drop the option")
 
     @property
     def channels(self) -> tuple[tuple[int, ...], ...]:
         """VGG19's channel counts times `width`, in multiples of 8."""
-        return tuple(
-            tuple(scaled(count, self.width) for count in block) for block in VGG19_CHANNELS
-        )
+        blocks = [[scaled(count, self.width) for count in block] for block in VGG19_CHANNELS]
+        return tuple(map(tuple, blocks))
 
     @property
     def architecture(self) -> Architecture:
@@ -197,24 +183,26 @@ def paper_recipe(config: TrainConfig) -> TrainConfig:
 def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
     if value not in options:
         raise ConfigError(
-            f"--{name.replace('_', '-')} {value} is unknown", f"choose one of {', '.join(options)}"
+            f"{_option(name)} {value} is unknown", f"choose one of {', '.join(options)}"
         )
 
 
 def _at_least(name: str, value: float, low: float) -> None:
     if not value >= low:
-        raise ConfigError(f"--{name.replace('_', '-')} {value} is too small", f"give {low} or more")
+        raise ConfigError(f"{_option(name)} {value} is too small", f"give {low} or more")
 
 
 def _above_zero(name: str, value: float) -> None:
     if not value > 0:
-        raise ConfigError(
-            f"--{name.replace('_', '-')} {value} is too small", "give a number above 0"
-        )
+        raise ConfigError(f"{_option(name)} {value} is too small", "give a number above 0")
 
 
 def _share(name: str, value: float) -> None:
     if not 0.0 <= value < 1.0:
         raise ConfigError(
-            f"--{name.replace('_', '-')} {value} is out of range", "give 0 or more and less than 1"
+            f"{_option(name)} {value} is out of range", "give 0 or more and less than 1"
         )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""What an export made and how the gate judged it: `models/report.json`, which every command reads."""
+"""`models/report.json`: what an export made and how the gate judged it."""
 
 from dataclasses import dataclass
 
@@ -25,9 +25,7 @@ class CaseChange:
 
 @dataclass(frozen=True, kw_only=True)
 class RefusalChange:
-    """Which images a variant refuses as unlike the training images, beside the original, at the
-    same limit.
-    """
+    """Which images variant and original refuse as unlike the training images, at the same limit."""
 
     original: int
     "images refused"
@@ -78,9 +76,7 @@ class VerifyReport:
     refusals: RefusalChange | None = None
     "beside this run's own PyTorch model; absent where the model answers every image"
     against: str | None = None
-    """the original's name, where this run's network was slimmed from it; absent: this run's own
-    PyTorch model
-    """
+    "the original that this run's network was slimmed from; absent: this run's own PyTorch model"
     own_logit_change: float | None = None
     "largest logit change from this run's own PyTorch model, where the original is another network"
 

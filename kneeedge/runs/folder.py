@@ -35,8 +35,10 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder, of `kneeedge train` or `kneeedge slim`. A method that reads raises
-    NotFoundError where its file is missing and CheckpointError where it is damaged.
+    """One run folder, of `kneeedge train` or `kneeedge slim`.
+
+    A method that reads says what it raises where its file is missing or damaged; one that writes
+    leaves the old file or the whole new one.
     """
 
     folder: Path
@@ -190,13 +192,14 @@ class Run:
     # Reading and writing
 
     def read_spec(self) -> ModelSpec:
-        """`spec.json`; raises SpecError where it does not fit."""
+        """`spec.json`; raises FileNotFoundError without it, SpecError where it does not fit."""
         return ModelSpec.read(self.spec)
 
     def write_spec(self, spec: ModelSpec) -> None:
         write_text(self.spec, spec.to_json())
 
     def read_config(self) -> "RunRecord":
+        """`config.json`; NotFoundError without it, CheckpointError where it does not fit."""
         from kneeedge.runs.record import RunRecord
 
         if not self.config.is_file():
@@ -208,10 +211,14 @@ class Run:
             problem = f"not a kneeedge config ({error})"
             raise CheckpointError(self.config, problem, "train the run again") from error
 
-    def read_original(self) -> Path:
-        """Of a slim run: the folder of the run that it was slimmed from, as `config.json` has it."""
+    def read_original_folder(self) -> Path:
+        """Of a slim run: the run folder that it was slimmed from, as `config.json` has it.
+
+        Raises CheckpointError where that is missing or damaged, or of a run of `kneeedge train`.
+        """
         try:
-            return Path(json.loads(self.config.read_text(encoding="utf-8"))["original"])
+            record = json.loads(self.config.read_text(encoding="utf-8"))
+            return Path(record["original"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"it does not name the run that was slimmed ({error})"
             remedy = "slim the original again with `kneeedge slim`"
@@ -221,7 +228,10 @@ class Run:
         write_text(self.config, to_json(record))
 
     def read_dataset(self, root: Path, classes: Sequence[str]) -> "Dataset":
-        """The images of `split.csv`, looked for below `root`."""
+        """The images of `split.csv`, looked for below `root`.
+
+        Raises NotFoundError without the file, DataError where its columns are others.
+        """
         from kneeedge.data.dataset import read_split
 
         return read_split(self.split, root, classes)
@@ -232,7 +242,7 @@ class Run:
         write_split(dataset, self.split)
 
     def read_history(self) -> list[dict[str, float]]:
-        """Figures by their column, a dict for each epoch."""
+        """Figures by their column, a dict for each epoch; OSError or ValueError where it fails."""
         import csv
 
         with self.history.open(newline="", encoding="utf-8") as file:
@@ -240,34 +250,46 @@ class Run:
         return [{name: float(value) for name, value in row.items()} for row in rows]
 
     def write_history(self, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-        write_csv(self.history, columns, ([row[name] for name in columns] for row in rows))
+        cells = [[row[name] for name in columns] for row in rows]
+        write_csv(self.history, columns, cells)
 
     def read_evaluations(self) -> dict[str, "Evaluation"]:
-        """From `metrics.json`, by held-out split; raises ValueError where it does not fit."""
+        """From `metrics.json`, by held-out split.
+
+        Raises FileNotFoundError without the file, ValueError where an evaluation does not fit.
+        """
         from kneeedge.data.dataset import SPLITS
         from kneeedge.inference.metrics import Evaluation
 
         metrics = json.loads(self.metrics.read_text(encoding="utf-8"))
-        return {
-            split: from_json(Evaluation, json.dumps(metrics[split]))
-            for split in SPLITS
-            if split in metrics
-        }
+        evaluations = {}
+        for split in SPLITS:
+            if split in metrics:
+                evaluations[split] = from_json(Evaluation, json.dumps(metrics[split]))
+        return evaluations
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
+        """Write `metrics.json`; the evaluations stand in it by the name of their split."""
         write_text(self.metrics, json.dumps(metrics, indent=2, allow_nan=False))
 
     def read_answers(self, classes: tuple[str, ...], split: str, remedy: str) -> "RecordedAnswers":
-        """The PyTorch model's answers to the images of `split`; raises OSError without a file."""
+        """The PyTorch model's answers to the images of `split`.
+
+        Raises FileNotFoundError without a file, CheckpointError, which ends in `remedy`, where it
+        does not fit.
+        """
         from kneeedge.runs.answers import read_answers
 
         return read_answers(self.answers, classes, split, remedy)
 
     def read_original_answers(self, samples: Sequence["Sample"], spec: ModelSpec) -> "Answers":
-        """What the original of a slim run said of the samples of one split, in their order."""
-        from kneeedge.runs.answers import read_original
+        """The answers of a slim run's original to the samples of one split, in their order.
 
-        return read_original(self.original_answers, samples, spec)
+        Raises CheckpointError where they are missing, or not those of that original.
+        """
+        from kneeedge.runs.answers import read_original_answers
+
+        return read_original_answers(self.original_answers, samples, spec)
 
     def write_answers(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         write_csv(self.answers, columns, rows)
@@ -276,6 +298,7 @@ class Run:
         write_text(self.report, text)
 
     def read_export_report(self) -> ExportReport:
+        """`models/report.json`; NotFoundError without it, ModelFileError where it does not fit."""
         path = self.export_report
         if not path.is_file():
             remedy = "run `kneeedge export`, or name a model"
@@ -289,7 +312,7 @@ class Run:
         write_text(self.export_report, to_json(report))
 
     def read_benchmark(self) -> "BenchResult | None":
-        """What was measured of the run's files; None where nothing was."""
+        """What was measured of the run's files; None where nothing was, DataError where unfit."""
         from kneeedge.runs.benchmark import read_benchmark
 
         return read_benchmark(self.benchmark) if self.benchmark.is_file() else None
@@ -305,6 +328,7 @@ class Run:
         write_text(self.folds, to_json(report))
 
     def read_slim(self) -> "SlimReport":
+        """`slim.json`; NotFoundError without it, CheckpointError where it does not fit."""
         from kneeedge.runs.slim_report import read_slim
 
         return read_slim(self.slim)
@@ -336,7 +360,7 @@ def open_run(folder: Path) -> Run:
 
 
 def latest_run(runs: Path = RUNS) -> Path:
-    """The folder that the last finished training wrote."""
+    """The link to the run that finished last; raises NotFoundError where it leads nowhere."""
     if not (runs / LATEST).exists():
         remedy = "train one with `kneeedge train DATA`, or name a run folder"
         raise NotFoundError(f"{runs / LATEST}: no finished run", remedy)
@@ -344,7 +368,10 @@ def latest_run(runs: Path = RUNS) -> Path:
 
 
 def link_latest(run: Run) -> None:
-    """Let `latest`, beside the run folder, name it."""
+    """Let `latest`, beside the run folder, lead to it.
+
+    Raises OutputExistsError where something else than a link has that name.
+    """
     link = run.folder.parent / LATEST
     if link.is_symlink():
         link.unlink()

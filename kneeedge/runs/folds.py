@@ -1,4 +1,4 @@
-"""The folds of one recipe → mean, spread and pooled figures. Edge only: no torch."""
+"""The folds of one recipe → mean, spread and pooled figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldAnswers:
-    """What one fold's model said of the images that it was not trained on."""
+    """The answers of one fold's model to the images that it was not trained on."""
 
     spec: ModelSpec
     names: tuple[str, ...]
@@ -62,33 +62,33 @@ class FoldsReport:
 
 
 def read_fold(run: Run) -> FoldAnswers:
-    """The test answers of a finished fold; raises CheckpointError where they are
-    damaged.
+    """The test answers of a finished fold.
+
+    Raises NotFoundError where it is not finished, CheckpointError where its answers are damaged.
     """
     try:
         spec = run.read_spec()
-        found = run.read_answers(spec.classes, "test", "train the folds again")
+        recorded = run.read_answers(spec.classes, "test", "train the folds again")
     except FileNotFoundError as error:
         remedy = f"finish it with `kneeedge train --resume {run.folder.parent}`"
         raise NotFoundError(f"{error.filename}: the fold is not finished", remedy) from error
     return FoldAnswers(
         spec=spec,
-        names=found.names,
-        labels=found.labels,
-        probabilities=found.probabilities,
-        groups=found.groups,
+        names=recorded.names,
+        labels=recorded.labels,
+        probabilities=recorded.probabilities,
+        groups=recorded.groups,
     )
 
 
 def folds_report(run: str, folds: Sequence[FoldAnswers]) -> FoldsReport:
-    """What the folds say together."""
+    """Each fold's scores, their spread, and all answers pooled; `run` is the folds' name."""
     scores = {f"fold-{k + 1}": fold.score for k, fold in enumerate(folds)}
-    values = {name: [getattr(score, name) for score in scores.values()] for name in FIGURES}
-    spread = {
-        name: Spread(mean(found), stdev(found), min(found), max(found))
-        for name, found in values.items()
-        if None not in found
-    }
+    spread = {}
+    for name in FIGURES:
+        values = [getattr(score, name) for score in scores.values()]
+        if None not in values:
+            spread[name] = Spread(mean(values), stdev(values), min(values), max(values))
     groups = [group for fold in folds for group in fold.groups]
     return FoldsReport(
         run=run,
@@ -111,24 +111,26 @@ def pool_answers(folds: Sequence[FoldAnswers]) -> Evaluation:
     """
     spec = folds[0].spec
     labels = np.concatenate([fold.labels for fold in folds])
-    given = np.concatenate([fold.probabilities for fold in folds])
+    probabilities = np.concatenate([fold.probabilities for fold in folds])
     groups = [group for fold in folds for group in fold.groups]
     if len(spec.classes) > 2:
-        return evaluate(labels, given, spec, groups)
+        return evaluate(labels, probabilities, spec, groups)
+    moved = np.concatenate([_moved_to_half(fold) for fold in folds])
     at_half = replace(spec, threshold=0.5, threshold_rule="each fold's own, moved to 0.5")
-    moved = evaluate(labels, np.concatenate([_at_half(fold) for fold in folds]), at_half, groups)
-    errors = probability_errors(labels, given, spec.positive_index)
-    return replace(moved, ece=errors.ece, brier=errors.brier, log_loss=errors.log_loss)
+    evaluation = evaluate(labels, moved, at_half, groups)
+    errors = probability_errors(labels, probabilities, spec.positive_index)
+    return replace(evaluation, ece=errors.ece, brier=errors.brier, log_loss=errors.log_loss)
 
 
-def _at_half(fold: FoldAnswers) -> NDArray[np.float64]:
-    positive = fold.spec.positive_index
+def _moved_to_half(fold: FoldAnswers) -> NDArray[np.float64]:
+    """The fold's probabilities (N, 2), the log odds moved so that its threshold becomes 0.5."""
     threshold = fold.spec.threshold
     if threshold == 0.5:
         return fold.probabilities
-    share = fold.probabilities[:, positive] * (1 - threshold)
-    moved = share / (share + (1 - fold.probabilities[:, positive]) * threshold)
-    both = np.empty_like(fold.probabilities)
-    both[:, positive] = moved
-    both[:, 1 - positive] = 1 - moved
-    return both
+    positive = fold.spec.positive_index
+    for_positive = fold.probabilities[:, positive] * (1 - threshold)
+    for_negative = (1 - fold.probabilities[:, positive]) * threshold
+    moved = np.empty_like(fold.probabilities)
+    moved[:, positive] = for_positive / (for_positive + for_negative)
+    moved[:, 1 - positive] = 1 - moved[:, positive]
+    return moved

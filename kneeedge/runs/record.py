@@ -38,7 +38,7 @@ class RunRecord:
 
     @property
     def architecture(self) -> Architecture:
-        """Of the network that is trained; batch norm was folded into a narrowed one's convolutions."""
+        """Of the network trained; a narrowed one's batch norm was folded into its convolutions."""
         if self.channels is None:
             return self.config.architecture
         return Architecture(self.channels, False, self.config.head)

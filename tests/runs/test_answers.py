@@ -13,7 +13,7 @@ from kneeedge.data.dataset import Sample
 from kneeedge.errors import CheckpointError
 from kneeedge.model.provenance import Slimmed
 from kneeedge.model.spec import ModelSpec, softmax
-from kneeedge.runs.answers import ORIGINAL, read_answers, read_original
+from kneeedge.runs.answers import ORIGINAL, read_answers, read_original_answers
 from tests.tiny_onnx import CLASSES, tiny_spec
 
 TEMPERATURE, THRESHOLD = 2.5, 0.3
@@ -63,7 +63,7 @@ def write(path: Path, table: list[dict[str, str]]) -> Path:
 
 
 def test_the_logits_are_those_that_were_written_in_the_order_of_the_samples(tmp_path: Path) -> None:
-    found = read_original(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
+    found = read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
     assert np.array_equal(found.logits, LOGITS)
     assert found.logits.dtype == np.float32
 
@@ -71,7 +71,7 @@ def test_the_logits_are_those_that_were_written_in_the_order_of_the_samples(tmp_
 def test_the_originals_answers_are_decided_by_its_own_temperature_and_threshold(
     tmp_path: Path,
 ) -> None:
-    found = read_original(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
+    found = read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
     assert (found.precision, found.spec.name, found.sha256) == (ORIGINAL, "wide", "a" * 64)
     assert (found.spec.temperature, found.spec.threshold) == (TEMPERATURE, THRESHOLD)
     positive = softmax(LOGITS, TEMPERATURE)[:, 1]
@@ -83,12 +83,12 @@ def test_an_image_without_the_originals_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"original\.csv: .* val/3\.png is missing; slim the original again"
     ):
-        read_original(write(tmp_path / "original.csv", table), SAMPLES, slim_spec())
+        read_original_answers(write(tmp_path / "original.csv", table), SAMPLES, slim_spec())
 
 
 def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be read .*; slim the original again"):
-        read_original(tmp_path / "original.csv", SAMPLES, slim_spec())
+        read_original_answers(tmp_path / "original.csv", SAMPLES, slim_spec())
 
 
 def test_the_answers_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -101,14 +101,14 @@ def test_the_answers_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match="its probabilities are not those of wide at temperature 1"
     ):
-        read_original(write(tmp_path / "original.csv", rows()), SAMPLES, other)
+        read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, other)
 
 
 def test_an_image_of_another_class_is_refused(tmp_path: Path) -> None:
     table = rows()
     table[0]["class"] = CLASSES[0]  # of val/5.png, which is positive
     with pytest.raises(CheckpointError, match=r"it gives val/5\.png another class than split\.csv"):
-        read_original(write(tmp_path / "original.csv", table), SAMPLES, slim_spec())
+        read_original_answers(write(tmp_path / "original.csv", table), SAMPLES, slim_spec())
 
 
 @pytest.mark.parametrize("value", ["", "x", "nan", "1e999"])

@@ -17,13 +17,13 @@ torch = pytest.importorskip("torch")
 from onnx import numpy_helper
 
 from export import run as export_module
-from export.gate import pair
+from export.gate import gate_report
 from export.run import ExportOptions, export_run
 from kneeedge.data.dataset import Sample, read_split
 from kneeedge.errors import CheckpointError
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, MAX_LOGIT_CHANGE, PASS
 from kneeedge.pixels.phantom import phantoms as phantoms_of
-from kneeedge.runs.answers import ORIGINAL, Answers, read_original
+from kneeedge.runs.answers import ORIGINAL, Answers, read_original_answers
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.runtime.golden import read_golden
 from kneeedge.runtime.session import Session
@@ -82,7 +82,7 @@ def test_the_originals_score_in_the_report_is_that_of_its_own_run(reports, train
 
 def test_the_logit_change_is_that_from_the_original(reports, slim_run, val):
     spec = load_original(open_run(slim_run))[1]
-    original = read_original(slim_run / "original.csv", val, spec).logits
+    original = read_original_answers(slim_run / "original.csv", val, spec).logits
     with (slim_run / "answers.csv").open(newline="") as file:
         own = {
             row["path"]: [float(row[f"logit_{c}"]) for c in spec.classes]
@@ -103,11 +103,11 @@ def test_each_side_is_decided_by_its_own_temperature_and_threshold(slim_run, val
     changes.
     """
     spec = load_original(open_run(slim_run))[1]
-    original = read_original(slim_run / "original.csv", val, spec)
+    original = read_original_answers(slim_run / "original.csv", val, spec)
     doubled = dataclasses.replace(
         spec, temperature=2 * original.spec.temperature, threshold=original.spec.threshold
     )
-    report = pair(
+    report = gate_report(
         val,
         original,
         Answers("int8", doubled, 2 * original.logits),
@@ -129,7 +129,7 @@ def test_with_three_classes_each_side_is_ranked_at_its_own_temperature():
     )
     logits = rng.normal(0, 2, (60, 3))
     doubled = Answers("int8", dataclasses.replace(spec, temperature=2.0), 2 * logits)
-    report = pair(samples, Answers(ORIGINAL, spec, logits), doubled, "cpu", 0.5, 2 * logits)
+    report = gate_report(samples, Answers(ORIGINAL, spec, logits), doubled, "cpu", 0.5, 2 * logits)
     assert (report.auroc_change, report.flips) == (0.0, ())
 
 
@@ -138,26 +138,26 @@ def test_equal_logits_do_not_pass_a_slimmed_network_by_themselves(slim_run, val)
     a hundred.
     """
     spec = load_original(open_run(slim_run))[1]
-    original = read_original(slim_run / "original.csv", val, spec)
+    original = read_original_answers(slim_run / "original.csv", val, spec)
     variant = Answers("fp32", original.spec, original.logits)
-    assert pair(val, original, variant, "cpu", 0.01).verdict == PASS
-    assert pair(val, original, variant, "cpu", 0.01, original.logits).verdict == INCONCLUSIVE
+    assert gate_report(val, original, variant, "cpu", 0.01).verdict == PASS
+    assert gate_report(val, original, variant, "cpu", 0.01, original.logits).verdict == INCONCLUSIVE
 
 
 def test_a_fault_of_conversion_fails_though_the_answers_are_the_originals(slim_run, val):
     spec = load_original(open_run(slim_run))[1]
-    original = read_original(slim_run / "original.csv", val, spec)
+    original = read_original_answers(slim_run / "original.csv", val, spec)
     variant = Answers("fp32", original.spec, original.logits)
-    report = pair(val, original, variant, "cpu", 0.5, original.logits + 0.02)
+    report = gate_report(val, original, variant, "cpu", 0.5, original.logits + 0.02)
     assert report.verdict == FAIL
     assert "a logit moved by 0.02, and fp32 may move it by 0.01" in report.reason
 
 
 def test_the_flips_name_what_the_original_answered(slim_run, val):
     spec = load_original(open_run(slim_run))[1]
-    original = read_original(slim_run / "original.csv", val, spec)
+    original = read_original_answers(slim_run / "original.csv", val, spec)
     opposite = Answers("int8", original.spec, original.logits[:, ::-1])
-    report = pair(val, original, opposite, "cpu", 0.01, opposite.logits)
+    report = gate_report(val, original, opposite, "cpu", 0.01, opposite.logits)
     answers = {
         sample.name: spec.classes[k] for sample, k in zip(val, original.predictions, strict=True)
     }
