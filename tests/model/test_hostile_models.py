@@ -250,7 +250,11 @@ ONLY_IN_SESSION = {
 "what ONNX Runtime shows of the graph; `info` reads what the file says of itself and runs nothing"
 
 
-@pytest.mark.parametrize("name", CHANGES)
+IN_FILE = [name for name in CHANGES if name not in ONLY_IN_SESSION]
+IN_SESSION = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(ONLY_IN_SESSION)]
+
+
+@pytest.mark.parametrize("name", [*IN_FILE, *IN_SESSION])
 def test_what_is_wrong_with_a_model_is_one_line(tmp_path, phantoms, name):
     change, message = CHANGES[name]
     path = write_tiny_model(tmp_path / "m.onnx")
