@@ -1,0 +1,54 @@
+"""A report that no longer fits the disk is one clear line, and the old report stays as it was."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_onnx import write_tiny_model
+
+resource = pytest.importorskip("resource", reason="this system has no limits to set")
+OLD = "the report of last week\n"
+N_BYTES = 300
+"that a file may have: less than any of the reports"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "m.onnx")
+
+
+def run_on_full_disk(command: list[object]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kneeedge", *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (N_BYTES, N_BYTES)),
+    )
+
+
+@pytest.mark.parametrize("kind", ["info", "verify", "evaluate", "audit", "groups"])
+def test_the_old_report_outlives_a_full_disk(
+    kind: str, model: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "reports" / "report"
+    report.parent.mkdir()
+    report.write_text(OLD)
+    command: dict[str, list[object]] = {
+        "info": ["info", model, "--json", report],
+        "verify": ["verify", model, "--json", report],
+        "evaluate": ["evaluate", model, phantoms, "--json", report],
+        "audit": ["audit", phantoms, "--html", report, "-q"],
+        "groups": ["audit", phantoms, "--write-groups", report, "-q"],
+    }
+    done = run_on_full_disk(command[kind])
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: File too large; make the place readable and writable, with room left"
+    )
+    assert report.read_text() == OLD
+    assert [path.name for path in report.parent.iterdir()] == ["report"]
