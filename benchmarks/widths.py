@@ -17,7 +17,7 @@ import numpy as np
 
 from export.to_onnx import to_onnx
 from kneeedge.runs.folder import open_run
-from kneeedge.slim.layer_times import profile, resized, scaled, widths_of
+from kneeedge.slim.layer_times import profile, resized, share_of, widths_of
 from kneeedge.system import machine
 from kneeedge.training.checkpoint import load_original
 
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model, spec = load_original(open_run(arguments.run))
     fp32 = to_onnx(model, spec)
-    half = [scaled(channels, 0.5) for channels in widths_of(fp32)]
+    half = [share_of(channels, 0.5) for channels in widths_of(fp32)]
     threads = machine.available_cpus()
     graphs = [
         resized(fp32, [width if i == LAYER else c for i, c in enumerate(half)]) for width in WIDTHS

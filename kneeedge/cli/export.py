@@ -8,6 +8,13 @@ import typer
 from kneeedge.cli.console import Json, Provider, Quiet, require_train, show
 from kneeedge.system.progress import Progress
 
+SIGN_HELP = (
+    "Sign each published file: `openssl genpkey -algorithm ed25519 -out KEY.pem` makes the key, "
+    "and `openssl pkey -in KEY.pem -pubout -out PUBLIC.pem` what a device gets of it."
+)
+SEARCH_HELP = "Time for the search of the int8 recipe; 0: minmax, all layers in 8 bits."
+TOLERANCE_HELP = "Accuracy a variant may lose, as a share (default 0.01)."
+
 
 def export(
     run: Annotated[Path | None, typer.Argument(help="Run folder; runs/latest by default.")] = None,
@@ -20,27 +27,10 @@ def export(
     calibration_images: Annotated[
         int, typer.Option(min=1, help="Training images that set the int8 ranges.")
     ] = 256,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, max=1.0, help="Accuracy a variant may lose, as a share (default 0.01)."
-        ),
-    ] = None,
-    search_minutes: Annotated[
-        float,
-        typer.Option(
-            min=0.0, help="Time for the search of the int8 recipe; 0: minmax, all layers in 8 bits."
-        ),
-    ] = 5.0,
+    tolerance: Annotated[float | None, typer.Option(min=0.0, max=1.0, help=TOLERANCE_HELP)] = None,
+    search_minutes: Annotated[float, typer.Option(min=0.0, help=SEARCH_HELP)] = 5.0,
     data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
-    sign: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="KEY.pem",
-            help="Sign each published file: `openssl genpkey -algorithm ed25519 -out KEY.pem` makes the key, and "
-            "`openssl pkey -in KEY.pem -pubout -out PUBLIC.pem` what a device gets of it.",
-        ),
-    ] = None,
+    sign: Annotated[Path | None, typer.Option(metavar="KEY.pem", help=SIGN_HELP)] = None,
     provider: Provider = "cpu",
     json: Json = None,
     quiet: Quiet = False,

@@ -11,6 +11,12 @@ from kneeedge.cli.console import INTERRUPTED, Json, Quiet, Threads, require_trai
 from kneeedge.errors import ConfigError
 from kneeedge.system.progress import Progress
 
+OPTIONS = (
+    "run", "speedup", "max_latency_ms", "keep", "curve", "out",
+    "tolerance", "data", "epochs", "threads",
+)  # fmt: skip
+"what --resume takes from the stopped run"
+
 
 def slim(
     ctx: typer.Context,
@@ -63,10 +69,8 @@ def slim(
     command = ["kneeedge", *sys.argv[1:]]
     if resume is not None:
         if any(is_given(ctx, name) for name in OPTIONS):
-            raise ConfigError(
-                "--resume takes its choices from the stopped run",
-                "leave out RUN and the other options",
-            )
+            problem = "--resume takes its choices from the stopped run"
+            raise ConfigError(problem, "leave out RUN and the other options")
         folder = resume
         job = partial(resume_slim, resume, command, progress)
     else:
@@ -89,29 +93,14 @@ def slim(
     try:
         report = job()
     except KeyboardInterrupt:
-        begun = Run(folder).slim.is_file()
-        typer.echo(
-            f"stopped; go on with `kneeedge slim --resume {folder}`" if begun else "stopped",
-            err=True,
-        )
+        message = "stopped"
+        if Run(folder).slim.is_file():
+            message = f"stopped; go on with `kneeedge slim --resume {folder}`"
+        typer.echo(message, err=True)
         raise typer.Exit(INTERRUPTED) from None
     show(slim_text(report, folder), report, json)
     if report.failed:
         raise typer.Exit(1)
-
-
-OPTIONS = (
-    "run",
-    "speedup",
-    "max_latency_ms",
-    "keep",
-    "curve",
-    "out",
-    "tolerance",
-    "data",
-    "epochs",
-    "threads",
-)
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

@@ -18,14 +18,18 @@ from kneeedge.system.progress import Progress
 DEFAULTS = TrainConfig(data="")
 PAPER = paper_recipe(DEFAULTS)
 MODEL, STEPS, IMAGES = "The network", "The training", "The images"
+CONFIG_FIELDS = tuple(
+    field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe")
+)
+THRESHOLD_HELP = "youden, sensitivity=X, specificity=X on val; a number is free of chance in val"
 
 
 def option(name: str, text: str, panel: str) -> Any:
     """An option of TrainConfig's field `name`; the recipe decides where it is not given."""
     default = getattr(DEFAULTS, name)
     paper = getattr(PAPER, name)
-    said = f"default {default}" if default == paper else f"default {default}; paper {paper}"
-    return typer.Option(help=f"{text} ({said})", rich_help_panel=panel, show_default=False)
+    values = f"default {default}" if default == paper else f"default {default}; paper {paper}"
+    return typer.Option(help=f"{text} ({values})", rich_help_panel=panel, show_default=False)
 
 
 def train(
@@ -43,14 +47,7 @@ def train(
     ] = "default",
     seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
     positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
-    threshold: Annotated[
-        str | None,
-        option(
-            "threshold",
-            "youden, sensitivity=X, specificity=X on val; a number is free of chance in val",
-            STEPS,
-        ),
-    ] = None,
+    threshold: Annotated[str | None, option("threshold", THRESHOLD_HELP, STEPS)] = None,
     abstain: Annotated[
         bool | None, option("abstain", "Learn which images to refuse", STEPS)
     ] = None,
@@ -125,67 +122,59 @@ def train(
     if resume is None and data is None:
         raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
     if resume is not None and (data is not None or given or name or recipe != DEFAULTS.recipe):
-        raise ConfigError(
-            "--resume takes its choices from the stopped run",
-            "leave out DATA and the other options",
-        )
+        problem = "--resume takes its choices from the stopped run"
+        raise ConfigError(problem, "leave out DATA and the other options")
     folder = resume or runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
     try:
         config = None if resume is not None else make_config(str(data), recipe, given)
         text, record = run_or_resume(config, folder, progress)
     except KeyboardInterrupt:
         run = Run(folder)
-        begun = run.config.is_file() or run.is_cross_validation
-        typer.echo(
-            f"stopped; go on with `kneeedge train --resume {folder}`" if begun else "stopped",
-            err=True,
-        )
+        message = "stopped"
+        if run.config.is_file() or run.is_cross_validation:
+            message = f"stopped; go on with `kneeedge train --resume {folder}`"
+        typer.echo(message, err=True)
         raise typer.Exit(INTERRUPTED) from None
     show(text, record, json)
 
 
 def run_or_resume(config: TrainConfig | None, folder: Path, progress: Progress) -> tuple[str, Any]:
-    """Train a run or folds in `folder`, or without a config go on with what is there: the report,
-    and its record.
+    """Train a run or folds in `folder`, or without a config go on with what is there.
+
+    Returns the report as text, and the record that --json writes.
     """
     from kneeedge.report.training import folds_text, run_text
     from kneeedge.training.folds import resume_folds, train_folds
     from kneeedge.training.run import resume, train
 
     command = ["kneeedge", *sys.argv[1:]]
-    folds = config.folds > 0 if config else Run(folder).is_cross_validation
-    if folds:
-        done = (
-            train_folds(config, folder, command, progress)
-            if config
-            else resume_folds(folder, progress)
-        )
-        return folds_text(done.report, folder), done.report
+    has_folds = config.folds > 0 if config else Run(folder).is_cross_validation
+    if has_folds:
+        if config:
+            crossed = train_folds(config, folder, command, progress)
+        else:
+            crossed = resume_folds(folder, progress)
+        return folds_text(crossed.report, folder), crossed.report
     result = train(config, folder, command, progress) if config else resume(folder, progress)
     caveat = result.training.caveat
-    record = {**result.evaluations, **({"caveat": caveat} if caveat else {})}
+    record: dict[str, Any] = dict(result.evaluations)
+    if caveat:
+        record["caveat"] = caveat
     return run_text(result.run.folder, result.evaluations, caveat), record
 
 
-CONFIG_FIELDS = tuple(
-    field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe")
-)
-
-
 def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:
-    """The recipe's config with the options that were given; raises ConfigError where one would have
-    no effect.
+    """The recipe's config with the options that were given.
+
+    Raises ConfigError where an option would have no effect.
     """
     shares = sorted({"val_fraction", "test_fraction"} & given.keys())
     if given.get("split") == PAPER_SPLIT and shares:
-        raise ConfigError(
-            f"--split paper has sizes of its own, not --{shares[0].replace('_', '-')}",
-            "leave it out",
-        )
+        name = shares[0].replace("_", "-")
+        raise ConfigError(f"--split paper has sizes of its own, not --{name}", "leave it out")
     if given.get("folds") and "test_fraction" in given:
-        raise ConfigError(
-            "--folds K tests each image once, whatever --test-fraction says", "leave it out"
-        )
+        problem = "--folds K tests each image once, whatever --test-fraction says"
+        raise ConfigError(problem, "leave it out")
     if recipe not in RECIPES:
         raise ConfigError(f"--recipe {recipe} is unknown", f"choose one of {', '.join(RECIPES)}")
     base = TrainConfig(data=data, recipe=recipe)

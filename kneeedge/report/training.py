@@ -18,18 +18,17 @@ from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FIGURES, FoldsReport
 from kneeedge.runs.slim_report import SlimReport, Step
 
+SLOWER = 1.05
+"a measured latency beyond this share of the one asked for is said"
+
 
 def run_text(folder: Path, evaluations: dict[str, Evaluation], caveat: str = "") -> str:
     """The end of `kneeedge train`; `caveat` says why its figures are too good, where they are."""
     lines = []
     for split, evaluation in evaluations.items():
         lines += [f"{split}: {evaluation.n} images", "", classification_report(evaluation), ""]
-        lines += [
-            *figure_lines(evaluation),
-            decision_line(evaluation, split),
-            probability_line(evaluation),
-            "",
-        ]
+        lines += figure_lines(evaluation)
+        lines += [decision_line(evaluation, split), probability_line(evaluation), ""]
     if caveat:
         lines.append(caveat)
     return "\n".join([*lines, f"run: {folder}   next: kneeedge export {folder}", DISCLAIMER])
@@ -39,67 +38,60 @@ def folds_text(report: FoldsReport, folder: Path) -> str:
     """The end of `kneeedge train --folds K`."""
     n_folds = len(report.folds)
     pooled = report.pooled
-    lines = [
-        f"{n_folds} folds by group: {report.n_images:,} images, {report.n_groups:,} groups, each tested once",
-        "",
-    ]
+    size = f"{report.n_images:,} images, {report.n_groups:,} groups"
+    lines = [f"{n_folds} folds by group: {size}, each tested once", ""]
     for name, score in report.folds.items():
         lines.append(f"{name}: {score.n:,} images, {score_figures(score, FIGURES)}")
     lines.append("")
-    for key, found in report.spread.items():
-        span = f"{found.lowest:.4f} to {found.highest:.4f}"
+    for key, spread in report.spread.items():
         lines.append(
-            f"{TITLES.get(key, key)}: mean {found.mean:.4f}, standard deviation {found.sd:.4f}, {span}"
+            f"{TITLES.get(key, key)}: mean {spread.mean:.4f}, standard deviation {spread.sd:.4f}, "
+            f"{spread.lowest:.4f} to {spread.highest:.4f}"
         )
     lines += ["", f"all {pooled.n:,} out-of-fold answers as one set, 95 % intervals:"]
     for key in FIGURES:
         if key in pooled.estimates:
-            figure = pooled.estimates[key]
-            shown = with_interval(figure.value, figure.interval)
-            lines.append(f"  {figure_title(key, pooled)} {shown} ({figure.method})")
-    lines += [
-        "",
-        "folds share training images: the spread understates what other data would change (Bengio and Grandvalet 2004)",
-        f"folds: {folder}   a model to export is trained without --folds, on all the data; runs/latest is unchanged",
-        DISCLAIMER,
-    ]
-    return "\n".join(lines)
-
-
-SLOWER = 1.05
-"a measured latency beyond this share of the one asked for is said"
+            estimate = pooled.estimates[key]
+            figure = with_interval(estimate.value, estimate.interval)
+            lines.append(f"  {figure_title(key, pooled)} {figure} ({estimate.method})")
+    caution = (
+        "folds share training images: the spread understates what other data would change "
+        "(Bengio and Grandvalet 2004)"
+    )
+    remedy = "a model to export is trained without --folds, on all the data"
+    place = f"folds: {folder}   {remedy}; runs/latest is unchanged"
+    return "\n".join([*lines, "", caution, place, DISCLAIMER])
 
 
 def slim_text(report: SlimReport, folder: Path) -> str:
     """Each width that was tried, the gate's word on it, and which was taken."""
-    lines = [
-        f"original: {report.original.original}   int8 files against it on the validation images",
-        "",
-    ]
-    lines += [
-        line for step in report.steps for line in step_lines(step, step.name == report.chosen)
-    ]
+    original = report.original.original
+    lines = [f"original: {original}   int8 files against it on the validation images", ""]
+    for step in report.steps:
+        lines += step_lines(step, step.name == report.chosen)
     if report.config.curve:
-        lines += ["", f"accuracy against latency: {Run(folder).curve_figure}, {Run(folder).curve}"]
-    return "\n".join(
-        [*lines, "", f"run: {folder}   next: kneeedge bench --run {folder}", DISCLAIMER]
-    )
+        run = Run(folder)
+        lines += ["", f"accuracy against latency: {run.curve_figure}, {run.curve}"]
+    lines += ["", f"run: {folder}   next: kneeedge bench --run {folder}", DISCLAIMER]
+    return "\n".join(lines)
 
 
-def step_lines(step: Step, taken: bool) -> list[str]:
-    """One width."""
+def step_lines(step: Step, is_taken: bool) -> list[str]:
+    """One width that was tried."""
+    mark = "  ← taken" if is_taken else ""
     lines = [
-        f"{step.verdict.upper()}  {step.name}{'  ← taken' if taken else ''}",
+        f"{step.verdict.upper()}  {step.name}{mark}",
         f"  {step.reason}",
         (
-            f"  {step.measured_ms:.3g} ms an image (expected {step.expected_ms:.3g}, {step.expected_speedup:.1f}× the "
-            f"original's int8); {step.size_mb:.1f} MB; {step.flips} of {step.n} answers changed, accuracy "
-            f"{step.accuracy_change:+.4f}"
+            f"  {step.measured_ms:.3g} ms an image (expected {step.expected_ms:.3g}, "
+            f"{step.expected_speedup:.1f}× the original's int8); {step.size_mb:.1f} MB; "
+            f"{step.flips} of {step.n} answers changed, accuracy {step.accuracy_change:+.4f}"
         ),
         f"  channels {width_text(step.channels)}",
     ]
     if step.measured_ms > SLOWER * step.asked_ms:
         lines.append(
-            f"  slower than the {step.asked_ms:.3g} ms asked for; ask for less to have it, on a quiet machine"
+            f"  slower than the {step.asked_ms:.3g} ms asked for; "
+            "ask for less to have it, on a quiet machine"
         )
     return lines

@@ -1,6 +1,4 @@
-"""`slim.json`: what was asked for, which widths were tried, what the gate said of each, and which
-was taken.
-"""
+"""`slim.json`: what was asked for, the widths that were tried, their verdicts, and the choice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +11,7 @@ from kneeedge.runs.config import SLIM, TrainConfig
 from kneeedge.system.strict_json import from_json
 
 LADDER = (4.4, 6.0, 8.5, 10.0)
-"""speedups that a search goes through, against the original's own int8 file, which is the curve's
-fifth point
-"""
+"speedups that a search goes through, against the original's own int8 file, the curve's fifth point"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,26 +50,22 @@ class SlimConfig:
             names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
             raise ConfigError(f"{names} are two goals", "give one of them")
         if given and self.curve:
-            raise ConfigError(
-                "--curve goes through widths of its own", "leave out the goal, or --curve"
-            )
+            problem = "--curve goes through widths of its own"
+            raise ConfigError(problem, "leave out the goal, or --curve")
         if self.speedup is not None and self.speedup <= 1.0:
             raise ConfigError(f"--speedup {self.speedup:g} is no speedup", "give more than 1")
         if self.keep is not None and not 0.0 < self.keep < 1.0:
-            raise ConfigError(
-                f"--keep {self.keep:g} is no share of the channels",
-                "give more than 0 and less than 1",
-            )
+            problem = f"--keep {self.keep:g} is no share of the channels"
+            raise ConfigError(problem, "give more than 0 and less than 1")
         for name in ("max_latency_ms", "lr"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} must be above 0", "give a larger number"
-                )
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} must be above 0", "give a larger number")
         for name in ("epochs", "views", "batch_size"):
             if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} must be at least 1", "give a larger number"
-                )
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} must be at least 1", "give a larger number")
 
     @property
     def has_goal(self) -> bool:
@@ -81,9 +73,7 @@ class SlimConfig:
         return any(value is not None for value in (self.speedup, self.max_latency_ms, self.keep))
 
     def training(self, original: TrainConfig) -> TrainConfig:
-        """How the narrowed network is trained: on the original's images and pixel path, by this
-        config's recipe.
-        """
+        """How the narrowed network is trained: on the original's images, by a recipe of its own."""
         return replace(
             original,
             recipe=SLIM,
@@ -153,19 +143,16 @@ class SlimReport:
 
 
 def choose(steps: Sequence[Step], tolerance: float) -> Step:
-    """The fastest that passes; else the fastest of those that seem to lose no more than the
-    tolerance and do not fail.
+    """The fastest that passes, else the fastest inconclusive one that seems within the tolerance.
 
     Where there is none of these either, the one that lost least.
     """
-    likely = [
-        step
-        for step in steps
-        if step.verdict == INCONCLUSIVE and -step.accuracy_change <= tolerance
-    ]
-    fitting = [step for step in steps if step.verdict == PASS] or likely
-    if fitting:
-        return min(fitting, key=lambda step: step.expected_ms)
+    passed = [step for step in steps if step.verdict == PASS]
+    inconclusive = [step for step in steps if step.verdict == INCONCLUSIVE]
+    likely = [step for step in inconclusive if -step.accuracy_change <= tolerance]
+    candidates = passed or likely
+    if candidates:
+        return min(candidates, key=lambda step: step.expected_ms)
     return max(steps, key=lambda step: step.accuracy_change)
 
 
@@ -177,12 +164,10 @@ def tolerance_of(config: SlimConfig) -> float:
 def read_slim(path: Path) -> SlimReport:
     """`slim.json`; raises NotFoundError where nothing was begun."""
     if not path.is_file():
-        raise NotFoundError(
-            f"{path.parent}: no slim run was begun here", "begin one with `kneeedge slim RUN`"
-        )
+        problem = f"{path.parent}: no slim run was begun here"
+        raise NotFoundError(problem, "begin one with `kneeedge slim RUN`")
     try:
         return from_json(SlimReport, path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(
-            path, f"not a report of this kneeedge ({error})", "slim the original again"
-        ) from error
+        problem = f"not a report of this kneeedge ({error})"
+        raise CheckpointError(path, problem, "slim the original again") from error

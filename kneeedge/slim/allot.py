@@ -1,6 +1,4 @@
-"""Which width each layer gets: the least loss of answers that a latency allows, exact along the
-chain.
-"""
+"""Which width each layer gets: the least loss within a latency, exact along the chain."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,19 +25,17 @@ class Allotment:
 def allot(
     choices: Sequence[Sequence[int]], loss: Loss, time: Time, milliseconds: float
 ) -> Allotment:
-    """The widths of least loss among those within `milliseconds`; raises ValueError where even the
-    narrowest are not.
+    """The widths of least loss among those within `milliseconds`.
 
-    For a price λ of a millisecond the chain of least loss + λ · time is found by dynamic
-    programming, since a layer's time hangs on its own width and the one before it alone; the price
-    is bisected until the time is allowed (Lagrange multiplier: each chain so found is optimal for
-    the time that it takes).
+    Raises ValueError where even the narrowest take longer. For a price λ of a millisecond the chain
+    of least loss + λ · time is found by dynamic programming, since a layer's time hangs on its own
+    width and the one before it alone; the price is bisected until the time is allowed (Lagrange
+    multiplier: each chain so found is optimal for the time that it takes).
     """
     cheapest = solve(choices, loss, time, np.inf)
     if cheapest.milliseconds > milliseconds:
-        raise ValueError(
-            f"the narrowest network takes {cheapest.milliseconds:.3g} ms, more than {milliseconds:.3g} ms"
-        )
+        least = f"{cheapest.milliseconds:.3g} ms"
+        raise ValueError(f"the narrowest network takes {least}, more than {milliseconds:.3g} ms")
     best = solve(choices, loss, time, 0.0)
     if best.milliseconds <= milliseconds:
         return best
@@ -48,9 +44,9 @@ def allot(
     high = 1e9
     for _ in range(N_HALVINGS):
         price = float(np.sqrt(low * high))
-        found = solve(choices, loss, time, price)
-        if found.milliseconds <= milliseconds:
-            best = min(best, found, key=lambda one: one.loss)
+        allotment = solve(choices, loss, time, price)
+        if allotment.milliseconds <= milliseconds:
+            best = min(best, allotment, key=lambda a: a.loss)
             high = price
         else:
             low = price
@@ -59,26 +55,28 @@ def allot(
 
 def solve(choices: Sequence[Sequence[int]], loss: Loss, time: Time, price: float) -> Allotment:
     """The chain of least loss + price · time; with an infinite price that of least time."""
-    weight = 0.0 if np.isinf(price) else 1.0
-    factor = 1.0 if np.isinf(price) else price
+    loss_weight = 1.0
+    time_weight = price
+    if np.isinf(price):
+        loss_weight = 0.0
+        time_weight = 1.0
     cost = np.zeros(1)
-    before: Sequence[int] = (0,)
-    came = []
+    input_widths: Sequence[int] = (0,)
+    origins_of_layers = []
     for layer, widths in enumerate(choices):
-        times = np.array([[time(layer, a, b) for b in widths] for a in before])
+        times = np.array([[time(layer, a, b) for b in widths] for a in input_widths])
         losses = np.array([loss(layer, b) for b in widths])
-        total = cost[:, None] + factor * times + weight * losses[None, :]
-        came.append(total.argmin(axis=0))
+        total = cost[:, None] + time_weight * times + loss_weight * losses[None, :]
+        origins_of_layers.append(total.argmin(axis=0))
         cost = total.min(axis=0)
-        before = widths
-    index = int(cost.argmin())
-    path = [index]
-    for origins in reversed(came[1:]):
+        input_widths = widths
+    path = [int(cost.argmin())]
+    for origins in reversed(origins_of_layers[1:]):
         path.append(int(origins[path[-1]]))
     chosen = tuple(widths[i] for widths, i in zip(choices, reversed(path), strict=True))
-    reads = (0, *chosen[:-1])
+    inputs = (0, *chosen[:-1])
     return Allotment(
-        chosen,
-        sum(loss(i, b) for i, b in enumerate(chosen)),
-        sum(time(i, a, b) for i, (a, b) in enumerate(zip(reads, chosen, strict=True))),
+        widths=chosen,
+        loss=sum(loss(i, b) for i, b in enumerate(chosen)),
+        milliseconds=sum(time(i, inputs[i], b) for i, b in enumerate(chosen)),
     )

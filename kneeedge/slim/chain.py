@@ -1,6 +1,4 @@
-"""A VGG as the plain chain of convolutions that it is: its layers, and the same network with
-channels left out.
-"""
+"""A VGG as the chain of convolutions that it is, and the same network with channels left out."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from kneeedge.model.spec import Architecture
 from kneeedge.training.model import KneeVGG
 
-Kept = tuple[NDArray[np.intp], ...]
+KeptChannels = tuple[NDArray[np.intp], ...]
 "for each convolution the output channels (n,) that stay, rising"
 
 
@@ -24,12 +22,12 @@ class Link:
     """One convolution of the chain with what follows it."""
 
     conv: nn.Conv2d
-    rest: nn.Sequential
+    tail: nn.Sequential
     "its ReLU, and the pooling that ends a block"
 
     def forward(self, x: Tensor) -> Tensor:
         """What the next convolution reads, (N, C, H, W)."""
-        activations: Tensor = self.rest(self.conv(x))
+        activations: Tensor = self.tail(self.conv(x))
         return activations
 
 
@@ -38,8 +36,8 @@ def links(model: KneeVGG) -> tuple[Link, ...]:
     starts = [i for i, layer in enumerate(model.features) if isinstance(layer, nn.Conv2d)]
     ends = [*starts[1:], len(model.features)]
     return tuple(
-        Link(model.features[a], model.features[a + 1 : b])
-        for a, b in zip(starts, ends, strict=True)
+        Link(model.features[start], model.features[start + 1 : end])
+        for start, end in zip(starts, ends, strict=True)
     )
 
 
@@ -64,9 +62,12 @@ def to_blocks(flat: Sequence[int], like: Architecture) -> tuple[tuple[int, ...],
     return tuple(tuple(itertools.islice(counts, len(block))) for block in like.channels)
 
 
-def narrow(model: KneeVGG, architecture: Architecture, kept: Kept) -> tuple[KneeVGG, Architecture]:
-    """The network with the `kept` channels alone, their weights as they were; in evaluation mode,
-    channels-last.
+def narrow(
+    model: KneeVGG, architecture: Architecture, kept: KeptChannels
+) -> tuple[KneeVGG, Architecture]:
+    """The network with the `kept` channels alone, their weights as they were.
+
+    It is in evaluation mode, channels-last.
     """
     channels = to_blocks([len(index) for index in kept], architecture)
     slim_architecture = Architecture(channels, False, architecture.head)
@@ -82,9 +83,12 @@ def narrow(model: KneeVGG, architecture: Architecture, kept: Kept) -> tuple[Knee
     return slim.eval().to(memory_format=torch.channels_last), slim_architecture
 
 
-def most_important(importance: Sequence[NDArray[np.floating]], counts: Sequence[int]) -> Kept:
+def most_important(
+    importance: Sequence[NDArray[np.floating]], counts: Sequence[int]
+) -> KeptChannels:
     """The `counts` channels of each layer with the highest importance (C,), in their own order."""
-    return tuple(
-        np.sort(np.argsort(-values, kind="stable")[:count])
-        for values, count in zip(importance, counts, strict=True)
-    )
+    kept = []
+    for values, count in zip(importance, counts, strict=True):
+        falling = np.argsort(-values, kind="stable")
+        kept.append(np.sort(falling[:count]))
+    return tuple(kept)

@@ -1,6 +1,4 @@
-"""Accuracy against latency of every width that was tried, beside the original: `kneeedge slim
---curve`.
-"""
+"""Accuracy against latency of every width that was tried and of the original: `slim --curve`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,8 +28,7 @@ def draw_curve(
     threads: int | None,
     progress: Progress,
 ) -> BenchResult:
-    """Time the models and the original of `run` in turns and score them on test, or val where there
-    is none.
+    """Time the models and the original of `run` in turns, and score them on test, else on val.
 
     Writes JSON and figure. Accuracy is paired with the original's own answers; the verdict is the
     gate's on them.
@@ -50,12 +47,15 @@ def draw_curve(
     )
     result = bench(request, progress)
     recorded = run.read_original_answers(samples, run.read_spec())
-    reference = replace(
-        recorded, spec=original.read_spec()
-    )  # by which its own files are known to be its
-    worth = {str(path): accuracy_of(path, samples, split, reference, progress) for path in models}
-    worth[str(original.folder)] = make_accuracy(reference, truth_of(samples, split), None, None)
-    result = replace(result, results=with_accuracy(result, worth))
+    # By the original's spec its own files are known to be its.
+    reference = replace(recorded, spec=original.read_spec())
+    accuracies: dict[str, Accuracy] = {}
+    for path in models:
+        accuracies[str(path)] = accuracy_of(path, samples, split, reference, progress)
+    accuracies[str(original.folder)] = make_accuracy(
+        reference, truth_of(samples, split), None, None
+    )
+    result = replace(result, results=with_accuracy(result, accuracies))
     run.write_curve(bench_json(result))
     draw_figure(result, run.curve_figure)
     return result
@@ -72,6 +72,6 @@ def accuracy_of(
     return make_accuracy(answers, truth_of(samples, split), None, reference)
 
 
-def with_accuracy(result: BenchResult, worth: Mapping[str, Accuracy]) -> tuple[Row, ...]:
-    """The rows with what each model's answers are worth."""
-    return tuple(replace(row, accuracy=worth[row.model]) for row in result.results)
+def with_accuracy(result: BenchResult, accuracies: Mapping[str, Accuracy]) -> tuple[Row, ...]:
+    """The rows with the accuracy of each one's model."""
+    return tuple(replace(row, accuracy=accuracies[row.model]) for row in result.results)

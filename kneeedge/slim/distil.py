@@ -1,6 +1,4 @@
-"""Training a narrowed network on what its original answers: the targets, kept on disk, and the
-loss.
-"""
+"""Training a narrowed network on what its original answers: targets kept on disk, and the loss."""
 
 import hashlib
 import json
@@ -27,8 +25,15 @@ from kneeedge.training.model import KneeVGG
 from kneeedge.training.views import load_view
 
 BATCH = 16
-Answer = tuple[Tensor, Tensor]
-"the original's class maps (B, K, h, w) and labels (B,)"
+TEMPERATURE = 2.0
+"at which the probabilities of the two networks are compared"
+ANSWER_WEIGHT = 0.5
+"of the original's probabilities; what is missing to 1 is that of the labels"
+MAP_WEIGHT = 1.0
+"of the class maps' mean square difference, as a share of their variance"
+
+Target = tuple[Tensor, Tensor]
+"the original's class maps (B, K, h, w), and the labels (B,)"
 
 
 @dataclass(frozen=True)
@@ -42,17 +47,13 @@ class Targets:
     labels: NDArray[np.int64]
     "(N,)"
 
-    def batches(self, config: TrainConfig, epoch: int) -> Iterator[tuple[Tensor, Answer]]:
-        """Each image once, in its next view: inputs (B, 1, S, S) uint8, and what they are to be
-        answered.
-        """
+    def batches(self, config: TrainConfig, epoch: int) -> Iterator[tuple[Tensor, Target]]:
+        """Each image once, in its next view: inputs (B, 1, S, S) uint8, and their targets."""
         n_images, n_views = self.images.shape[:2]
         for rows, views in next_views(config, n_images, n_views, epoch):
+            inputs = torch.from_numpy(self.images[rows, views][:, None])
             maps = torch.from_numpy(np.array(self.maps[rows, views]))
-            yield (
-                torch.from_numpy(self.images[rows, views][:, None]),
-                (maps, torch.from_numpy(self.labels[rows])),
-            )
+            yield inputs, (maps, torch.from_numpy(self.labels[rows]))
 
 
 def compute_targets(
@@ -63,40 +64,40 @@ def compute_targets(
     folder: Path,
     progress: Progress,
 ) -> Targets:
-    """Ask the original about the first `n_views` views of each sample, or take up what was asked
-    for already.
+    """The original's class maps for the first `n_views` views of each sample.
 
-    The maps stand in `folder`; a stopped computation goes on where it stopped. The images are read
+    The maps stand in `folder`; what was computed already is taken up again. The images are read
     anew: 50 KB a view.
     """
     pixel_path = PixelPath(config.size, config.fit)
     jobs = [(sample, k) for sample in samples for k in range(n_views)]
     images = np.empty((len(jobs), config.size, config.size), dtype=np.uint8)
-    maps, done = _open(model, jobs, config, folder)
+    maps, n_done = _open(model, jobs, config, folder)
     with progress.stage("the original's answers", len(jobs)) as stage:
         for i in range(0, len(jobs), BATCH):
             part = jobs[i : i + BATCH]
             rows = slice(i, i + len(part))
-            images[rows] = [
-                load_view(sample, sample_view(sample, config, k), pixel_path) for sample, k in part
-            ]
-            if i >= done:
-                with torch.inference_mode():
-                    maps[rows] = (
-                        model.class_map(
-                            torch.from_numpy(images[rows][:, None]).to(model.mean.device)
-                        )
-                        .cpu()
-                        .numpy()
-                    )
+            for row, (sample, k) in enumerate(part, start=i):
+                images[row] = load_view(sample, sample_view(sample, config, k), pixel_path)
+            if i >= n_done:
+                maps[rows] = _class_maps(model, images[rows])
                 maps.flush()  # type: ignore[attr-defined]
                 write_text(folder / "done", str(i + len(part)))
             stage.advance(len(part))
     shape = (len(samples), n_views)
-    labels = np.array([sample.label for sample in samples], dtype=np.int64)
     return Targets(
-        images.reshape(*shape, *images.shape[1:]), maps.reshape(*shape, *maps.shape[1:]), labels
+        images=images.reshape(*shape, *images.shape[1:]),
+        maps=maps.reshape(*shape, *maps.shape[1:]),
+        labels=np.array([sample.label for sample in samples], dtype=np.int64),
     )
+
+
+def _class_maps(model: KneeVGG, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Maps (N, K, S/32, S/32) of images (N, S, S)."""
+    inputs = torch.from_numpy(images[:, None]).to(model.mean.device)
+    with torch.inference_mode():
+        maps = model.class_map(inputs)
+    return np.asarray(maps.cpu().numpy(), dtype=np.float32)
 
 
 def _open(
@@ -104,13 +105,10 @@ def _open(
 ) -> tuple[NDArray[np.float32], int]:
     """The array of maps, and how many of its rows are there already."""
     key = _key(model, jobs, config)
+    key_file = folder / "key.json"
     path = folder / "maps.npy"
     done = folder / "done"
-    if (
-        (folder / "key.json").is_file()
-        and (folder / "key.json").read_text() == key
-        and done.is_file()
-    ):
+    if key_file.is_file() and key_file.read_text() == key and done.is_file():
         open_cache(path)  # refuses what is no array
         return np.lib.format.open_memmap(path, mode="r+"), int(done.read_text())
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +116,7 @@ def _open(
     side = config.size // 32
     shape = (len(jobs), head(model).out_features, side, side)
     maps = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    write_text(folder / "key.json", key)
+    write_text(key_file, key)
     return maps, 0
 
 
@@ -127,22 +125,15 @@ def _key(model: KneeVGG, jobs: Sequence[tuple[Sample, int]], config: TrainConfig
     weights = hashlib.sha256()
     for tensor in model.state_dict().values():
         weights.update(tensor.cpu().contiguous().numpy().tobytes())
-    rows = hashlib.sha256("\n".join(f"{s.sha256}\0{k}" for s, k in jobs).encode())
-    how = [config.seed, config.rotation, config.flip, config.size, config.fit]
-    return json.dumps([*how, weights.hexdigest(), rows.hexdigest()])
-
-
-TEMPERATURE = 2.0
-"at which the probabilities of the two networks are compared"
-OF_ANSWERS = 0.5
-"weight of the original's probabilities; the rest is that of the labels"
-OF_MAPS = 1.0
-"weight of the class maps' mean square difference, as a share of their variance"
+    rows = "\n".join(f"{sample.sha256}\0{k}" for sample, k in jobs)
+    images = hashlib.sha256(rows.encode())
+    views = [config.seed, config.rotation, config.flip, config.size, config.fit]
+    return json.dumps([*views, weights.hexdigest(), images.hexdigest()])
 
 
 @dataclass(frozen=True)
 class DistilBatches:
-    """The training images' views with the original's answers; the validation images as ever."""
+    """The training images' views with the original's answers; the validation images from files."""
 
     targets: Targets
     files: FileBatches
@@ -152,7 +143,7 @@ class DistilBatches:
     def n_steps(self) -> int:
         return self.files.n_steps
 
-    def train(self, epoch: int) -> Iterator[tuple[Tensor, Answer]]:
+    def train(self, epoch: int) -> Iterator[tuple[Tensor, Target]]:
         return self.targets.batches(self.config, epoch)
 
     def val(self) -> Iterator[Batch]:
@@ -161,8 +152,7 @@ class DistilBatches:
 
 @dataclass(frozen=True)
 class Distillation(Objective):
-    """The original's answers, softened (Hinton, Vinyals & Dean 2015, eq. 4), where it sees them,
-    and the labels.
+    """The original's answers, softened (Hinton, Vinyals & Dean 2015, eq. 4), and the labels.
 
     The class maps say of every place what it speaks for; of the logits they are the mean. The last
     epoch is kept: its learning rate has come to 0, and a choice among epochs would be one more look
@@ -173,20 +163,21 @@ class Distillation(Objective):
     "of the original's class maps, over places and images"
 
     def loss(self, model: Any, x: Tensor, y: Any, config: TrainConfig) -> tuple[Tensor, int]:
-        wanted, labels = y
+        target_maps, labels = y
         maps = model.class_map(x).float()
         logits = maps.mean(dim=(2, 3))
-        soft = wanted.mean(dim=(2, 3)) / TEMPERATURE
-        of_labels = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-        of_answers = TEMPERATURE**2 * F.kl_div(
+        target_logits = target_maps.mean(dim=(2, 3))
+        label_loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        divergence = F.kl_div(
             F.log_softmax(logits / TEMPERATURE, dim=1),
-            F.log_softmax(soft, dim=1),
+            F.log_softmax(target_logits / TEMPERATURE, dim=1),
             reduction="batchmean",
             log_target=True,
         )
-        of_maps = F.mse_loss(maps, wanted) / self.variance
-        total: Tensor = (1.0 - OF_ANSWERS) * of_labels + OF_ANSWERS * of_answers + OF_MAPS * of_maps
-        return total, count_correct(logits, labels)
+        answer_loss = TEMPERATURE**2 * divergence
+        map_loss = F.mse_loss(maps, target_maps) / self.variance
+        answers: Tensor = (1.0 - ANSWER_WEIGHT) * label_loss + ANSWER_WEIGHT * answer_loss
+        return answers + MAP_WEIGHT * map_loss, count_correct(logits, labels)
 
     def is_better(self, row: Epoch, best: Epoch | None) -> bool:
         return best is None or row.epoch > best.epoch

@@ -23,31 +23,31 @@ def channel_importance(
     vanished on images that were trained on, but the margin between the answer's logit and the
     others'; its square is averaged over the images.
     """
-    squares = []
+    batches = []
     with progress.stage("importance of the channels", len(images)) as stage:
         for batch in torch.split(images, BATCH):
-            squares.append(
-                [
-                    (products.double() ** 2).sum(dim=0).numpy()
-                    for products in _products(model, batch)
-                ]
-            )
+            products = _products(model, batch)
+            batches.append([(layer.double() ** 2).sum(dim=0).numpy() for layer in products])
             stage.advance(len(batch))
-    return [np.sum(layer, axis=0) / len(images) for layer in zip(*squares, strict=True)]
+    return [np.sum(layer, axis=0) / len(images) for layer in zip(*batches, strict=True)]
 
 
 def _products(model: KneeVGG, images: Tensor) -> list[Tensor]:
-    """Activation × gradient of the margin, summed over each channel: (N, C) for each convolution."""
-    kept: list[Tensor] = []
+    """Activation × gradient of the margin, summed over a channel: (N, C) for each convolution."""
+    activations: list[Tensor] = []
     x = model.normalise(images)
     for link in links(model):
-        x = link.conv(x).relu_() if not kept else link.conv(x).relu()
+        x = link.conv(x).relu()
         x.requires_grad_(True)
-        kept.append(x)
-        x = link.rest[1:](x)  # behind its ReLU
+        activations.append(x)
+        pooling = link.tail[1:]
+        x = pooling(x)
     margins = margin(model.head(x))
-    gradients = torch.autograd.grad(margins.sum(), kept)
-    return [(a.detach() * g).sum(dim=(2, 3)) for a, g in zip(kept, gradients, strict=True)]
+    gradients = torch.autograd.grad(margins.sum(), activations)
+    products = []
+    for activation, gradient in zip(activations, gradients, strict=True):
+        products.append((activation.detach() * gradient).sum(dim=(2, 3)))
+    return products
 
 
 def margin(logits: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
-"""How long each layer takes on this machine at each width: whole int8 networks, profiled by ONNX
-Runtime.
-"""
+"""How long each layer takes here at each width: whole int8 networks, profiled by ONNX Runtime."""
 
+import itertools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -26,28 +25,22 @@ SHARES = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 N_RUNS = 12
 "runs of each network in a round, of which each layer's median counts"
 N_ROUNDS = 3
-"""over all networks, of which each layer's fastest counts: another job on the machine slows a
-round, and speeds up none
-"""
+"over all networks, of which each layer's fastest counts: another job only slows a round"
 CONVOLUTIONS = ("QLinearConv", "Conv")
-EVEN = 8
-"a layer has at least so many channels"
+FEWEST_CHANNELS = 8
+"of a layer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerTimes:
-    """Milliseconds of each layer of the int8 network for one image, by the channels that it reads
-    and writes.
-    """
+    """Milliseconds of each int8 layer for one image, by the channels that it reads and writes."""
 
     full: tuple[int, ...]
     "channels of each convolution of the network that was measured"
     shares: tuple[float, ...]
     "rising"
     milliseconds: tuple[tuple[tuple[float, ...], ...], ...]
-    """[layer][share of its inputs][share of its outputs]; pooling and the like are counted to the
-    layer before them
-    """
+    "[layer][share of its inputs][share of its outputs], what follows until the next layer included"
     overhead_ms: float
     "of a call, beside its layers"
     target: str
@@ -55,18 +48,23 @@ class LayerTimes:
     cpu: str
 
     def layer(self, index: int, n_inputs: int, n_outputs: int) -> float:
-        """Between the measured widths bilinear; the first layer always reads the same."""
-        x = np.array(self.shares)
-        table = np.array(self.milliseconds[index])
-        before = 1.0 if index == 0 else n_inputs / self.full[index - 1]
-        of_inputs = np.array([np.interp(n_outputs / self.full[index], x, row) for row in table])
-        return float(np.interp(before, x, of_inputs))
+        """Milliseconds of a layer, bilinear between the measured widths.
+
+        The first layer reads the same whatever `n_inputs` is.
+        """
+        shares = np.array(self.shares)
+        input_share = 1.0 if index == 0 else n_inputs / self.full[index - 1]
+        output_share = n_outputs / self.full[index]
+        rows = np.array(self.milliseconds[index])
+        by_input_share = np.array([np.interp(output_share, shares, row) for row in rows])
+        return float(np.interp(input_share, shares, by_input_share))
 
     def total(self, widths: Sequence[int]) -> float:
-        """Of a call of the network with these channels."""
-        reads = (0, *widths[:-1])
+        """Milliseconds of a call of the network with these channels."""
+        inputs = (0, *widths[:-1])
         return self.overhead_ms + sum(
-            self.layer(i, a, b) for i, (a, b) in enumerate(zip(reads, widths, strict=True))
+            self.layer(i, n_inputs, n_outputs)
+            for i, (n_inputs, n_outputs) in enumerate(zip(inputs, widths, strict=True))
         )
 
 
@@ -82,37 +80,36 @@ def measure_layers(fp32: onnx.ModelProto, threads: int | None, progress: Progres
     n = len(SHARES)
     target = choose_target("auto")
     n_threads = threads or machine.available_cpus()
-    found = np.full((len(full), n, n), np.inf)
-    beside = []
-    pairs = [(a, b) for a in range(n) for b in range(n)] * N_ROUNDS
+    table = np.full((len(full), n, n), np.inf)
+    overheads = []
+    pairs = list(itertools.product(range(n), repeat=2)) * N_ROUNDS
     with progress.stage("layer times", len(pairs)) as stage:
         for a, b in pairs:
             chosen = [(a, b)[i % 2] for i in range(len(full))]
-            int8 = resized(fp32, [scaled(c, SHARES[k]) for c, k in zip(full, chosen, strict=True)])
-            *taken, rest = profile(int8, n_threads)
-            beside.append(rest)
-            for i, milliseconds in enumerate(taken):
-                place = i, chosen[i - 1] if i else a, chosen[i]
-                found[place] = min(found[place], milliseconds)
+            shares = [SHARES[k] for k in chosen]
+            int8 = resized(fp32, list(map(share_of, full, shares)))
+            *layer_ms, overhead_ms = profile(int8, n_threads)
+            overheads.append(overhead_ms)
+            for i, milliseconds in enumerate(layer_ms):
+                place = (i, chosen[i - 1] if i else a, chosen[i])
+                table[place] = min(table[place], milliseconds)
             stage.advance()
-    # The first layer reads pixels, whatever share it was paired with: it was timed on the diagonal
-    # alone.
-    found[0] = np.diagonal(found[0])
-    table = tuple(tuple(tuple(map(float, row)) for row in layer) for layer in found)
+    # The first layer reads pixels, whatever its share: it was timed on the diagonal alone.
+    table[0] = np.diagonal(table[0])
     return LayerTimes(
         full=full,
         shares=SHARES,
-        milliseconds=table,
-        overhead_ms=float(np.median(beside)),
+        milliseconds=tuple(tuple(map(tuple, layer)) for layer in table.tolist()),
+        overhead_ms=float(np.median(overheads)),
         target=target,
         threads=n_threads,
         cpu=machine.cpu_model(),
     )
 
 
-def scaled(channels: int, share: float) -> int:
-    """A share of the channels, at least EVEN."""
-    return max(EVEN, round(channels * share))
+def share_of(channels: int, share: float) -> int:
+    """A share of the channels, at least FEWEST_CHANNELS."""
+    return max(FEWEST_CHANNELS, round(channels * share))
 
 
 def widths_of(fp32: onnx.ModelProto) -> tuple[int, ...]:
@@ -122,10 +119,10 @@ def widths_of(fp32: onnx.ModelProto) -> tuple[int, ...]:
 
 
 def resized(fp32: onnx.ModelProto, widths: Sequence[int]) -> onnx.ModelProto:
-    """The int8 graph of the same network, which gives no distance to training images, with these
-    channels.
+    """The int8 graph of the same network with these channels.
 
-    Its weights are random, which changes no time; the ranges are so wide that nothing saturates.
+    The network gives no distance to training images. Its weights are random, which changes no time;
+    the ranges are so wide that nothing saturates.
     """
     graph = onnx.ModelProto()
     graph.CopyFrom(fp32)
@@ -134,16 +131,16 @@ def resized(fp32: onnx.ModelProto, widths: Sequence[int]) -> onnx.ModelProto:
     n_inputs = 0
     convolutions = [node for node in body(graph) if node.op_type in HEAVY]
     for node, width in zip(convolutions, widths, strict=True):
-        shape = list(arrays[node.input[1]].dims)
-        shape[:2] = width, n_inputs or shape[1]
-        _replace(arrays[node.input[1]], rng.normal(0.0, 0.1, shape))
+        weights = arrays[node.input[1]]
+        shape = [width, n_inputs or weights.dims[1], *weights.dims[2:]]
+        _replace(weights, rng.normal(0.0, 0.1, shape))
         _replace(arrays[node.input[2]], np.zeros(width))
         n_inputs = width
-    head = next(
-        node for node in graph.graph.node if node.op_type == "Conv" and node not in convolutions
-    )
-    shape = list(arrays[head.input[1]].dims)
-    _replace(arrays[head.input[1]], rng.normal(0.0, 0.1, [shape[0], n_inputs, *shape[2:]]))
+    others = [node for node in graph.graph.node if node not in convolutions]
+    head = next(node for node in others if node.op_type == "Conv")
+    weights = arrays[head.input[1]]
+    shape = [weights.dims[0], n_inputs, *weights.dims[2:]]
+    _replace(weights, rng.normal(0.0, 0.1, shape))
     ranges = {layer.output: (0.0, 4.0) for layer in layers(graph)}
     return to_int8(graph, ranges, choose_target("auto"))
 
@@ -153,8 +150,9 @@ def _replace(tensor: onnx.TensorProto, values: NDArray[np.floating]) -> None:
 
 
 def profile(int8: onnx.ModelProto, threads: int) -> list[float]:
-    """Median milliseconds of each layer, its convolution and all until the next; last, of what is
-    beside them.
+    """Median milliseconds of each layer, and last of what a call takes beside its layers.
+
+    To a layer belong its convolution and all that runs until the next one.
     """
     side = int8.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
     image = np.random.default_rng(0).integers(0, 256, (1, 1, side, side), dtype=np.uint8)
@@ -163,35 +161,39 @@ def profile(int8: onnx.ModelProto, threads: int) -> list[float]:
         options.intra_op_num_threads = threads
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "layers")
+        providers = ["CPUExecutionProvider"]
         session = onnxruntime.InferenceSession(
-            int8.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            int8.SerializeToString(), options, providers=providers
         )
         for _ in range(N_RUNS + 1):
             session.run(["logits"], {"image": image})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return by_layer(events)
+        trace = Path(session.end_profiling()).read_text(encoding="utf-8")
+    return by_layer(json.loads(trace))
 
 
 def by_layer(events: Sequence[dict[str, Any]]) -> list[float]:
-    """Medians over runs, the first left out, from ONNX Runtime's trace: of each layer, and of the
-    rest of a run.
+    """Medians over runs, the first left out, of each layer's milliseconds and of the overhead.
+
+    `events` are those of ONNX Runtime's trace.
     """
-    nodes = kernels(events)
-    runs = sorted((event for event in events if event["name"] == "model_run"), key=start)
+    nodes = sorted(kernels(events), key=start_us)
+    runs = sorted((event for event in events if event["name"] == "model_run"), key=start_us)
     rows = []
     for run in runs[1:]:
-        within = [event for event in nodes if start(run) <= start(event) <= start(run) + run["dur"]]
-        row: list[float] = []
-        for event in sorted(within, key=start):
+        end_us = start_us(run) + run["dur"]
+        layer_ms: list[float] = []
+        for event in nodes:
+            if not start_us(run) <= start_us(event) <= end_us:
+                continue
             if event["args"]["op_name"] in CONVOLUTIONS:
-                row.append(0.0)
-            if row:
-                row[-1] += event["dur"] / 1000.0
-        row.pop()  # the head's
-        rows.append([*row, run["dur"] / 1000.0 - sum(row)])
+                layer_ms.append(0.0)
+            if layer_ms:
+                layer_ms[-1] += event["dur"] / 1000.0
+        layer_ms.pop()  # the head's
+        rows.append([*layer_ms, run["dur"] / 1000.0 - sum(layer_ms)])
     return [float(value) for value in np.median(np.array(rows), axis=0)]
 
 
-def start(event: dict[str, Any]) -> int:
+def start_us(event: dict[str, Any]) -> int:
     """When an event of the trace began, microseconds."""
     return int(event["ts"])

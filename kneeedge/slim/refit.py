@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kneeedge.slim.chain import Kept, Link, bias_of, head, links
+from kneeedge.slim.chain import KeptChannels, Link, bias_of, head, links
 from kneeedge.system.progress import Progress
 from kneeedge.training.model import KneeVGG
 
@@ -20,8 +20,9 @@ BATCH = 8
 
 @dataclass
 class Normal:
-    """The normal equations of one layer: sums over places of x xᵀ and x (y − w·x)ᵀ, x with a one
-    for the bias.
+    """The normal equations of one layer: sums over places of x xᵀ and x (y − w·x)ᵀ.
+
+    The bias is the weight of a one behind x.
     """
 
     gram: Tensor
@@ -33,10 +34,8 @@ class Normal:
     def of(cls, n_inputs: int, n_outputs: int) -> "Normal":
         """Without any rows yet."""
         size = n_inputs + 1
-        return cls(
-            torch.zeros(size, size, dtype=torch.float64),
-            torch.zeros(size, n_outputs, dtype=torch.float64),
-        )
+        gram = torch.zeros(size, size, dtype=torch.float64)
+        return cls(gram, torch.zeros(size, n_outputs, dtype=torch.float64))
 
     def add(self, x: Tensor, missing: Tensor) -> None:
         """Take in rows x (P, D) and what their outputs lack (P, C)."""
@@ -50,9 +49,10 @@ class Normal:
 
 
 @torch.no_grad()
-def refit(model: KneeVGG, slim: KneeVGG, kept: Kept, images: Tensor, progress: Progress) -> None:
-    """Fit each layer of `slim`, from the first on, to what `model` gives for images (N, 1, S, S)
-    uint8.
+def refit(
+    model: KneeVGG, slim: KneeVGG, kept: KeptChannels, images: Tensor, progress: Progress
+) -> None:
+    """Fit each layer of `slim`, in order, to what `model` gives for images (N, 1, S, S) uint8.
 
     He, Zhang & Sun 2017 (ICCV, "Channel pruning for accelerating very deep neural networks", §
     3.2), layer by layer on the narrowed network's own inputs, so that a layer also mends what the
@@ -82,37 +82,38 @@ def fit_layer(
     Returns what the layer behind `old` reads.
     """
     conv = new.conv
-    equations = Normal.of(conv.in_channels * 9, conv.out_channels)
-    following = []  # 3 × 3
-    for before, after in zip(torch.split(wide, BATCH), torch.split(thin, BATCH), strict=True):
+    equations = Normal.of(conv.in_channels * 9, conv.out_channels)  # 3 × 3
+    next_inputs = []
+    batches = zip(torch.split(wide, BATCH), torch.split(thin, BATCH), strict=True)
+    for wide_batch, thin_batch in batches:
         places = draw_places(wide, N_PLACES, rng)
-        reached = old.conv(before)
-        wanted = reached.flatten(2)[:, outputs][:, :, places].transpose(1, 2).flatten(0, 1)
-        read = patches(after, places)
-        given = torch.addmm(bias_of(conv), read, conv.weight.flatten(1).T)
-        equations.add(read, wanted - given)
-        following.append(old.rest(reached))
+        wide_outputs = old.conv(wide_batch)
+        kept_outputs = wide_outputs.flatten(2)[:, outputs]
+        wanted = kept_outputs[:, :, places].transpose(1, 2).flatten(0, 1)
+        rows = patches(thin_batch, places)
+        reached = torch.addmm(bias_of(conv), rows, conv.weight.flatten(1).T)
+        equations.add(rows, wanted - reached)
+        next_inputs.append(old.tail(wide_outputs))
     add_change(conv, equations.solve())
-    return torch.cat(following)
+    return torch.cat(next_inputs)
 
 
 def ridge(gram: Tensor, residual: Tensor) -> Tensor:
-    """The change (D, C) double of weights by least squares, pulled towards none, from the normal
-    equations' sums.
+    """The change (D, C) double of weights by least squares, pulled towards none.
+
+    `gram` (D, D) and `residual` (D, C) are the sums of the normal equations.
     """
     pull = RIDGE * float(gram.diagonal().mean())
-    change: Tensor = torch.linalg.solve(
-        gram + pull * torch.eye(len(gram), dtype=torch.float64), residual
-    )
+    identity = torch.eye(len(gram), dtype=torch.float64)
+    change: Tensor = torch.linalg.solve(gram + pull * identity, residual)
     return change
 
 
 def draw_places(x: Tensor, n_places: int, rng: np.random.Generator) -> Tensor:
-    """Places (P,) of each image of x (N, C, H, W), counted along rows, of which there are
-    `n_places` in all.
-    """
-    side = x.shape[-1] * x.shape[-2]
-    return torch.from_numpy(np.sort(rng.permutation(side)[: -(-n_places // len(x))]))
+    """Places (P,), counted along rows, in each image of x (N, C, H, W): N · P ≥ `n_places`."""
+    n_pixels = x.shape[-1] * x.shape[-2]
+    n_of_image = -(-n_places // len(x))
+    return torch.from_numpy(np.sort(rng.permutation(n_pixels)[:n_of_image]))
 
 
 def through(link: Link, x: Tensor) -> Tensor:
@@ -127,8 +128,9 @@ def add_change(layer: nn.Conv2d | nn.Linear, change: Tensor) -> None:
 
 
 def patches(x: Tensor, places: Tensor) -> Tensor:
-    """What a 3 × 3 convolution reads at `places` (P,), counted along rows, of x (N, C, H, W): (N ·
-    P, 9 C).
+    """Rows (N · P, 9 C): what a 3 × 3 convolution reads at `places` (P,) of x (N, C, H, W).
+
+    Places are counted along rows.
     """
     width = x.shape[-1]
     padded = F.pad(x, (1, 1, 1, 1))

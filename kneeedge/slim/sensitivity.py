@@ -31,27 +31,28 @@ class Sensitivity:
     "for each layer and share: mean square logit change, as a share of the logits' variance"
 
     def error(self, layer: int, share: float) -> float:
-        """Interpolated on a logarithmic scale of shares; below the smallest share the last slope
-        goes on.
+        """A layer's error at a share of its channels, interpolated between logarithms of shares.
+
+        Below the smallest share the last slope goes on.
         """
         x = np.log(self.shares)
         y = np.array(self.errors[layer])
-        wanted = np.log(share)
-        if wanted < x[0]:
-            return float(y[0] + (y[0] - y[1]) / (x[0] - x[1]) * (wanted - x[0]))
-        return float(np.interp(wanted, x, y))
+        log_share = np.log(share)
+        if log_share < x[0]:
+            slope = (y[0] - y[1]) / (x[0] - x[1])
+            return float(y[0] + slope * (log_share - x[0]))
+        return float(np.interp(log_share, x, y))
 
 
 @torch.no_grad()
 def measure(
     model: KneeVGG, importance: Sequence[NDArray[np.floating]], images: Tensor, progress: Progress
 ) -> Sensitivity:
-    """Narrow each layer to each of SHARES by `importance`, mend the next by least squares, and look
-    at the logits.
+    """Narrow each layer to each of SHARES by `importance`, and see what becomes of the logits.
 
-    The mending is what `refit` does; without it a narrow layer looks worse than it is going to be.
-    It is fitted on the even ones of the images (N, 1, S, S) uint8, and the logits looked at are
-    those of the odd ones.
+    The next layer is mended by least squares. The mending is what `refit` does; without it a narrow
+    layer looks worse than it is going to be. It is fitted on the even ones of the images
+    (N, 1, S, S) uint8, and the logits looked at are those of the odd ones.
     """
     shares = (*sorted(SHARES), 1.0)
     chain = links(model)
@@ -60,8 +61,9 @@ def measure(
     with progress.stage("sensitivity of the layers", len(chain)) as stage:
         for i, link in enumerate(chain):
             x = through(link, x)
-            narrowing = Narrowing(model, chain[i + 1 :], x[1::2], importance[i])
-            gram = gram_of(x[::2]) if i + 1 < len(chain) else None
+            later = chain[i + 1 :]
+            narrowing = Narrowing(model, later, x[1::2], importance[i])
+            gram = gram_of(x[::2]) if later else None
             errors.append(tuple(narrowing.error(share, gram) for share in shares))
             stage.advance()
     return Sensitivity(shares, tuple(errors))
@@ -72,7 +74,7 @@ class Narrowing:
     """One layer, some of whose channels are to go."""
 
     model: KneeVGG
-    rest: tuple[Link, ...]
+    later: tuple[Link, ...]
     "the layers behind it; none behind the last, which the head reads"
     x: Tensor
     "(N, C, H, W): its output"
@@ -80,29 +82,31 @@ class Narrowing:
     "(C,)"
 
     def error(self, share: float, gram: Tensor | None) -> float:
-        """Mean square logit change with that share of the channels alone, as a share of the logits'
-        variance.
-        """
-        (kept,) = most_important([self.importance], [max(1, round(share * len(self.importance)))])
-        if len(kept) == len(self.importance):
-            return 0.0
-        logits = (
-            self.mended(torch.from_numpy(kept), gram)
-            if gram is not None
-            else self.model.head(self.masked(kept))
-        )
-        return float(((logits - self.expected) ** 2).mean() / self.expected.var(dim=0).mean())
+        """Mean square logit change with a share of the channels, over the logits' variance.
 
-    def answer(self, x: Tensor, rest: Sequence[Link]) -> Tensor:
-        """Logits (N, K) of what goes into the layers `rest`."""
-        for link in rest:
+        `gram` is that of the layer's output; the last layer needs none.
+        """
+        n_channels = len(self.importance)
+        (kept,) = most_important([self.importance], [max(1, round(share * n_channels))])
+        if len(kept) == n_channels:
+            return 0.0
+        if gram is None:
+            logits = self.model.head(self.masked(kept))
+        else:
+            logits = self.mended(torch.from_numpy(kept), gram)
+        mean_square = ((logits - self.expected) ** 2).mean()
+        return float(mean_square / self.expected.var(dim=0).mean())
+
+    def answer(self, x: Tensor, chain: Sequence[Link]) -> Tensor:
+        """Logits (N, K) of what goes into the layers `chain`."""
+        for link in chain:
             x = through(link, x)
         return self.model.head(x)
 
     @cached_property
     def expected(self) -> Tensor:
         """Logits (N, K) with all channels."""
-        return self.answer(self.x, self.rest)
+        return self.answer(self.x, self.later)
 
     def masked(self, kept: NDArray[np.intp]) -> Tensor:
         """The output with zeros in place of the channels that go."""
@@ -112,36 +116,37 @@ class Narrowing:
 
     def mended(self, kept: Tensor, gram: Tensor) -> Tensor:
         """Logits (N, K) with the channels `kept` alone and the next layer's weights mended."""
-        following = self.rest[0]
+        following = self.later[0]
         weight, bias = mend(following.conv, kept, gram)
-        after = [
-            following.rest(F.conv2d(part[:, kept], weight, bias, padding=1))
-            for part in torch.split(self.x, BATCH)
+        outputs = [
+            following.tail(F.conv2d(batch[:, kept], weight, bias, padding=1))
+            for batch in torch.split(self.x, BATCH)
         ]
-        return self.answer(torch.cat(after), self.rest[1:])
+        return self.answer(torch.cat(outputs), self.later[1:])
 
 
 def mend(conv: nn.Conv2d, kept: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (C, n, 3, 3) and bias (C,) by which the convolution comes closest to its outputs from
-    `kept` inputs.
+    """Weights (C, n, 3, 3) and bias (C,) that come closest to the convolution's own outputs.
+
+    They read the `kept` (n,) inputs alone. `gram` is that of all inputs, see `gram_of`.
     """
-    n_inputs = 9 * conv.in_channels
-    columns = torch.cat([(kept[:, None] * 9 + torch.arange(9)).flatten(), torch.tensor([n_inputs])])
-    weight = torch.cat([conv.weight.flatten(1), torch.zeros(conv.out_channels, 1)], dim=1).double()
+    kept_columns = (kept[:, None] * 9 + torch.arange(9)).flatten()
+    bias_column = torch.tensor([9 * conv.in_channels])
+    columns = torch.cat([kept_columns, bias_column])
+    no_change = torch.zeros(conv.out_channels, 1)
+    weight = torch.cat([conv.weight.flatten(1), no_change], dim=1).double()
     inner = gram[columns][:, columns]
     start = weight[:, columns]
     lacking = weight @ gram[:, columns] - start @ inner
     solution = (start + ridge(inner, lacking.T).T).float()
-    return solution[:, :-1].reshape(conv.out_channels, len(kept), 3, 3), bias_of(conv) + solution[
-        :, -1
-    ]
+    mended_weight = solution[:, :-1].reshape(conv.out_channels, len(kept), 3, 3)
+    return mended_weight, bias_of(conv) + solution[:, -1]
 
 
 def gram_of(x: Tensor) -> Tensor:
-    """(9 C + 1, 9 C + 1): sums of products of 3 × 3 patches of x (N, C, H, W), with a one for the
-    bias.
+    """(9 C + 1, 9 C + 1): sums of products of 3 × 3 patches of x (N, C, H, W), at places by chance.
 
-    At places drawn by chance.
+    The last row and column are those of a one for the bias.
     """
     rng = np.random.default_rng(0)
     equations = Normal.of(9 * x.shape[1], 0)

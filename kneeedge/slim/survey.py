@@ -1,6 +1,4 @@
-"""What is known of a network before it is narrowed: its channels' importance, its layers'
-sensitivity and times.
-"""
+"""What the widths are chosen by: the channels' importance, the layers' sensitivity and times."""
 
 from dataclasses import dataclass
 
@@ -18,7 +16,7 @@ from kneeedge.runs.config import scaled
 from kneeedge.runs.folder import Run
 from kneeedge.runs.slim_report import LADDER, SlimConfig
 from kneeedge.slim.allot import Allotment, allot, solve
-from kneeedge.slim.chain import Kept, most_important
+from kneeedge.slim.chain import KeptChannels, most_important
 from kneeedge.slim.importance import channel_importance
 from kneeedge.slim.layer_times import LayerTimes, measure_layers
 from kneeedge.slim.sensitivity import Sensitivity, measure
@@ -44,13 +42,13 @@ class Survey:
     times: LayerTimes
 
     def allot(self, milliseconds: float) -> Allotment:
-        """The widths that lose least of the answers within this latency; raises ConfigError where
-        none are.
+        """The widths that lose least of the answers within this latency.
+
+        Raises ConfigError where no widths are within it.
         """
+        layers_ms = milliseconds - self.times.overhead_ms
         try:
-            return allot(
-                self.choices, self.loss, self.times.layer, milliseconds - self.times.overhead_ms
-            )
+            return allot(self.choices, self.loss, self.times.layer, layers_ms)
         except ValueError as error:
             raise ConfigError(f"the goal is out of reach: {error}", "ask for less speed") from error
 
@@ -66,27 +64,25 @@ class Survey:
             for c in self.times.full
         ]
 
-    def kept(self, widths: tuple[int, ...]) -> Kept:
+    def kept(self, widths: tuple[int, ...]) -> KeptChannels:
         """The channels that stay."""
         return most_important([np.array(layer) for layer in self.importance], widths)
 
     def goals(self, config: SlimConfig) -> tuple[float, ...]:
-        """The latencies, ms, to be reached one after the other; of a search, those that a network
-        can have at all.
-        """
+        """The latencies, ms, to be reached one after the other; of a search, those within reach."""
         full = self.times.total(self.times.full)
         if config.max_latency_ms is not None:
             return (config.max_latency_ms,)
         if config.speedup is not None:
             return (full / config.speedup,)
         if config.keep is not None:
-            return (self.times.total([scaled(count, config.keep) for count in self.times.full]),)
+            widths = [scaled(count, config.keep) for count in self.times.full]
+            return (self.times.total(widths),)
         # Not that of the narrowest: ONNX Runtime takes longer for 8 channels than for 16.
-        least = (
-            solve(self.choices, self.loss, self.times.layer, np.inf).milliseconds
-            + self.times.overhead_ms
-        )
-        return tuple(full / speedup for speedup in LADDER if full / speedup >= least)
+        fastest = solve(self.choices, self.loss, self.times.layer, np.inf)
+        least = fastest.milliseconds + self.times.overhead_ms
+        ladder = [full / speedup for speedup in LADDER]
+        return tuple(latency for latency in ladder if latency >= least)
 
 
 def take_survey(
@@ -104,17 +100,15 @@ def take_survey(
     importance = channel_importance(model, images, progress)
     sensitivity = measure(model, importance, images, progress)
     times = measure_layers(to_onnx(model, spec), config.threads, progress)
-    survey = Survey(tuple(tuple(map(float, layer)) for layer in importance), sensitivity, times)
+    values = tuple(tuple(map(float, layer)) for layer in importance)
+    survey = Survey(values, sensitivity, times)
     run.write_survey(survey)
     return survey
 
 
 def some_images(dataset: Dataset, pixel_path: PixelPath, n_images: int, seed: int) -> Tensor:
-    """Inputs (≤ n, 1, S, S) uint8 of training images, as many of each class as there are, in mixed
-    order.
-    """
+    """Inputs (≤ n, 1, S, S) uint8 of training images of all classes, in mixed order."""
     samples = draw(dataset.split("train"), len(dataset.classes), n_images, seed)
     order = np.random.default_rng(seed).permutation(len(samples))
-    return torch.from_numpy(
-        np.stack([load_input(samples[i].path, pixel_path) for i in order])[:, None]
-    )
+    images = np.stack([load_input(samples[i].path, pixel_path) for i in order])
+    return torch.from_numpy(images[:, None])
