@@ -1,20 +1,23 @@
-"""`kneeedge demo`: the main job on synthetic radiographs, each command shown as a user would type
-it.
-"""
+"""`kneeedge demo`: the whole job on synthetic radiographs, each command shown as one types it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kneeedge.cli.console import require_train
 from kneeedge.errors import OutputExistsError
 
+if TYPE_CHECKING:
+    from kneeedge.runs.folder import Run
+
 SIZE = 128
 "side of the images, pixels: small, so that the demo trains in a minute or two"
+HEATMAPS = "heatmaps"
 TRAIN = (
     "--weights", "none", "--size", str(SIZE), "--width", "0.125", "--batch-norm", "--epochs", "10",
-    "--lr", "3e-3", "--head-lr", "3e-3", "--lr-decay", "1", "--dropout", "0.1", "--ema", "0", "--patience", "0",
+    "--lr", "3e-3", "--head-lr", "3e-3", "--lr-decay", "1", "--dropout", "0.1", "--ema", "0",
+    "--patience", "0",
 )  # fmt: skip
 
 
@@ -32,48 +35,36 @@ def demo(
     import shlex
 
     from kneeedge.pixels.phantom import write_dataset
+    from kneeedge.runs.folder import Run
 
     if out.exists() and any(out.iterdir()):
         raise OutputExistsError(out, "remove it or give another --out")
     data = out / "radiographs"
-    runs = out / "runs"
+    run = Run(out / "runs" / "demo")
     typer.echo(f"# {3 * images} synthetic radiographs below {data}", err=True)
     write_dataset(data, dict.fromkeys(("train", "val", "test"), images), size=SIZE)
     kneeedge = ctx.find_root().command
-    run = runs / "demo"
-    models = [
-        str(run / "models" / f"demo.{precision}.onnx") for precision in ("fp32", "fp16", "int8")
-    ]
-    for command in (
-        ("train", str(data), "--runs", str(runs), "--name", "demo", *TRAIN),
-        ("export", str(run)),
-        ("verify", *models),
-        (
-            "infer",
-            str(data / "test"),
-            "--model",
-            models[2],
-            "--out",
-            str(out / "predictions.csv"),
-            "--heatmaps",
-            str(out / "heatmaps"),
-        ),
-        ("evaluate", models[2], str(data)),
-        (
-            "bench",
-            *models,
-            "--run",
-            str(run),
-            "--data",
-            str(data),
-            "--seconds",
-            "3",
-            "--json",
-            str(out / "bench.json"),
-        ),
-    ):
+    for command in commands(data, run, out):
         typer.echo(f"\n$ kneeedge {shlex.join(command)}")
-        kneeedge.main(list(command), standalone_mode=False)
-    typer.echo(
-        f"\nall of it is in {out}: the run with its figures in {run}, heat maps in {out / 'heatmaps'}"
-    )
+        kneeedge.main(command, standalone_mode=False)
+    made = f"the run with its figures in {run.folder}, heat maps in {out / HEATMAPS}"
+    typer.echo(f"\nall of it is in {out}: {made}")
+
+
+def commands(data: Path, run: "Run", out: Path) -> list[list[str]]:
+    """What is typed to train on the images below `data` and to use what comes of it."""
+    models = [str(run.model_file("demo", precision)) for precision in ("fp32", "fp16", "int8")]
+    int8 = models[-1]
+    predictions = str(out / "predictions.csv")
+    images = str(data / "test")
+    train = ["train", str(data), "--runs", str(run.folder.parent), "--name", "demo", *TRAIN]
+    infer = ["infer", images, "--model", int8, "--out", predictions]
+    measured = ["--run", str(run.folder), "--data", str(data), "--seconds", "3"]
+    return [
+        train,
+        ["export", str(run.folder)],
+        ["verify", *models],
+        [*infer, "--heatmaps", str(out / HEATMAPS)],
+        ["evaluate", int8, str(data)],
+        ["bench", *models, *measured, "--json", str(out / run.benchmark.name)],
+    ]

@@ -1,9 +1,6 @@
-"""The original's answers, read back for the gate of a slimmed network: as they were, or one clear
-error.
-"""
+"""Recorded answers are read back as they were, or there is one clear error."""
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +8,13 @@ import pytest
 
 from kneeedge.data.dataset import Sample
 from kneeedge.errors import CheckpointError
-from kneeedge.model.provenance import Slimmed
-from kneeedge.model.spec import ModelSpec, softmax
+from kneeedge.model.spec import softmax
 from kneeedge.runs.answers import ORIGINAL, read_answers, read_original_answers
-from tests.tiny_onnx import CLASSES, tiny_spec
+from tests.run_records import slim_spec, slimmed
+from tests.tiny_onnx import CLASSES
 
-TEMPERATURE, THRESHOLD = 2.5, 0.3
+TEMPERATURE = slimmed().temperature
+THRESHOLD = slimmed().threshold
 LOGITS = np.random.default_rng(0).normal(0, 3, (6, 2)).astype(np.float32)
 SAMPLES = tuple(
     Sample(
@@ -26,32 +24,17 @@ SAMPLES = tuple(
 )
 
 
-def slim_spec() -> ModelSpec:
-    spec = tiny_spec()
-    slimmed = Slimmed(
-        original="wide",
-        sha256="a" * 64,
-        channels=((8,),) * 5,
-        temperature=TEMPERATURE,
-        threshold=THRESHOLD,
-    )
-    return dataclasses.replace(
-        spec, temperature=1.5, training=dataclasses.replace(spec.training, slimmed=slimmed)
-    )
-
-
 def rows() -> list[dict[str, str]]:
     """What the original's `answers.csv` says of SAMPLES, backwards, and of one test image."""
-    found = []
-    for sample, logits in reversed(list(zip(SAMPLES, LOGITS, strict=True))):
+    table = []
+    for sample, logits in zip(reversed(SAMPLES), reversed(LOGITS), strict=True):
         probabilities = softmax(logits[None], TEMPERATURE)[0]
         row = {"path": sample.name, "split": "val", "class": CLASSES[sample.label], "group": "g"}
-        row |= {f"p_{name}": f"{p:.9g}" for name, p in zip(CLASSES, probabilities, strict=True)}
-        row |= {
-            f"logit_{name}": f"{value:.9g}" for name, value in zip(CLASSES, logits, strict=True)
-        }
-        found.append(row)
-    return [*found, {**found[0], "path": "test/0.png", "split": "test"}]
+        for k, name in enumerate(CLASSES):
+            row[f"p_{name}"] = f"{probabilities[k]:.9g}"
+            row[f"logit_{name}"] = f"{logits[k]:.9g}"
+        table.append(row)
+    return [*table, {**table[0], "path": "test/0.png", "split": "test"}]
 
 
 def write(path: Path, table: list[dict[str, str]]) -> Path:
@@ -63,26 +46,25 @@ def write(path: Path, table: list[dict[str, str]]) -> Path:
 
 
 def test_the_logits_are_those_that_were_written_in_the_order_of_the_samples(tmp_path: Path) -> None:
-    found = read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
-    assert np.array_equal(found.logits, LOGITS)
-    assert found.logits.dtype == np.float32
+    answers = read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
+    assert np.array_equal(answers.logits, LOGITS)
+    assert answers.logits.dtype == np.float32
 
 
 def test_the_originals_answers_are_decided_by_its_own_temperature_and_threshold(
     tmp_path: Path,
 ) -> None:
-    found = read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
-    assert (found.precision, found.spec.name, found.sha256) == (ORIGINAL, "wide", "a" * 64)
-    assert (found.spec.temperature, found.spec.threshold) == (TEMPERATURE, THRESHOLD)
+    answers = read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, slim_spec())
+    assert (answers.precision, answers.spec.name, answers.sha256) == (ORIGINAL, "wide", "a" * 64)
+    assert (answers.spec.temperature, answers.spec.threshold) == (TEMPERATURE, THRESHOLD)
     positive = softmax(LOGITS, TEMPERATURE)[:, 1]
-    assert np.array_equal(found.predictions, (positive >= THRESHOLD).astype(int))
+    assert np.array_equal(answers.predictions, (positive >= THRESHOLD).astype(int))
 
 
 def test_an_image_without_the_originals_answer_is_named(tmp_path: Path) -> None:
     table = [row for row in rows() if row["path"] != "val/3.png"]
-    with pytest.raises(
-        CheckpointError, match=r"original\.csv: .* val/3\.png is missing; slim the original again"
-    ):
+    words = r"original\.csv: .* val/3\.png is missing; slim the original again"
+    with pytest.raises(CheckpointError, match=words):
         read_original_answers(write(tmp_path / "original.csv", table), SAMPLES, slim_spec())
 
 
@@ -92,16 +74,11 @@ def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_answers_of_another_network_are_refused(tmp_path: Path) -> None:
-    """Its probabilities are not those of its logits at the temperature that the spec says of the
-    original.
-    """
-    spec = slim_spec()
-    slimmed = dataclasses.replace(spec.training.slimmed, temperature=1.0)
-    other = dataclasses.replace(spec, training=dataclasses.replace(spec.training, slimmed=slimmed))
-    with pytest.raises(
-        CheckpointError, match="its probabilities are not those of wide at temperature 1"
-    ):
-        read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, other)
+    """Their probabilities are not those of their logits at the temperature that the spec gives."""
+    spec = slim_spec(temperature=1.0)
+    words = "its probabilities are not those of wide at temperature 1"
+    with pytest.raises(CheckpointError, match=words):
+        read_original_answers(write(tmp_path / "original.csv", rows()), SAMPLES, spec)
 
 
 def test_an_image_of_another_class_is_refused(tmp_path: Path) -> None:
@@ -134,7 +111,6 @@ def test_a_row_that_ends_early_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_split_without_answers_is_empty(tmp_path: Path) -> None:
-    found = read_answers(
-        write(tmp_path / "answers.csv", rows()), CLASSES, "train", "train it again"
-    )
-    assert (found.names, found.logits.shape) == ((), (0, 2))
+    path = write(tmp_path / "answers.csv", rows())
+    recorded = read_answers(path, CLASSES, "train", "train it again")
+    assert (recorded.names, recorded.logits.shape) == ((), (0, 2))
