@@ -4,7 +4,7 @@ VENV := .venv
 EDGE := .venv-edge
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-edge fuzz lint format audit install clean
+.PHONY: demo test test-fast test-edge fuzz lint format audit install clean
 
 demo: install
 	rm -rf demo-output
@@ -13,6 +13,10 @@ demo: install
 test: install lint
 	$(BIN)/python -m pytest
 	$(MAKE) test-edge
+
+# What takes seconds alone: between two edits.
+test-fast: install
+	$(BIN)/python -m pytest -m "not slow"
 
 # The wheel with [cpu] alone, in an environment without torch: what a device runs.
 test-edge: install
