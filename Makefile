@@ -14,7 +14,7 @@ test: install lint
 	$(BIN)/python -m pytest
 	$(MAKE) test-edge
 
-# What takes seconds alone: between two edits.
+# The tests that take no more than two seconds each: between two edits.
 test-fast: install
 	$(BIN)/python -m pytest -m "not slow"
 
