@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.peers.jobs import serve
 from benchmarks.peers.load import Answer, Images, Logits, load
 from benchmarks.peers.subjects import SUBJECTS, Place
-from kneeedge.bench.meters import above, peak_memory_mb, restart_peak_mb
+from kneeedge.bench.meters import growth_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.bench.models import make_batches, time_runs, warm_up
 
 WARMUP_SECONDS = 0.5
@@ -96,7 +96,7 @@ def time_batches(
     run(batches[0])
     timed = batches[1:] or batches
     samples = time_runs(run, timed, 0, len(timed), time.perf_counter)
-    return BatchRuns(size, samples, above(memory_before, peak_memory_mb())), np.concatenate(kept)[
+    return BatchRuns(size, samples, growth_mb(memory_before, peak_memory_mb())), np.concatenate(kept)[
         : len(images)
     ]
 

@@ -1,3 +1,1 @@
-"""Speed beside accuracy: scenarios, worker processes that take turns, their rows, and what is
-printed of them.
-"""
+"""Speed beside accuracy: scenarios, workers that take turns, rows, and what is printed of them."""

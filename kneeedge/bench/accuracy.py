@@ -1,6 +1,4 @@
-"""What stands beside a speed: accuracy, flips and the gate's verdict of the same file, provider and
-batch size.
-"""
+"""What stands beside a speed: accuracy, flips and verdict at the same provider and batch size."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_loss
 from kneeedge.runs.answers import Answers
 from kneeedge.runs.benchmark import Accuracy
-from kneeedge.statistics.paired import images_to_settle, paired_change
+from kneeedge.statistics.paired import PairedChange, images_to_settle, paired_change
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,19 @@ def truth_of(samples: Sequence[Sample], split: str) -> Truth:
 def make_accuracy(
     answers: Answers, truth: Truth, n_seen: int | None, reference: Answers | None
 ) -> Accuracy:
-    """The figures of one model, paired with the reference's where there is one."""
-    found = evaluate(truth.labels, answers.probabilities, answers.spec, truth.groups)
+    """The figures of one model, paired with the reference's where there is one.
+
+    `n_seen` of the images are those that the model was trained or chosen on, where that is known.
+    """
+    evaluation = evaluate(truth.labels, answers.probabilities, answers.spec, truth.groups)
     alone = Accuracy(
         split=truth.split,
-        n=found.n,
-        accuracy=found.accuracy.value,
-        interval=found.accuracy.interval,
-        sensitivity=value_of(found.sensitivity),
-        specificity=value_of(found.specificity),
-        auroc=value_of(found.auroc),
+        n=evaluation.n,
+        accuracy=evaluation.accuracy.value,
+        interval=evaluation.accuracy.interval,
+        sensitivity=value_of(evaluation.sensitivity),
+        specificity=value_of(evaluation.specificity),
+        auroc=value_of(evaluation.auroc),
         n_seen=n_seen,
     )
     if reference is None:
@@ -60,18 +61,25 @@ def make_accuracy(
         delta_accuracy=change.delta,
         delta_interval=change.interval,
     )
+    return with_verdict(paired, change, answers, reference)
+
+
+def with_verdict(
+    accuracy: Accuracy, change: PairedChange, answers: Answers, reference: Answers
+) -> Accuracy:
+    """The figures with the gate's verdict, where the gate has one on such a pair of networks."""
     tolerance = TOLERANCE.get(answers.precision)
     if tolerance is None:
-        return paired
+        return accuracy
     if is_slimmed_from(answers.spec, reference):
         verdict, reason = judge_loss(change, tolerance)
     elif same_network(answers.spec, reference.spec):
-        moved = float(np.abs(answers.logits - reference.logits).max())
-        verdict, reason = judge(change, moved, answers.precision, tolerance)
+        max_logit_change = float(np.abs(answers.logits - reference.logits).max())
+        verdict, reason = judge(change, max_logit_change, answers.precision, tolerance)
     else:
-        return paired
-    more = images_to_settle(change, tolerance) if verdict == INCONCLUSIVE else None
-    return dataclasses.replace(paired, verdict=verdict, reason=reason, images_to_settle=more)
+        return accuracy
+    n_needed = images_to_settle(change, tolerance) if verdict == INCONCLUSIVE else None
+    return dataclasses.replace(accuracy, verdict=verdict, reason=reason, images_to_settle=n_needed)
 
 
 def same_network(spec: ModelSpec, other: ModelSpec) -> bool:

@@ -2,14 +2,16 @@
 
 `python -m kneeedge.bench.ceiling THREADS SECONDS` in a process of its own, since a BLAS reads its
 number of threads when it is loaded. A ceiling is measured, not looked up: the best of all runs of
-the best of the products tried.
+the best of the products tried. What a network multiplies (`macs`), over the time it takes, is held
+against it.
 """
 
 import json
+import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +24,7 @@ from kneeedge.runtime.providers import CPU_PROVIDERS, load_runtime
 from kneeedge.system.processes import command, environment, last_words
 
 SIDE = 1024
-"""a product is 2 · 1024³ = 2.1 · 10⁹ operations on 4 MB a matrix: long for a clock, short enough
-for a small device
-"""
+"of a matrix of 4 MB; 2 · 1024³ = 2.1 · 10⁹ operations: long for a clock, short on a small device"
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -33,107 +33,53 @@ THREAD_VARIABLES = (
 )
 ARITHMETIC = {"int8": "int8", "fp32": "fp32", "fp16": "fp32", "pytorch-fp32": "fp32"}
 "in which a CPU computes a precision: ONNX Runtime and PyTorch run fp16 files in fp32 there"
+TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
+"TensorProto.DataType"
+IR_VERSION = 8
+OPSET = 13
 Product = Callable[[], object]
 
 
 def measure_ceilings(threads: int, seconds: float) -> tuple[Ceiling, ...]:
-    """The fastest product of each arithmetic, `seconds` a product, in a process with so many
-    threads.
+    """The fastest product of each arithmetic, with so many threads and `seconds` a product.
+
+    Measured in a process of its own; raises WorkerError where that fails.
     """
-    env = environment(**dict.fromkeys(THREAD_VARIABLES, str(threads)))
     done = subprocess.run(
         command("kneeedge.bench.ceiling", str(threads), str(seconds)),
         capture_output=True,
         check=False,
-        env=env,
+        env=environment(**dict.fromkeys(THREAD_VARIABLES, str(threads))),
     )
     if done.returncode != 0:
-        raise WorkerError(
-            "the probe of this machine's ceiling", last_words(done.returncode, done.stderr)
-        )
-    return fastest([Ceiling(**found) for found in json.loads(done.stdout)])
+        reason = last_words(done.returncode, done.stderr)
+        raise WorkerError("the probe of this machine's ceiling", reason)
+    return fastest([Ceiling(**fields) for fields in json.loads(done.stdout)])
 
 
-def fastest(found: list[Ceiling]) -> tuple[Ceiling, ...]:
-    """The best of each arithmetic."""
-    names = dict.fromkeys(one.arithmetic for one in found)
-    return tuple(
-        max((one for one in found if one.arithmetic == name), key=lambda one: one.gops)
-        for name in names
-    )
+def fastest(ceilings: Sequence[Ceiling]) -> tuple[Ceiling, ...]:
+    """The best of each arithmetic, in the order in which the arithmetics come."""
+    best: dict[str, Ceiling] = {}
+    for ceiling in ceilings:
+        rival = best.get(ceiling.arithmetic)
+        if rival is None or ceiling.gops > rival.gops:
+            best[ceiling.arithmetic] = ceiling
+    return tuple(best.values())
 
 
-def share(
+def ceiling_share(
     gops: float, precision: str, provider: str, ceilings: tuple[Ceiling, ...]
 ) -> float | None:
-    """The share of its arithmetic's ceiling that a row reaches; None off the CPU, where none is
-    measured.
+    """The share of its arithmetic's ceiling that a row reaches.
+
+    None off the CPU and for an arithmetic without a measured ceiling.
     """
     if provider not in CPU_PROVIDERS:
         return None
-    return next(
-        (round(gops / c.gops, 4) for c in ceilings if c.arithmetic == ARITHMETIC.get(precision)),
-        None,
-    )
-
-
-def products(threads: int) -> Iterator[tuple[str, str, Product]]:
-    """Arithmetic, description and one run of each product to try."""
-    rng = np.random.default_rng(0)
-    left, right = (rng.random((SIDE, SIDE), dtype=np.float32) for _ in range(2))
-    bytes_left = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
-    bytes_right = rng.integers(-127, 128, (SIDE, SIDE), dtype=np.int8)
-    yield "fp32", f"numpy {np.__version__}", lambda: left @ right
-    name = f"ONNX Runtime {load_runtime().__version__}"
-    yield (
-        "fp32",
-        f"{name} MatMul",
-        session_product(product_model("MatMul", "float32", right, "float32"), left, threads),
-    )
-    model = product_model("MatMulInteger", "uint8", bytes_right, "int32")
-    yield "int8", f"{name} MatMulInteger u8·s8", session_product(model, bytes_left, threads)
-
-
-def best_run(run: Product, seconds: float) -> tuple[float, int]:
-    """Seconds of the fastest run, and how many there were; the first, which allocates, is left out."""
-    run()
-    best = float("inf")
-    n_runs = 0
-    start = time.perf_counter()
-    while n_runs < 3 or time.perf_counter() - start < seconds:
-        begin = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - begin)
-        n_runs = n_runs + 1
-    return best, n_runs
-
-
-def main() -> None:
-    """Print the ceilings of all products as JSON."""
-    threads = int(sys.argv[1])
-    seconds = float(sys.argv[2])
-    found = []
-    for arithmetic, what, run in products(threads):
-        best, n_runs = best_run(run, seconds)
-        product = f"{what}, {SIDE}×{SIDE} by {SIDE}×{SIDE}, {threads} threads"
-        found.append(
-            {
-                "arithmetic": arithmetic,
-                "gops": round(2 * SIDE**3 / best / 1e9, 1),
-                "product": product,
-                "n_runs": n_runs,
-            }
-        )
-    sys.stdout.write(json.dumps(found))
-
-
-def session_product(model: bytes, left: NDArray[Any], threads: int) -> Product:
-    """One run of a model of one product, with `left` as its first factor."""
-    runtime = load_runtime()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"a": left})
+    for ceiling in ceilings:
+        if ceiling.arithmetic == ARITHMETIC.get(precision):
+            return round(gops / ceiling.gops, 4)
+    return None
 
 
 def macs(architecture: Architecture, size: int, n_classes: int) -> int:
@@ -154,17 +100,70 @@ def macs(architecture: Architecture, size: int, n_classes: int) -> int:
     if architecture.head == "gap":
         return total + n_in * n_classes
     hidden = 8 * n_in
-    return total + 49 * n_in * hidden + hidden * hidden + hidden * n_classes  # 7 × 7 pooled cells
+    pooled = 7 * 7 * n_in
+    return total + pooled * hidden + hidden * hidden + hidden * n_classes
 
 
-TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
-"TensorProto.DataType"
-IR_VERSION, OPSET = 8, 13
+def main() -> None:
+    """Print the ceilings of all products as JSON."""
+    threads = int(sys.argv[1])
+    seconds = float(sys.argv[2])
+    ceilings = []
+    for arithmetic, factors, run in products(threads):
+        best, n_runs = best_run(run, seconds)
+        ceiling = {
+            "arithmetic": arithmetic,
+            "gops": round(2 * SIDE**3 / best / 1e9, 1),
+            "product": f"{factors}, {SIDE}×{SIDE} by {SIDE}×{SIDE}, {threads} threads",
+            "n_runs": n_runs,
+        }
+        ceilings.append(ceiling)
+    sys.stdout.write(json.dumps(ceilings))
+
+
+def products(threads: int) -> Iterator[tuple[str, str, Product]]:
+    """Arithmetic, description and one run of each product to try."""
+    rng = np.random.default_rng(0)
+    left = rng.random((SIDE, SIDE), dtype=np.float32)
+    right = rng.random((SIDE, SIDE), dtype=np.float32)
+    bytes_left = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    bytes_right = rng.integers(-127, 128, (SIDE, SIDE), dtype=np.int8)
+    yield "fp32", f"numpy {np.__version__}", lambda: left @ right
+    name = f"ONNX Runtime {load_runtime().__version__}"
+    model = product_model("MatMul", "float32", right, "float32")
+    yield "fp32", f"{name} MatMul", session_product(model, left, threads)
+    model = product_model("MatMulInteger", "uint8", bytes_right, "int32")
+    yield "int8", f"{name} MatMulInteger u8·s8", session_product(model, bytes_left, threads)
+
+
+def best_run(run: Product, seconds: float) -> tuple[float, int]:
+    """Seconds of the fastest run and how many were timed; the first, which allocates, is not."""
+    run()
+    best = math.inf
+    n_runs = 0
+    start = time.perf_counter()
+    while n_runs < 3 or time.perf_counter() - start < seconds:
+        begin = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - begin)
+        n_runs += 1
+    return best, n_runs
+
+
+def session_product(model: bytes, left: NDArray[Any], threads: int) -> Product:
+    """One run of a model of one product, with `left` as its first factor."""
+    runtime = load_runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"a": left})
 
 
 def product_model(op: str, left: str, right: NDArray[np.generic], out: str) -> bytes:
-    """`a` (n, n) of type `left` times the constant `right` (n, n), by ONNX's operator `op`, as `y`
-    of type `out`.
+    """An ONNX model of one product, written by hand so that the probe does not need `onnx`.
+
+    Its input `a` (n, n) of type `left` times the constant `right` (n, n), by the operator `op`, is
+    its output `y` (n, n) of type `out`.
     """
     n = len(right)
     tensor = _number(1, n) + _number(1, n) + _number(2, TYPES[str(right.dtype)]) + _text(8, "b")
@@ -199,11 +198,11 @@ def _text(field: int, value: str) -> bytes:
 
 def _varint(value: int) -> bytes:
     """Seven bits a byte, lowest first; the top bit says that more follow."""
-    found = bytearray()
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
 if __name__ == "__main__":

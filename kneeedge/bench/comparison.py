@@ -1,5 +1,4 @@
-"""Two benchmarks of the same models: how many times as slow is each row now, and is that more than
-noise?
+"""Two benchmarks of the same models: is a row slower now, how much, and is that more than noise?
 
 The unit is the window, one turn of a row, since runs within a turn share the moment's clocks and
 neighbours. The estimate is Hodges and Lehmann's on the logarithms of the windows' times, its
@@ -26,17 +25,16 @@ from kneeedge.runs.benchmark import BenchResult, Row
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.percentiles import TAIL
 
-SAME, FASTER, SLOWER, REGRESSION, UNKNOWN = (
-    "no change",
-    "faster",
-    "slower",
-    "REGRESSION",
-    "cannot tell",
-)
+SAME = "no change"
+FASTER = "faster"
+SLOWER = "slower"
+REGRESSION = "REGRESSION"
+UNKNOWN = "cannot tell"
 MAX_SLOWDOWN = 1.10
 ENOUGH_ROUNDS = 4
 "fewer windows than this in both results give no 95 % interval"
 Key = tuple[str, str, str, str, int]
+"file name (empty for the original), precision, provider, scenario and batch size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +70,7 @@ class Comparison:
 
     @property
     def regressed(self) -> bool:
+        """Whether a row is surely slower than allowed."""
         return any(change.verdict == REGRESSION for change in self.changes)
 
     @property
@@ -83,50 +82,92 @@ class Comparison:
 def compare_results(
     old: BenchResult, new: BenchResult, max_slowdown: float = MAX_SLOWDOWN
 ) -> Comparison:
-    """Each row of one beside its like in the other. Raises ConfigError where there is no such pair."""
+    """Each row of one result beside its like in the other.
+
+    Raises ConfigError where no row has its like, two rows of a result are alike, or `max_slowdown`
+    is below 1.
+    """
     if not max_slowdown >= 1.0:
-        raise ConfigError(
-            f"--max-slowdown {max_slowdown} forbids what is no slower", "give 1 or more, as 1.10"
-        )
-    before = by_key(old)
-    after = by_key(new)
-    both = [key for key in before if key in after]
-    if not both:
-        raise ConfigError(
-            "the two results have no row in common",
-            "bench the same files, providers and batch sizes",
-        )
-    changes = tuple(change_of(before[key], after[key], max_slowdown) for key in both)
-    only_old, only_new = (
-        tuple(" ".join(map(str, key)).strip() for key in here if key not in there)
-        for here, there in ((before, after), (after, before))
-    )
+        problem = f"--max-slowdown {max_slowdown} forbids what is no slower"
+        raise ConfigError(problem, "give 1 or more, as 1.10")
+    old_rows = rows_by_key(old)
+    new_rows = rows_by_key(new)
+    common = [key for key in old_rows if key in new_rows]
+    if not common:
+        problem = "the two results have no row in common"
+        raise ConfigError(problem, "bench the same files, providers and batch sizes")
     return Comparison(
         max_slowdown=max_slowdown,
-        changes=changes,
-        only_old=only_old,
-        only_new=only_new,
+        changes=tuple(change_of(old_rows[key], new_rows[key], max_slowdown) for key in common),
+        only_old=tuple(_text(key).strip() for key in old_rows if key not in new_rows),
+        only_new=tuple(_text(key).strip() for key in new_rows if key not in old_rows),
         warnings=tuple(differences(old, new)),
     )
 
 
-def by_key(result: BenchResult) -> dict[Key, Row]:
+def changes_table(comparison: Comparison) -> Group:
+    """A line for each row of both results, then what is in one of them alone, and the verdict."""
+    lines = [f"only in the old result: {name}" for name in comparison.only_old]
+    lines += [f"only in the new result: {name}" for name in comparison.only_new]
+    if comparison.warnings:
+        lines.append(f"warning: not the same {'; '.join(comparison.warnings)}")
+    lines.append(closing_line(comparison))
+    return Group(rich_table(changes_sheet(comparison)), "", *map(Text, lines))
+
+
+def changes_sheet(comparison: Comparison) -> Sheet:
+    """Old and new time of a run, and their ratio."""
+    rows = []
+    for change in comparison.changes:
+        interval = NONE
+        if change.interval is not None:
+            interval = f"[{change.interval.low:.3f}, {change.interval.high:.3f}]"
+        cells = (
+            change.model,
+            change.precision,
+            change.provider,
+            change.scenario,
+            str(change.batch_size),
+            short(change.old_ms),
+            short(change.new_ms),
+            f"{change.slowdown:.3f}",
+            interval,
+            change.verdict,
+        )
+        rows.append(cells)
+    names = ("model", "precision", "provider", "scenario")
+    heads = ("batch", "old ms", "new ms", "new/old", "[95 %]", "verdict")
+    return Sheet(title="", names=names, figures=heads, rows=tuple(rows))
+
+
+def closing_line(comparison: Comparison) -> str:
+    """The verdict on all rows."""
+    limit = f"{comparison.max_slowdown:g}× as slow as before"
+    if comparison.regressed:
+        return f"regression: a row is surely more than {limit}"
+    if comparison.n_unknown:
+        remedy = f"bench both with --rounds {ENOUGH_ROUNDS} or more"
+        return f"{comparison.n_unknown} rows have too few windows to tell: {remedy}"
+    largest = max(change.slowdown for change in comparison.changes)
+    return f"no row is surely more than {limit} (largest ratio {largest:.2f})"
+
+
+def rows_by_key(result: BenchResult) -> dict[Key, Row]:
     """Rows by what makes them the same in two results; a model is known by its file's name."""
-    found: dict[Key, Row] = {}
+    rows: dict[Key, Row] = {}
     for row in result.results:
         name = "" if row.precision == ORIGINAL else Path(row.model).name
         key = (name, row.precision, row.provider, row.scenario, row.batch_size)
-        if key in found:
-            raise ConfigError(
-                f"two rows are {' '.join(map(str, key))}", "bench files of different names"
-            )
-        found[key] = row
-    return found
+        if key in rows:
+            raise ConfigError(f"two rows are {_text(key)}", "bench files of different names")
+        rows[key] = row
+    return rows
 
 
 def change_of(old: Row, new: Row, max_slowdown: float) -> Change:
     """How the time of a row changed."""
-    before, after = (window_times(row.samples, row.windows, row.scenario) for row in (old, new))
+    before = window_times(old.samples, old.windows, old.scenario)
+    after = window_times(new.samples, new.windows, new.scenario)
     ratio, interval = ratio_of(before, after)
     return Change(
         model=Path(new.model).name,
@@ -143,19 +184,24 @@ def change_of(old: Row, new: Row, max_slowdown: float) -> Change:
 
 
 def verdict_of(interval: Interval | None, max_slowdown: float) -> str:
-    """A regression only where the whole interval lies beyond the limit: noise alone is to fail
+    """What the interval of the ratio says.
+
+    A regression only where the whole interval lies beyond the limit: noise alone is to fail
     nobody's build.
     """
     if interval is None:
         return UNKNOWN
     if interval.low > max_slowdown:
         return REGRESSION
-    return SLOWER if interval.low > 1 else FASTER if interval.high < 1 else SAME
+    if interval.low > 1:
+        return SLOWER
+    return FASTER if interval.high < 1 else SAME
 
 
 def ratio_of(before: Sequence[float], after: Sequence[float]) -> tuple[float, Interval | None]:
-    """The second's level over the first's, and its 95 % interval; None where the windows are too
-    few for one.
+    """The level of the times after over that before, and its 95 % interval.
+
+    No interval where the windows are too few for one.
     """
     logs = np.subtract.outer(np.log(after), np.log(before)).ravel()
     logs.sort()
@@ -163,52 +209,62 @@ def ratio_of(before: Sequence[float], after: Sequence[float]) -> tuple[float, In
     rank = lower_rank(len(before), len(after))
     if rank == 0:
         return ratio, None
-    return ratio, Interval(round(math.exp(logs[rank - 1]), 4), round(math.exp(logs[-rank]), 4))
+    low = math.exp(logs[rank - 1])
+    high = math.exp(logs[-rank])
+    return ratio, Interval(round(low, 4), round(high, 4))
 
 
 def lower_rank(m: int, n: int) -> int:
-    """The largest c with P(U < c) ≤ 2.5 %, where U is the rank-sum statistic of m and n alike
-    values; 0 without one.
+    """The largest c with P(U < c) ≤ 2.5 %, of the rank-sum statistic U of m and n alike values.
+
+    0 where the values are too few for such a c.
     """
-    counts = np.zeros(
-        m * n + 1
-    )  # orderings with U = u, by Gauss's product for the binomial coefficient
+    # orderings with U = u, by Gauss's product for the binomial coefficient
+    counts = np.zeros(m * n + 1)
     counts[0] = 1.0
     for i in range(1, m + 1):
-        counts = _times(counts, n + i, i)
-    return int(np.searchsorted(np.cumsum(counts) / math.comb(m + n, m), TAIL, side="right"))
+        counts = _multiply(counts, n + i, i)
+    chances = np.cumsum(counts) / math.comb(m + n, m)
+    return int(np.searchsorted(chances, TAIL, side="right"))
 
 
-def _times(counts: np.ndarray, up: int, down: int) -> np.ndarray:
+def _multiply(counts: np.ndarray, up: int, down: int) -> np.ndarray:
     """The polynomial `counts` times (1 - x^up) / (1 - x^down)."""
-    found = counts.copy()
-    found[up:] -= counts[:-up] if up < len(counts) else 0
-    for u in range(down, len(found)):
-        found[u] += found[u - down]
-    return found
+    product = counts.copy()
+    if up < len(counts):
+        product[up:] -= counts[:-up]
+    for u in range(down, len(product)):
+        product[u] += product[u - down]
+    return product
 
 
 def differences(old: BenchResult, new: BenchResult) -> list[str]:
     """What differs between the two beside the models, so that a ratio may come from it."""
-    a = old.environment
-    b = new.environment
-    found = []
-    pairs = [
-        ("CPU", a.cpu, b.cpu),
-        ("cores", a.n_cpus, b.n_cpus),
-        ("instruction sets", a.isa, b.isa),
-        ("GPU", [gpu.name for gpu in a.gpus], [gpu.name for gpu in b.gpus]),
-        ("threads", old.results[0].threads, new.results[0].threads),
-        ("inputs", old.results[0].inputs, new.results[0].inputs),
-        ("processes", old.processes.partition(",")[0], new.processes.partition(",")[0]),
-    ]
-    pairs += [
-        (name, a.versions.get(name), b.versions.get(name)) for name in {**a.versions, **b.versions}
-    ]
-    for what, first, second in pairs:
+    before = _circumstances(old)
+    after = _circumstances(new)
+    changed = []
+    for name in {**before, **after}:
+        first = before.get(name)
+        second = after.get(name)
         if first != second:
-            found.append(f"{what}: {_plain(first)} → {_plain(second)}")
-    return found
+            changed.append(f"{name}: {_plain(first)} → {_plain(second)}")
+    return changed
+
+
+def _circumstances(result: BenchResult) -> dict[str, object]:
+    """What beside its model may make a row fast or slow."""
+    environment = result.environment
+    first = result.results[0]
+    return {
+        "CPU": environment.cpu,
+        "cores": environment.n_cpus,
+        "instruction sets": environment.isa,
+        "GPU": [gpu.name for gpu in environment.gpus],
+        "threads": first.threads,
+        "inputs": first.inputs,
+        "processes": result.processes.partition(",")[0],
+        **environment.versions,
+    }
 
 
 def _plain(value: object) -> str:
@@ -217,46 +273,5 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def changes_table(found: Comparison) -> Group:
-    """A line for each row of both results, then what is in one of them alone, and the verdict."""
-    lines = [f"only in the old result: {name}" for name in found.only_old]
-    lines += [f"only in the new result: {name}" for name in found.only_new]
-    if found.warnings:
-        lines.append(f"warning: not the same {'; '.join(found.warnings)}")
-    return Group(rich_table(changes_sheet(found)), "", *map(Text, [*lines, closing_line(found)]))
-
-
-def changes_sheet(found: Comparison) -> Sheet:
-    """Old and new time of a run, and their ratio."""
-    rows = []
-    for one in found.changes:
-        span = (
-            NONE if one.interval is None else f"[{one.interval.low:.3f}, {one.interval.high:.3f}]"
-        )
-        names = (one.model, one.precision, one.provider, one.scenario)
-        figures = (
-            str(one.batch_size),
-            short(one.old_ms),
-            short(one.new_ms),
-            f"{one.slowdown:.3f}",
-            span,
-            one.verdict,
-        )
-        rows.append((*names, *figures))
-    heads = ("batch", "old ms", "new ms", "new/old", "[95 %]", "verdict")
-    return Sheet(
-        title="",
-        names=("model", "precision", "provider", "scenario"),
-        figures=heads,
-        rows=tuple(rows),
-    )
-
-
-def closing_line(found: Comparison) -> str:
-    """The verdict on all rows."""
-    worst = max(found.changes, key=lambda change: change.slowdown)
-    if found.regressed:
-        return f"regression: a row is surely more than {found.max_slowdown:g}× as slow as before"
-    if found.n_unknown:
-        return f"{found.n_unknown} rows have too few windows to tell: bench both with --rounds {ENOUGH_ROUNDS} or more"
-    return f"no row is surely more than {found.max_slowdown:g}× as slow as before (largest ratio {worst.slowdown:.2f})"
+def _text(key: Key) -> str:
+    return " ".join(map(str, key))

@@ -12,22 +12,22 @@ from kneeedge.system.strict_json import from_json, to_json
 WORKER = "kneeedge.bench.worker"
 
 
-class Member:
+class WorkerProcess:
     """One worker process.
 
     Raises what the worker refuses as it is, and WorkerError where it dies or does not answer.
     """
 
     def __init__(self, request: WorkRequest, timeout: float) -> None:
-        self.what = f"the benchmark of {request.model}"
+        self.job = f"the benchmark of {request.model}"
         self.timeout = timeout
         self.child = Child(WORKER, read_line)
         try:
             started = self._ask(to_json(request, indent=None)).started
             if started is None:
-                raise WorkerError(self.what, "its reply is damaged")
+                raise WorkerError(self.job, "its reply is damaged")
         except BaseException:
-            self.dismiss()
+            self.end()
             raise
         self.started: Started = started
 
@@ -35,55 +35,51 @@ class Member:
         """The reply to a command; this process sleeps meanwhile."""
         return self._ask(to_json(command, indent=None))
 
-    def dismiss(self) -> None:
+    def end(self) -> None:
         """End the process, whatever it does."""
         self.child.end()
 
     def _ask(self, line: str) -> Reply:
         self.child.send(line)
         try:
-            return read_reply(self.child.receive(self.timeout), self.what)
+            return read_reply(self.child.receive(self.timeout), self.job)
         except ChildLostError as error:
             if not error.timed_out:
-                raise WorkerError(self.what, error.reason) from error
+                raise WorkerError(self.job, error.reason) from error
             reason = f"it did not answer within {self.timeout:g} s"
             remedy = "give more time with --timeout, or smaller --batch-sizes"
-            raise WorkerError(self.what, reason, remedy) from error
+            raise WorkerError(self.job, reason, remedy) from error
 
 
 class Crew:
-    """A worker for each request, kept alive between its turns; or, with `fresh`, a new process for
-    each turn.
-    """
+    """A worker for each request, kept alive between its turns; with `fresh`, a new one a turn."""
 
     def __init__(self, timeout: float, fresh: bool) -> None:
         self.timeout = timeout
         self.fresh = fresh
-        self._members: dict[WorkRequest, Member] = {}
+        self._workers: dict[WorkRequest, WorkerProcess] = {}
         self._stack = ExitStack()
 
     def start(self, request: WorkRequest, keep: bool = True) -> Started:
-        """Load the model in a new process, and let it go again where turns are fresh or `keep` is
-        false.
-        """
-        member = Member(request, self.timeout)
+        """Load the model in a new process; it is ended where turns are fresh or `keep` is false."""
+        worker = WorkerProcess(request, self.timeout)
         if self.fresh or not keep:
-            member.dismiss()
+            worker.end()
         else:
-            self._stack.callback(member.dismiss)
-            self._members[request] = member
-        return member.started
+            self._stack.callback(worker.end)
+            self._workers[request] = worker
+        return worker.started
 
     def ask(self, request: WorkRequest, command: Command) -> tuple[Reply, int]:
-        """The reply of the request's worker, and the process that gave it."""
+        """The reply of the request's worker, and the id of the process that gave it."""
         if not self.fresh:
-            member = self._members[request]
-            return member.ask(command), member.child.pid
-        member = Member(request, self.timeout)
+            worker = self._workers[request]
+            return worker.ask(command), worker.child.pid
+        worker = WorkerProcess(request, self.timeout)
         try:
-            return member.ask(command), member.child.pid
+            return worker.ask(command), worker.child.pid
         finally:
-            member.dismiss()
+            worker.end()
 
     def __enter__(self) -> "Crew":
         return self
@@ -102,14 +98,15 @@ def read_line(stdout: BinaryIO) -> bytes | None:
     return stdout.readline() or None
 
 
-def read_reply(line: bytes, what: str) -> Reply:
-    """The worker's reply; raises the KneeEdgeError that it met, or WorkerError where the line is
-    damaged.
+def read_reply(line: bytes, job: str) -> Reply:
+    """The worker's reply.
+
+    Raises the KneeEdgeError that the worker met, or WorkerError where the line is damaged.
     """
     try:
         reply = from_json(Reply, line.decode("utf-8", "surrogateescape"))
     except ValueError as error:
-        raise WorkerError(what, f"its reply is damaged ({error})") from error
+        raise WorkerError(job, f"its reply is damaged ({error})") from error
     if reply.failure is not None:
         raise as_raised(reply.failure.kind, reply.failure.message)
     return reply

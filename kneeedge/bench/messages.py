@@ -61,9 +61,7 @@ class Window:
     joules: float | None
     "that the machine's meters counted during the samples; absent where it has none"
     idle_cpu: float
-    """0 to 1: the share of its threads' time, in the wait before this turn, in which this process
-    was busy
-    """
+    "0 to 1: share of its threads' time that this process was busy in the wait before this turn"
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,7 @@ class FileRun:
     preprocess: float
     "decode and resize"
     copy_in: float | None
-    """to the device; absent where the runtime computes in the memory that the pixels are in, or
-    does not tell
-    """
+    "to the device; absent where nothing is copied, or the runtime does not tell"
     compute: float
     copy_out: float | None
     end_to_end: float

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,7 @@ class Loaded:
 
 
 def start_cold(request: WorkRequest, image: Images, clock: Clock) -> tuple[Loaded, ColdStart]:
-    """Import the runtime, load the model, answer one image (1, 1, S, S); the model and what each
-    took.
-    """
+    """Import the runtime, load the model and answer one image (1, 1, S, S) uint8, all timed."""
     began = clock()
     if request.is_original:
         importlib.import_module("kneeedge.training.checkpoint")
@@ -50,8 +49,13 @@ def start_cold(request: WorkRequest, image: Images, clock: Clock) -> tuple[Loade
     loaded = load_original(request) if request.is_original else load_file(request)
     ready = clock()
     loaded.logits(image)
-    marks = (began, imported, ready, clock())
-    return loaded, ColdStart(*(round((b - a) * 1e3, 3) for a, b in itertools.pairwise(marks)))
+    answered = clock()
+    cold_start = ColdStart(
+        import_ms=round((imported - began) * 1e3, 3),
+        load_ms=round((ready - imported) * 1e3, 3),
+        first_run_ms=round((answered - ready) * 1e3, 3),
+    )
+    return loaded, cold_start
 
 
 def load_file(request: WorkRequest) -> Loaded:
@@ -68,8 +72,9 @@ def load_file(request: WorkRequest) -> Loaded:
 
 
 def load_original(request: WorkRequest) -> Loaded:
-    """The PyTorch model of a run as most people run it: eager, fp32, contiguous; on the GPU where
-    it may be there.
+    """The PyTorch model of a run as most people run it: eager, fp32, contiguous.
+
+    On the GPU where the provider asks for one and PyTorch has it.
     """
     import torch
 
@@ -82,11 +87,9 @@ def load_original(request: WorkRequest) -> Loaded:
     device = "cuda" if on_gpu else "cpu"
     model, _ = checkpoint.load_original(Run(Path(request.model)))
     model.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    notice = (
-        ""
-        if request.provider in ("auto", device)
-        else f"PyTorch ran it on {device}, not {request.provider}"
-    )
+    notice = ""
+    if request.provider not in ("auto", device):
+        notice = f"PyTorch ran it on {device}, not {request.provider}"
     return Loaded(
         logits=lambda images: checkpoint.predict_logits(model, images, len(images)),
         provider=device,
@@ -95,10 +98,11 @@ def load_original(request: WorkRequest) -> Loaded:
 
 
 def make_batches(images: Images, size: int) -> list[Images]:
-    """Batches (size, 1, S, S) that between them hold every image (N, 1, S, S), cycled to fill the
-    last.
+    """Batches (size, 1, S, S) that hold every image (N, 1, S, S), the first ones again at the end.
+
+    Every batch is full, since a batch of another shape would be another run.
     """
-    n_batches = -(-len(images) // size)
+    n_batches = math.ceil(len(images) / size)
     order = np.arange(n_batches * size) % len(images)
     return [np.ascontiguousarray(images[part]) for part in np.split(order, n_batches)]
 
@@ -120,12 +124,16 @@ def time_runs(
     n_least: int,
     clock: Clock,
 ) -> tuple[float, ...]:
-    """Milliseconds of each run over the batches in turn, for `seconds` and `n_least` runs at least."""
+    """Milliseconds of each run over the batches in turn.
+
+    It goes on for `seconds` at least, and for `n_least` runs at least.
+    """
     samples: list[float] = []
-    turns = itertools.cycle(batches)
-    start = end = clock()
+    batches_in_turn = itertools.cycle(batches)
+    start = clock()
+    end = start
     while len(samples) < n_least or end - start < seconds:
-        batch = next(turns)
+        batch = next(batches_in_turn)
         begin = clock()
         run(batch)
         end = clock()

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kneeedge.bench.advice import advice
-from kneeedge.bench.sheets import Sheet, sheets
+from kneeedge.bench.sheets import Sheet, sheets_of
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, Row, model_name, speedup
@@ -17,15 +17,22 @@ from kneeedge.system.machine import Environment
 from kneeedge.system.strict_json import to_json
 
 CSV_COLUMNS = (
-    "model", "precision", "provider", "scenario", "batch_size", "threads", "latency_ms.p50", "latency_ms.p90",
-    "latency_ms.p99", "latency_ms.mean", "latency_ms.min", "latency_ms.max", "n_runs", "n_warmup", "unstable", "drift",
-    "images_per_second", "throughput_interval.low", "throughput_interval.high", "gops", "ceiling_share",
-    "cold_start_ms", "cold_start.import_ms", "cold_start.load_ms", "cold_start.first_run_ms", "peak_memory_mb",
-    "gpu_memory_mb", "joules_per_image", "size_mb", "stages.read", "stages.preprocess", "stages.copy_in",
-    "stages.compute", "stages.copy_out", "stages.end_to_end", "accuracy.split", "accuracy.n", "accuracy.accuracy",
-    "accuracy.interval.low", "accuracy.interval.high", "accuracy.sensitivity", "accuracy.specificity", "accuracy.auroc",
-    "accuracy.n_seen", "accuracy.reference", "accuracy.flips", "accuracy.delta_accuracy", "accuracy.delta_interval.low",
-    "accuracy.delta_interval.high", "accuracy.verdict", "inputs", "model_sha256",
+    "model", "precision", "provider", "scenario", "batch_size", "threads",
+    "latency_ms.p50", "latency_ms.p90", "latency_ms.p99",
+    "latency_ms.mean", "latency_ms.min", "latency_ms.max",
+    "n_runs", "n_warmup", "unstable", "drift",
+    "images_per_second", "throughput_interval.low", "throughput_interval.high",
+    "gops", "ceiling_share",
+    "cold_start_ms", "cold_start.import_ms", "cold_start.load_ms", "cold_start.first_run_ms",
+    "peak_memory_mb", "gpu_memory_mb", "joules_per_image", "size_mb",
+    "stages.read", "stages.preprocess", "stages.copy_in",
+    "stages.compute", "stages.copy_out", "stages.end_to_end",
+    "accuracy.split", "accuracy.n", "accuracy.accuracy",
+    "accuracy.interval.low", "accuracy.interval.high",
+    "accuracy.sensitivity", "accuracy.specificity", "accuracy.auroc",
+    "accuracy.n_seen", "accuracy.reference", "accuracy.flips", "accuracy.delta_accuracy",
+    "accuracy.delta_interval.low", "accuracy.delta_interval.high", "accuracy.verdict",
+    "inputs", "model_sha256",
 )  # fmt: skip
 "fields of a row by the names that they have in the JSON"
 
@@ -33,87 +40,94 @@ CSV_COLUMNS = (
 def bench_table(result: BenchResult) -> Group:
     """All sheets, then warnings and advice, for a terminal."""
     parts: list[RenderableType] = []
-    for sheet in sheets(result):
+    for sheet in sheets_of(result):
         parts += [Text(sheet.title, style="bold"), rich_table(sheet)]
-        parts += [Text(sheet.note, style="dim")] if sheet.note else []
+        if sheet.note:
+            parts.append(Text(sheet.note, style="dim"))
         parts.append("")
     return Group(*parts, *map(Text, closing_lines(result)))
 
 
 def bench_markdown(result: BenchResult) -> str:
-    """The same as Markdown."""
+    """All sheets, then warnings and advice, as Markdown."""
     lines = []
-    for sheet in sheets(result):
-        lines += [f"### {sheet.title}", "", *table([*sheet.names, *sheet.figures], sheet.rows), ""]
-        lines += [sheet.note, ""] if sheet.note else []
-    return "\n".join([*lines, *(f"- {line}" for line in closing_lines(result))]) + "\n"
+    for sheet in sheets_of(result):
+        heads = [*sheet.names, *sheet.figures]
+        lines += [f"### {sheet.title}", "", *table(heads, sheet.rows), ""]
+        if sheet.note:
+            lines += [sheet.note, ""]
+    lines += [f"- {line}" for line in closing_lines(result)]
+    return "\n".join(lines) + "\n"
 
 
 def closing_lines(result: BenchResult) -> list[str]:
     """Where and how it was measured, what to bear in mind, and what to use."""
-    about = f"measured: {result.processes}; {result.results[0].inputs}; {result.results[0].threads} threads"
-    places = {
-        f"{model_name(row.model)}: {row.placement}": None for row in result.results if row.placement
-    }
-    hashes = {
-        f"{model_name(row.model)} {row.model_sha256[:SHOWN_DIGITS]}": None
-        for row in result.results
-        if row.model_sha256
-    }
-    models = [f"models: {', '.join(hashes)}"] if hashes else []
-    cautions = [f"warning: {text}" for text in result.warnings]
-    said = f"advice: {advice(result)}"
-    return [machine_line(result.environment), about, *models, *places, *cautions, said, DISCLAIMER]
+    first = result.results[0]
+    lines = [machine_line(result.environment)]
+    lines.append(f"measured: {result.processes}; {first.inputs}; {first.threads} threads")
+    hashes: list[str] = []
+    placements: list[str] = []
+    for row in result.results:
+        name = model_name(row.model)
+        if row.model_sha256:
+            hashes.append(f"{name} {row.model_sha256[:SHOWN_DIGITS]}")
+        if row.placement:
+            placements.append(f"{name}: {row.placement}")
+    if hashes:
+        lines.append(f"models: {', '.join(dict.fromkeys(hashes))}")
+    lines += dict.fromkeys(placements)
+    lines += [f"warning: {text}" for text in result.warnings]
+    return [*lines, f"advice: {advice(result)}", DISCLAIMER]
 
 
-def machine_line(here: Environment) -> str:
+def machine_line(environment: Environment) -> str:
     """The machine in a few words; the JSON has all that is known of it."""
-    parts = [here.cpu, f"{here.n_cpus} cores"]
-    parts += [] if here.cpu_quota is None else [f"quota of {here.cpu_quota:g} cores"]
-    parts += [] if here.governor is None else [f"governor {here.governor}"]
-    parts += [f"{gpu.name} (driver {gpu.driver})" for gpu in here.gpus]
-    parts += [] if here.load_average is None else [f"load {here.load_average:g} before the start"]
-    shown = (
-        f"{name} {version}"
-        for name, version in here.versions.items()
-        if name.startswith(("onnxruntime", "torch"))
-    )
-    return f"machine: {', '.join([*parts, *shown])}"
+    parts = [environment.cpu, f"{environment.n_cpus} cores"]
+    if environment.cpu_quota is not None:
+        parts.append(f"quota of {environment.cpu_quota:g} cores")
+    if environment.governor is not None:
+        parts.append(f"governor {environment.governor}")
+    parts += [f"{gpu.name} (driver {gpu.driver})" for gpu in environment.gpus]
+    if environment.load_average is not None:
+        parts.append(f"load {environment.load_average:g} before the start")
+    for name, version in environment.versions.items():
+        if name.startswith(("onnxruntime", "torch")):
+            parts.append(f"{name} {version}")
+    return f"machine: {', '.join(parts)}"
 
 
 def bench_json(result: BenchResult) -> str:
     """The whole result with its raw samples, and the advice that follows from it."""
-    parts = {name: getattr(result, name) for name in BenchResult.__dataclass_fields__}
-    return to_json(parts | {"advice": advice(result)})
+    fields = {name: getattr(result, name) for name in BenchResult.__dataclass_fields__}
+    return to_json(fields | {"advice": advice(result)})
 
 
 def bench_csv(result: BenchResult) -> str:
-    """One line a row, the same columns whatever was measured; the raw samples are in the JSON only."""
+    """One line a row, the same columns whatever was measured; raw samples are in the JSON only."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*CSV_COLUMNS, "speedup"])
-    writer.writerows(
-        [*(_part(row, name) for name in CSV_COLUMNS), speedup(row, result)]
-        for row in result.results
-    )
+    for row in result.results:
+        cells = [_cell(row, name) for name in CSV_COLUMNS]
+        writer.writerow([*cells, speedup(row, result)])
     return text.getvalue()
 
 
 def rich_table(sheet: Sheet) -> Table:
     """A sheet for a terminal; names fold, figures never."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in sheet.names:
-        table.add_column(name, overflow="fold", max_width=24)
+        grid.add_column(name, overflow="fold", max_width=24)
     for name in sheet.figures:
-        table.add_column(name, justify="right", no_wrap=True)
+        grid.add_column(name, justify="right", no_wrap=True)
     for cells in sheet.rows:
-        table.add_row(*map(Text, cells))
-    return table
+        grid.add_row(*map(Text, cells))
+    return grid
 
 
-def _part(row: Row, name: str) -> object:
+def _cell(row: Row, column: str) -> object:
     """A field of a row, or of what it holds; None where that is absent."""
-    found: object = row
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+    value: object = row
+    for name in column.split("."):
+        value = getattr(value, name, None)
+    return value

@@ -1,5 +1,6 @@
 """Speed beside accuracy: the PyTorch original and each model file, in processes that take turns."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,12 +38,11 @@ from kneeedge.system.progress import Progress
 
 INSTALL = "pip install 'kneeedge[train,cpu]'"
 N_ROUNDS = 6
-"""the fewest windows whose extremes are a 95 % interval of the median window (see
-percentiles.runs_needed)
-"""
+"the fewest windows whose extremes are a 95 % interval of the median (percentiles.runs_needed)"
 MEMORY_SHARE = 0.8
 "of the free memory that models loaded together may need"
 MAX_PROBE_SECONDS = 0.5
+"for each product that is tried for the ceiling"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,7 @@ class BenchRequest:
     models: tuple[str, ...] = ()
     "paths of .onnx files"
     run: str | None = None
-    """a run folder, whose PyTorch original is the first row where PyTorch is installed; a slim
-    run's is another run's
-    """
+    "a run folder: its PyTorch original (a slim run's is another run's) is the first row"
     provider: str = "auto"
     "one, or several separated by commas: each file is then measured on each"
     threads: int | None = None
@@ -83,24 +81,20 @@ class BenchRequest:
             raise ConfigError("there is nothing to measure", "name a model file or a run folder")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise ConfigError("batch sizes must be 1 or more", "give for example 8,32")
-        if (
-            not (0 < self.seconds < float("inf") and 0 < self.timeout < float("inf"))
-            or self.n_rounds < 1
-        ):
-            raise ConfigError(
-                "a scenario needs time and a round at least", "give --seconds and --rounds above 0"
-            )
+        times_are_sound = 0 < self.seconds < math.inf and 0 < self.timeout < math.inf
+        if not times_are_sound or self.n_rounds < 1:
+            problem = "a scenario needs time and a round at least"
+            raise ConfigError(problem, "give --seconds and --rounds above 0")
         if self.threads is not None and self.threads < 1:
-            raise ConfigError(
-                f"{self.threads} threads cannot run anything", "give --threads 1 or more"
-            )
+            problem = f"{self.threads} threads cannot run anything"
+            raise ConfigError(problem, "give --threads 1 or more")
         if not all(self.providers):
-            raise ConfigError(
-                f"--provider {self.provider} has an empty name", "give for example cpu,cuda"
-            )
+            problem = f"--provider {self.provider} has an empty name"
+            raise ConfigError(problem, "give for example cpu,cuda")
 
     @property
     def providers(self) -> tuple[str, ...]:
+        """Each name once, in the order given."""
         return tuple(dict.fromkeys(self.provider.split(",")))
 
 
@@ -120,8 +114,7 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
         material = choose_material(
             request.data, request.images, classes, request.seed, Path(scratch)
         )
-        first_ceilings = measure_ceilings_if_asked(request, threads)
-        fresh, processes = share_memory(subjects, plan)
+        ceilings_before = measure_ceilings_if_asked(request, threads)
         measurements = [
             Measurement(
                 subject=subject,
@@ -129,24 +122,20 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
             )
             for subject in subjects
         ]
-        with Crew(request.timeout, fresh) as crew:
-            start_all(crew, measurements, progress)
-            locate_all(crew, measurements)
-            take_turns(crew, plan, measurements, progress)
-            answer_all(crew, measurements, plan, material, progress)
-        check_same(subjects)
-        second_ceilings = measure_ceilings_if_asked(request, threads)
+        processes = measure_all(measurements, plan, material, request.timeout, progress)
+        check_files_unchanged(subjects)
+        ceilings_after = measure_ceilings_if_asked(request, threads)
         after = machine.conditions()
     judge_all(measurements, material)
-    ceilings = fastest([*first_ceilings, *second_ceilings])
-    speed = second_ceilings[0].gops / first_ceilings[0].gops if first_ceilings else None
+    ceilings = fastest([*ceilings_before, *ceilings_after])
+    speed = ceilings_after[0].gops / ceilings_before[0].gops if ceilings_before else None
     rows: list[Row] = []
     cautions = machine_cautions(environment, before, after, speed)
-    cautions += missing_rows(request, measurements)
+    cautions += request_cautions(request, measurements)
     for measurement in measurements:
-        rows_of_model = make_rows(measurement, threads, ceilings, material.description)
-        cautions += row_cautions(rows_of_model, measurement.idle_cpu, measurement.notice)
-        rows += rows_of_model
+        model_rows = make_rows(measurement, threads, ceilings, material.description)
+        cautions += row_cautions(model_rows, measurement.idle_cpu, measurement.notice)
+        rows += model_rows
     return BenchResult(
         format=FORMAT,
         environment=environment,
@@ -171,14 +160,6 @@ def open_subjects(request: BenchRequest) -> list[Subject]:
     return subjects
 
 
-def check_same(subjects: Sequence[Subject]) -> None:
-    """Raise ModelFileError where a file is no longer the one whose hash its rows are to carry."""
-    for subject in subjects:
-        if not subject.is_original and file_sha256(Path(subject.path)) != subject.sha256:
-            problem = "it was replaced while it was measured"
-            raise ModelFileError(subject.path, problem, "measure again")
-
-
 def measure_ceilings_if_asked(request: BenchRequest, threads: int) -> tuple[Ceiling, ...]:
     """The ceilings of this machine as they are now; none where they are not asked for."""
     if not request.ceiling:
@@ -186,9 +167,28 @@ def measure_ceilings_if_asked(request: BenchRequest, threads: int) -> tuple[Ceil
     return measure_ceilings(threads, min(MAX_PROBE_SECONDS, request.seconds))
 
 
+def measure_all(
+    measurements: Sequence[Measurement],
+    plan: Plan,
+    material: Material,
+    timeout: float,
+    progress: Progress,
+) -> str:
+    """Fill the measurements with what all turns bring; how the models shared the machine."""
+    subjects = [measurement.subject for measurement in measurements]
+    fresh, processes = share_memory(subjects, plan)
+    with Crew(timeout, fresh) as crew:
+        start_all(crew, measurements, progress)
+        locate_all(crew, measurements)
+        take_turns(crew, plan, measurements, progress)
+        answer_all(crew, plan, measurements, material, progress)
+    return processes
+
+
 def share_memory(subjects: Sequence[Subject], plan: Plan) -> tuple[bool, str]:
-    """Whether every turn needs a fresh process, since the models do not fit in memory together; and
-    that in words.
+    """Whether every turn needs a fresh process, and why, in words.
+
+    It does where the models do not fit in memory together.
     """
     largest = max(scenario.batch_size for scenario in plan.scenarios)
     needed = sum(memory_needed_mb(subject, largest) for subject in subjects)
@@ -204,19 +204,19 @@ def share_memory(subjects: Sequence[Subject], plan: Plan) -> tuple[bool, str]:
 
 def answer_all(
     crew: Crew,
-    measurements: Sequence[Measurement],
     plan: Plan,
+    measurements: Sequence[Measurement],
     material: Material,
     progress: Progress,
 ) -> None:
     """Let each model answer the labelled images, if there are any, at each of the batch sizes."""
-    if not material.samples:
+    n = len(material.samples)
+    if n == 0:
         return
     sizes = sorted({scenario.batch_size for scenario in plan.scenarios})
     for measurement in measurements:
         subject = measurement.subject
         for size in sizes:
-            n = len(material.samples)
             progress(f"bench: answers of {subject.path} to {n} images, batch {size}")
             reply, _ = crew.ask(measurement.request, Command(answer=AnswerImages(size)))
             logits = np.array(reply.logits, dtype=np.float64)
@@ -224,18 +224,27 @@ def answer_all(
             measurement.answers[size] = answers
 
 
+def check_files_unchanged(subjects: Sequence[Subject]) -> None:
+    """Raise ModelFileError where a file is no longer the one whose hash its rows are to carry."""
+    for subject in subjects:
+        if not subject.is_original and file_sha256(Path(subject.path)) != subject.sha256:
+            problem = "it was replaced while it was measured"
+            raise ModelFileError(subject.path, problem, "measure again")
+
+
 def judge_all(measurements: Sequence[Measurement], material: Material) -> None:
-    """Note what each model's answers are worth, against the reference's at the same batch size."""
+    """Note how accurate each model is, paired with the reference at the same batch size."""
     reference = reference_of(measurements)
     truth = material.truth
     for measurement in measurements:
         seen = measurement.subject.seen
         n_seen = None if seen is None else count_seen(material.samples, seen)
         for size, answers in measurement.answers.items():
-            against = None
+            reference_answers = None
             if reference is not None and reference is not measurement:
-                against = reference.answers.get(size)
-            measurement.accuracies[size] = make_accuracy(answers, truth, n_seen, against)
+                reference_answers = reference.answers.get(size)
+            accuracy = make_accuracy(answers, truth, n_seen, reference_answers)
+            measurement.accuracies[size] = accuracy
 
 
 def reference_of(measurements: Sequence[Measurement]) -> Measurement | None:
@@ -247,10 +256,8 @@ def reference_of(measurements: Sequence[Measurement]) -> Measurement | None:
     return None
 
 
-def missing_rows(request: BenchRequest, measurements: Sequence[Measurement]) -> list[str]:
-    """What was asked for and is not among the rows as expected, and whether the rows compare at
-    all.
-    """
+def request_cautions(request: BenchRequest, measurements: Sequence[Measurement]) -> list[str]:
+    """What was asked for and has no row as expected, and whether the rows compare at all."""
     subjects = [measurement.subject for measurement in measurements]
     cautions = [subject.notice for subject in subjects if subject.notice]
     if request.run is not None and not any(subject.is_original for subject in subjects):

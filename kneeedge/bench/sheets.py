@@ -8,8 +8,10 @@ from kneeedge.bench.windows import HEADLINE
 from kneeedge.runs.benchmark import (
     Accuracy,
     BenchResult,
+    ModelKey,
     Row,
     baseline,
+    model_key,
     scenario_name,
     single_rows,
     speedup,
@@ -17,7 +19,9 @@ from kneeedge.runs.benchmark import (
 from kneeedge.statistics.intervals import Interval
 
 NAMES = ("model", "precision", "provider")
-NONE, MARKS = "—", {True: "~", False: "", None: "?"}
+NONE = "—"
+MARKS = {True: "~", False: "", None: "?"}
+"by whether a row is unstable; None where its windows are too few to tell"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,15 @@ class Sheet:
     note: str = ""
 
 
+def sheets_of(result: BenchResult) -> list[Sheet]:
+    """Speed, where the time of an image goes, what a model costs, and how accurate it is."""
+    labels = labels_of([row.model for row in result.results])
+    sheets = [speed_sheet(result, labels), stage_sheet(result, labels), cost_sheet(result, labels)]
+    if any(row.accuracy for row in result.results):
+        sheets.append(accuracy_sheet(result, labels))
+    return sheets
+
+
 def make_sheet(
     title: str,
     names: tuple[str, ...],
@@ -41,19 +54,12 @@ def make_sheet(
     """A sheet without the figures that no row has, as what this machine cannot measure."""
     n = len(names)
     kept = [i for i in range(n, n + len(figures)) if any(row[i] != NONE for row in rows)]
-    body = tuple((*row[:n], *(row[i] for i in kept)) for row in rows)
-    return Sheet(
-        title=title, names=names, figures=tuple(figures[i - n] for i in kept), rows=body, note=note
-    )
-
-
-def sheets(result: BenchResult) -> list[Sheet]:
-    """Speed, where the time of an image goes, what a model costs, what its answers are worth."""
-    labels = labels_of([row.model for row in result.results])
-    found = [speed_sheet(result, labels), stage_sheet(result, labels), cost_sheet(result, labels)]
-    if any(row.accuracy for row in result.results):
-        found.append(worth_sheet(result, labels))
-    return found
+    heads = tuple(figures[i - n] for i in kept)
+    body = []
+    for row in rows:
+        shown = [row[i] for i in kept]
+        body.append((*row[:n], *shown))
+    return Sheet(title=title, names=names, figures=heads, rows=tuple(body), note=note)
 
 
 def speed_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
@@ -61,44 +67,40 @@ def speed_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
     rows = []
     for row in result.results:
         ratio = speedup(row, result)
-        rows.append(
-            (
-                labels[row.model],
-                row.precision,
-                row.provider,
-                scenario_name(row),
-                short(row.latency_ms.p50),
-                headline(row),
-                str(row.n_runs),
-                short(row.images_per_second) + MARKS[row.unstable],
-                NONE if ratio is None else f"{ratio:.2f}",
-                percent(row.ceiling_share),
-                *answers(row.accuracy),
-            )
+        cells = (
+            *name_cells(row, labels),
+            scenario_name(row),
+            short(row.latency_ms.p50),
+            headline(row),
+            str(row.n_runs),
+            short(row.images_per_second) + MARKS[row.unstable],
+            NONE if ratio is None else f"{ratio:.2f}",
+            percent(row.ceiling_share),
+            *accuracy_cells(row.accuracy),
         )
+        rows.append(cells)
     heads = (
-        "p50 ms",
-        "reported [95 %]",
-        "runs",
-        "img/s",
-        "×",
-        "ceiling",
-        "accuracy",
-        "flips",
-        "verdict",
-    )
+        "p50 ms", "reported [95 %]", "runs", "img/s", "×", "ceiling",
+        "accuracy", "flips", "verdict",
+    )  # fmt: skip
     return make_sheet("Speed", (*NAMES, "scenario"), heads, rows, speed_note(result))
 
 
-def answers(found: Accuracy | None) -> tuple[str, str, str]:
-    """Accuracy, flips and verdict at the row's batch size, without intervals."""
-    if found is None:
-        return (NONE,) * 3
-    return (
-        f"{found.accuracy:.3f}",
-        NONE if found.flips is None else f"{found.flips}/{found.n}",
-        found.verdict or NONE,
-    )
+def name_cells(row: Row, labels: dict[str, str]) -> tuple[str, str, str]:
+    """The cells under NAMES."""
+    return labels[row.model], row.precision, row.provider
+
+
+def accuracy_cells(accuracy: Accuracy | None) -> tuple[str, str, str]:
+    """Accuracy, flips and verdict, without intervals."""
+    if accuracy is None:
+        return NONE, NONE, NONE
+    return f"{accuracy.accuracy:.3f}", flips_cell(accuracy), accuracy.verdict or NONE
+
+
+def flips_cell(accuracy: Accuracy) -> str:
+    """How many of the images are answered otherwise than the reference does."""
+    return NONE if accuracy.flips is None else f"{accuracy.flips}/{accuracy.n}"
 
 
 def headline(row: Row) -> str:
@@ -114,37 +116,31 @@ def headline(row: Row) -> str:
 
 def speed_note(result: BenchResult) -> str:
     """What the columns `×` and `ceiling` are held against."""
-    parts = [f"{c.arithmetic} {c.gops:,.0f} GOP/s ({c.product})" for c in result.ceilings]
-    ceiling = (
-        f"; ceiling: the fastest product measured on this machine, {'; '.join(parts)}"
-        if parts
-        else ""
-    )
-    return f"×: times as fast as {baseline(result.results).precision}{ceiling}"
+    note = f"×: times as fast as {baseline(result.results).precision}"
+    products = [f"{c.arithmetic} {c.gops:,.0f} GOP/s ({c.product})" for c in result.ceilings]
+    if products:
+        note += f"; ceiling: the fastest product measured on this machine, {'; '.join(products)}"
+    return note
 
 
 def stage_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
     """Where the time of one image goes, in milliseconds."""
     rows = []
     for row in single_rows(result):
-        if found := row.stages:
-            parts = (
-                found.read,
-                found.preprocess,
-                found.copy_in,
-                found.compute,
-                found.copy_out,
-                found.end_to_end,
-            )
-            rows.append(
-                (
-                    labels[row.model],
-                    row.precision,
-                    row.provider,
-                    *map(short, parts),
-                    str(found.n_runs),
-                )
-            )
+        stages = row.stages
+        if stages is None:
+            continue
+        cells = (
+            *name_cells(row, labels),
+            short(stages.read),
+            short(stages.preprocess),
+            short(stages.copy_in),
+            short(stages.compute),
+            short(stages.copy_out),
+            short(stages.end_to_end),
+            str(stages.n_runs),
+        )
+        rows.append(cells)
     heads = ("read", "preprocess", "copy in", "compute", "copy out", "end to end", "runs")
     title = "One image, from its file to its answer: medians in ms"
     return make_sheet(title, NAMES, heads, rows)
@@ -153,55 +149,48 @@ def stage_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
 def cost_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
     """What each model costs."""
     body = []
-    for rows in _groups(result):
-        memory, gpu = (
-            _most(getattr(row, name) for row in rows)
-            for name in ("peak_memory_mb", "gpu_memory_mb")
+    for rows in _by_model(result):
+        first = rows[0]
+        largest_batch = rows[-1]
+        cells = (
+            *name_cells(first, labels),
+            short(first.cold_start_ms / 1e3),
+            short(_most(row.peak_memory_mb for row in rows)),
+            short(_most(row.gpu_memory_mb for row in rows)),
+            short(largest_batch.joules_per_image),
+            short(first.size_mb),
         )
-        figures = (
-            rows[0].cold_start_ms / 1e3,
-            memory,
-            gpu,
-            rows[-1].joules_per_image,
-            rows[0].size_mb,
-        )
-        body.append(
-            (labels[rows[0].model], rows[0].precision, rows[0].provider, *map(short, figures))
-        )
+        body.append(cells)
+    title = "Cost: median of the cold starts, most memory, energy at the largest batch"
     heads = ("cold start s", "RAM MB", "GPU MB", "J an image", "file MB")
-    return make_sheet(
-        "Cost: median of the cold starts, most memory, energy at the largest batch",
-        NAMES,
-        heads,
-        body,
-    )
+    return make_sheet(title, NAMES, heads, body)
 
 
-def worth_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
-    """What the answers are worth, once for each batch size whose answers differ in these figures."""
-    rows: dict[tuple[str, ...], list[str]] = {}
+def accuracy_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:
+    """How accurate each model is; a line for the batch sizes that agree in all these figures."""
+    sizes_of: dict[tuple[str, ...], list[str]] = {}
     for row in result.results:
-        key = (labels[row.model], row.precision, row.provider, *worth(row.accuracy))
-        sizes = rows.setdefault(key, [])
+        cells = (*name_cells(row, labels), *accuracy_cells_with_intervals(row.accuracy))
+        sizes = sizes_of.setdefault(cells, [])
         if str(row.batch_size) not in sizes:
             sizes.append(str(row.batch_size))
-    body = tuple((*key[:3], ", ".join(sizes), *key[3:]) for key, sizes in rows.items())
+    n = len(NAMES)
+    body = [(*cells[:n], ", ".join(sizes), *cells[n:]) for cells, sizes in sizes_of.items()]
     heads = ("batch", "accuracy [95 %]", "AUROC", "flips", "Δ accuracy [95 %]", "verdict")
     return make_sheet("Answers", NAMES, heads, body)
 
 
-def worth(found: Accuracy | None) -> tuple[str, ...]:
-    """Accuracy, AUROC, flips, change and verdict."""
-    if found is None:
+def accuracy_cells_with_intervals(accuracy: Accuracy | None) -> tuple[str, ...]:
+    """Accuracy, AUROC, flips, change of accuracy and verdict."""
+    if accuracy is None:
         return (NONE,) * 5
-    flips = NONE if found.flips is None else f"{found.flips}/{found.n}"
-    delta = found.delta_accuracy
-    change = (
-        NONE if delta is None else f"{delta:+.3f}{span(found.delta_interval, '{:+.3f}'.format)}"
-    )
-    area = NONE if found.auroc is None else f"{found.auroc:.3f}"
-    accuracy = f"{found.accuracy:.3f}{span(found.interval, '{:.3f}'.format)}"
-    return (accuracy, area, flips, change, found.verdict or NONE)
+    value = f"{accuracy.accuracy:.3f}{span(accuracy.interval, '{:.3f}'.format)}"
+    auroc = NONE if accuracy.auroc is None else f"{accuracy.auroc:.3f}"
+    change = NONE
+    if accuracy.delta_accuracy is not None:
+        interval = span(accuracy.delta_interval, "{:+.3f}".format)
+        change = f"{accuracy.delta_accuracy:+.3f}{interval}"
+    return value, auroc, flips_cell(accuracy), change, accuracy.verdict or NONE
 
 
 def span(interval: Interval | None, write: Callable[[float], str]) -> str:
@@ -221,12 +210,12 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{value:.0%}"
 
 
-def _groups(result: BenchResult) -> list[list[Row]]:
+def _by_model(result: BenchResult) -> list[list[Row]]:
     """The rows of each model on each provider, in order."""
-    found: dict[tuple[str, str, str], list[Row]] = {}
+    rows_of: dict[ModelKey, list[Row]] = {}
     for row in result.results:
-        found.setdefault((row.model, row.precision, row.provider), []).append(row)
-    return list(found.values())
+        rows_of.setdefault(model_key(row), []).append(row)
+    return list(rows_of.values())
 
 
 def _most(values: Iterable[float | None]) -> float | None:

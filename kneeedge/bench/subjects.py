@@ -12,7 +12,7 @@ from kneeedge.bench.accuracy import Truth, truth_of
 from kneeedge.bench.messages import WorkRequest
 from kneeedge.data.dataset import Sample
 from kneeedge.errors import ConfigError, NotFoundError
-from kneeedge.inference.evaluation import evaluation_samples, seen_hashes
+from kneeedge.inference.evaluation import evaluation_samples, read_seen_hashes
 from kneeedge.model.file import open_model
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.phantom import phantoms
@@ -23,7 +23,8 @@ from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.system.files import file_sha256
 
 ORIGINAL_NEEDS = ("torch", "torchvision", "safetensors")
-MAX_INPUTS, N_PHANTOMS = 64, 16
+MAX_INPUTS = 64
+N_PHANTOMS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,10 @@ class Material:
 
 
 def open_file(path: str, provider: str, public_key: Path | None = None) -> Subject:
-    """What a model file says of itself; raises where it is missing, breaks the contract or is not
-    the key's.
+    """What a model file says of itself.
+
+    Raises NotFoundError where there is no such file, ModelFileError or SpecError where it is none
+    of kneeedge's, and SignatureError where the key's other half has not signed it.
     """
     file = open_model(path, public_key)
     spec = file.spec
@@ -77,16 +80,18 @@ def open_file(path: str, provider: str, public_key: Path | None = None) -> Subje
         precision=spec.file.precision if spec.file else "unknown",
         provider=provider,
         size_mb=_size_mb(Path(path)),
-        seen=seen_hashes(file.metadata, path),
+        seen=read_seen_hashes(file.metadata, path),
         sha256=file.sha256,
     )
 
 
 def open_original(run: str | None, provider: str) -> list[Subject]:
-    """The run's PyTorch model, a slim run's original; empty where no run is named or PyTorch is not
-    installed.
+    """The run's PyTorch model, a slim run's original.
+
+    Empty where no run is named or PyTorch is not installed; raises NotFoundError where the run is
+    not finished.
     """
-    if run is None or not torch_is_here():
+    if run is None or not torch_is_installed():
         return []
     if not Run(Path(run)).is_finished:
         remedy = "name a run folder, or leave out --run"
@@ -110,28 +115,35 @@ def open_original(run: str | None, provider: str) -> list[Subject]:
     return [subject]
 
 
-def torch_is_here() -> bool:
-    """Whether the original could run, found out without importing it."""
+def torch_is_installed() -> bool:
+    """Whether the original could run, found out without importing PyTorch."""
     return all(find_spec(name) is not None for name in ORIGINAL_NEEDS)
 
 
 def check_classes(subjects: Sequence[Subject]) -> tuple[str, ...]:
     """The classes that all subjects share; raises ConfigError where they differ."""
     first = subjects[0]
+    classes = first.spec.classes
     for other in subjects[1:]:
-        if other.spec.classes != first.spec.classes:
-            problem = f"the classes of {first.path} ({', '.join(first.spec.classes)}) are not those of {other.path}"
+        if other.spec.classes != classes:
+            named = f"{first.path} ({', '.join(classes)})"
+            problem = f"the classes of {named} are not those of {other.path}"
             raise ConfigError(problem, "bench models of the same classes together")
-    return first.spec.classes
+    return classes
 
 
 def choose_material(
     data: str | None, images: Sequence[str], classes: Sequence[str], seed: int, scratch: Path
 ) -> Material:
-    """The labelled images, and those to time on: 64 at most drawn by the seed, else phantoms
-    written to `scratch`.
+    """The labelled images of `data`, and the images to time on.
+
+    The latter are 64 at most, drawn by the seed from `images`, else from `data`; where there is
+    neither, they are phantoms written to `scratch`.
     """
-    split, samples = evaluation_samples(Path(data), classes) if data else ("", [])
+    split = ""
+    samples: Sequence[Sample] = ()
+    if data:
+        split, samples = evaluation_samples(Path(data), classes)
     paths = tuple(images) or tuple(str(sample.path) for sample in samples)
     if not paths:
         return Material(f"{N_PHANTOMS} phantoms, seed {seed}", write_phantoms(scratch, seed))
@@ -139,18 +151,21 @@ def choose_material(
     drawn = np.sort(np.random.default_rng(seed).choice(len(paths), n, replace=False))
     source = "the images given" if images else f"{data} ({split})"
     return Material(
-        f"{n} of {source}, seed {seed}", tuple(paths[i] for i in drawn), split, tuple(samples)
+        description=f"{n} of {source}, seed {seed}",
+        inputs=tuple(paths[i] for i in drawn),
+        split=split,
+        samples=tuple(samples),
     )
 
 
 def write_phantoms(folder: Path, seed: int, size: int = 256) -> tuple[str, ...]:
-    """PNG files of phantoms from healthy to severe."""
-    found = []
+    """Paths of PNG files of phantoms, from healthy to severe."""
+    paths = []
     for i, (image,) in enumerate(phantoms(N_PHANTOMS, size, seed)):
         path = folder / f"phantom-{i:02}.png"
         Image.fromarray(image).save(path)
-        found.append(str(path))
-    return tuple(found)
+        paths.append(str(path))
+    return tuple(paths)
 
 
 def work_request(
@@ -175,15 +190,14 @@ def work_request(
 
 
 def memory_needed_mb(subject: Subject, batch_size: int) -> float:
-    """About what its process takes: a runtime, the weights packed and as loaded, and four of the
-    largest maps.
+    """About what its process takes: a runtime, the weights three times, and the maps of each image.
 
-    Measured on VGG19 with ONNX Runtime at batch 32: 54 MB an image, and the largest map is 12.8 MB
-    (64 × 224² floats).
+    Measured on VGG19 with ONNX Runtime at batch 32: 54 MB an image, which is some four times the
+    largest map of 12.8 MB (64 × 224² floats); the weights are there packed and as loaded.
     """
     spec = subject.spec
-    largest = spec.pixel_path.size**2 * spec.architecture.channels[0][0] * 4 / 1e6
-    return 300 + 3 * subject.size_mb + batch_size * 4.5 * largest
+    largest_map_mb = spec.pixel_path.size**2 * spec.architecture.channels[0][0] * 4 / 1e6
+    return 300 + 3 * subject.size_mb + batch_size * 4.5 * largest_map_mb
 
 
 def _size_mb(path: Path) -> float:

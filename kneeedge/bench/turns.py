@@ -1,6 +1,4 @@
-"""Who is measured when: rounds in which every model has a turn at every scenario, so that drift
-hits all alike.
-"""
+"""Who is measured when: in each round every model has its turn, so that drift hits all alike."""
 
 import dataclasses
 import time
@@ -26,9 +24,10 @@ from kneeedge.runtime.providers import CPU_PROVIDERS
 from kneeedge.system.nvidia import gpu_memory_mb
 from kneeedge.system.progress import Progress, duration
 
-Model = TypeVar("Model")
 N_COLD_STARTS = 3
 FILE_RUNS_A_ROUND = 3
+"least runs of a turn over single files, however long they take"
+Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Measurement:
     answers: dict[int, Answers] = field(default_factory=dict)
     "to the labelled images, by batch size"
     accuracies: dict[int, Accuracy] = field(default_factory=dict)
-    "what those are worth, by batch size"
+    "of those answers, by batch size"
 
     @property
     def provider(self) -> str:
@@ -91,7 +90,7 @@ def start_all(crew: Crew, measurements: Sequence[Measurement], progress: Progres
 
 
 def settle_provider(original: Measurement, measurements: Sequence[Measurement]) -> None:
-    """Let the original run where the files do, which settles what `auto` is."""
+    """Let the original run where the first file does, which settles what `auto` is."""
     for measurement in measurements:
         if measurement.starts:
             provider = measurement.starts[0].provider
@@ -116,24 +115,24 @@ def take_turns(
         ordered = in_turn(measurements, k)
         for scenario in plan.scenarios:
             for measurement in ordered:
-                take_turn(crew, scenario, plan, measurement)
+                take_turn(crew, plan, measurement, scenario)
         for measurement in ordered:
-            turn = FileTurn(plan.seconds / plan.n_rounds / 2, FILE_RUNS_A_ROUND)
-            reply, _ = crew.ask(measurement.request, Command(file_turn=turn))
-            measurement.file_runs += reply.file_runs or ()
-        left = (time.monotonic() - began) / (k + 1) * (plan.n_rounds - k - 1)
-        progress(f"bench: round {k + 1} of {plan.n_rounds}; {duration(left)} left of the timing")
+            take_file_turn(crew, plan, measurement)
+        seconds_a_round = (time.monotonic() - began) / (k + 1)
+        left = duration(seconds_a_round * (plan.n_rounds - k - 1))
+        progress(f"bench: round {k + 1} of {plan.n_rounds}; {left} left of the timing")
 
 
 def in_turn(models: Sequence[Model], k: int) -> list[Model]:
-    """The models in the order of round `k`: there and back again, so that a steady drift cancels
-    over two rounds.
+    """The models in the order of round `k`.
+
+    There and back again, so that a steady drift cancels over two rounds.
     """
     return list(models) if k % 2 == 0 else list(models)[::-1]
 
 
-def take_turn(crew: Crew, scenario: Scenario, plan: Plan, measurement: Measurement) -> None:
-    """One turn of one model, added to what it has brought."""
+def take_turn(crew: Crew, plan: Plan, measurement: Measurement, scenario: Scenario) -> None:
+    """One turn of one model at one scenario."""
     turn = Turn(scenario.batch_size, plan.seconds / plan.n_rounds, LEAST_A_ROUND[scenario.name])
     reply, pid = crew.ask(measurement.request, Command(turn=turn))
     if reply.window is not None:
@@ -144,3 +143,10 @@ def take_turn(crew: Crew, scenario: Scenario, plan: Plan, measurement: Measureme
     if used is not None:
         most = measurement.gpu_memory_mb.get(scenario, 0.0)
         measurement.gpu_memory_mb[scenario] = max(used, most)
+
+
+def take_file_turn(crew: Crew, plan: Plan, measurement: Measurement) -> None:
+    """One turn of one model over single files, half as long as a turn at a scenario."""
+    turn = FileTurn(plan.seconds / plan.n_rounds / 2, FILE_RUNS_A_ROUND)
+    reply, _ = crew.ask(measurement.request, Command(file_turn=turn))
+    measurement.file_runs += reply.file_runs or ()

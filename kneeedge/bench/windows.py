@@ -18,9 +18,11 @@ MULTI_STREAM_IMAGES = 8
 HEADLINE = {SINGLE_STREAM: 90, MULTI_STREAM: 99}
 "the percentile of a query's latency that a scenario reports; Offline reports images a second"
 LEAST_A_ROUND = {SINGLE_STREAM: 6, MULTI_STREAM: 1, OFFLINE: 1}
-"""runs of a turn, however long they take: of SingleStream so many that six rounds give its 90th
-percentile (36 runs)
-"""
+"least runs of a turn, however long they take: 6 rounds of 6 give SingleStream its p90 (36 runs)"
+LEAST_WINDOWS = 3
+"for a spread or a drift"
+STEADY = 0.10
+"largest spread of the windows' medians that counts as steady"
 
 
 @dataclass(frozen=True)
@@ -28,40 +30,35 @@ class Scenario:
     """One kind of query."""
 
     name: str
-    """SingleStream: one image a query, the next when the answer is there; MultiStream: eight;
-    Offline: full batches
-    """
+    "SingleStream: an image a query, the next once it is answered; MultiStream: 8; Offline: batches"
     batch_size: int
 
 
 def scenarios(batch_sizes: Sequence[int]) -> tuple[Scenario, ...]:
-    """SingleStream, MultiStream and Offline at each of the sizes, smallest batch first, since
-    memory only grows.
+    """SingleStream, MultiStream and Offline at each of the sizes.
+
+    The smallest batch comes first, since a process's peak of memory only grows.
     """
-    offline = (Scenario(OFFLINE, size) for size in set(batch_sizes))
-    found = (Scenario(SINGLE_STREAM, 1), Scenario(MULTI_STREAM, MULTI_STREAM_IMAGES), *offline)
-    return tuple(sorted(found, key=lambda scenario: scenario.batch_size))
+    all_scenarios = [
+        Scenario(SINGLE_STREAM, 1),
+        Scenario(MULTI_STREAM, MULTI_STREAM_IMAGES),
+        *(Scenario(OFFLINE, size) for size in set(batch_sizes)),
+    ]
+    return tuple(sorted(all_scenarios, key=lambda scenario: scenario.batch_size))
 
 
-STEADY = 0.10
-"largest spread of the windows' medians that counts as steady"
-LEAST_WINDOWS = 3
-
-
-def split(samples: Sequence[float], windows: Sequence[int]) -> list[Sequence[float]]:
+def split_by_window(samples: Sequence[float], windows: Sequence[int]) -> list[Sequence[float]]:
     """The samples of each window; raises ValueError where the windows do not add up to them."""
     if sum(windows) != len(samples) or min(windows, default=0) < 1:
         raise ValueError(f"windows of {list(windows)} runs do not hold {len(samples)} samples")
     ends = list(itertools.accumulate(windows, initial=0))
-    return [samples[a:b] for a, b in itertools.pairwise(ends)]
+    return [samples[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def window_times(samples: Sequence[float], windows: Sequence[int], scenario: str) -> list[float]:
-    """Milliseconds a run of each window: the mean of Offline, whose figure is a throughput, else
-    the median.
-    """
+    """Milliseconds a run of each window: its median, or in Offline, a throughput, its mean."""
     middle = np.mean if scenario == OFFLINE else np.median
-    return [float(middle(window)) for window in split(samples, windows)]
+    return [float(middle(window)) for window in split_by_window(samples, windows)]
 
 
 def spread(times: Sequence[float]) -> float | None:
@@ -82,7 +79,9 @@ def throughput_interval(
     """The 95 % interval of images a second in the median window; None with fewer than six."""
     rates = [
         1e3 * batch_size * len(window) / max(sum(window), 1e-9)
-        for window in split(samples, windows)
+        for window in split_by_window(samples, windows)
     ]
-    found = percentile_interval(rates, 0.5)
-    return None if found is None else Interval(round(found.low, 3), round(found.high, 3))
+    interval = percentile_interval(rates, 0.5)
+    if interval is None:
+        return None
+    return Interval(round(interval.low, 3), round(interval.high, 3))

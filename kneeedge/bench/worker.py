@@ -23,7 +23,7 @@ from kneeedge.bench.messages import (
     Window,
     WorkRequest,
 )
-from kneeedge.bench.meters import Meter, above, peak_memory_mb, restart_peak_mb
+from kneeedge.bench.meters import Meter, growth_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.bench.models import Clock, Images, make_batches, start_cold, time_runs, warm_up
 from kneeedge.data.dataset import Sample
 from kneeedge.errors import KneeEdgeError
@@ -35,9 +35,7 @@ from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import from_json, to_json
 
 WARMUP_SECONDS = 0.5
-"""after the first run of a batch shape, which allocates, runs are left out until clocks have had
-time to rise
-"""
+"before the first turn of a batch shape: its first run allocates, and clocks take time to rise"
 
 
 class Worker:
@@ -46,19 +44,19 @@ class Worker:
     def __init__(self, request: WorkRequest, clock: Clock = time.perf_counter) -> None:
         self.request = request
         self.clock = clock
-        self.images = np.stack(
-            [load_input(Path(path), request.pixel_path) for path in request.inputs]
-        )[:, None]
+        images = [load_input(Path(path), request.pixel_path) for path in request.inputs]
+        self.images = np.stack(images)[:, None]
         self.memory_before = restart_peak_mb()
         self.loaded, cold_start = start_cold(request, self.images[:1], clock)
         self.started = Started(self.loaded.provider, self.loaded.notice, cold_start)
         self.meter = Meter(gpu=self.loaded.provider not in CPU_PROVIDERS)
         self.last_run: dict[int, float] = {}
         "milliseconds of the last run of each batch size"
-        self.slept = (time.perf_counter(), time.process_time())
+        self.slept_at = (time.perf_counter(), time.process_time())
+        "wall clock and processor time, in seconds, when it last had nothing to do"
 
     def obey(self, command: Command) -> Reply:
-        """The reply to a command."""
+        """The reply to a command; raises ValueError where it asks for nothing."""
         if command.turn:
             reply = Reply(window=self.take_turn(command.turn))
         elif command.file_turn:
@@ -69,39 +67,41 @@ class Worker:
             reply = Reply(placement=self.loaded.placement() if self.loaded.placement else None)
         else:
             raise ValueError("a command asks for one thing")
-        self.slept = (time.perf_counter(), time.process_time())
+        self.slept_at = (time.perf_counter(), time.process_time())
         return reply
 
     def take_turn(self, turn: Turn) -> Window:
         """Warm up, then time the runs of one turn."""
-        idle = self.idle_cpu()
+        idle_cpu = self.idle_cpu()
         batches = make_batches(self.images, turn.batch_size)
         n_warmup = self.warm_up(turn, batches[0])
-        before = self.meter.read()
+        joules_before = self.meter.read()
         samples = time_runs(self.loaded.logits, batches, turn.seconds, turn.n_least, self.clock)
-        joules = self.meter.spent(before, self.meter.read())
+        joules = self.meter.spent(joules_before, self.meter.read())
         self.last_run[turn.batch_size] = samples[-1]
         return Window(
             samples=samples,
             n_warmup=n_warmup,
-            peak_memory_mb=above(self.memory_before, peak_memory_mb()),
+            peak_memory_mb=growth_mb(self.memory_before, peak_memory_mb()),
             joules=joules,
-            idle_cpu=idle,
+            idle_cpu=idle_cpu,
         )
 
     def warm_up(self, turn: Turn, batch: Images) -> int:
-        """The first turn of a shape warms up for half a second; a later one runs once, to win back
-        the caches.
+        """How many runs warmed up for a turn.
 
-        None where a run is as long as the turn itself: it spends milliseconds of seconds on cold
-        caches.
+        Those of half a second before the first turn of a batch shape; one before a later turn, to
+        win back the caches; none where a run is as long as the turn itself, since cold caches cost
+        it milliseconds of seconds.
         """
         last = self.last_run.get(turn.batch_size)
         if last is None:
-            return warm_up(self.loaded.logits, batch, min(WARMUP_SECONDS, turn.seconds), self.clock)
-        return (
-            warm_up(self.loaded.logits, batch, 0.0, self.clock) if last < turn.seconds * 1e3 else 0
-        )
+            seconds = min(WARMUP_SECONDS, turn.seconds)
+        elif last < turn.seconds * 1e3:
+            seconds = 0.0
+        else:
+            return 0
+        return warm_up(self.loaded.logits, batch, seconds, self.clock)
 
     def time_files(self, turn: FileTurn) -> tuple[FileRun, ...]:
         """Single images from their files to their answers."""
@@ -113,23 +113,28 @@ class Worker:
         return tuple(runs)
 
     def time_file(self, path: Path) -> FileRun:
-        """One image; the bytes are read once alone, to part reading from decoding in the one pixel
-        path.
+        """One image from its file to its answer.
+
+        The bytes are read once alone before, which parts reading from decoding in the pixel path.
         """
         clock = self.clock
-        marks = [self.clock()]
+        marks = [clock()]
         path.read_bytes()
         marks.append(clock())
         image = load_input(path, self.request.pixel_path)[None, None]
         marks.append(clock())
-        parts = self.loaded.parts(image) if self.loaded.parts else None
-        if parts is None:
+        parts = None
+        if self.loaded.parts:
+            parts = self.loaded.parts(image)
+        else:
             self.loaded.logits(image)
         marks.append(clock())
-        read, load, run = ((b - a) * 1e3 for a, b in itertools.pairwise(marks))
-        copy_in, compute, copy_out = (
-            (None, run, None) if parts is None else (part * 1e3 for part in parts)
-        )
+        read, load, run = ((end - start) * 1e3 for start, end in itertools.pairwise(marks))
+        copy_in: float | None = None
+        copy_out: float | None = None
+        compute = run
+        if parts is not None:
+            copy_in, compute, copy_out = (part * 1e3 for part in parts)
         return FileRun(
             read=read,
             preprocess=load - read,
@@ -150,14 +155,15 @@ class Worker:
         return tuple(tuple(map(float, row)) for row in logits)
 
     def idle_cpu(self) -> float:
-        """The share of its threads' time that this process was busy since its last reply; spinning
-        would show.
+        """Share of its threads' time that the process was busy since its last reply, spinning too.
 
         Over a second at least: ONNX Runtime's threads spin for some 15 ms after a run, and sleep
         then.
         """
-        waited = max(time.perf_counter() - self.slept[0], 1.0)
-        return round((time.process_time() - self.slept[1]) / (waited * self.request.threads), 4)
+        wall, processor = self.slept_at
+        waited = max(time.perf_counter() - wall, 1.0)
+        busy = time.process_time() - processor
+        return round(busy / (waited * self.request.threads), 4)
 
 
 def replies(lines: Iterable[str]) -> Iterable[Reply]:
@@ -174,10 +180,12 @@ def replies(lines: Iterable[str]) -> Iterable[Reply]:
 
 def main() -> None:
     """Answer stdin's lines on stdout, which is kept clear of what libraries print."""
+    lines = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)
-        for reply in replies(line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer):
-            out.write(to_json(reply, indent=None).encode("utf-8", "surrogateescape") + b"\n")
+        for reply in replies(lines):
+            line = to_json(reply, indent=None)
+            out.write(line.encode("utf-8", "surrogateescape") + b"\n")
             out.flush()
 
 

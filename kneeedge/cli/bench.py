@@ -77,13 +77,14 @@ def bench(
     ] = 1.10,
     quiet: Quiet = False,
 ) -> None:
-    """Speed beside accuracy: the PyTorch original and each variant, in processes that take turns."""
+    """Speed beside accuracy: the PyTorch original and each variant,
+    in processes that take turns.
+    """
     check_outputs(csv, markdown, figure, json)
     if compare is not None:
         if models or run or data or csv or markdown or figure:
-            raise ConfigError(
-                "--compare measures nothing", "leave out what is to be measured and how it is shown"
-            )
+            remedy = "leave out what is to be measured and how it is shown"
+            raise ConfigError("--compare measures nothing", remedy)
         compare_files(*compare, max_slowdown, json)
         return
     from kneeedge.bench.figure import check_figure, draw_figure
@@ -116,29 +117,32 @@ def bench(
         public_key=str(require_signature) if require_signature else None,
     )
     result = run_bench(request, progress)
-    for path, write in ((csv, bench_csv), (markdown, bench_markdown)):
-        if path:
-            write_text(path, write(result))
+    if csv:
+        write_text(csv, bench_csv(result))
+    if markdown:
+        write_text(markdown, bench_markdown(result))
     if figure:
         draw_figure(result, figure)
-    show_text(bench_table(result), bench_json(result), json)
+    document = bench_json(result)
+    show_text(bench_table(result), document, json)
     if original:
-        progress(f"the figures are in {add_speed(Run(Path(original)), bench_json(result))} now")
+        card = add_speed(Run(Path(original)), document)
+        progress(f"the figures are in {card} now")
 
 
 def compare_files(old: Path, new: Path, max_slowdown: float, json: Path | None) -> None:
-    """Print how the second result differs from the first; exit 1 on a regression, or where none
-    could show.
+    """Print how the second result differs from the first.
+
+    Exits 1 on a regression, and where a row has too few windows for one to show.
     """
     from kneeedge.bench.comparison import changes_table, compare_results
     from kneeedge.runs.benchmark import read_benchmark
     from kneeedge.system.strict_json import to_json
 
-    found = compare_results(read_benchmark(old), read_benchmark(new), max_slowdown)
-    show_text(
-        changes_table(found), to_json({"regressed": found.regressed, "comparison": found}), json
-    )
-    if found.regressed or found.n_unknown:
+    comparison = compare_results(read_benchmark(old), read_benchmark(new), max_slowdown)
+    document = to_json({"regressed": comparison.regressed, "comparison": comparison})
+    show_text(changes_table(comparison), document, json)
+    if comparison.regressed or comparison.n_unknown:
         raise typer.Exit(1)
 
 
@@ -155,12 +159,11 @@ def check_outputs(*files: Path | None) -> None:
 
 def parse_sizes(text: str) -> tuple[int, ...]:
     """8,32 → (8, 32); raises ConfigError where one is no positive number."""
+    remedy = "give for example 8,32"
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise ConfigError(
-            f"--batch-sizes {text} is no list of numbers", "give for example 8,32"
-        ) from error
+        raise ConfigError(f"--batch-sizes {text} is no list of numbers", remedy) from error
     if min(sizes) < 1:
-        raise ConfigError(f"--batch-sizes {text} has a size below 1", "give for example 8,32")
+        raise ConfigError(f"--batch-sizes {text} has a size below 1", remedy)
     return sizes

@@ -1,6 +1,4 @@
-"""A benchmark's result: one row for each model, provider, scenario and batch size, raw samples
-included.
-"""
+"""A benchmark's result: a row a model, provider, scenario and batch size, with its raw samples."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +11,11 @@ from kneeedge.statistics.intervals import Interval
 from kneeedge.system.machine import Conditions, Environment
 from kneeedge.system.strict_json import from_json
 
-SINGLE_STREAM, MULTI_STREAM, OFFLINE = "SingleStream", "MultiStream", "Offline"
-
 FORMAT = 2
+"of the JSON; what an older kneeedge wrote is refused"
+SINGLE_STREAM, MULTI_STREAM, OFFLINE = "SingleStream", "MultiStream", "Offline"
+ModelKey = tuple[str, str, str]
+"path, precision and provider"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,7 @@ class Accuracy:
     n_seen: int | None
     "images that the model was trained or chosen on; absent where its training images are not known"
     reference: str | None = None
-    """precision of the reference: the original's, else fp32; absent in that row itself, and with it
-    what follows
-    """
+    "precision of the reference: the original's, else fp32; absent, with all below, in its own row"
     flips: int | None = None
     "images answered otherwise than the reference did"
     delta_accuracy: float | None = None
@@ -44,9 +42,7 @@ class Accuracy:
     delta_interval: Interval | None = None
     "95 %, paired"
     verdict: str | None = None
-    """of the export gate on these images; absent where the reference is another network that it was
-    not slimmed from
-    """
+    "of the export gate; absent where the file was neither made nor slimmed from the reference"
     reason: str | None = None
     images_to_settle: int | None = None
     "how many images would settle an inconclusive verdict, if the same share keeps flipping"
@@ -92,9 +88,7 @@ class ColdStart:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Milliseconds a run over all samples; a percentile is absent where the runs are too few for
-    its interval.
-    """
+    """Milliseconds a run over all samples; a percentile without an interval is absent."""
 
     p50: float | None
     p90: float | None
@@ -108,13 +102,13 @@ class Latency:
     "for each percentile that is absent"
 
     def percentile(self, p: int) -> float | None:
-        found: float | None = getattr(self, f"p{p}")
-        return found
+        """The `p`-th, of 50, 90 and 99."""
+        return {50: self.p50, 90: self.p90, 99: self.p99}[p]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """Where the time of a single image goes, from its file to its answer; medians in milliseconds."""
+    """Where the time of one image goes, from its file to its answer; medians in milliseconds."""
 
     read: float
     "the file's bytes, from the system's cache"
@@ -155,23 +149,19 @@ class Row:
     cold_starts_ms: tuple[float, ...]
     "each in a fresh process"
     peak_memory_mb: float | None
-    """above the process's memory before the runtime's import, until the end of this scenario's
-    first turn
-    """
+    "until the end of this scenario's first turn, above the memory before the runtime's import"
     gpu_memory_mb: float | None
     size_mb: float
     "of the file"
     joules_per_image: float | None
-    """of the CPU packages, and of the GPU where it computes, the machine's rest power included;
-    absent without a meter
-    """
+    "of CPU packages, and of the GPU where it computes, rest power included; absent without a meter"
     accuracy: Accuracy | None
     unstable: bool | None
     "whether `window_spread` is over 10 %"
     window_spread: float | None
     "of the windows' medians, over the median of all; absent with fewer than 3 windows"
     drift: float | None
-    "the last window's median over the first's; absent likewise"
+    "the last window's median over the first's; absent with fewer than 3 windows"
     stages: Stages | None
     "only in SingleStream"
     placement: str | None
@@ -209,65 +199,64 @@ def read_benchmark(path: Path) -> BenchResult:
     """What `page.bench_json` wrote; raises DataError where it does not fit."""
     remedy = "remove it, or measure again with `kneeedge bench --json FILE`"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and "results" in found and found.get("format") != FORMAT:
-            said = found.get("format", 1)
-            raise DataError(
-                path, f"a result of format {said}, and this kneeedge reads {FORMAT}", remedy
-            )
-        found.pop("advice", None)  # it is said anew from the rows
-        return from_json(BenchResult, json.dumps(found))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise TypeError("it holds no object")
+        version = document.get("format", 1)
+        if "results" in document and version != FORMAT:
+            problem = f"a result of format {version}, and this kneeedge reads {FORMAT}"
+            raise DataError(path, problem, remedy)
+        # the advice is given anew from the rows
+        document.pop("advice", None)
+        return from_json(BenchResult, json.dumps(document))
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(path, "it is not there", remedy) from error
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise DataError(path, f"no result of `kneeedge bench` ({error})", remedy) from error
 
 
 def baseline(rows: Sequence[Row]) -> Row:
-    """What the others are held against: the original, else the first fp32 file, else the first row."""
-    found = {row.precision: row for row in reversed(rows)}
-    return found.get(ORIGINAL) or found.get("fp32") or rows[0]
+    """What the others are held against: the original, else the first fp32 file, else the first."""
+    for precision in (ORIGINAL, "fp32"):
+        for row in rows:
+            if row.precision == precision:
+                return row
+    return rows[0]
 
 
 def speedup(row: Row, result: BenchResult) -> float | None:
-    """How many times as fast as the baseline in the same scenario; None where that was not
-    measured.
-    """
+    """How many times as fast as the baseline in this scenario; None where that was not measured."""
     first = baseline(result.results)
     for base in result.results:
-        if is_same(base, first) and (base.scenario, base.batch_size) == (
-            row.scenario,
-            row.batch_size,
-        ):
+        is_baseline = model_key(base) == model_key(first)
+        if is_baseline and (base.scenario, base.batch_size) == (row.scenario, row.batch_size):
             return round(times_as_fast(row, base), 3)
     return None
 
 
-def is_same(row: Row, other: Row) -> bool:
-    """Whether two rows are of the same model on the same provider."""
-    return (row.model, row.precision, row.provider) == (
-        other.model,
-        other.precision,
-        other.provider,
-    )
-
-
 def times_as_fast(row: Row, base: Row) -> float:
-    """Offline: by throughput. Else by the median latency, or by the mean where one of the two has
-    no median.
+    """The speed of a row over that of another.
+
+    In Offline by throughput; else by the median latency, or by the mean where one of the two has no
+    median.
     """
-    ours = row.latency_ms
-    theirs = base.latency_ms
-    if row.scenario != OFFLINE and ours.p50 is not None and theirs.p50 is not None:
-        return theirs.p50 / max(ours.p50, 1e-9)
+    row_p50 = row.latency_ms.p50
+    base_p50 = base.latency_ms.p50
+    if row.scenario != OFFLINE and row_p50 is not None and base_p50 is not None:
+        return base_p50 / max(row_p50, 1e-9)
     return row.images_per_second / max(base.images_per_second, 1e-9)
 
 
 def single_rows(result: BenchResult) -> list[Row]:
     """The SingleStream row of each model on each provider."""
     return [row for row in result.results if row.scenario == SINGLE_STREAM]
+
+
+def model_key(row: Row) -> ModelKey:
+    """What the rows of one model on one provider have in common, and no others."""
+    return (row.model, row.precision, row.provider)
 
 
 def scenario_name(row: Row) -> str:

@@ -14,7 +14,7 @@ from kneeedge.bench.ceiling import (
     measure_ceilings,
     product_model,
     products,
-    share,
+    ceiling_share,
 )
 from kneeedge.errors import WorkerError
 from kneeedge.model.spec import Architecture
@@ -87,8 +87,8 @@ def test_the_fastest_product_of_each_arithmetic_is_its_ceiling() -> None:
 def test_a_row_is_held_against_the_arithmetic_that_its_provider_uses(
     precision: str, provider: str, expected: float | None
 ) -> None:
-    assert share(500.0, precision, provider, CEILINGS) == expected
-    assert share(500.0, precision, provider, ()) is None
+    assert ceiling_share(500.0, precision, provider, CEILINGS) == expected
+    assert ceiling_share(500.0, precision, provider, ()) is None
 
 
 def test_a_probe_that_dies_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from kneeedge.bench.run import check_same
+from kneeedge.bench.run import check_files_unchanged
 from kneeedge.bench.subjects import open_file
 from kneeedge.cli.app import app
 from kneeedge.errors import ModelFileError
@@ -65,10 +65,10 @@ def test_bench_names_the_file_of_each_row_by_its_hash(model, tmp_path):
 
 def test_rows_do_not_carry_the_hash_of_a_file_that_was_replaced(model):
     subject = open_file(str(model), "cpu")
-    check_same([subject])
+    check_files_unchanged([subject])
     write_tiny_model(model, seed=1)
     with pytest.raises(ModelFileError, match="replaced while it was measured; measure again"):
-        check_same([subject])
+        check_files_unchanged([subject])
 
 
 def test_the_card_alone_is_printed_as_it_stands_in_the_file(exported):

@@ -18,7 +18,7 @@ from kneeedge.bench.rows import (
     joules_per_image,
     latency_of,
     middle_start,
-    stages,
+    stages_of,
 )
 from kneeedge.bench.sheets import headline
 from kneeedge.bench.windows import Scenario, scenarios
@@ -115,7 +115,7 @@ def test_stages_are_medians_and_what_is_not_copied_is_absent() -> None:
         )
         for ms in (5.0, 7.0, 90.0)
     ]
-    assert stages(runs) == Stages(
+    assert stages_of(runs) == Stages(
         read=1.0,
         preprocess=2.0,
         copy_in=None,
@@ -124,7 +124,7 @@ def test_stages_are_medians_and_what_is_not_copied_is_absent() -> None:
         end_to_end=10.0,
         n_runs=3,
     )
-    assert stages([]) is None
+    assert stages_of([]) is None
 
 
 def test_the_speed_up_is_against_the_original_in_the_same_scenario() -> None:

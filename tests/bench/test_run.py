@@ -365,7 +365,7 @@ def test_only_models_off_the_cpu_are_asked_where_they_run(
 
 def test_a_model_that_spins_while_it_waits_is_seen(models: tuple[str, ...], data: str) -> None:
     worker = Worker(work(models[0], data))
-    worker.slept = (worker.slept[0] - 10.0, worker.slept[1] - 5.0)
+    worker.slept_at = (worker.slept_at[0] - 10.0, worker.slept_at[1] - 5.0)
     assert 0.4 < worker.idle_cpu() < 0.6
 
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-from kneeedge.bench.windows import drift, split, spread, throughput_interval, window_times
+from kneeedge.bench.windows import drift, split_by_window, spread, throughput_interval, window_times
 from kneeedge.runs.benchmark import OFFLINE, SINGLE_STREAM
 
 
 def test_windows_are_parts_of_the_samples_in_order() -> None:
-    assert split([1.0, 2.0, 3.0], [1, 2]) == [[1.0], [2.0, 3.0]]
+    assert split_by_window([1.0, 2.0, 3.0], [1, 2]) == [[1.0], [2.0, 3.0]]
 
 
 @pytest.mark.parametrize("windows", [[1], [4], [3, 0], []])
 def test_windows_that_do_not_hold_the_samples_are_refused(windows: list[int]) -> None:
     with pytest.raises(ValueError, match="do not hold 3 samples"):
-        split([1.0, 2.0, 3.0], windows)
+        split_by_window([1.0, 2.0, 3.0], windows)
 
 
 def test_a_window_is_its_median_and_offline_its_mean() -> None:
