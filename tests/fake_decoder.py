@@ -1,6 +1,4 @@
-"""A decoder process that does what the name of the file says: the crash of a native decoder, for
-real.
-"""
+"""A decoder process that does what the name of the file says: a real crash of a native decoder."""
 
 import ctypes
 import os
@@ -8,15 +6,15 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from kneeedge.pixels import decoder
-from kneeedge.pixels import reader as reading
+from kneeedge.pixels import decoder, reader
 from kneeedge.pixels.decoder import DecoderReply
 
-real_load, real_send = reading.load_with_facts, decoder.send
+real_load = reader.load_with_facts
+real_send = decoder.send
 garbled: list[Path] = []
 
 
-def load(path: Path, *rest: object) -> object:
+def load(path: Path, *settings: object) -> object:
     if "segfault" in path.name:
         ctypes.string_at(0)
     if "abort" in path.name:
@@ -29,18 +27,19 @@ def load(path: Path, *rest: object) -> object:
         time.sleep(1000)
     if "garbage" in path.name:
         garbled.append(path)
-    return real_load(path, *rest)
+    return real_load(path, *settings)
 
 
-def send(out: BinaryIO, said: DecoderReply, pixels: bytes) -> None:
+def send(out: BinaryIO, reply: DecoderReply, pixels: bytes) -> None:
     if garbled:
         out.write(b"\xff\x00 no answer\n")
         out.flush()
         time.sleep(1000)
-    real_send(out, said, pixels)
+    real_send(out, reply, pixels)
 
 
-reading.load_with_facts, decoder.send = load, send
+reader.load_with_facts = load
+decoder.send = send
 
 if __name__ == "__main__":
     decoder.main()

@@ -16,9 +16,10 @@ from kneeedge.version import __version__
 from tests.tiny_onnx import write_tiny_model
 
 hd = pytest.importorskip("highdicom", reason="pip install 'kneeedge[dicom-sr]'")
+pytest.importorskip("gdcm", reason="pip install 'kneeedge[dicom-sr]'")
 pydicom = pytest.importorskip("pydicom", reason="pip install 'kneeedge[dicom-sr]'")
 
-from tests.pixels.test_dicom import TWELVE, dataset, stored
+from tests.dicom_files import TWELVE, dataset, stored
 
 STUDY = {
     "StudyInstanceUID": "1.2.3",

@@ -1,6 +1,4 @@
-"""DICOM: every transfer syntax and photometric interpretation, exact against arrays that the test
-itself made.
-"""
+"""DICOM: every transfer syntax and photometric interpretation, exact against the test's arrays."""
 
 import csv
 import io
@@ -23,7 +21,7 @@ pytest.importorskip("gdcm", reason="pip install 'kneeedge[dicom]'")
 pydicom = pytest.importorskip("pydicom", reason="pip install 'kneeedge[dicom]'")
 
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -35,14 +33,21 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
 )
 
-from tests.dicom_files import GDCM_SYNTAXES, compressed, dataset, stored
+from tests.dicom_files import (
+    EIGHT,
+    GDCM_SYNTAXES,
+    RGB,
+    RNG,
+    SHAPE,
+    SIGNED,
+    TWELVE,
+    compressed,
+    dataset,
+    encapsulated,
+    stored,
+)
+from tests.image_files import encode, luma
 
-SHAPE = (40, 48)
-RNG = np.random.default_rng(0)
-TWELVE = RNG.integers(0, 4096, SHAPE, dtype=np.uint16)
-EIGHT = RNG.integers(0, 256, SHAPE, dtype=np.uint8)
-SIGNED = RNG.integers(-2048, 2048, SHAPE, dtype=np.int16)
-RGB = RNG.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
 UNCOMPRESSED = (
     ImplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -57,9 +62,8 @@ def grey(data: bytes, window: int = 0) -> np.ndarray:
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """0…255 by a straight line, by the definition."""
-    return np.rint(np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255).astype(
-        np.uint8
-    )
+    share = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    return np.rint(share * 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("syntax", UNCOMPRESSED, ids=lambda uid: uid.name)
@@ -75,9 +79,8 @@ def test_every_lossless_compression_is_exact(
     syntax: str, pixels: np.ndarray, tmp_path: Path
 ) -> None:
     bits = 8 if pixels is EIGHT else 12
-    assert (
-        grey(compressed(dataset(pixels, bits), syntax, tmp_path)) == scaled(pixels, 0, 2**bits - 1)
-    ).all()
+    data = compressed(dataset(pixels, bits), syntax, tmp_path)
+    assert (grey(data) == scaled(pixels, 0, 2**bits - 1)).all()
 
 
 def test_signed_pixels_are_exact_compressed_or_not(tmp_path: Path) -> None:
@@ -87,15 +90,12 @@ def test_signed_pixels_are_exact_compressed_or_not(tmp_path: Path) -> None:
 
 
 def test_baseline_jpeg_is_what_pillow_decodes() -> None:
-    file = io.BytesIO()
     smooth = np.tile(np.arange(48, dtype=np.uint8) * 5, (40, 1))
-    Image.fromarray(smooth).save(file, "JPEG", quality=90)
-    found = dataset(smooth)
-    found.PixelData = encapsulate([file.getvalue()])
-    found["PixelData"].is_undefined_length = True
-    with Image.open(io.BytesIO(file.getvalue())) as picture:
+    frame = encode(Image.fromarray(smooth), "JPEG", quality=90)
+    with Image.open(io.BytesIO(frame)) as picture:
         wanted = np.array(picture).astype(int)
-    assert np.abs(grey(stored(found, JPEGBaseline8Bit)).astype(int) - wanted).max() <= 1
+    data = encapsulated(dataset(smooth), frame, JPEGBaseline8Bit)
+    assert np.abs(grey(data).astype(int) - wanted).max() <= 1
 
 
 def test_a_file_without_preamble_or_transfer_syntax_is_read(tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_the_rescale_comes_before_the_window() -> None:
 
 
 def test_a_falling_rescale_keeps_the_full_range() -> None:
-    found = grey(stored(dataset(TWELVE, 12, RescaleSlope=-1, RescaleIntercept=0)))
-    assert (found == 255 - scaled(TWELVE, 0, 4095)).all()
+    data = stored(dataset(TWELVE, 12, RescaleSlope=-1, RescaleIntercept=0))
+    assert (grey(data) == 255 - scaled(TWELVE, 0, 4095)).all()
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
@@ -163,20 +163,19 @@ def test_the_first_of_several_windows_is_taken_unless_another_is_asked_for(tmp_p
 
 
 def lut(first: int, entries: list[int], bits: int) -> Dataset:
-    found = Dataset()
-    found.LUTDescriptor = [len(entries), first, bits]
-    found["LUTDescriptor"].VR = "US"
-    found.LUTData = entries
-    found["LUTData"].VR = "US"
-    return found
+    table = Dataset()
+    table.LUTDescriptor = [len(entries), first, bits]
+    table["LUTDescriptor"].VR = "US"
+    table.LUTData = entries
+    table["LUTData"].VR = "US"
+    return table
 
 
 def test_a_voi_lut_goes_before_a_window() -> None:
     table = (4095 - np.arange(4096)).tolist()
     tags = {"VOILUTSequence": Sequence([lut(0, table, 12)]), "WindowCenter": 5, "WindowWidth": 2}
-    assert (
-        grey(stored(dataset(TWELVE, 12, **tags))) == scaled(4095 - TWELVE.astype(int), 0, 4095)
-    ).all()
+    wanted = scaled(4095 - TWELVE.astype(int), 0, 4095)
+    assert (grey(stored(dataset(TWELVE, 12, **tags))) == wanted).all()
 
 
 def test_a_modality_lut_is_followed() -> None:
@@ -190,18 +189,12 @@ def test_a_modality_lut_is_followed() -> None:
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_dark_in_either_polarity(photometric: str) -> None:
     pixels = TWELVE.copy()
-    pixels[:5], pixels[5:10] = 4000, 4090
-    found = grey(
-        stored(
-            dataset(pixels, 12, photometric, PixelPaddingValue=4000, PixelPaddingRangeLimit=4095)
-        )
-    )
-    assert (found[:10] == 0).all()
-    assert found[10:].max() > 200
-
-
-def luma(rgb: np.ndarray) -> np.ndarray:
-    return rgb @ np.array([0.299, 0.587, 0.114])
+    pixels[:5] = 4000
+    pixels[5:10] = 4090
+    tags = {"PixelPaddingValue": 4000, "PixelPaddingRangeLimit": 4095}
+    levels = grey(stored(dataset(pixels, 12, photometric, **tags)))
+    assert (levels[:10] == 0).all()
+    assert levels[10:].max() > 200
 
 
 def test_rgb_becomes_luma() -> None:
@@ -210,9 +203,8 @@ def test_rgb_becomes_luma() -> None:
 
 def test_ybr_becomes_the_luma_of_its_colours() -> None:
     ybr = np.array(Image.fromarray(RGB).convert("YCbCr"))
-    assert (
-        np.abs(grey(stored(dataset(ybr, 8, "YBR_FULL"))) - luma(RGB)).max() <= 3
-    )  # 8-bit YCbCr clips some colours
+    levels = grey(stored(dataset(ybr, 8, "YBR_FULL")))
+    assert np.abs(levels - luma(RGB)).max() <= 3  # 8-bit YCbCr clips some colours
 
 
 def test_a_palette_is_looked_up() -> None:
@@ -222,12 +214,12 @@ def test_a_palette_is_looked_up() -> None:
     for name, channel in zip(("Red", "Green", "Blue"), levels, strict=True):
         tags[f"{name}PaletteColorLookupTableDescriptor"] = [16, 0, 16]
         tags[f"{name}PaletteColorLookupTableData"] = (channel << 8).tobytes()
-    found = grey(stored(dataset(indices, 8, "PALETTE COLOR", **tags)))
-    assert np.abs(found - luma(levels.T[indices])).max() <= 1
+    data = stored(dataset(indices, 8, "PALETTE COLOR", **tags))
+    assert np.abs(grey(data) - luma(levels.T[indices])).max() <= 1
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"NumberOfFrames": 2}, "holds 2 frames; save the one that is meant"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}, "is a PDF in a DICOM file"),
@@ -243,20 +235,20 @@ def test_a_palette_is_looked_up() -> None:
     ],
 )
 def test_what_is_no_single_image_is_refused_in_one_line(
-    changes: dict[str, object], said: str
+    changes: dict[str, object], reason: str
 ) -> None:
-    found = dataset(TWELVE, 12)
+    image = dataset(TWELVE, 12)
     for name, value in changes.items():
         if value is None:
-            del found[name]
+            del image[name]
         else:
-            setattr(found, name, value)
+            setattr(image, name, value)
     file = io.BytesIO()
-    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    if "PixelData" in found:
-        found["PixelData"].VR = "OW"
-    pydicom.dcmwrite(file, found, enforce_file_format=True)
-    with pytest.raises(ImageError, match=said) as caught:
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if "PixelData" in image:
+        image["PixelData"].VR = "OW"
+    pydicom.dcmwrite(file, image, enforce_file_format=True)
+    with pytest.raises(ImageError, match=reason) as caught:
         decode_dicom(file.getvalue(), Path("a.dcm"), 0, 100_000)
     assert "\n" not in str(caught.value)
 
@@ -282,13 +274,8 @@ def test_files_are_found_by_suffix_or_by_content(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(data)
     os.mkfifo(tmp_path / "pipe")
     listing = find_images([tmp_path])
-    assert [image.name for image in listing.images] == [
-        "1.2.840.77.3",
-        "a.dcm",
-        "b",
-        "c.DCM",
-        "d.dicom",
-    ]
+    names = [image.name for image in listing.images]
+    assert names == ["1.2.840.77.3", "a.dcm", "b", "c.DCM", "d.dicom"]
     assert [path.name for path in listing.others] == ["DICOMDIR", "README", "notes.txt", "pipe"]
 
 
@@ -303,16 +290,14 @@ def test_the_facts_name_the_image_and_not_the_patient() -> None:
 def test_a_folder_of_dicom_and_png_is_answered_with_uids_and_no_names(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    (folder / "a.dcm").write_bytes(
-        stored(dataset(TWELVE, 12, ImageLaterality="L", ViewPosition="AP"))
-    )
+    left = dataset(TWELVE, 12, ImageLaterality="L", ViewPosition="AP")
+    (folder / "a.dcm").write_bytes(stored(left))
     (folder / "b.dcm").write_bytes(stored(dataset(TWELVE, 12, NumberOfFrames=3)))
     Image.fromarray(EIGHT).save(folder / "c.png")
     model = write_tiny_model(tmp_path / "m.onnx")
     out = tmp_path / "p.csv"
-    done = CliRunner().invoke(
-        app, ["infer", str(folder), "--model", str(model), "--out", str(out), "-q"]
-    )
+    command = ["infer", str(folder), "--model", str(model), "--out", str(out), "-q"]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 1  # one file is refused
     lines = out.read_text().splitlines()
     assert lines[0].endswith(",distance,sop_instance_uid,laterality,view,patient_id,error")
@@ -343,13 +328,21 @@ def read_or_reason(path: Path) -> np.ndarray | str:
 
 def test_pydicoms_own_files_are_read_or_refused_in_one_line() -> None:
     """Files that others made: of every kind, and some damaged on purpose."""
-    found = [read_or_reason(path) for path in BUNDLED]
-    reasons = [one for one in found if isinstance(one, str)]
-    pictures = [one for one in found if not isinstance(one, str)]
+    outcomes = [read_or_reason(path) for path in BUNDLED]
+    reasons = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    pictures = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     assert len(pictures) >= 20
     assert len(reasons) >= 10
     assert not any("\n" in reason for reason in reasons)
     assert all(picture.dtype == np.uint8 and picture.ndim == 2 for picture in pictures)
+
+
+def inverted_window(values: np.ndarray, header: Dataset) -> np.ndarray:
+    """0…255 of MONOCHROME1 by its LINEAR window (PS3.3, C.11.2.1.2.1)."""
+    centre = float(header.WindowCenter) - 0.5
+    width = float(header.WindowWidth) - 1
+    share = np.clip((values.astype(np.float64) - centre) / width + 0.5, 0, 1)
+    return np.rint(255 * (1 - share))
 
 
 @pytest.mark.real
@@ -358,28 +351,16 @@ def test_a_real_jpeg_2000_is_what_pillow_decodes_and_the_standard_says(real_data
     path = real_data / "dicom" / "RG3_J2KR.dcm"
     header = pydicom.dcmread(path)
     (frame,) = generate_frames(header.PixelData, number_of_frames=1)
-    values = (np.array(Image.open(io.BytesIO(frame))) >> 6).astype(
-        np.float64
-    )  # Pillow lifts 10 bits to 16
-    share = np.clip(
-        (values - (float(header.WindowCenter) - 0.5)) / (float(header.WindowWidth) - 1) + 0.5, 0, 1
-    )
-    assert (read_grey(path, 224) == np.rint(255 * (1 - share))).all()
+    stored_values = np.array(Image.open(io.BytesIO(frame))) >> 6  # Pillow lifts 10 bits to 16
+    assert (read_grey(path, 224) == inverted_window(stored_values, header)).all()
 
 
 @pytest.mark.real
 def test_a_real_file_without_transfer_syntax_is_its_own_last_bytes(real_data: Path) -> None:
     path = real_data / "dicom" / "CR-MONO1-10-chest.dcm"
     header = pydicom.dcmread(path, force=True)
-    values = (
-        np.frombuffer(path.read_bytes()[-2 * 440 * 440 :], "<u2")
-        .reshape(440, 440)
-        .astype(np.float64)
-    )
-    share = np.clip(
-        (values - (float(header.WindowCenter) - 0.5)) / (float(header.WindowWidth) - 1) + 0.5, 0, 1
-    )
-    assert (read_grey(path, 224) == np.rint(255 * (1 - share))).all()
+    stored_values = np.frombuffer(path.read_bytes()[-2 * 440 * 440 :], "<u2").reshape(440, 440)
+    assert (read_grey(path, 224) == inverted_window(stored_values, header)).all()
 
 
 @pytest.mark.real
@@ -393,16 +374,10 @@ def test_a_real_jpeg_is_within_one_level_of_pillows(real_data: Path) -> None:
 def test_the_rows_name_the_patient_where_that_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(stored(dataset(TWELVE, 12, PatientID="=cmd")))
     Image.fromarray(EIGHT).save(tmp_path / "b.png")
-    model, out = write_tiny_model(tmp_path / "m.onnx"), tmp_path / "p.csv"
-    command = [
-        "infer",
-        str(tmp_path / "a.dcm"),
-        str(tmp_path / "b.png"),
-        "--model",
-        str(model),
-        "--out",
-        str(out),
-    ]
+    model = write_tiny_model(tmp_path / "m.onnx")
+    out = tmp_path / "p.csv"
+    images = [str(tmp_path / "a.dcm"), str(tmp_path / "b.png")]
+    command = ["infer", *images, "--model", str(model), "--out", str(out)]
     for options, expected in (([], ""), (["--with-patient-id"], "./=cmd")):
         assert CliRunner().invoke(app, [*command, "-q", *options]).exit_code == 0
         rows = list(csv.DictReader(io.StringIO(out.read_text())))

@@ -1,8 +1,5 @@
-"""DICOM files that mean harm or are broken: what a frame declares, what unpacks to too much, what
-fuzzing found.
-"""
+"""DICOM files that mean harm or are broken: frames, deflated bombs, and what fuzzing came upon."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,6 @@ from kneeedge.pixels.dicom import decode_dicom
 pytest.importorskip("gdcm", reason="pip install 'kneeedge[dicom]'")
 pytest.importorskip("pydicom", reason="pip install 'kneeedge[dicom]'")
 
-from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -24,8 +20,12 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 
-from tests.dicom_files import dataset, stored
-from tests.pixels.test_dicom import EIGHT, TWELVE, grey
+from tests.dicom_files import EIGHT, TWELVE, dataset, encapsulated, stored
+from tests.image_files import encode
+
+
+def grey(data: bytes) -> np.ndarray:
+    return decode_dicom(data, Path("a.dcm"), 0, 1 << 20)[0]
 
 
 def j2k(width: int = 48, height: int = 40, components: int = 1) -> bytes:
@@ -36,20 +36,14 @@ def j2k(width: int = 48, height: int = 40, components: int = 1) -> bytes:
 
 
 def jpeg(width: int = 48, height: int = 40, marker: int = 0xC0) -> bytes:
+    """A frame whose header, of this marker, declares this; a fill byte and a segment before it."""
     head = bytes([0xFF, 0xD8, 0xFF, 0xFF, 0xE0, 0, 4, 0, 0, 0xFF, marker, 0, 11, 8])
-    return (
-        head
-        + np.array([height, width], ">u2").tobytes()
-        + bytes([1, 1, 0x11, 0, 0xFF, 0xDA])
-        + bytes(8)
-    )
+    sizes = np.array([height, width], ">u2").tobytes()
+    return head + sizes + bytes([1, 1, 0x11, 0, 0xFF, 0xDA]) + bytes(8)
 
 
 def frame_in(stream: bytes, syntax: str) -> bytes:
-    found = dataset(EIGHT)
-    found.PixelData = encapsulate([stream])
-    found["PixelData"].is_undefined_length = True
-    return stored(found, syntax)
+    return encapsulated(dataset(EIGHT), stream, syntax)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +82,8 @@ def test_a_deflated_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.Mo
     data = stored(dataset(np.zeros((4000, 4000), np.uint16), 12), DeflatedExplicitVRLittleEndian)
     assert len(data) < 100_000
     monkeypatch.setattr("pydicom.dcmread", never)
-    with pytest.raises(
-        ImageError, match="its deflated data set unpacks to more than 1648576 bytes"
-    ):
+    refusal = "its deflated data set unpacks to more than 1648576 bytes"
+    with pytest.raises(ImageError, match=refusal):
         decode_dicom(data, Path("a.dcm"), 0, 100_000)
 
 
@@ -102,10 +95,8 @@ def test_an_image_of_no_pixels_is_refused(rows: int, columns: int) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 60_000), (60_000, 1)])
 def test_one_pixel_and_one_line_are_images(size: tuple[int, int]) -> None:
-    assert (
-        grey(stored(dataset(np.full(size, 4095, np.uint16), 12))).tolist()
-        == np.full(size, 255).tolist()
-    )
+    white = stored(dataset(np.full(size, 4095, np.uint16), 12))
+    assert np.array_equal(grey(white), np.full(size, 255))
 
 
 # Found by benchmarks/fuzz
@@ -119,7 +110,7 @@ def test_a_deflated_data_set_that_is_damaged_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"SamplesPerPixel": 3}, "3 samples a pixel, MONOCHROME2 has 1"),
         ({"PhotometricInterpretation": "RGB"}, "1 samples a pixel, RGB has 3"),
@@ -127,11 +118,12 @@ def test_a_deflated_data_set_that_is_damaged_is_refused() -> None:
         ({"Rows": 1, "Columns": 3}, "more than 3 × 1"),
     ],
 )
-@pytest.mark.filterwarnings(
-    "ignore:The number of bytes of pixel data"
-)  # elsewhere it is not an error
-def test_pixels_that_are_not_one_picture_are_refused(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(ImageError, match=f"damaged DICOM .*{said}"):
+# outside the tests this warning is no error
+@pytest.mark.filterwarnings("ignore:The number of bytes of pixel data")
+def test_pixels_that_are_not_one_picture_are_refused(
+    changes: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ImageError, match=f"damaged DICOM .*{reason}"):
         grey(stored(dataset(TWELVE, 12, **changes)))
 
 
@@ -149,43 +141,39 @@ def test_an_element_of_a_broken_length_is_refused() -> None:
 
 
 def test_what_a_file_says_is_printable_in_its_refusal() -> None:
-    data = stored(dataset(TWELVE, 12)).replace(
-        b"1.2.840.10008.1.2.1\0", b"\x9b2J\n0.10008.1.2.1\0\0\0", 1
-    )
+    syntax = b"1.2.840.10008.1.2.1\0"
+    data = stored(dataset(TWELVE, 12))
     with pytest.raises(ImageError) as caught:
-        grey(data)
+        grey(data.replace(syntax, b"\x9b2J\n0.10008.1.2.1\0\0\0", 1))
     assert str(caught.value).isprintable()
 
 
-def picture(jpeg_change: tuple[bytes, bytes] = (b"", b"")) -> bytes:
-    """A baseline JPEG in DICOM, something in the JPEG replaced."""
-    file = io.BytesIO()
-    Image.fromarray(EIGHT).save(file, "JPEG", quality=90)
-    assert jpeg_change[0] in file.getvalue()
-    return frame_in(file.getvalue().replace(*jpeg_change, 1), JPEGBaseline8Bit)
+def baseline(old: bytes = b"", new: bytes = b"") -> bytes:
+    """A baseline JPEG in DICOM, `old` bytes in the JPEG replaced by `new` ones."""
+    frame = encode(Image.fromarray(EIGHT), "JPEG", quality=90)
+    assert old in frame
+    return frame_in(frame.replace(old, new, 1), JPEGBaseline8Bit)
 
 
 def test_a_jpeg_with_something_between_its_segments_is_refused() -> None:
-    """Where GDCM ends the process."""
+    """GDCM would end the process."""
     with pytest.raises(ImageError, match="no sound frame header"):
-        grey(picture((b"\xff\xc4", b"\0\0\0\xff\xc4")))
+        grey(baseline(b"\xff\xc4", b"\0\0\0\xff\xc4"))
 
 
 def test_a_jpeg_of_another_jfif_version_is_read() -> None:
-    """At which GDCM would end the process."""
-    assert (grey(picture((b"JFIF\0\1", b"JFIF\0\3"))) == grey(picture())).all()
+    """GDCM would end the process."""
+    assert (grey(baseline(b"JFIF\0\1", b"JFIF\0\3")) == grey(baseline())).all()
 
 
 def test_baseline_jpeg_has_8_bits() -> None:
-    found = dataset(EIGHT, 7)
-    found.PixelData = encapsulate([jpeg()])
-    found["PixelData"].is_undefined_length = True
+    data = encapsulated(dataset(EIGHT, 7), jpeg(), JPEGBaseline8Bit)
     with pytest.raises(ImageError, match="DICOM frames of 8 bits for 7 stored are not supported"):
-        grey(stored(found, JPEGBaseline8Bit))
+        grey(data)
 
 
 def test_jpeg_2000_of_more_bits_than_there_are_is_refused() -> None:
-    """Where GDCM ends the process."""
+    """GDCM would end the process."""
     stream = bytearray(j2k())
     stream[42] = 186
     with pytest.raises(ImageError, match="DICOM frames of 59 bits for 8 stored are not supported"):

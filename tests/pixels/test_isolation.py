@@ -54,6 +54,19 @@ def write(path: Path, level: int = 7) -> Path:
     return path
 
 
+@pytest.fixture
+def decoders(monkeypatch: pytest.MonkeyPatch) -> list[Decoder]:
+    """The decoders that a reader starts, as it starts them."""
+    started: list[Decoder] = []
+
+    def start(options: ReadOptions) -> Decoder:
+        started.append(Decoder(options))
+        return started[-1]
+
+    monkeypatch.setattr(isolation, "Decoder", start)
+    return started
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -63,29 +76,22 @@ def alive(pid: int) -> bool:
 
 
 def test_the_pixels_are_those_of_a_thread(tmp_path: Path) -> None:
-    names = (
-        "a.png",
-        "b.jpg",
-        "c.tif",
-        'd, "e"\n=1.png',
-        "kn\udcffee.png",
-        "🦴.bmp",
-        "broken.png",
-        "none.png",
-    )
-    for i, name in enumerate(names[:-2]):
+    names = ("a.png", "b.jpg", "c.tif", 'd, "e"\n=1.png', "kn\udcffee.png", "🦴.bmp")
+    for i, name in enumerate(names):
         write(tmp_path / name, i + 3)
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:80])
     threads = ThreadReader(OPTIONS)
-    isolated = ProcessReader(OPTIONS)
-    for name in names:
-        here, there = (reader.read(tmp_path / name)[0] for reader in (threads, isolated))
-        if isinstance(here, Input):
-            assert (here.pixels == there.pixels).all()
-            assert (here.dicom, here.blank) == (there.dicom, there.blank)
+    processes = ProcessReader(OPTIONS)
+    for name in (*names, "broken.png", "none.png"):
+        by_thread, _ = threads.read(tmp_path / name)
+        by_process, _ = processes.read(tmp_path / name)
+        assert isinstance(by_thread, Input) == (name in names)
+        if isinstance(by_thread, Input):
+            assert (by_thread.pixels == by_process.pixels).all()
+            assert (by_thread.dicom, by_thread.blank) == (by_process.dicom, by_process.blank)
         else:
-            assert str(here) == str(there)
-    isolated.close()
+            assert str(by_thread) == str(by_process)
+    processes.close()
 
 
 @pytest.mark.usefixtures("fake")
@@ -94,14 +100,14 @@ def test_a_decoder_that_dies_or_hangs_costs_one_file_and_is_replaced(
     tmp_path: Path, name: str
 ) -> None:
     reader = ProcessReader(HASTY)
-    for level, file in enumerate(("1.png", name, "2.png"), 1):
-        write(tmp_path / file, level)
+    paths = [write(tmp_path / file, i) for i, file in enumerate(("1.png", name, "2.png"), 1)]
     try:
-        found = [reader.read(tmp_path / file)[0] for file in ("1.png", name, "2.png")]
+        first, lost, last = (reader.read(path)[0] for path in paths)
     finally:
         reader.close()
-    assert [isinstance(one, Input) for one in found] == [True, False, True]
-    assert found[1].reason == LOSSES[name]
+    assert isinstance(first, Input)
+    assert isinstance(last, Input)
+    assert lost.reason == LOSSES[name]
 
 
 @pytest.mark.usefixtures("fake")
@@ -109,33 +115,39 @@ def test_every_file_keeps_its_place_between_crashes(tmp_path: Path) -> None:
     names = [f"{i}-segfault.png" if i % 3 == 0 else f"{i}.png" for i in range(12)]
     images = [SimpleNamespace(path=write(tmp_path / name, i + 1)) for i, name in enumerate(names)]
     batches = read_batches(images, ProcessReader(OPTIONS), 5, 2, StageClock())
-    seen = [(image, isinstance(found, Input)) for batch in batches for image, found in batch]
-    assert seen == [(image, i % 3 > 0) for i, image in enumerate(images)]
+    rows = [(image, isinstance(pixels, Input)) for batch in batches for image, pixels in batch]
+    assert rows == [(image, i % 3 > 0) for i, image in enumerate(images)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fake")
 def test_a_run_goes_on_and_a_resumed_one_has_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, model = tmp_path / "in", write_tiny_model(tmp_path / "m.onnx")
+    model = write_tiny_model(tmp_path / "m.onnx")
+    folder = tmp_path / "in"
     folder.mkdir()
     names = sorted((*LOSSES, "1.png", "z.png"))
     for i, name in enumerate(names, 1):
         write(folder / name, i)
-    command = ["infer", str(folder), "--model", str(model), "--provider", "cpu", "--threads", "2", "--batch-size", "2",
-               "--file-timeout", "1", "-q", "--out"]  # fmt: skip
-    whole, out = tmp_path / "whole.csv", tmp_path / "p.csv"
+    command = [
+        "infer", str(folder), "--model", str(model), "--provider", "cpu", "--threads", "2",
+        "--batch-size", "2", "--file-timeout", "1", "-q", "--out",
+    ]  # fmt: skip
+    whole = tmp_path / "whole.csv"
+    out = tmp_path / "p.csv"
     assert CliRunner().invoke(app, [*command, str(whole)]).exit_code == 1
     with whole.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == names
     assert {row["path"]: row["error"] for row in rows if row["status"] == "error"} == LOSSES
-    done, real = [], Journal.append
+    appended = []
+    real_append = Journal.append
 
     def stop(self: Journal, cells: list[str]) -> None:
-        if len(done) == 5:
+        if len(appended) == 5:
             raise KeyboardInterrupt
-        done.append(real(self, cells))
+        appended.append(real_append(self, cells))
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", stop)
@@ -146,64 +158,57 @@ def test_a_run_goes_on_and_a_resumed_one_has_the_same_rows(
 
 @pytest.mark.usefixtures("fake")
 def test_who_stops_does_not_wait_for_a_decoder_that_hangs(tmp_path: Path) -> None:
-    write(tmp_path / "hang.png")
-    reader, found = ProcessReader(OPTIONS), []
-    thread = threading.Thread(target=lambda: found.append(reader.read(tmp_path / "hang.png")[0]))
+    path = write(tmp_path / "hang.png")
+    reader = ProcessReader(OPTIONS)
+    refusals = []
+    thread = threading.Thread(target=lambda: refusals.append(reader.read(path)[0]))
     thread.start()
     time.sleep(0.3)
     reader.close()
     thread.join(10)
-    assert isinstance(found[0], ImageError)
-    assert isinstance(
-        reader.read(tmp_path / "hang.png")[0], ImageError
-    )  # closed: nobody waits for ever
+    assert isinstance(refusals[0], ImageError)
+    # closed: nobody waits for ever
+    assert isinstance(reader.read(path)[0], ImageError)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_whose_decoders_hang_stops_at_once(tmp_path: Path, number: int) -> None:
-    folder, model = tmp_path / "in", write_tiny_model(tmp_path / "m.onnx")
+    model = write_tiny_model(tmp_path / "m.onnx")
+    folder = tmp_path / "in"
     folder.mkdir()
     for i in range(3):
         write(folder / f"{i}-hang.png")
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` ignores it
-    code += (
+    # a shell's `&` makes its processes ignore SIGINT
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         'from kneeedge.pixels import isolation; isolation.DECODER = "tests.fake_decoder"\n'
         "from kneeedge.cli.app import main; main()"
     )
+    out = tmp_path / "p.csv"
+    command = ["infer", str(folder), "--model", str(model), "--out", str(out)]
     run = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "infer",
-            str(folder),
-            "--model",
-            str(model),
-            "--out",
-            str(tmp_path / "p.csv"),
-            "--file-timeout",
-            "500",
-        ],
-        stderr=subprocess.PIPE,
+        [sys.executable, "-c", code, *command, "--file-timeout", "500"], stderr=subprocess.PIPE
     )
-    part, end = tmp_path / ".p.csv.part", time.monotonic() + 60
+    part = tmp_path / ".p.csv.part"
+    end = time.monotonic() + 60
     while not part.is_file() and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(1.0)  # until they hang
     run.send_signal(number)
     try:
-        _, said = run.communicate(timeout=60)
+        _, stderr = run.communicate(timeout=60)
     finally:
         run.kill()
     assert run.returncode == 130
-    assert b"with --resume ends" in said
+    assert b"with --resume ends" in stderr
 
 
-def test_no_decoder_outlives_its_reader(tmp_path: Path) -> None:
-    reader, path = ProcessReader(OPTIONS), write(tmp_path / "a.png")
+def test_no_decoder_outlives_its_reader(tmp_path: Path, decoders: list[Decoder]) -> None:
+    reader = ProcessReader(OPTIONS)
+    path = write(tmp_path / "a.png")
     assert len(list(in_order(reader.read, [path] * 20, 2, 4))) == 20
-    pids = [decoder.child.pid for decoder in reader._decoders]
+    pids = [decoder.child.pid for decoder in decoders]
     assert 1 <= len(pids) <= 2
     assert all(map(alive, pids))
     reader.close()
@@ -211,14 +216,17 @@ def test_no_decoder_outlives_its_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
-def test_a_signal_to_the_whole_group_does_not_end_a_decoder(tmp_path: Path) -> None:
+def test_a_signal_to_the_whole_group_does_not_end_a_decoder(
+    tmp_path: Path, decoders: list[Decoder]
+) -> None:
     reader = ProcessReader(OPTIONS)
     path = write(tmp_path / "a.png")
     reader.read(path)
-    (decoder,) = reader._decoders
+    (decoder,) = decoders
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(decoder.child.pid, number)
         assert isinstance(reader.read(path)[0], Input)
+    assert decoders == [decoder]
     reader.close()
 
 
@@ -235,9 +243,8 @@ def test_a_decoder_that_cannot_start_is_said_so(
 ) -> None:
     monkeypatch.setattr(isolation, "DECODER", "tests.no_such_decoder")
     reader = ProcessReader(OPTIONS)
-    with pytest.raises(
-        WorkerError, match=r"No module named tests.no_such_decoder\); run again with --no-iso"
-    ):
+    reason = r"No module named tests.no_such_decoder\); run again with --no-iso"
+    with pytest.raises(WorkerError, match=reason):
         reader.read(tmp_path / "a.png")
     reader.close()
 

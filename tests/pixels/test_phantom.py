@@ -1,4 +1,4 @@
-"""The synthetic knees: the same for a seed, different for another, and thinner boned with severity."""
+"""The synthetic knees: the same for a seed, others for another, and thinner boned with severity."""
 
 import hashlib
 from collections import Counter
@@ -28,9 +28,7 @@ def block_means(pixels: np.ndarray) -> np.ndarray:
 
 
 def edge_brightness(pixels: np.ndarray) -> float:
-    """The steepest bright ridges (second difference across a column), relative to the image's own
-    range.
-    """
+    """The steepest bright ridges, by second differences across columns, over the image's range."""
     grey = pixels.astype(float)
     ridge = 2 * grey[:, 4:-4] - grey[:, :-8] - grey[:, 8:]
     low, high = np.percentile(grey, (2, 98))
@@ -79,10 +77,10 @@ def test_severity_changes_the_bone_and_not_the_exposure_or_the_place() -> None:
 
 
 def test_bone_edges_fade_with_severity() -> None:
-    levels = [
-        np.mean([edge_brightness(phantom(seed, s)) for seed in range(12)])
-        for s in (0.0, 0.33, 0.67, 1.0)
-    ]
+    levels = []
+    for severity in (0.0, 0.33, 0.67, 1.0):
+        edges = [edge_brightness(phantom(seed, severity)) for seed in range(12)]
+        levels.append(np.mean(edges))
     assert np.all(np.diff(levels) < 0), levels
 
 
@@ -121,9 +119,10 @@ def test_dataset_is_split_class_patient_side(dataset: Path) -> None:
 
 def test_dataset_has_the_images_asked_for_in_equal_classes(dataset: Path) -> None:
     counts = Counter(path.rsplit("/", 1)[0] for path in relative_paths(dataset))
-    assert counts == {
-        f"{s}/{c}": n // 2 for s, n in (("train", 14), ("val", 8), ("test", 8)) for c in CLASSES
-    }
+    expected = {}
+    for split, n in (("train", 14), ("val", 8), ("test", 8)):
+        expected |= {f"{split}/{name}": n // 2 for name in CLASSES}
+    assert counts == expected
 
 
 def test_no_patient_is_in_two_splits_or_classes(dataset: Path) -> None:
@@ -161,10 +160,9 @@ def test_empty_split_name_writes_the_classes_directly(tmp_path: Path) -> None:
     ]
 
 
-def test_three_classes(tmp_path: Path) -> None:
-    write_dataset(
-        tmp_path, {"train": 6}, size=64, classes=("Healthy", "Osteopenia", "Osteoporosis")
-    )
+def test_three_classes_have_equal_parts(tmp_path: Path) -> None:
+    classes = ("Healthy", "Osteopenia", "Osteoporosis")
+    write_dataset(tmp_path, {"train": 6}, size=64, classes=classes)
     homes = Counter(path.split("/")[1] for path in relative_paths(tmp_path))
     assert homes == {"Healthy": 2, "Osteopenia": 2, "Osteoporosis": 2}
 
