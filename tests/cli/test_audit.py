@@ -1,0 +1,89 @@
+"""`kneeedge audit`: its exit codes, what it writes, and what it asks for before it works."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kneeedge.audit.findings import CONFLICT, LEAK
+from kneeedge.cli.app import app
+from kneeedge.data.groups import read_groups
+from kneeedge.pixels.phantom import write_dataset
+
+HEALTHY = "train/Healthy/P00000L.png"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """8 training and 4 test images without a fault."""
+    folder = tmp_path / "data"
+    write_dataset(folder, {"train": 8, "test": 4}, size=96)
+    return folder
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["audit", "-q", *map(str, arguments)])
+
+
+def test_strict_fails_on_a_fault_alone(data):
+    assert run("--strict", data).exit_code == 0
+    shutil.copy(data / HEALTHY, data / "test/Healthy/again.png")
+    assert run(data).exit_code == 0
+    assert run("--strict", data).exit_code == 1
+
+
+def test_the_command_writes_json_page_and_groups(data, tmp_path):
+    shutil.copy(data / HEALTHY, data / "test/Osteoporosis/again.png")
+    page = tmp_path / "page.html"
+    groups = tmp_path / "groups.csv"
+    outputs = ("--json", "-", "--html", page, "--write-groups", groups)
+    result = run(data, "--group-regex", "([P0-9a-z]+)[LR.]", *outputs)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["failed"] is True
+    assert {finding["kind"] for finding in record["findings"]} >= {CONFLICT, LEAK}
+    assert len(record["audit"]["images"]) == len(read_groups(groups)) == 13
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_place_that_is_not_there_is_said_before_the_work(data, tmp_path):
+    result = run(data, "--html", tmp_path / "nowhere/page.html")
+    assert result.exit_code == 1
+    assert "nowhere: no such folder" in result.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_names_that_are_no_utf8_pass_through_every_output(data, tmp_path):
+    shutil.copy(data / HEALTHY, data / "test/Healthy" / "kn\udce9e.png")
+    page = tmp_path / "page.html"
+    groups = tmp_path / "groups.csv"
+    record = tmp_path / "audit.json"
+    result = run(data, "--html", page, "--write-groups", groups, "--json", record)
+    assert result.exit_code == 0, result.output
+    images = json.loads(record.read_text(encoding="utf-8"))["audit"]["images"]
+    names = [image["name"] for image in images]
+    assert "test/Healthy/kn\udce9e.png" in names
+    assert "test/Healthy/kn\udce9e.png" in read_groups(groups)
+    assert "kn\\udce9e.png" in page.read_text(encoding="utf-8")
+
+
+def test_a_folder_is_no_place_for_a_page(data, tmp_path):
+    result = run(data, "--html", tmp_path)
+    assert result.exit_code == 1
+    assert "it is a folder; name a file" in result.output
+
+
+def test_without_the_extra_the_command_says_what_to_install(data):
+    code = (
+        "import sys, importlib.machinery\nfrom importlib import util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'sklearn' else find(name, *more)\n"
+        "from kneeedge.cli.app import main\n"
+        f"sys.argv = ['kneeedge', 'audit', {str(data)!r}]\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'kneeedge[audit]'" in done.stderr
