@@ -32,7 +32,7 @@ class CardFacts:
 
 
 def read_facts(run: Run) -> CardFacts:
-    """What a run holds; raises CheckpointError where one of its files is damaged."""
+    """What a run holds; NotFoundError where it is not finished, CheckpointError where damaged."""
     try:
         config = json.loads(run.config.read_text(encoding="utf-8"))
         spec = run.read_spec()

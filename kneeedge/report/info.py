@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kneeedge.model.file_record import Calibration, Verification
 from kneeedge.model.provenance import Score, Slimmed
-from kneeedge.model.spec import DISCLAIMER, ModelSpec
+from kneeedge.model.spec import DISCLAIMER, ModelSpec, Novelty
 from kneeedge.report.scorecard import score_figures
 from kneeedge.system.files import SHOWN_DIGITS
 
@@ -13,43 +14,39 @@ if TYPE_CHECKING:
 
 
 def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
-    """What `kneeedge info` prints."""
+    """What the file says of itself, and the providers that can run it here."""
     pixels = spec.pixel_path
-    arch = spec.architecture
     training = spec.training
-    file = spec.file
-    widths = width_text(arch.channels)
+    precision = spec.file.precision if spec.file else "checkpoint"
+    network = f"VGG {width_text(spec.architecture.channels)}, {spec.architecture.head} head"
+    if spec.architecture.batch_norm:
+        network += ", batch norm folded"
+    images = [f"{count:,} {split}" for split, count in training.n_images.items()]
     rows = [
-        (
-            "model",
-            f"{spec.name}, {model.n_bytes / 1e6:.1f} MB, {file.precision if file else 'checkpoint'}",
-        ),
+        ("model", f"{spec.name}, {model.n_bytes / 1e6:.1f} MB, {precision}"),
         ("sha256", model.sha256),
-        *([("signed by", f"the key {model.signed_by[:SHOWN_DIGITS]}")] if model.signed_by else []),
+    ]
+    if model.signed_by:
+        rows.append(("signed by", f"the key {model.signed_by[:SHOWN_DIGITS]}"))
+    rows += [
         ("classes", ", ".join(spec.classes)),
         ("positive", f"{spec.positive}, {_answer_rule(spec)}"),
         ("temperature", f"{spec.temperature:g}"),
-        *_novelty_rows(spec),
+        *_novelty_rows(spec.novelty),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}"),
-        (
-            "network",
-            f"VGG {widths}, {arch.head} head{', batch norm folded' if arch.batch_norm else ''}",
-        ),
-        (
-            "trained on",
-            ", ".join(f"{count:,} {split}" for split, count in training.n_images.items()),
-        ),
+        ("network", network),
+        ("trained on", ", ".join(images)),
         ("data hash", training.data_sha256),
         ("recipe", f"{training.recipe}, weights {training.weights}, seed {training.seed}"),
+        *_slimmed_rows(training.slimmed),
+        *_score_rows("slimmed" if training.slimmed else "original", training.scores),
+        ("splits", training.protocol),
     ]
-    rows += _slimmed_rows(training.slimmed)
-    rows += _score_rows("slimmed" if training.slimmed else "original", training.scores)
-    rows.append(("splits", training.protocol))
     if training.caveat:
         rows.append(("LEAKY", training.caveat.removeprefix("LEAKY: ")))
-    rows += _file_rows(spec)
-    rows.append(("providers here", ", ".join(providers)))
-    return "\n".join([*(f"{name:>16}  {value}" for name, value in rows), "", DISCLAIMER])
+    rows += [*_file_rows(spec), ("providers here", ", ".join(providers))]
+    lines = [f"{name:>16}  {value}" for name, value in rows]
+    return "\n".join([*lines, "", DISCLAIMER])
 
 
 def width_text(channels: Sequence[Sequence[int]]) -> str:
@@ -57,11 +54,12 @@ def width_text(channels: Sequence[Sequence[int]]) -> str:
     return " | ".join(" ".join(map(str, block)) for block in channels)
 
 
-def _slimmed_rows(found: Slimmed | None) -> list[tuple[str, str]]:
-    if found is None:
+def _slimmed_rows(slimmed: Slimmed | None) -> list[tuple[str, str]]:
+    if slimmed is None:
         return []
-    origin = f"{found.original} ({found.sha256[:SHOWN_DIGITS]}), VGG {width_text(found.channels)}"
-    return [("slimmed from", origin), *_score_rows("original", found.scores)]
+    network = f"VGG {width_text(slimmed.channels)}"
+    origin = f"{slimmed.original} ({slimmed.sha256[:SHOWN_DIGITS]}), {network}"
+    return [("slimmed from", origin), *_score_rows("original", slimmed.scores)]
 
 
 def _score_rows(whose: str, scores: dict[str, Score]) -> list[tuple[str, str]]:
@@ -79,43 +77,43 @@ def _answer_rule(spec: ModelSpec) -> str:
     return f"threshold {spec.threshold:g} (rule: {spec.threshold_rule})"
 
 
-def _novelty_rows(spec: ModelSpec) -> list[tuple[str, str]]:
-    found = spec.novelty
-    if found is None:
+def _novelty_rows(novelty: Novelty | None) -> list[tuple[str, str]]:
+    if novelty is None:
         return [("abstains", "never")]
-    text = f"beyond distance {found.limit:.4g}, set on {found.n:,} {found.split} images to refuse {found.refused:.0%}"
-    return [("abstains", text), ("distance", found.method)]
+    limit = f"beyond distance {novelty.limit:.4g}, set on {novelty.n:,} {novelty.split} images"
+    return [
+        ("abstains", f"{limit} to refuse {novelty.refused:.0%}"),
+        ("distance", novelty.method),
+    ]
 
 
 def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:
     file = spec.file
     if file is None:
         return []
-    rows = [("operators", ", ".join(f"{count} {name}" for name, count in file.operators.items()))]
-    rows.append(("opset", str(file.opset)))
+    operators = [f"{count} {name}" for name, count in file.operators.items()]
+    versions = [f"{name} {version}" for name, version in file.versions.items()]
+    rows = [("operators", ", ".join(operators)), ("opset", str(file.opset))]
     if file.calibration:
-        part = file.calibration
-        kept = f", {' and '.join(part.float_layers)} in float" if part.float_layers else ""
-        rows.append(
-            (
-                "int8",
-                f"{file.int8_target}, {part.method} over {part.n_images} training images{kept}",
-            )
-        )
+        rows.append(("int8", f"{file.int8_target}, {_calibration_text(file.calibration)}"))
     if file.verification:
-        part2 = file.verification
-        slimmed = spec.training.slimmed
-        beside = f" against {slimmed.original}" if slimmed else ""
-        rows.append(
-            (
-                "verification",
-                (
-                    f"{part2.verdict}{beside}: {part2.flips} flips in {part2.n} {part2.split} images, accuracy "
-                    f"{part2.original.accuracy:.4f} → {part2.variant.accuracy:.4f}"
-                ),
-            )
-        )
-    rows.append(
-        ("made with", ", ".join(f"{name} {version}" for name, version in file.versions.items()))
-    )
+        rows.append(("verification", _verification_text(file.verification, spec.training.slimmed)))
+    rows.append(("made with", ", ".join(versions)))
     return rows
+
+
+def _calibration_text(calibration: Calibration) -> str:
+    text = f"{calibration.method} over {calibration.n_images} training images"
+    if calibration.float_layers:
+        text += f", {' and '.join(calibration.float_layers)} in float"
+    return text
+
+
+def _verification_text(verification: Verification, slimmed: Slimmed | None) -> str:
+    verdict = verification.verdict
+    if slimmed:
+        verdict += f" against {slimmed.original}"
+    flips = f"{verification.flips} flips in {verification.n} {verification.split} images"
+    before = verification.original.accuracy
+    after = verification.variant.accuracy
+    return f"{verdict}: {flips}, accuracy {before:.4f} → {after:.4f}"

@@ -1,6 +1,4 @@
-"""An evaluation as lines of text: every figure with its 95 % interval, and how the intervals were
-computed.
-"""
+"""An evaluation as lines of text: every figure with its 95 % interval and the interval's method."""
 
 from collections.abc import Sequence
 
@@ -12,12 +10,11 @@ from kneeedge.statistics.prevalence import PredictiveValues
 
 TITLES = {"ppv": "PPV", "npv": "NPV", "auroc": "AUROC"}
 OF_CLASS = ("sensitivity", "specificity", "ppv", "npv", "auroc")
+"figures of a class against the rest, in the order shown"
 
 
 def figure_lines(evaluation: Evaluation) -> list[str]:
-    """Accuracy, sensitivity, specificity, PPV, NPV and AUROC; with more than two classes each
-    against the rest too.
-    """
+    """Every figure, those at a prevalence that was asked for, and each class against the rest."""
     lines = []
     for name in FIGURES:
         title = figure_title(name, evaluation)
@@ -25,8 +22,8 @@ def figure_lines(evaluation: Evaluation) -> list[str]:
         lines.append(f"  {title:<12} {shown}{_of_positive(name, evaluation)}")
     if evaluation.at_prevalence:
         lines += prevalence_lines(evaluation.at_prevalence)
-    for name, one in evaluation.one_versus_rest.items():
-        lines += class_lines(name, one)
+    for name, one_versus_rest in evaluation.one_versus_rest.items():
+        lines.append(class_line(name, one_versus_rest))
     return [*lines, f"  intervals: 95 %; {methods(evaluation)}"]
 
 
@@ -36,55 +33,63 @@ def figure_title(name: str, evaluation: Evaluation) -> str:
     return mean + TITLES.get(name, name)
 
 
-def prevalence_lines(found: PredictiveValues) -> list[str]:
+def prevalence_lines(values: PredictiveValues) -> list[str]:
     """PPV and NPV at a prevalence that was asked for."""
     lines = []
-    for title, estimate in (("PPV", found.ppv), ("NPV", found.npv)):
+    for title, estimate in (("PPV", values.ppv), ("NPV", values.npv)):
         shown = estimate_text(estimate)
-        lines.append(f"  {title:<12} {shown} at a prevalence of {found.prevalence:g}")
+        lines.append(f"  {title:<12} {shown} at a prevalence of {values.prevalence:g}")
     return lines
 
 
-def class_lines(name: str, one: OneVersusRest) -> list[str]:
-    """One class against the rest, in one line a class."""
-    found: list[tuple[str, Estimate | None]] = [(key, getattr(one, key)) for key in OF_CLASS]
-    shown = (
-        f"{TITLES.get(key, key)} {with_interval(e.value, e.interval)}" for key, e in found if e
-    )
-    return [f"  {name} against the rest: {', '.join(shown)}"]
+def class_line(name: str, one_versus_rest: OneVersusRest) -> str:
+    """The figures of one class against the rest, where they exist."""
+    figures = []
+    for key in OF_CLASS:
+        estimate: Estimate | None = getattr(one_versus_rest, key)
+        if estimate:
+            shown = with_interval(estimate.value, estimate.interval)
+            figures.append(f"{TITLES.get(key, key)} {shown}")
+    return f"  {name} against the rest: {', '.join(figures)}"
 
 
 def probability_line(evaluation: Evaluation) -> str:
     """Calibration error and Brier score, and where the temperature was fitted also those before."""
+    ece = f"{evaluation.ece:.4f}"
+    brier = f"{evaluation.brier:.4f}"
+    log_loss = f"{evaluation.log_loss:.4f}"
     before = evaluation.uncalibrated
     if before is None:
-        return f"  ECE {evaluation.ece:.4f}, Brier score {evaluation.brier:.4f}, log loss {evaluation.log_loss:.4f}"
+        return f"  ECE {ece}, Brier score {brier}, log loss {log_loss}"
     return (
-        f"  ECE {before.ece:.4f} → {evaluation.ece:.4f}, Brier score {before.brier:.4f} → {evaluation.brier:.4f}, "
-        f"log loss {before.log_loss:.4f} → {evaluation.log_loss:.4f} by the fitted temperature"
+        f"  ECE {before.ece:.4f} → {ece}, Brier score {before.brier:.4f} → {brier}, "
+        f"log loss {before.log_loss:.4f} → {log_loss} by the fitted temperature"
     )
 
 
 def decision_line(evaluation: Evaluation, split: str) -> str:
-    """How an answer is made, and where the same images decided that."""
+    """How an answer is made, and whether images of `split`, which these are, decided that."""
     if len(evaluation.classes) > 2:
         return "  answer: the most probable class"
-    line = f"  answer: {evaluation.positive} from a probability of {evaluation.threshold:.6g} on"
-    if chosen_on(evaluation.threshold_rule, split):
-        return f"{line} (rule: {evaluation.threshold_rule}: chosen on these images, so their figures are optimistic)"
-    return f"{line} (rule: {evaluation.threshold_rule})"
+    rule = evaluation.threshold_rule
+    if chosen_on(rule, split):
+        rule += ": chosen on these images, so their figures are optimistic"
+    threshold = f"a probability of {evaluation.threshold:.6g} on"
+    return f"  answer: {evaluation.positive} from {threshold} (rule: {rule})"
 
 
 def methods(evaluation: Evaluation) -> str:
     """How the intervals were computed, each method once."""
-    of: dict[str, list[str]] = {}
+    titles: dict[str, list[str]] = {}
     for name, figure in evaluation.estimates.items():
-        of.setdefault(figure.method, []).append(TITLES.get(name, name))
-    asked = evaluation.at_prevalence
-    for title, estimate in (("PPV", asked.ppv), ("NPV", asked.npv)) if asked else ():
-        if asked and estimate:
-            of.setdefault(estimate.method, []).append(f"{title} at {asked.prevalence:g}")
-    return "; ".join(f"{', '.join(names)} by {method}" for method, names in of.items())
+        titles.setdefault(figure.method, []).append(TITLES.get(name, name))
+    values = evaluation.at_prevalence
+    if values:
+        for title, estimate in (("PPV", values.ppv), ("NPV", values.npv)):
+            if estimate:
+                title_there = f"{title} at {values.prevalence:g}"
+                titles.setdefault(estimate.method, []).append(title_there)
+    return "; ".join(f"{', '.join(names)} by {method}" for method, names in titles.items())
 
 
 def estimate_text(estimate: Estimate | None) -> str:

@@ -14,7 +14,7 @@ from kneeedge.model.file import ModelFile
 from kneeedge.model.file_record import FileRecord, Verification
 from kneeedge.model.provenance import Score, Slimmed
 from kneeedge.model.spec import ModelSpec
-from kneeedge.report.card import slimmed_lines, variant_lines
+from kneeedge.report.card_figures import slimmed_lines, variant_lines
 from kneeedge.report.export import gate_text
 from kneeedge.report.info import info_text
 from kneeedge.runs.answers import ORIGINAL, Answers
