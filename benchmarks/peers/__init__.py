@@ -1,3 +1,1 @@
-"""The study against peers: the same weights and the same images through what a user would run in
-kneeedge's place.
-"""
+"""The study against peers: the same weights and images through what a user would run instead."""

@@ -1,5 +1,4 @@
-"""kneeedge beside what a user would run in its place: the same weights, the same images, this
-machine, one go.
+"""kneeedge beside what a user would run in its place: same weights, images and machine, in one go.
 
     python -m pip install -c constraints.txt -e ".[train,cpu]" --group peers
     python -m benchmarks.peers --run RUN --data DATA [--json FILE] [--markdown FILE] [--only NAMES]
@@ -52,12 +51,13 @@ def main() -> None:
         n_accuracy=given.n_accuracy,
     )
     with tempfile.TemporaryDirectory(prefix="peers-") as work:
-        found = study(options, Path(work), Progress())
-    print(table(found.rows))
+        result = study(options, Path(work), Progress())
+    text = table(result.rows)
+    print(text)
     if given.markdown:
-        given.markdown.write_text(table(found.rows) + "\n", encoding="utf-8")
+        given.markdown.write_text(text + "\n", encoding="utf-8")
     if given.json:
-        given.json.write_text(to_json(found) + "\n", encoding="utf-8")
+        given.json.write_text(to_json(result) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

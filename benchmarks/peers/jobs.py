@@ -1,5 +1,6 @@
-"""A dataclass to a fresh process and a dataclass back, through two files; a process that dies gives
-its last words.
+"""A dataclass to a fresh process and a dataclass back, through two files.
+
+Where the process dies, the line of its error says why.
 """
 
 import os
@@ -14,6 +15,8 @@ from kneeedge.system.strict_json import from_json, to_json
 
 T = TypeVar("T")
 PROGRAM = "benchmarks.peers"
+EXCEPTIONS = ("Error", "Exception", "NotImplemented", "Fail")
+"how the names of exceptions end, ONNX Runtime's among them"
 
 
 class JobError(Exception):
@@ -21,32 +24,29 @@ class JobError(Exception):
 
 
 def run_job(step: str, request: Any, reply: type[T], work: Path) -> T:
-    """What `benchmarks.peers.<step>` replies to a request; raises JobError where it ends without a
-    reply.
+    """What `benchmarks.peers.<step>` replies to a request.
+
+    Raises JobError where the process ends without a reply.
     """
-    env = os.environ | {
-        "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"),
-        "CI": "true",  # openvino-telemetry reports nothing from there
-    }
+    # openvino-telemetry reports nothing from a CI
+    env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"), "CI": "true"}
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        asked = Path(folder, "request.json")
-        told = Path(folder, "reply.json")
-        asked.write_text(to_json(request), encoding="utf-8")
-        command = [sys.executable, "-m", f"{PROGRAM}.{step}", str(asked), str(told)]
+        request_file = Path(folder, "request.json")
+        reply_file = Path(folder, "reply.json")
+        request_file.write_text(to_json(request), encoding="utf-8")
+        module = f"{PROGRAM}.{step}"
+        command = [sys.executable, "-m", module, str(request_file), str(reply_file)]
         done = subprocess.run(command, env=env, capture_output=True, check=False)
-        if done.returncode or not told.is_file():
-            raise JobError(last_words(done.returncode, done.stderr))
-        return from_json(reply, told.read_text(encoding="utf-8"))
+        if done.returncode or not reply_file.is_file():
+            raise JobError(error_line(done.returncode, done.stderr))
+        return from_json(reply, reply_file.read_text(encoding="utf-8"))
 
 
-def serve(request: type[T], answer: Callable[[T], Any]) -> None:
-    """The other side: read the request that the first argument names, write the reply to the
-    second.
-    """
-    asked, told = map(Path, sys.argv[1:3])
-    told.write_text(
-        to_json(answer(from_json(request, asked.read_text(encoding="utf-8")))), encoding="utf-8"
-    )
+def serve(request_type: type[T], answer: Callable[[T], Any]) -> None:
+    """The other side: the request from the first argument's file, the reply to the second's."""
+    request_file, reply_file = map(Path, sys.argv[1:3])
+    request = from_json(request_type, request_file.read_text(encoding="utf-8"))
+    reply_file.write_text(to_json(answer(request)), encoding="utf-8")
 
 
 def without_paths(reason: Exception, **places: str) -> str:
@@ -57,17 +57,13 @@ def without_paths(reason: Exception, **places: str) -> str:
     return text
 
 
-def last_words(status: int, stderr: bytes) -> str:
-    """The error's own line: the last that names an exception, else the last one, else how the
-    process ended.
-    """
-    lines = [
-        line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()
-    ]
-    named = [
-        line
-        for line in lines
-        if line.partition(":")[0].endswith(("Error", "Exception", "NotImplemented", "Fail"))
-    ]
-    said = named or lines
-    return said[-1] if said else f"signal {-status}" if status < 0 else f"exit code {status}"
+def error_line(status: int, stderr: bytes) -> str:
+    """The last line that names an exception, else the last line, else how the process ended."""
+    stripped = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
+    lines = [line for line in stripped if line]
+    naming = [line for line in lines if line.partition(":")[0].endswith(EXCEPTIONS)]
+    if naming:
+        return naming[-1]
+    if lines:
+        return lines[-1]
+    return f"signal {-status}" if status < 0 else f"exit code {status}"

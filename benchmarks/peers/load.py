@@ -1,6 +1,4 @@
-"""A subject's file → the function that answers images with it. Every answer takes the same uint8
-and gives logits.
-"""
+"""A subject's file → the function that answers images with it: the same uint8 in, logits out."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -45,41 +43,43 @@ def compiled(_: Path, place: Place) -> Answer:
 
 
 def onnx_rgb(file: Path, place: Place) -> Answer:
-    """A file that takes normalised RGB, on ONNX Runtime; the normalisation is part of the answer."""
+    """A file that takes normalised RGB, on ONNX Runtime; normalising is part of the answer."""
     import onnxruntime
 
     spec = place.spec()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = place.threads
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(
-        ["logits"], {"image": normalise(images, spec.mean, spec.std)}
-    )[0]
+
+    def answer(images: Images) -> Logits:
+        rgb = normalise(images, spec.mean, spec.std)
+        return session.run(["logits"], {"image": rgb})[0]
+
+    return answer
 
 
 def openvino_file(precision: str | None, file: Path, place: Place) -> Answer:
-    """A file on OpenVINO, compiled for each batch size, as its documentation prefers static shapes."""
+    """A file on OpenVINO, compiled for each batch size: its documentation prefers static shapes."""
     import openvino
 
     core = openvino.Core()
     config = {"INFERENCE_NUM_THREADS": place.threads, "PERFORMANCE_HINT": "LATENCY"}
-    config |= {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    if precision:
+        config["INFERENCE_PRECISION_HINT"] = precision
 
     @cache
     def network(n: int) -> openvino.CompiledModel:
         model = core.read_model(file)
-        model.reshape(
-            [n, *[size.get_length() for size in list(model.input().get_partial_shape())[1:]]]
-        )
+        shape = list(model.input().get_partial_shape())
+        model.reshape([n, *(size.get_length() for size in shape[1:])])
         return core.compile_model(model, "CPU", config)
 
     def answer(images: Images) -> Logits:
         outputs = network(len(images))(images)
-        return next(
-            value
-            for output, value in outputs.items()
-            if "logits" in output.names or len(outputs) == 1
-        )
+        pairs = list(outputs.items())
+        if len(pairs) == 1:
+            return pairs[0][1]
+        return next(value for output, value in pairs if "logits" in output.names)
 
     return answer
 
@@ -93,14 +93,11 @@ def kneeedge_file(file: Path, place: Place) -> Answer:
 def normalise(
     images: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> NDArray[np.float32]:
-    """(N, 1, S, S) uint8 → (N, 3, S, S) float32, in numpy, as deployment code outside the graph
-    does it.
-    """
+    """(N, 1, S, S) uint8 → (N, 3, S, S) float32, in numpy, as code outside the graph does it."""
     shape = (1, 3, 1, 1)
     scaled = images.astype(np.float32) / np.float32(255)
-    return (scaled - np.array(mean, np.float32).reshape(shape)) / np.array(std, np.float32).reshape(
-        shape
-    )
+    centred = scaled - np.array(mean, np.float32).reshape(shape)
+    return centred / np.array(std, np.float32).reshape(shape)
 
 
 def _original(place: Place):

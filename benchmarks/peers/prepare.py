@@ -1,5 +1,4 @@
-"""Makes one peer's model file from the run, in a process of its own, the way its own documentation
-has it.
+"""Makes a peer's model file from the run, in its own process, the way its documentation has it.
 
 Calibration images come from the training split, but for the two files made the way of Ultralytics'
 exporter (the project's `ultralytics/engine/exporter.py` and
@@ -49,9 +48,7 @@ def prepare(request: PrepareRequest) -> Prepared:
 
 
 def plain_onnx(place: Place) -> None:
-    """`torch.onnx.export` as its documentation shows it: RGB fp32 in, weights in a file beside the
-    graph.
-    """
+    """`torch.onnx.export` as its documentation shows it: RGB fp32 in, weights beside the graph."""
     import torch
 
     from kneeedge.runs.folder import Run
@@ -72,9 +69,7 @@ def plain_onnx(place: Place) -> None:
 
 
 def dynamic_int8(place: Place) -> str:
-    """`quantize_dynamic` on the plain file; where that fails, with the remedies of its issue
-    tracker.
-    """
+    """`quantize_dynamic` on the plain file; where that fails, with its issue tracker's remedies."""
     import onnx
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -88,14 +83,13 @@ def dynamic_int8(place: Place) -> str:
         onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
     except failures as error:
         model = onnx.load(plain)
-        del model.graph.value_info[:]  # stale shapes: onnxruntime#12558 and others
-        quantize_dynamic(
-            model, target, weight_type=QuantType.QUInt8
-        )  # ConvInteger of s8: onnxruntime#15888
+        # stale shapes: onnxruntime#12558 and others
+        del model.graph.value_info[:]
+        # no ConvInteger of s8: onnxruntime#15888
+        quantize_dynamic(model, target, weight_type=QuantType.QUInt8)
         onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
-        return (
-            f"its defaults fail ({_first_line(error)}); made with u8 weights and without value_info"
-        )
+        reason = _first_line(error)
+        return f"its defaults fail ({reason}); made with u8 weights and without value_info"
     return ""
 
 
@@ -108,7 +102,7 @@ def static_int8(place: Place) -> None:
 
 
 def ultralytics_onnx(place: Place) -> None:
-    """As static_int8, on the val split and with only the weighted operators quantised."""
+    """`quantize_static` on the val split, with only the weighted operators quantised."""
     from onnxruntime.quantization import quantize_static
 
     reader = OneByOne(normalised(place, "val", None))
@@ -118,9 +112,7 @@ def ultralytics_onnx(place: Place) -> None:
 
 
 def openvino_fp32(place: Place) -> None:
-    """`openvino.convert_model` on the PyTorch model; it takes uint8 and normalises within the
-    graph.
-    """
+    """`openvino.convert_model` on the PyTorch model, which takes uint8 and normalises it itself."""
     import openvino
     import torch
 
@@ -150,7 +142,8 @@ def _quantise(place: Place, split: str, target: str, preset: Any) -> None:
     import nncf
     import openvino
 
-    images = np.load(place.images(split))[:, None]  # each (1, 1, S, S)
+    # of shape (1, 1, S, S) each
+    images = np.load(place.images(split))[:, None]
     model = openvino.Core().read_model(Path(place.work, "openvino.xml"))
     quantised = nncf.quantize(model, nncf.Dataset(list(images)), preset=preset, subset_size=N_NNCF)
     openvino.save_model(quantised, Path(place.work, target), compress_to_fp16=False)
@@ -169,13 +162,10 @@ class OneByOne:
 
 
 def normalised(place: Place, split: str, n: int | None) -> Iterator[NDArray[np.float32]]:
-    """(1, 3, S, S) float32 of the first `n` images, of which those of `train` lie in no order of
-    class.
-    """
+    """(1, 3, S, S) float32 of each of the first `n` images, which lie in no order of class."""
     spec = place.spec()
-    return (
-        normalise(image[None], spec.mean, spec.std) for image in np.load(place.images(split))[:n]
-    )
+    for image in np.load(place.images(split))[:n]:
+        yield normalise(image[None], spec.mean, spec.std)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,4 @@
-"""The physical ceiling: how many multiplications with addition a second these cores manage in a
-large matrix product.
+"""The physical ceiling: multiplications with addition a second in these cores' matrix products.
 
 Nothing that multiplies in the same arithmetic can be much faster on the same cores, but for a
 convolution by Winograd's algorithm, which needs fewer multiplications than are counted. Each
@@ -8,7 +7,7 @@ the faster counts.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,26 +44,35 @@ def probe(request: ProbeRequest) -> Ceiling:
     torch.set_num_threads(request.threads)
     rates: dict[str, float] = {"fp32": 0.0, "bf16": 0.0, "int8": 0.0}
     for side in SIDES:
-        a = torch.randn(side, side)
-        half = a.bfloat16()
-        bytes_ = torch.randint(-127, 128, (side, side), dtype=torch.int8)
-        with torch.inference_mode():
-            products: list[tuple[str, Callable[[], object]]] = [
-                ("fp32", lambda a=a: a @ a),
-                ("bf16", lambda half=half: half @ half),
-                ("int8", lambda bytes_=bytes_: torch._int_mm(bytes_, bytes_)),
-                ("int8", onnx_product(side, request.threads)),
-            ]
-            for name, product in products:
-                rates[name] = max(
-                    rates[name], side**3 / best_run(product, request.seconds)[0] / 1e9
-                )
+        for name, product in products(side, request.threads):
+            with torch.inference_mode():
+                seconds, _ = best_run(product, request.seconds)
+            rates[name] = max(rates[name], side**3 / seconds / 1e9)
     return Ceiling(**{name: round(rate, 1) for name, rate in rates.items()})
 
 
-def best_of(found: Sequence[Ceiling]) -> Ceiling:
+def products(side: int, threads: int) -> list[tuple[str, Callable[[], object]]]:
+    """Arithmetic and one run of each product of (side, side) matrices to try."""
+    import torch
+
+    floats = torch.randn(side, side)
+    halves = floats.bfloat16()
+    integers = torch.randint(-127, 128, (side, side), dtype=torch.int8)
+    return [
+        ("fp32", lambda: floats @ floats),
+        ("bf16", lambda: halves @ halves),
+        ("int8", lambda: torch._int_mm(integers, integers)),
+        ("int8", onnx_product(side, threads)),
+    ]
+
+
+def best_of(ceilings: Sequence[Ceiling]) -> Ceiling:
     """The highest rate of each arithmetic."""
-    return Ceiling(*(max(rates) for rates in zip(*map(astuple, found), strict=True)))
+    return Ceiling(
+        fp32=max(ceiling.fp32 for ceiling in ceilings),
+        bf16=max(ceiling.bf16 for ceiling in ceilings),
+        int8=max(ceiling.int8 for ceiling in ceilings),
+    )
 
 
 def onnx_product(side: int, threads: int) -> Callable[[], object]:

@@ -18,8 +18,9 @@ from kneeedge.statistics.percentiles import runs_needed
 
 NONE = "—"
 HEADS = (
-    "what", "one image, p50 ms", "× eager", "p90 ms", "images/s (batch)", "memory MB, one image / batch", "size MB",
-    "accuracy [95 %]", "AUROC", "flips", "share of ceiling",
+    "what", "one image, p50 ms", "× eager", "p90 ms", "images/s (batch)",
+    "memory MB, one image / batch", "size MB", "accuracy [95 %]", "AUROC", "flips",
+    "share of ceiling",
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ class Material:
 
 
 @dataclass
-class Measured:
+class Measurement:
     """What is known of a subject so far."""
 
     subject: Subject
@@ -74,15 +75,13 @@ class Row:
     "why there is nothing else"
     size_mb: float | None = None
     cold_start_ms: float | None = None
-    """from before the runtime's import to the first answer; the smallest of the rounds, with warm
-    caches
-    """
+    "from before the runtime's import to the first answer; the least of the rounds, caches warm"
     single: Runs | None = None
     offline: tuple[Runs, ...] = ()
     times_eager: float | None = None
     "PyTorch eager's median for one image over this one's, as the median of the rounds"
     times_eager_rounds: tuple[float, ...] = ()
-    "it within each round"
+    "the ratio within each round"
     accuracy: Accuracy | None = None
     share_of_ceiling: float | None = None
     "0 to 1; products a second at the best batch size, over the ceiling of the arithmetic"
@@ -91,31 +90,30 @@ class Row:
     def best(self) -> Runs | None:
         """The runs of the batch size with the most images a second."""
         runs = [self.single, *self.offline] if self.single else []
-        return max(runs, key=lambda one: one.images_per_second, default=None)
+        return max(runs, key=lambda batch: batch.images_per_second, default=None)
 
 
 def make_rows(
-    measured: Sequence[Measured],
+    measurements: Sequence[Measurement],
     place: Place,
     material: Material,
     ceiling: Ceiling,
     giga_macs_an_image: float,
 ) -> tuple[Row, ...]:
     """A row for each subject; flips and ratios against PyTorch eager, where it was measured."""
-    whole = [one for one in measured if one.failure is None]
-    reference = next((one for one in whole if one.subject.name == REFERENCE), None)
+    reference = reference_of(measurements)
     rows = []
-    for one in measured:
-        subject = one.subject
+    for measurement in measurements:
+        subject = measurement.subject
         row = Row(
             name=subject.name,
             title=subject.title,
             arithmetic=subject.arithmetic,
-            note=one.note,
-            failure=one.failure,
+            note=measurement.note,
+            failure=measurement.failure,
         )
-        if one.failure is None:
-            row = fill(row, one, reference, material)
+        if measurement.failure is None:
+            row = fill(row, measurement, reference, material)
             rate = row.best.images_per_second * giga_macs_an_image
             share = round(rate / getattr(ceiling, subject.arithmetic), 4)
             row = replace(row, size_mb=size_mb(place.file(subject)), share_of_ceiling=share)
@@ -123,63 +121,75 @@ def make_rows(
     return tuple(rows)
 
 
-def fill(row: Row, one: Measured, reference: Measured | None, material: Material) -> Row:
+def reference_of(measurements: Sequence[Measurement]) -> Measurement | None:
+    """That of PyTorch eager, where it was measured and did not fail."""
+    for measurement in measurements:
+        if measurement.subject.name == REFERENCE and measurement.failure is None:
+            return measurement
+    return None
+
+
+def fill(
+    row: Row, measurement: Measurement, reference: Measurement | None, material: Material
+) -> Row:
     """The row with speed and accuracy."""
-    sizes = [runs.batch_size for runs in one.turns[0].runs]
-    single, *offline = (combine(one.turns, size) for size in sizes)
+    turns = measurement.turns
+    sizes = [runs.batch_size for runs in turns[0].runs]
+    single, *offline = (combine(turns, size) for size in sizes)
     row = replace(
         row,
-        cold_start_ms=min(turn.cold_start_ms for turn in one.turns),
+        cold_start_ms=min(turn.cold_start_ms for turn in turns),
         single=single,
         offline=tuple(offline),
-        accuracy=accuracy(one, reference, material),
+        accuracy=accuracy_of(measurement, reference, material),
     )
     if reference is None:
         return row
-    base = combine(reference.turns, 1)
-    each = tuple(
-        round(median(a) / median(b), 3) for a, b in zip(base.rounds, single.rounds, strict=True)
-    )
-    return replace(row, times_eager=median(each), times_eager_rounds=each)
+    eager = combine(reference.turns, 1)
+    pairs = zip(eager.rounds, single.rounds, strict=True)
+    ratios = tuple(round(median(theirs) / median(ours), 3) for theirs, ours in pairs)
+    return replace(row, times_eager=median(ratios), times_eager_rounds=ratios)
 
 
 def combine(turns: Sequence[Turn], batch_size: int) -> Runs:
     """The runs of one batch size in all turns."""
     rounds = [runs for turn in turns for runs in turn.runs if runs.batch_size == batch_size]
-    samples = [sample for one in rounds for sample in one.samples]
-    medians = [median(one.samples) for one in rounds]
-    p90 = (
-        quantiles(samples, n=10, method="inclusive")[8]
-        if len(samples) >= runs_needed(0.9)
-        else None
-    )
-    peaks = [one.peak_memory_mb for one in rounds if one.peak_memory_mb is not None]
+    samples = [sample for runs in rounds for sample in runs.samples]
+    medians = [median(runs.samples) for runs in rounds]
+    peaks = [runs.peak_memory_mb for runs in rounds if runs.peak_memory_mb is not None]
+    p90 = None
+    if len(samples) >= runs_needed(0.9):
+        p90 = round(quantiles(samples, n=10, method="inclusive")[8], 3)
     return Runs(
         batch_size=batch_size,
         p50_ms=round(median(samples), 3),
-        p90_ms=None if p90 is None else round(p90, 3),
+        p90_ms=p90,
         images_per_second=round(batch_size * len(samples) * 1e3 / sum(samples), 3),
         spread=round(max(medians) / min(medians) - 1, 4),
         peak_memory_mb=max(peaks, default=None),
-        rounds=tuple(one.samples for one in rounds),
+        rounds=tuple(runs.samples for runs in rounds),
     )
 
 
-def accuracy(one: Measured, reference: Measured | None, material: Material) -> Accuracy:
+def accuracy_of(
+    measurement: Measurement, reference: Measurement | None, material: Material
+) -> Accuracy:
     """The figures of a subject, paired with PyTorch eager's."""
-    answers = answers_in_order(one, material)
-    against = (
-        None if reference is None or reference is one else answers_in_order(reference, material)
-    )
-    return make_accuracy(answers, material.truth, material.n_seen, against)
+    answers = answers_in_order(measurement, material)
+    reference_answers = None
+    if reference is not None and reference is not measurement:
+        reference_answers = answers_in_order(reference, material)
+    return make_accuracy(answers, material.truth, material.n_seen, reference_answers)
 
 
-def answers_in_order(one: Measured, material: Material) -> Answers:
+def answers_in_order(measurement: Measurement, material: Material) -> Answers:
     """The answers in the order of the images, of which turn i of k answered i, i + k, …"""
+    subject = measurement.subject
+    turns = measurement.turns
     logits = np.empty((len(material.truth.labels), len(material.spec.classes)))
-    for i, turn in enumerate(one.turns):
-        logits[i :: len(one.turns)] = turn.logits
-    precision = ORIGINAL if one.subject.name == REFERENCE else one.subject.arithmetic
+    for i, turn in enumerate(turns):
+        logits[i :: len(turns)] = turn.logits
+    precision = ORIGINAL if subject.name == REFERENCE else subject.arithmetic
     return Answers(precision, material.spec, logits)
 
 
@@ -188,7 +198,9 @@ def table(rows: Sequence[Row]) -> str:
     lines = [f"| {' | '.join(HEADS)} |", "|---" + "|--:" * (len(HEADS) - 1) + "|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in rows]
     notes = [f"- {row.title}: {row.note}" for row in rows if row.note]
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    if notes:
+        lines += ["", *notes]
+    return "\n".join(lines)
 
 
 def cells(row: Row) -> list[str]:
@@ -196,7 +208,8 @@ def cells(row: Row) -> list[str]:
     best = row.best
     if best is None or row.single is None or row.accuracy is None:
         return [row.title, f"failed: {row.failure}", *[NONE] * (len(HEADS) - 2)]
-    found = row.accuracy
+    accuracy = row.accuracy
+    interval = accuracy.interval
     unsteady = " ~" if row.single.spread > STEADY else ""
     return [
         row.title,
@@ -206,9 +219,9 @@ def cells(row: Row) -> list[str]:
         f"{best.images_per_second:.2f} ({best.batch_size})",
         f"{_whole(row.single.peak_memory_mb)} / {_whole(_most_memory(row))}",
         f"{row.size_mb:.1f}",
-        f"{found.accuracy:.3f} [{found.interval.low:.3f}, {found.interval.high:.3f}]",
-        NONE if found.auroc is None else f"{found.auroc:.3f}",
-        NONE if found.flips is None else f"{found.flips} of {found.n}",
+        f"{accuracy.accuracy:.3f} [{interval.low:.3f}, {interval.high:.3f}]",
+        NONE if accuracy.auroc is None else f"{accuracy.auroc:.3f}",
+        NONE if accuracy.flips is None else f"{accuracy.flips} of {accuracy.n}",
         f"{row.share_of_ceiling:.0%} of {row.arithmetic}",
     ]
 

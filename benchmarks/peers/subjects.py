@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kneeedge.model.spec import ModelSpec
+from kneeedge.runs.folder import Run
 
 FP32, BF16, INT8 = "fp32", "bf16", "int8"
 REFERENCE = "eager"
+ULTRALYTICS = "int8 the way of Ultralytics"
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,9 @@ class Subject:
     "for --only"
     title: str
     arithmetic: str
-    """fp32, bf16 or int8: what most of its products are made in, and so the ceiling that it is held
-    against
-    """
+    "fp32, bf16 or int8: in which most of its products are made; its ceiling is of this arithmetic"
     file: str
-    """what it runs: `model.safetensors` of the run, a precision of `models/`, or a file that
-    `prepare` makes
-    """
+    "what it runs: the run's `model.safetensors`, `kneeedge.<precision>`, or what `prepare` makes"
 
 
 SUBJECTS = (
@@ -33,20 +31,15 @@ SUBJECTS = (
     Subject("onnx", "plain `torch.onnx.export`, RGB fp32 in, ONNX Runtime", FP32, "plain.onnx"),
     Subject("dynamic", "ONNX Runtime dynamic int8", INT8, "dynamic.onnx"),
     Subject("static", "ONNX Runtime static int8, defaults", INT8, "static.onnx"),
-    Subject(
-        "ultralytics-onnx", "int8 the way of Ultralytics, ONNX Runtime", INT8, "ultralytics.onnx"
-    ),
-    Subject(
-        "ultralytics-openvino", "int8 the way of Ultralytics, OpenVINO", INT8, "ultralytics.xml"
-    ),
+    Subject("ultralytics-onnx", f"{ULTRALYTICS}, ONNX Runtime", INT8, "ultralytics.onnx"),
+    Subject("ultralytics-openvino", f"{ULTRALYTICS}, OpenVINO", INT8, "ultralytics.xml"),
     Subject("openvino", "OpenVINO fp32", FP32, "openvino.xml"),
     Subject("openvino-bf16", "OpenVINO bf16", BF16, "openvino.xml"),
     Subject("openvino-int8", "OpenVINO int8 (NNCF, defaults)", INT8, "nncf.xml"),
     Subject("openvino-kneeedge", "OpenVINO on kneeedge's int8 file", INT8, "kneeedge.int8"),
     Subject("kneeedge-fp32", "**kneeedge fp32**", FP32, "kneeedge.fp32"),
-    Subject(
-        "kneeedge-fp16", "**kneeedge fp16**", FP32, "kneeedge.fp16"
-    ),  # ONNX Runtime's CPU multiplies it in fp32
+    # ONNX Runtime's CPU multiplies fp16 in fp32
+    Subject("kneeedge-fp16", "**kneeedge fp16**", FP32, "kneeedge.fp16"),
     Subject("kneeedge-int8", "**kneeedge int8**", INT8, "kneeedge.int8"),
 )
 
@@ -63,26 +56,28 @@ class Place:
 
     def spec(self) -> ModelSpec:
         """The run's spec, without PyTorch."""
-        path = Path(self.run, "spec.json")
-        return ModelSpec.from_json(path.read_text(encoding="utf-8"), str(path))
+        return Run(Path(self.run)).read_spec()
 
     def file(self, subject: Subject) -> Path:
-        """The file that a subject runs; of the run's models one that passed, else the rejected one."""
+        """The file that a subject runs; of the run's models one that passed, else the rejected."""
         if subject.file == "model.safetensors":
             return Path(self.run, subject.file)
         if not subject.file.startswith("kneeedge."):
             return Path(self.work, subject.file)
         precision = subject.file.removeprefix("kneeedge.")
         folder = Path(self.run, "models")
-        found = [*folder.glob(f"*.{precision}.onnx"), *folder.glob(f"rejected/*.{precision}.onnx")]
-        return found[0] if found else folder / f"no-{precision}.onnx"
+        passed = list(folder.glob(f"*.{precision}.onnx"))
+        rejected = list(folder.glob(f"rejected/*.{precision}.onnx"))
+        missing = folder / f"no-{precision}.onnx"
+        return [*passed, *rejected, missing][0]
 
-    def images(self, name: str) -> Path:
-        """Where (N, 1, S, S) uint8 of `test`, `train` or `val` lie."""
-        return Path(self.work, f"{name}.npy")
+    def images(self, split: str) -> Path:
+        """The file of the (N, 1, S, S) uint8 images of `test`, `train` or `val`."""
+        return Path(self.work, f"{split}.npy")
 
 
 def size_mb(file: Path) -> float:
     """Megabytes on disk, with the weights that stand beside the graph."""
-    beside = (file, Path(f"{file}.data"), file.with_suffix(".bin"))
-    return round(sum(path.stat().st_size for path in beside if path.is_file()) / 1e6, 2)
+    paths = (file, Path(f"{file}.data"), file.with_suffix(".bin"))
+    n_bytes = sum(path.stat().st_size for path in paths if path.is_file())
+    return round(n_bytes / 1e6, 2)

@@ -1,6 +1,4 @@
-"""One turn of one subject, in a process of its own: single images, then batches, then what memory
-they took.
-"""
+"""One turn of one subject, in a process of its own: single images, batches, and their memory."""
 
 import time
 from collections.abc import Sequence
@@ -56,27 +54,23 @@ class Turn:
 
 def take_turn(request: TurnRequest) -> Turn:
     """Run the subject on every image once: the first ones alone, the others in batches."""
-    images = np.ascontiguousarray(
-        np.load(request.place.images("test"))[request.first :: request.step]
-    )
-    before = restart_peak_mb()
+    all_images = np.load(request.place.images("test"))
+    images = np.ascontiguousarray(all_images[request.first :: request.step])
+    memory_before = restart_peak_mb()
     start = time.perf_counter()
-    subject = next(one for one in SUBJECTS if one.name == request.subject)
+    subject = next(subject for subject in SUBJECTS if subject.name == request.subject)
     answer = load(subject.name, request.place.file(subject), request.place)
     answer(images[:1])
     cold_start_ms = round((time.perf_counter() - start) * 1e3, 1)
     warm_up(answer, images[:1], WARMUP_SECONDS, time.perf_counter)
     runs = []
     logits = []
+    # the sizes ascend, since the peak of memory only grows
     for size, part in share_out(len(images), request.n_single, request.batch_sizes):
-        found, answers = time_batches(
-            answer, images[part], size, before
-        )  # memory only grows, so the sizes do as well
-        runs.append(found)
-        logits.append(answers)
-    return Turn(
-        cold_start_ms, tuple(runs), tuple(tuple(map(float, row)) for row in np.concatenate(logits))
-    )
+        batch_runs, batch_logits = time_batches(answer, images[part], size, memory_before)
+        runs.append(batch_runs)
+        logits += batch_logits.tolist()
+    return Turn(cold_start_ms, tuple(runs), tuple(map(tuple, logits)))
 
 
 def time_batches(
@@ -88,17 +82,17 @@ def time_batches(
     runs again.
     """
     batches = make_batches(images, size)
-    kept = []
+    answers: list[Logits] = []
 
     def run(batch: Images) -> None:
-        kept.append(answer(batch))
+        answers.append(answer(batch))
 
     run(batches[0])
     timed = batches[1:] or batches
     samples = time_runs(run, timed, 0, len(timed), time.perf_counter)
-    return BatchRuns(size, samples, growth_mb(memory_before, peak_memory_mb())), np.concatenate(kept)[
-        : len(images)
-    ]
+    memory_mb = growth_mb(memory_before, peak_memory_mb())
+    logits = np.concatenate(answers)[: len(images)]
+    return BatchRuns(size, samples, memory_mb), logits
 
 
 def share_out(n: int, n_single: int, sizes: Sequence[int]) -> list[tuple[int, slice]]:
@@ -107,13 +101,17 @@ def share_out(n: int, n_single: int, sizes: Sequence[int]) -> list[tuple[int, sl
     One by one for `n_single` timed runs, at most half of them; then as many batches of each size,
     the remainder at the smallest.
     """
-    singles = min(n_single + 1, max(1, n // 2))
-    rest = n - singles
-    counts = [rest // sum(sizes) * size for size in sizes]
-    counts[0] = rest - sum(counts[1:])
-    ends = np.cumsum([singles, *counts])
-    parts = zip((1, *sizes), (singles, *counts), ends, strict=True)
-    return [(size, slice(int(end) - count, int(end))) for size, count, end in parts if count]
+    n_alone = min(n_single + 1, max(1, n // 2))
+    n_batched = n - n_alone
+    counts = [n_batched // sum(sizes) * size for size in sizes]
+    counts[0] = n_batched - sum(counts[1:])
+    parts = []
+    start = 0
+    for size, count in zip((1, *sizes), (n_alone, *counts), strict=True):
+        if count:
+            parts.append((size, slice(start, start + count)))
+        start += count
+    return parts
 
 
 if __name__ == "__main__":

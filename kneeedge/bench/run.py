@@ -128,9 +128,9 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
         after = machine.conditions()
     judge_all(measurements, material)
     ceilings = fastest([*ceilings_before, *ceilings_after])
-    speed = ceilings_after[0].gops / ceilings_before[0].gops if ceilings_before else None
+    speed_ratio = ceilings_after[0].gops / ceilings_before[0].gops if ceilings_before else None
     rows: list[Row] = []
-    cautions = machine_cautions(environment, before, after, speed)
+    cautions = machine_cautions(environment, before, after, speed_ratio)
     cautions += request_cautions(request, measurements)
     for measurement in measurements:
         model_rows = make_rows(measurement, threads, ceilings, material.description)

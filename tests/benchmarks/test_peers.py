@@ -7,11 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.peers.jobs import JobError, last_words, run_job
+from benchmarks.peers.jobs import JobError, error_line, run_job
 from benchmarks.peers.load import normalise
 from benchmarks.peers.prepare import MADE_FROM, MAKERS
 from benchmarks.peers.probe import Ceiling, best_of
-from benchmarks.peers.rows import HEADS, Material, Measured, Row, answers_in_order, combine, table
+from benchmarks.peers.rows import (
+    HEADS,
+    Material,
+    Measurement,
+    Row,
+    answers_in_order,
+    combine,
+    table,
+)
 from benchmarks.peers.study import Options, study
 from benchmarks.peers.subjects import SUBJECTS, Place, size_mb
 from benchmarks.peers.turn import BatchRuns, Turn, TurnRequest, share_out
@@ -58,7 +66,9 @@ def test_the_turns_answers_come_back_in_the_order_of_the_images():
     logits = np.array([[0.0, i] for i in range(5)])
     turns = [Turn(1.0, (), tuple(map(tuple, logits[i::2].tolist()))) for i in range(2)]
     truth = Truth("test", np.zeros(5, np.intp), ("",) * 5)
-    answers = answers_in_order(Measured(SUBJECTS[-1], turns=turns), Material(tiny_spec(), truth, 0))
+    answers = answers_in_order(
+        Measurement(SUBJECTS[-1], turns=turns), Material(tiny_spec(), truth, 0)
+    )
     assert (answers.logits == logits).all()
 
 
@@ -94,8 +104,8 @@ def test_a_failure_stays_in_the_table_with_its_reason():
 
 
 def test_the_last_words_are_the_error_and_not_what_follows_it():
-    assert last_words(1, b"Traceback\nValueError: bad\nbye\n") == "ValueError: bad"
-    assert last_words(-9, b"") == "signal 9"
+    assert error_line(1, b"Traceback\nValueError: bad\nbye\n") == "ValueError: bad"
+    assert error_line(-9, b"") == "signal 9"
 
 
 def test_files_are_made_after_those_that_they_are_made_from():
