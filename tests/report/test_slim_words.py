@@ -1,6 +1,4 @@
-"""What people read of a slimmed model says of which original it is, and against whom its figures
-stand.
-"""
+"""What people read of a slimmed model names its original, against which its figures stand."""
 
 import dataclasses
 from pathlib import Path
@@ -63,27 +61,22 @@ def slim_spec() -> ModelSpec:
 
 def gated(spec: ModelSpec, slimmed: bool) -> VerifyReport:
     """The gate's report on a file that answers everything rightly, as the original does."""
-    samples = tuple(
-        Sample(
-            path=Path(f"{i}.png"),
-            name=f"val/{i}.png",
-            sha256="",
-            split="val",
-            label=i % 2,
-            group="",
-        )
-        for i in range(20)
-    )
+    samples = []
+    for i in range(20):
+        name = f"val/{i}.png"
+        sample = Sample(path=Path(name), name=name, sha256="", split="val", label=i % 2, group="")
+        samples.append(sample)
     logits = np.array([[2.0, 0.0], [0.0, 2.0]])[[sample.label for sample in samples]]
     original = Answers(ORIGINAL, dataclasses.replace(spec, name="wide"), logits)
-    return gate_report(
-        samples,
-        original,
-        Answers("int8", spec, logits + 0.5),
-        "cpu",
-        0.01,
-        logits + 0.25 if slimmed else None,
-    )
+    variant = Answers("int8", spec, logits + 0.5)
+    own_logits = logits + 0.25 if slimmed else None
+    return gate_report(tuple(samples), original, variant, "cpu", 0.01, own_logits)
+
+
+def export_report(run: str, report: VerifyReport) -> ExportReport:
+    path = f"{run}.int8.onnx"
+    file = ExportedFile(path=path, sha256="0" * 64, size_mb=1.0, report=report)
+    return ExportReport(run, (file,))
 
 
 @pytest.fixture
@@ -98,39 +91,25 @@ def model_file() -> ModelFile:
 
 
 def test_the_gate_says_against_whom_and_what_conversion_alone_changed(report: VerifyReport) -> None:
-    text = gate_text(
-        ExportReport(
-            "slim",
-            (ExportedFile(path="slim.int8.onnx", sha256="0" * 64, size_mb=1.0, report=report),),
-        )
-    )
-    assert (
-        "20 val images on cpu, against wide, which it was slimmed from: accuracy 1.0000 → 1.0000"
-        in text
-    )
+    text = gate_text(export_report("slim", report))
+    against = "against wide, which it was slimmed from"
+    assert f"20 val images on cpu, {against}: accuracy 1.0000 → 1.0000" in text
     assert "logit change: mean 0.5, largest 0.5\n" in text
     assert "largest logit change from its own PyTorch network: 0.25\n" in text
 
 
 def test_the_gate_of_another_run_speaks_of_no_slimming() -> None:
-    report = gated(plain_spec(), slimmed=False)
-    text = gate_text(
-        ExportReport(
-            "wide",
-            (ExportedFile(path="wide.int8.onnx", sha256="0" * 64, size_mb=1.0, report=report),),
-        )
-    )
+    text = gate_text(export_report("wide", gated(plain_spec(), slimmed=False)))
     assert "20 val images on cpu: accuracy" in text
     assert "slimmed" not in text
     assert "own PyTorch" not in text
 
 
 def test_the_cards_table_of_files_says_against_whom(report: VerifyReport) -> None:
-    line = variant_lines([report])[-1]
-    assert line.startswith(
-        "Against the original, `wide`, on the val images; tolerance 1.00% of accuracy."
+    assert variant_lines([report])[-1] == (
+        "Against the original, `wide`, on the val images; tolerance 1.00% of accuracy. "
+        "Largest logit change from this model's own PyTorch network: int8 0.25."
     )
-    assert line.endswith("Largest logit change from this model's own PyTorch network: int8 0.25.")
     assert variant_lines([gated(plain_spec(), slimmed=False)])[-1] == (
         "Against the original on the val images; tolerance 1.00% of accuracy."
     )
@@ -139,10 +118,8 @@ def test_the_cards_table_of_files_says_against_whom(report: VerifyReport) -> Non
 def test_the_card_names_the_original_and_the_widths_of_both() -> None:
     spec = slim_spec()
     text = "\n".join(slimmed_lines(spec, spec.training.slimmed))
-    assert text.startswith(
-        "This is a slimmed model: a narrower network, made from `wide` (weights of sha256 "
-    )
-    assert "`0123456789ab`" in text
+    origin = "made from `wide` (weights of sha256 `0123456789ab`)"
+    assert text.startswith(f"This is a slimmed model: a narrower network, {origin}")
     assert "| original | 16 16 \\| 16 16 \\| 16 16 \\| 16 16 \\| 16 16 |" in text
     assert "| this model | 4 \\| 4 \\| 4 \\| 4 \\| 4 |" in text
 
@@ -156,9 +133,8 @@ def test_the_card_sets_the_originals_scores_beside_its_own_with_intervals() -> N
 
 def test_info_names_the_original_its_widths_and_both_scores() -> None:
     text = info_text(slim_spec(), model_file(), [])
-    assert (
-        "    slimmed from  wide (0123456789ab), VGG 16 16 | 16 16 | 16 16 | 16 16 | 16 16\n" in text
-    )
+    widths = "VGG 16 16 | 16 16 | 16 16 | 16 16 | 16 16"
+    assert f"    slimmed from  wide (0123456789ab), {widths}\n" in text
     assert "  original, test  accuracy 0.9750 [0.961, 0.986], AUROC 0.9950 (60 images)\n" in text
     assert "   slimmed, test  accuracy 0.9667 [0.947, 0.979], AUROC 0.9910 (60 images)\n" in text
 
@@ -170,7 +146,7 @@ def test_info_of_another_model_says_nothing_of_slimming() -> None:
 
 
 def test_info_says_against_whom_the_file_was_verified() -> None:
-    found = Verification(
+    verification = Verification(
         verdict="pass",
         split="val",
         n=60,
@@ -181,9 +157,10 @@ def test_info_says_against_whom_the_file_was_verified() -> None:
         mean_abs_logit_change=0.1,
         provider="cpu",
     )
-    record = FileRecord(precision="int8", opset=18, operators={}, versions={}, verification=found)
-    told = info_text(dataclasses.replace(slim_spec(), file=record), model_file(), [])
-    assert "pass against wide: 1 flips in 60 val images, accuracy 0.9750 → 0.9667" in told
-    assert "pass: 1 flips" in info_text(
-        dataclasses.replace(plain_spec(), file=record), model_file(), []
+    record = FileRecord(
+        precision="int8", opset=18, operators={}, versions={}, verification=verification
     )
+    slim = info_text(dataclasses.replace(slim_spec(), file=record), model_file(), [])
+    plain = info_text(dataclasses.replace(plain_spec(), file=record), model_file(), [])
+    assert "pass against wide: 1 flips in 60 val images, accuracy 0.9750 → 0.9667" in slim
+    assert "pass: 1 flips" in plain
