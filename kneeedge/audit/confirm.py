@@ -169,15 +169,16 @@ def _similarity(first: Floats, second: Floats, mapping: Map) -> float:
     """Lower quartile of the correlation in the parts with texture; 0 where they are too few."""
     y, x = np.mgrid[:SIDE, :SIDE]
     u, v = np.tensordot(mapping[:, :2], np.stack([x, y]), 1) + mapping[:, 2, None, None]
-    ours = _centred(_parts(first))
-    theirs = _centred(_parts(ndimage.map_coordinates(second, [v, u], order=1)))
-    our_spread = ours.std(axis=1)
-    their_spread = theirs.std(axis=1)
+    first_parts = _centred(_parts(first))
+    second_parts = _centred(_parts(ndimage.map_coordinates(second, [v, u], order=1)))
+    first_spread = first_parts.std(axis=1)
+    second_spread = second_parts.std(axis=1)
     covered = _parts(_inside(u, v)).mean(axis=1) > 0.7
-    usable = covered & (their_spread > _TEXTURE) & (our_spread > _TEXTURE)
+    usable = covered & (second_spread > _TEXTURE) & (first_spread > _TEXTURE)
     if usable.sum() < _MIN_PARTS:
         return 0.0
-    correlation = (theirs * ours).mean(axis=1)[usable] / (their_spread * our_spread)[usable]
+    covariance = (second_parts * first_parts).mean(axis=1)
+    correlation = covariance[usable] / (second_spread * first_spread)[usable]
     return max(0.0, float(np.quantile(correlation, 0.25)))
 
 

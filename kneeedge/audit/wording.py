@@ -81,11 +81,11 @@ def _share_inside(whole: Map, image: Fingerprint, other: Fingerprint) -> float:
 
 def _grey_difference(first: Fingerprint, second: Fingerprint, match: Match) -> float:
     """Give the median absolute difference of grey levels where the images overlap."""
-    ours = np.frombuffer(first.thumbnail, np.uint8).reshape(SIDE, SIDE)
-    theirs = np.frombuffer(second.thumbnail, np.uint8).reshape(SIDE, SIDE)
+    first_grey = np.frombuffer(first.thumbnail, np.uint8).reshape(SIDE, SIDE)
+    second_grey = np.frombuffer(second.thumbnail, np.uint8).reshape(SIDE, SIDE)
     if match.mirrored:
-        theirs = theirs[:, ::-1]
+        second_grey = second_grey[:, ::-1]
     y, x = np.mgrid[:SIDE, :SIDE]
     u, v = np.tensordot(match.mapping[:, :2], np.stack([x, y]), 1) + match.mapping[:, 2, None, None]
-    overlaid = ndimage.map_coordinates(theirs.astype(np.float32), [v, u], order=1, cval=np.nan)
-    return float(np.nanmedian(np.abs(overlaid - ours)))
+    overlaid = ndimage.map_coordinates(second_grey.astype(np.float32), [v, u], order=1, cval=np.nan)
+    return float(np.nanmedian(np.abs(overlaid - first_grey)))
