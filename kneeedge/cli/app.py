@@ -1,6 +1,4 @@
-"""The command line: parse, one library call, print. Reports go to stdout, progress and errors to
-stderr.
-"""
+"""The command line: reports go to stdout, progress and errors to stderr."""
 
 from typing import Annotated
 
@@ -33,20 +31,20 @@ app = typer.Typer(
 
 
 def print_version(asked: bool) -> None:
-    """What `--version` does."""
+    """Print the version and exit, where `--version` asked for it."""
     if asked:
         typer.echo(f"kneeedge {__version__}")
         raise typer.Exit
 
 
+VERSION = typer.Option(
+    "--version", is_eager=True, callback=print_version, help="Print the version and exit."
+)
+
+
 @app.callback()
 def root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", is_eager=True, callback=print_version, help="Print the version and exit."
-        ),
-    ] = False,
+    version: Annotated[bool, VERSION] = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options that stand before the command."""

@@ -17,18 +17,14 @@ from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError
 from kneeedge.system.files import write_text
 from kneeedge.system.strict_json import to_json
 
-WRONG_USAGE, INTERRUPTED = 2, 130
-"exit codes: of contradicting options, and after Ctrl-C, as shells have it"
+WRONG_USAGE = 2
+"exit code of contradicting options"
+INTERRUPTED = 130
+"exit code after Ctrl-C, as shells have it"
 TRAIN_MODULES = (
-    "torch",
-    "torchvision",
-    "lightning_fabric",
-    "onnx",
-    "onnxscript",
-    "safetensors",
-    "matplotlib",
+    "torch", "torchvision", "lightning_fabric", "onnx", "onnxscript", "safetensors", "matplotlib",
     "scipy",
-)
+)  # fmt: skip
 PLAIN_WIDTH = 160
 "columns of a report that goes to a file or a pipe"
 
@@ -68,9 +64,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 class OneLineErrors(TyperGroup):
-    """Turns what kneeedge refuses into one line on stderr and exit code 1 (2 for contradicting
-    options).
-    """
+    """Turns what kneeedge refuses into one line on stderr and exit code 1, or WRONG_USAGE."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -79,11 +73,8 @@ class OneLineErrors(TyperGroup):
             self._fail(ctx, error, str(error))
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            self._fail(
-                ctx,
-                error,
-                f"{where}{error.strerror or error}; make the place readable and writable, with room left",
-            )
+            remedy = "make the place readable and writable, with room left"
+            self._fail(ctx, error, f"{where}{error.strerror or error}; {remedy}")
 
     def _fail(self, ctx: Any, error: Exception, message: str) -> None:
         if ctx.params.get("debug"):
@@ -96,9 +87,8 @@ def require_train(command: str) -> None:
     """Raise MissingExtraError where the [train] extra is not installed."""
     for module in TRAIN_MODULES:
         if find_spec(module) is None:
-            raise MissingExtraError(
-                f"`kneeedge {command}`", module, "pip install 'kneeedge[train,cpu]'"
-            )
+            install = "pip install 'kneeedge[train,cpu]'"
+            raise MissingExtraError(f"`kneeedge {command}`", module, install)
 
 
 def show(report: Any, record: Any, json: Path | None) -> None:
@@ -107,7 +97,7 @@ def show(report: Any, record: Any, json: Path | None) -> None:
 
 
 def show_text(report: Any, record: str, json: Path | None) -> None:
-    r"""`--json -` puts the JSON on stdout in place of the report.
+    r"""Print the report and write the JSON text, or print that in its place for `--json -`.
 
     Bytes of a file name that are no UTF-8 appear as \udc80 to \udcff, which in JSON is the name
     again.
@@ -136,12 +126,13 @@ def stoppable() -> Iterator[None]:
 
 
 def report_width() -> int:
-    """Columns for a report: a narrower terminal breaks the lines of a wide table, which loses none
-    of its figures.
+    """Columns for a report, PLAIN_WIDTH at least.
+
+    A narrower terminal breaks the lines of a wide table, which loses none of its figures.
     """
-    return (
-        max(shutil.get_terminal_size().columns, PLAIN_WIDTH) if sys.stdout.isatty() else PLAIN_WIDTH
-    )
+    if not sys.stdout.isatty():
+        return PLAIN_WIDTH
+    return max(shutil.get_terminal_size().columns, PLAIN_WIDTH)
 
 
 def harmless(text: str, kept: str = "\n\t") -> str:
@@ -149,12 +140,13 @@ def harmless(text: str, kept: str = "\n\t") -> str:
 
     What a model file or a file name says was written by others.
     """
-    return "".join(
-        char
-        if char.isprintable() or char in kept
-        else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
+
+    def shown(char: str) -> str:
+        if char.isprintable() or char in kept:
+            return char
+        return char.encode("unicode_escape").decode("ascii")
+
+    return "".join(map(shown, text))
 
 
 def _encodable(text: str) -> str:

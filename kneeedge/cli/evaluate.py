@@ -52,5 +52,5 @@ def evaluate(
     session = Session(file, provider, threads, GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb))
     if session.notice:
         progress(session.notice)
-    result = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
-    show(evaluation_text(result), result.as_record(), json)
+    report = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
+    show(evaluation_text(report), report.as_record(), json)

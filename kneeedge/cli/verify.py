@@ -25,15 +25,15 @@ def verify(
     from kneeedge.runtime.session import Session
     from kneeedge.system import machine
 
+    cpu = machine.cpu_model()
+    isa = machine.isa_flags()
     reports = []
     for model in models:
         file = open_model(model, require_signature)
         session = Session(file, provider, threads, GpuOptions(cuda_graph=cuda_graph))
         if session.notice:
             Progress()(session.notice)
-        reports.append(
-            verify_session(session, file.sha256, machine.cpu_model(), machine.isa_flags())
-        )
+        reports.append(verify_session(session, file.sha256, cpu, isa))
     show("\n".join(map(golden_text, reports)), reports, json)
     if not all(report.passed for report in reports):
         raise typer.Exit(1)
