@@ -4,10 +4,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kneeedge.system.machine import available_cpus
-from kneeedge.system.progress import Progress
+
+if TYPE_CHECKING:
+    from kneeedge.system.progress import Progress
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,7 +49,7 @@ def in_order(
 
 
 def in_threads(
-    work: Callable[[Item], Result], items: Sequence[Item], name: str, progress: Progress
+    work: Callable[[Item], Result], items: Sequence[Item], name: str, progress: "Progress"
 ) -> list[Result]:
     """`work` of each item on all cores that this process may use, as the stage `name`.
 
