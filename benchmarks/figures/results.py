@@ -1,0 +1,136 @@
+"""The results that pages quote, and how a page names a value in one of them.
+
+    peers:rows[name=kneeedge-int8].single.p50_ms
+    growth:growth[n=100000].peak_above_loaded_mb - growth:growth[n=10000].peak_above_loaded_mb
+    min recall:rows[*].found
+
+A path starts with the short name of a file. `[3]` takes one element of a list, `[key=value]` the
+elements that have that value (`[a.b=value]` below a key), and `[*]` all of them. Arithmetic goes
+from left to right, with spaces around its signs. A word before a path (min, max, sum, mean, len)
+makes one number of many values.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache, reduce
+from operator import add, getitem, mul, sub, truediv
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+FOLDER = Path(__file__).parent.parent / "results"
+FILES = {
+    "train-cost": "2026-11-23-train-cost-cpu.json",
+    "recall": "2026-11-24-audit-recall-knee-kl.json",
+    "audit-growth": "2026-11-25-audit-growth.json",
+    "recall-372": "2026-11-25-audit-recall-osteoporosis-372.json",
+    "bench": "2026-11-25-bench-knee-kl-cpu.json",
+    "growth": "2026-11-25-folder-growth-cpu.json",
+    "folders": "2026-11-25-folders-knee-kl-int8-cpu.json",
+    "fuzz": "2026-11-25-fuzz.json",
+    "graph": "2026-11-25-graph-cpu.json",
+    "graph-fp32": "2026-11-25-graph-fp32-cpu.json",
+    "graph-options": "2026-11-25-graph-options-cpu.json",
+    "isolation": "2026-11-25-isolation-knee-kl-int8-cpu.json",
+    "leakage": "2026-11-25-leakage-osteoporosis-372.json",
+    "one-image": "2026-11-25-one-image-cpu.json",
+    "peers": "2026-11-25-peers-knee-kl.json",
+    "refusals": "2026-11-25-refusals-knee-kl-int8.json",
+    "slim-curve": "2026-11-25-slim-knee-kl-curve.json",
+    "slim": "2026-11-25-slim-knee-kl.json",
+    "widths": "2026-11-25-widths-cpu.json",
+    "audit-372": "2026-11-26-audit-osteoporosis-372.json",
+    "chain": "2026-11-26-chain-knee-kl.json",
+    "first-run": "2026-11-26-first-run.json",
+    "licences": "2026-11-26-licences.json",
+    "signed-load": "2026-11-26-signed-load.json",
+}
+OPERATORS = {
+    "+": add,
+    "-": sub,
+    "*": mul,
+    "/": truediv,
+}
+FUNCTIONS: dict[str, Callable[[list[Any]], float]] = {
+    "min": min,
+    "max": max,
+    "sum": sum,
+    "mean": mean,
+    "len": len,
+}
+SPLIT = re.compile(r" ([-+*/]) ")
+STEP = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
+"a selector in brackets, or a key"
+
+
+class FigureError(ValueError):
+    """A page names a value that no result has."""
+
+
+@cache
+def read_result(name: str) -> Any:
+    """The JSON of the result with this short name."""
+    if name not in FILES:
+        raise FigureError(f"{name}: no such result; the short names are {', '.join(FILES)}")
+    path = FOLDER / FILES[name]
+    if not path.is_file():
+        raise FigureError(f"{name}: {path.name} is missing; measure it, or name the newer file")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def evaluate(expression: str) -> float:
+    """The number that an expression of paths and arithmetic names."""
+    first, *others = SPLIT.split(expression.strip())
+    number = term(first)
+    for sign, text in zip(others[::2], others[1::2], strict=True):
+        number = OPERATORS[sign](number, term(text))
+    return number
+
+
+def term(text: str) -> float:
+    """A constant, a path, or a function of a path."""
+    text = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    word, space, path = text.partition(" ")
+    if space and word in FUNCTIONS:
+        return FUNCTIONS[word](values(path))
+    number = value(text)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise FigureError(f"{text}: {number!r} is no number")
+    return number
+
+
+def value(path: str) -> Any:
+    """What one path names; raises FigureError where it names none, or several."""
+    named = values(path)
+    if len(named) != 1:
+        raise FigureError(f"{path}: names {len(named)} values in place of one")
+    return named[0]
+
+
+def values(path: str) -> list[Any]:
+    """All that one path names."""
+    name, colon, inner = path.strip().partition(":")
+    if not colon:
+        raise FigureError(f"{path}: write NAME:PATH")
+    nodes = [read_result(name)]
+    for selector, key in STEP.findall(inner):
+        nodes = [below for node in nodes for below in step(node, selector, key, path)]
+    return nodes
+
+
+def step(node: Any, selector: str, key: str, path: str) -> list[Any]:
+    """What a key, or a selector in brackets, names in one node."""
+    try:
+        if key:
+            return [node[key]]
+        if selector == "*":
+            return list(node)
+        keys, equals, wanted = selector.partition("=")
+        if not equals:
+            return [node[int(selector)]]
+        return [below for below in node if str(reduce(getitem, keys.split("."), below)) == wanted]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise FigureError(f"{path}: {key or selector} is not there") from error

@@ -1,0 +1,237 @@
+"""Tables of speed, size and cost."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.figures.markdown import NONE, signed, span, table
+from benchmarks.figures.results import read_result, value
+from kneeedge.bench.windows import STEADY
+
+
+def peers() -> str:
+    """Every subject of the study beside PyTorch eager."""
+    heads = (
+        "what", "one image, ms", "× eager", "img/s (batch)", "RAM MB, 1 / 32", "MB", "accuracy",
+        "flips", "of ceiling",
+    )  # fmt: skip
+    return table(heads, [peer_cells(row) for row in read_result("peers")["rows"]])
+
+
+def peer_cells(row: dict[str, Any]) -> list[str]:
+    """One subject; ~ where a round was disturbed."""
+    single = row["single"]
+    last = row["offline"][-1]
+    best = max([single, *row["offline"]], key=lambda runs: runs["images_per_second"])
+    low = min(row["times_eager_rounds"])
+    high = max(row["times_eager_rounds"])
+    flips = row["accuracy"]["flips"]
+    return [
+        row["title"],
+        f"{single['p50_ms']:.1f}" + (" ~" if single["spread"] > STEADY else ""),
+        f"{row['times_eager']:.2f} ({low:.2f}–{high:.2f})",
+        f"{best['images_per_second']:.2f} ({best['batch_size']})",
+        f"{single['peak_memory_mb']:,.0f} / {last['peak_memory_mb']:,.0f}",
+        f"{row['size_mb']:.1f}",
+        f"{row['accuracy']['accuracy']:.3f}",
+        NONE if flips is None else str(flips),
+        f"{row['share_of_ceiling']:.0%} {row['arithmetic']}",
+    ]
+
+
+def bench() -> str:
+    """What `kneeedge bench` said of one run's files."""
+    heads = (
+        "file", "one image, p50 ms", "p90 ms [95 %]", "8 images, p50 ms", "img/s in batches of 32",
+        "cold start, s", "RAM MB, 1 / 32", "of ceiling, 1 / 32",
+    )  # fmt: skip
+    results = read_result("bench")["results"]
+    names = list(dict.fromkeys(row["precision"] for row in results))
+    return table(heads, [bench_cells(name, results) for name in names])
+
+
+def bench_cells(precision: str, results: Sequence[dict[str, Any]]) -> list[str]:
+    """One file in its three scenarios."""
+    single, stream, offline = (row for row in results if row["precision"] == precision)
+    latency = single["latency_ms"]
+    return [
+        precision,
+        f"{latency['p50']:.1f}",
+        f"{latency['p90']:.1f} {span(latency['intervals']['p90'], 1)}",
+        f"{stream['latency_ms']['p50']:,.0f}",
+        f"{offline['images_per_second']:.2f}",
+        f"{single['cold_start_ms'] / 1e3:.2f}",
+        f"{single['peak_memory_mb']:,.0f} / {offline['peak_memory_mb']:,.0f}",
+        f"{single['ceiling_share']:.0%} / {offline['ceiling_share']:.0%}",
+    ]
+
+
+def slim_rows() -> list[dict[str, Any]]:
+    """The single-image rows of the curve: PyTorch, its int8 file, and the slim ones."""
+    rows = read_result("slim-curve")["results"]
+    return [row for row in rows if row["scenario"] == "SingleStream"]
+
+
+def slim_name(row: dict[str, Any]) -> str:
+    """A slim file by the speed that was measured, in times of its original's int8 file."""
+    _, original, *_ = slim_rows()
+    return f"{original['latency_ms']['p50'] / row['latency_ms']['p50']:.2f}×"
+
+
+def slim() -> str:
+    """The curve: accuracy on test beside the latency of one image."""
+    heads = (
+        "file", "one image, ms", "expected, ms", "× eager", "MB", "test accuracy, change [95 %]",
+        "AUROC", "flips", "gate on test", "on val",
+    )  # fmt: skip
+    eager, original, *narrow = slim_rows()
+    steps = read_result("slim")["steps"]
+    rows = [
+        slim_cells("PyTorch eager, the original", eager, eager),
+        slim_cells("its int8", original, eager),
+    ]
+    for row, step in zip(narrow, steps, strict=True):
+        cells = slim_cells(f"slim int8, {slim_name(row)}", row, eager)
+        rows.append([*cells[:2], f"{step['expected_ms']:.2f}", *cells[3:-1], step["verdict"]])
+    return table(heads, rows)
+
+
+def slim_cells(name: str, row: dict[str, Any], eager: dict[str, Any]) -> list[str]:
+    """One file beside PyTorch eager, without what was expected and what the gate said on val."""
+    accuracy = row["accuracy"]
+    text = f"{accuracy['accuracy']:.3f}"
+    if accuracy["delta_accuracy"] is not None:
+        low = signed(100 * accuracy["delta_interval"]["low"], 1)
+        high = signed(100 * accuracy["delta_interval"]["high"], 1)
+        text += f", {signed(100 * accuracy['delta_accuracy'], 1)} [{low}, {high}] points"
+    flips = accuracy["flips"]
+    return [
+        name,
+        f"{row['latency_ms']['p50']:.2f}",
+        NONE,
+        f"{eager['latency_ms']['p50'] / row['latency_ms']['p50']:.1f}",
+        f"{row['size_mb']:.1f}",
+        text,
+        f"{accuracy['auroc']:.3f}",
+        NONE if flips is None else f"{flips} of {accuracy['n']}",
+        accuracy["verdict"] or NONE,
+        NONE,
+    ]
+
+
+def slim_channels() -> str:
+    """Channels of every layer, block by block."""
+    heads = ["", *(f"block {i}" for i in range(1, 6))]
+    rows = [["original", *blocks(value("slim:original.channels"))]]
+    for row, step in zip(slim_rows()[2:], read_result("slim")["steps"], strict=True):
+        rows.append([slim_name(row), *blocks(step["channels"])])
+    return table(heads, rows, left=len(heads))
+
+
+def blocks(channels: Sequence[Sequence[int]]) -> list[str]:
+    return [" ".join(map(str, block)) for block in channels]
+
+
+def widths() -> str:
+    """One layer at every width: what it takes to write, and to read, so many channels."""
+    rows = read_result("widths")["rows"]
+    writes = ["written, ms", *(f"{row['writes_ms']:.2f}" for row in rows)]
+    reads = ["read, ms", *(f"{row['reads_ms']:.2f}" for row in rows)]
+    return table(["channels", *(str(row["width"]) for row in rows)], [writes, reads])
+
+
+def growth() -> str:
+    """Folders of three sizes."""
+    heads = (
+        "files", "CPU s", "exponent", "peak above the loaded model, MB",
+        "of it the list of names, MB",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{row['n']:,}",
+            f"{row['cpu_seconds']:.1f}",
+            NONE if row["exponent"] is None else f"{row['exponent']:.3f}",
+            f"{row['peak_above_loaded_mb']:.1f}",
+            f"{row['listing_mb']:.1f}",
+        ]
+        for row in read_result("growth")["growth"]
+    ]
+    return table(heads, rows, left=0)
+
+
+def isolation() -> str:
+    """Processes beside threads."""
+    heads = ("files", "work", "n", "threads, a second", "processes, a second", "ratio")
+    rows = [
+        [
+            row["kind"],
+            row["work"],
+            str(row["n"]),
+            f"{row['threads_per_second']:,.1f}",
+            f"{row['processes_per_second']:,.1f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in read_result("isolation")["rows"]
+    ]
+    return table(heads, rows, left=2)
+
+
+def one_image() -> str:
+    """The stages of one process that answers one image."""
+    result = value("one-image:results[0]")
+    rows = [["the whole process", f"{result['whole_process']:.0f}"]]
+    rows += [[name, f"{ms:.0f}"] for name, ms in result["stages"].items()]
+    return table(("stage", "ms"), rows)
+
+
+def graph() -> str:
+    """Two input channels beside three."""
+    heads = (
+        "file", "batch", "three channels, ms", "two channels, ms", "ratio by round",
+        "half of the rounds",
+    )  # fmt: skip
+    rows = []
+    for name, source in (("int8", "graph"), ("fp32", "graph-fp32")):
+        speeds = read_result(source)["speeds"]
+        pairs = zip(speeds[::2], speeds[1::2], strict=True)
+        rows += [[name, *graph_cells(three, two)] for three, two in pairs]
+    return table(heads, rows)
+
+
+def graph_cells(three: dict[str, Any], two: dict[str, Any]) -> list[str]:
+    low, high = two["ratio_quartiles"]
+    return [
+        str(two["batch_size"]),
+        f"{three['ms_per_image']:.1f}",
+        f"{two['ms_per_image']:.1f}",
+        f"{two['ratio']:.3f}",
+        f"{low:.3f}–{high:.3f}",
+    ]
+
+
+def train_cost() -> str:
+    """What a view costs in training."""
+    rows = [
+        [row["what"], f"{row['seconds_a_view']:.3f}"]
+        for row in read_result("train-cost")["results"]
+    ]
+    return table(("work", "seconds a view"), rows)
+
+
+def first_run() -> str:
+    """What installing and the demo cost."""
+    result = read_result("first-run")
+    rows = [
+        [f"`pip install 'kneeedge[{install['extras']}]'`", *cost_cells(install)]
+        for install in result["installs"]
+    ]
+    rows.append(["`kneeedge demo`", *cost_cells(result["demo"])])
+    return table(("what", "time", "processor time", "disk, MB"), rows)
+
+
+def cost_cells(cost: dict[str, Any]) -> list[str]:
+    return [duration(cost["seconds"]), duration(cost["cpu_seconds"]), f"{cost['mb']:,.0f}"]
+
+
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes above."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

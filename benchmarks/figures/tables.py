@@ -1,0 +1,26 @@
+"""The tables that a page can ask for by name."""
+
+from collections.abc import Callable
+
+from benchmarks.figures import findings, speed
+
+TABLES: dict[str, Callable[[], str]] = {
+    "bench": speed.bench,
+    "chain": findings.chain,
+    "export": findings.export,
+    "first-run": speed.first_run,
+    "graph": speed.graph,
+    "growth": speed.growth,
+    "isolation": speed.isolation,
+    "leakage": findings.leakage,
+    "one-image": speed.one_image,
+    "peers": speed.peers,
+    "recall": findings.recall,
+    "refusals": findings.refusals,
+    "results": findings.results,
+    "slim": speed.slim,
+    "slim-channels": speed.slim_channels,
+    "train": findings.train,
+    "train-cost": speed.train_cost,
+    "widths": speed.widths,
+}
