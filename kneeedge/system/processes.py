@@ -1,4 +1,4 @@
-"""Python processes that run a module of kneeedge, what they answer, and the errors that come back.
+"""Python processes that run a module of kneeedge: what they answer, and the errors they send back.
 
 A native library may crash, hang or write over its own memory. What might is run in a Child, whose
 parent waits for it no longer than it wants to.
@@ -21,6 +21,7 @@ from kneeedge import errors
 from kneeedge.errors import KneeEdgeError
 
 Message = TypeVar("Message")
+
 END_SECONDS = 5.0
 "for a killed process to end; one that waits for a dead network share does not"
 LONGEST = 300
@@ -65,20 +66,23 @@ class Child(Generic[Message]):
             env=environment(**(variables or {})),
             start_new_session=ignores_ctrl_c,
         )
+        self._stdin: BinaryIO = self._process.stdin  # type: ignore[assignment]
+        self._stdout: BinaryIO = self._process.stdout  # type: ignore[assignment]
+        self._closing = threading.Lock()
+        "held while its files are closed, and while its last words are read"
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._listener = threading.Thread(target=self._listen, args=[read_message], daemon=True)
         self._listener.start()
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
         return self._process.pid
 
     def send(self, line: str) -> None:
-        """Give it a line; that it is dead shows in `receive`."""
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(line.encode("utf-8", "surrogateescape") + b"\n")  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
+        """Give it a line; that it is dead, or was ended, shows in `receive`."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stdin.write(line.encode("utf-8", "surrogateescape") + b"\n")
+            self._stdin.flush()
 
     def receive(self, seconds: float) -> Message:
         """Its next message. Raises ChildLostError where none comes within `seconds`, or ever."""
@@ -92,7 +96,7 @@ class Child(Generic[Message]):
 
     def finish(self, seconds: float) -> int:
         """Close its stdin, upon which it ends by itself; its exit code."""
-        self._process.stdin.close()  # type: ignore[union-attr]
+        self._stdin.close()
         return self._process.wait(seconds)
 
     def end(self) -> None:
@@ -101,14 +105,15 @@ class Child(Generic[Message]):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
             self._listener.join(END_SECONDS)
-            for file in (self._process.stdin, self._process.stdout, self._stderr):
-                with contextlib.suppress(OSError):  # what was not sent any more
-                    file.close()  # type: ignore[union-attr]
+            with self._closing:
+                for file in (self._stdin, self._stdout, self._stderr):
+                    with contextlib.suppress(OSError):  # what was not sent any more
+                        file.close()
 
     def _listen(self, read_message: Callable[[BinaryIO], Message | None]) -> None:
         """Hand over the messages; None stands for the end, or for what is no message."""
         with contextlib.suppress(ValueError):  # a child that overwrote its memory may say anything
-            while (message := read_message(self._process.stdout)) is not None:  # type: ignore[arg-type]
+            while (message := read_message(self._stdout)) is not None:
                 self._messages.put(message)
         self._messages.put(None)
 
@@ -118,8 +123,11 @@ class Child(Generic[Message]):
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             return "its answer is damaged"
-        self._stderr.seek(0)
-        return last_words(status, self._stderr.read())
+        with self._closing:
+            if self._stderr.closed:
+                return "it was ended"
+            self._stderr.seek(0)
+            return last_words(status, self._stderr.read())
 
 
 def last_words(status: int, stderr: bytes) -> str:
@@ -143,8 +151,9 @@ class Failure:
 
 
 def as_raised(kind: str, message: str) -> KneeEdgeError:
-    """The error of class `kind` in kneeedge.errors, its message being what it made of its arguments
-    where it was raised.
+    """The error of class `kind` in kneeedge.errors, with the message that it was raised with.
+
+    Its class made that message of its arguments there, and is not to make one of it again.
     """
     error_class: type[KneeEdgeError] = getattr(errors, kind, KneeEdgeError)
     error = error_class.__new__(error_class)
@@ -157,7 +166,7 @@ def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Variables with which such a process finds what this one found."""
+def environment(**variables: str) -> dict[str, str]:
+    """Variables with which such a process finds the modules that this one finds."""
     modules = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": modules, **more}
+    return {**os.environ, "PYTHONPATH": modules, **variables}

@@ -1,15 +1,18 @@
 """Child processes: what they answer, how they end, and why."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from kneeedge.system import processes
 from kneeedge.system.processes import Child, ChildLostError, last_words
 
 ECHO = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\n"
+"code of a child that answers each line with its characters in the opposite order"
 
 
 def read_number(stdout: BinaryIO) -> int | None:
@@ -18,7 +21,8 @@ def read_number(stdout: BinaryIO) -> int | None:
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Child[int]]]:
+    """Starts a child that runs the code given; all end with the test."""
     children: list[Child[int]] = []
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -43,7 +47,8 @@ def test_it_ends_with_its_input(start) -> None:
     assert start(ECHO).finish(30) == 0
 
 
-def test_what_is_no_message_is_the_childs_end(start) -> None:
+def test_what_is_no_message_is_the_childs_end(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "END_SECONDS", 0.5)
     child = start(ECHO + "import time; time.sleep(60)")
     child.send("no number")
     with pytest.raises(ChildLostError, match="its answer is damaged") as lost:
@@ -81,3 +86,14 @@ def test_the_last_words_name_the_signal_and_the_last_line(
     status: int, stderr: bytes, words: str
 ) -> None:
     assert last_words(status, stderr) == words
+
+
+def test_a_child_that_is_ended_while_another_thread_waits_for_it_says_so(start) -> None:
+    for _ in range(20):
+        child = start("import time; time.sleep(60)")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(child.receive, 30)
+            child.end()
+            with pytest.raises(ChildLostError, match=r"it was ended|signal 9, Killed"):
+                waiting.result()
+        child.send("1")
