@@ -47,23 +47,23 @@ class DecoderReply:
 
 
 def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, NDArray[np.uint8]]:
-    """What became of the file, and its pixels (S, S), or none."""
+    """What became of the file, and its pixels (S, S), or (0, 0) where it has none."""
     start = time.thread_time()
-    nothing = np.empty((0, 0), dtype=np.uint8)
+    no_pixels = np.empty((0, 0), dtype=np.uint8)
     try:
-        found = read_input(path, options)
+        result = read_input(path, options)
     except KneeEdgeError as error:
-        return DecoderReply(failure=Failure(type(error).__name__, str(error))), nothing
+        return DecoderReply(failure=Failure(type(error).__name__, str(error))), no_pixels
     seconds = time.thread_time() - start
-    if isinstance(found, ImageError):
-        return DecoderReply(reason=found.reason, remedy=found.remedy, seconds=seconds), nothing
-    return DecoderReply(
-        side=len(found.pixels), dicom=found.dicom, blank=found.blank, seconds=seconds
-    ), found.pixels
+    if isinstance(result, ImageError):
+        return DecoderReply(reason=result.reason, remedy=result.remedy, seconds=seconds), no_pixels
+    side = len(result.pixels)
+    reply = DecoderReply(side=side, dicom=result.dicom, blank=result.blank, seconds=seconds)
+    return reply, result.pixels
 
 
 def serve(requests: BinaryIO, out: BinaryIO) -> None:
-    """DecoderReply each path until there are no more."""
+    """Answer each path of `requests` until there are no more; the first line holds the options."""
     options = from_json(ReadOptions, requests.readline())
     send(out, DecoderReply(), b"")
     for line in requests:
@@ -80,9 +80,7 @@ def send(out: BinaryIO, reply: DecoderReply, pixels: bytes) -> None:
 
 
 def set_alarm(seconds: int) -> None:
-    """End this process after so long, whatever a decoder does, where the system can (not Windows);
-    0: never.
-    """
+    """End this process after so long, whatever a decoder does; 0: never. Windows cannot."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 
@@ -96,9 +94,7 @@ def forget_stderr() -> None:
 
 
 def leave_no_core() -> None:
-    """No memory image of a crash, which would hold a radiograph; where the system has limits (not
-    Windows).
-    """
+    """No memory image of a crash, which would hold a radiograph. Windows has no such limit."""
     try:
         import resource
     except ModuleNotFoundError:
@@ -107,7 +103,7 @@ def leave_no_core() -> None:
 
 
 def main() -> None:
-    """DecoderReply stdin on stdout, which is kept clear of what libraries print."""
+    """Answer stdin on stdout, which is kept clear of what libraries print."""
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

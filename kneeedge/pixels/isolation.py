@@ -1,4 +1,4 @@
-"""A Reader whose decoders are processes: what crashes or hangs costs its file a row, and no more.
+"""A Reader whose decoders are processes: what crashes or hangs costs one file its answer, no more.
 
 Native decoders (libjpeg, libtiff, OpenJPEG, GDCM) meet whatever a folder holds. Each runs as
 `kneeedge.pixels.decoder`; one that dies or takes too long is killed and replaced. A read from a
@@ -50,10 +50,10 @@ class Decoder:
         self.child.send(to_json(options, indent=None))
 
     def ask(self, path: Path) -> tuple[DecoderReply, bytes]:
-        """What became of the file, and its pixels.
+        """What became of the file, and its pixels as bytes, side × side of them.
 
-        Raises DecoderLostError where the file ended the decoder, WorkerError where it did not even
-        start.
+        Raises DecoderLostError where the file ended the decoder, and WorkerError where the decoder
+        did not even start.
         """
         if not self._ready:
             try:
@@ -104,8 +104,10 @@ class ProcessReader:
         "the idle ones and those at work"
 
     def read(self, path: Path) -> tuple[Input | ImageError, float]:
-        """As Reader. Raises what ends the run, such as MissingExtraError, or WorkerError for want
-        of a decoder.
+        """The network's input or why there is none, and the seconds of processor time it took.
+
+        Raises what ends the run, such as MissingExtraError, and WorkerError where no decoder
+        starts.
         """
         decoder = self._take()
         if decoder is None:
@@ -121,12 +123,7 @@ class ProcessReader:
             return ImageError(path, error.reason, error.remedy), 0.0
         with self._lock:
             self._idle.append(decoder)
-        if reply.failure:
-            raise as_raised(reply.failure.kind, reply.failure.message)
-        if reply.reason:
-            return ImageError(path, reply.reason, reply.remedy), reply.seconds
-        square = np.frombuffer(pixels, dtype=np.uint8).reshape(reply.side, reply.side)
-        return Input(square, reply.dicom, reply.blank), reply.seconds
+        return input_of(path, reply, pixels), reply.seconds
 
     def close(self) -> None:
         """Kill the decoders, in whatever they do."""
@@ -143,12 +140,24 @@ class ProcessReader:
                 return None
             if self._idle:
                 return self._idle.pop()
-            self._decoders.add(decoder := Decoder(self._options))
+            decoder = Decoder(self._options)
+            self._decoders.add(decoder)
             return decoder
 
     def _dismiss(self, decoder: Decoder) -> None:
+        """End the decoder, unless another thread does."""
         with self._lock:
-            known = decoder in self._decoders
-            self._decoders.discard(decoder)
-        if known:
-            decoder.end()
+            if decoder not in self._decoders:
+                return
+            self._decoders.remove(decoder)
+        decoder.end()
+
+
+def input_of(path: Path, reply: DecoderReply, pixels: bytes) -> Input | ImageError:
+    """What a decoder's reply says of the file; raises what it says ends the run."""
+    if reply.failure:
+        raise as_raised(reply.failure.kind, reply.failure.message)
+    if reply.reason:
+        return ImageError(path, reply.reason, reply.remedy)
+    square = np.frombuffer(pixels, dtype=np.uint8).reshape(reply.side, reply.side)
+    return Input(square, reply.dicom, reply.blank)
