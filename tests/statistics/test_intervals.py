@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from kneeedge.inference.metrics import evaluate
 from kneeedge.statistics.auroc import auroc, auroc_estimate
@@ -27,6 +28,22 @@ def knees(
     factor = 1 / correlation - 1
     chance = random.beta(share * factor, (1 - share) * factor, n_patients)
     return (random.random((n_patients, 2)) < chance[:, None]).ravel()
+
+
+def test_wilson_intervals_agree_with_scipy():
+    for successes, n in [(0, 1), (1, 1), (0, 30), (30, 30), (7, 30), (1, 1000), (999, 1000)]:
+        expected = binomtest(successes, n).proportion_ci(method="wilson")
+        interval = wilson(successes, n)
+        assert (interval.low, interval.high) == pytest.approx(
+            (expected.low, expected.high), abs=1e-12
+        )
+        assert 0 <= interval.low < interval.high <= 1
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 3), (4, 3), (math.nan, 3)])
+def test_wilson_refuses_what_is_no_share(successes, n):
+    with pytest.raises(ValueError, match="successes"):
+        wilson(successes, n)
 
 
 @pytest.mark.parametrize(("n_patients", "share"), [(30, 0.95), (100, 0.98), (236, 0.8)])
