@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from kneeedge.model.provenance import Score
 from kneeedge.model.spec import ModelSpec
 from kneeedge.statistics.auroc import auroc_estimate, mean_auroc_estimate
-from kneeedge.statistics.intervals import (
-    Estimate,
-    clusters_of,
-    effective_n,
-    share_estimate,
-)
+from kneeedge.statistics.intervals import Estimate, clusters_of, effective_n, share_estimate
 from kneeedge.statistics.prevalence import Measured, PredictiveValues, predictive_values
 from kneeedge.statistics.reliability import ProbabilityErrors, probability_errors
 
@@ -41,9 +36,7 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True)
 class OneVersusRest:
-    """One class against all others, each figure with its interval; absent where no image could tell
-    it.
-    """
+    """One class against all others: figures with intervals, None where no image could tell them."""
 
     sensitivity: Estimate | None
     "0 to 1; share of the images of the class that are called so"
@@ -83,8 +76,8 @@ class Evaluation:
     weighted: ClassScore
     "mean over the classes weighted by support"
     auroc: Estimate | None
-    """0 to 1; two classes: of the positive; more: mean of `auroc_per_class`; absent where no class
-    has one
+    """0 to 1; with two classes of the positive, with more the mean of `auroc_per_class`; absent
+    where no class has one
     """
     auroc_per_class: dict[str, float]
     "0 to 1; each class against the rest, without the classes that have no image or all of them"
@@ -116,19 +109,17 @@ class Evaluation:
         return {name: figure for name, figure in figures.items() if figure is not None}
 
     def score(self) -> Score:
-        """What a spec carries, with the intervals; its AUROC is the positive class's, with three
-        classes too.
-        """
-        scored = {name: self.estimates.get(name) for name in SCORED}
+        """What a spec carries; its AUROC is the positive class's, with three classes too."""
+        estimates = {name: self.estimates.get(name) for name in SCORED}
         if self.one_versus_rest:
-            scored["auroc"] = self.one_versus_rest[self.positive].auroc
+            estimates["auroc"] = self.one_versus_rest[self.positive].auroc
         return Score(
             n=self.n,
             accuracy=self.accuracy.value,
             auroc=self.auroc_per_class.get(self.positive),
             sensitivity=value_of(self.sensitivity),
             specificity=value_of(self.specificity),
-            intervals={name: figure.interval for name, figure in scored.items() if figure},
+            intervals={name: figure.interval for name, figure in estimates.items() if figure},
         )
 
     @staticmethod
@@ -140,7 +131,9 @@ class Evaluation:
             flat[name] = value["value"] if name in estimates else value
             if name == "log_loss":
                 flat["intervals"] = {key: figure["interval"] for key, figure in estimates.items()}
-                flat["interval_methods"] = {key: fig["method"] for key, fig in estimates.items()}
+                flat["interval_methods"] = {
+                    key: figure["method"] for key, figure in estimates.items()
+                }
         return flat
 
     @staticmethod
@@ -179,19 +172,20 @@ def evaluate(
     ValueError where there are no images, a label is out of range, or a row is not finite, 0 or more
     and of sum 1.
     """
-    labels, given = _checked(labels, probabilities, len(spec.classes))
-    predictions = spec.decide(given)
-    precise = given.astype(np.float64)
+    n_classes = len(spec.classes)
+    labels, probabilities = _checked(labels, probabilities, n_classes)
+    predictions = spec.decide(probabilities)
+    in_double = probabilities.astype(np.float64)
     clusters = clusters_of(groups, len(labels))
-    matrix = confusion(labels, predictions, len(spec.classes))
+    matrix = confusion(labels, predictions, n_classes)
     scores = _class_scores(matrix)
-    each = [
-        _one_versus_rest(k, labels, predictions, precise, clusters)
-        for k in range(len(spec.classes))
+    against_rest = [
+        _one_versus_rest(k, labels, predictions, in_double, clusters) for k in range(n_classes)
     ]
-    estimates = _estimates(each[spec.positive_index], labels, predictions, precise, clusters)
-    areas = _areas(each, spec)
-    errors = probability_errors(labels, precise, spec.positive_index)
+    of_positive = against_rest[spec.positive_index]
+    estimates = _estimates(of_positive, labels, predictions, in_double, clusters)
+    errors = probability_errors(labels, in_double, spec.positive_index)
+    one_versus_rest = dict(zip(spec.classes, against_rest, strict=True))
     return Evaluation(
         n=len(labels),
         classes=spec.classes,
@@ -206,7 +200,7 @@ def evaluate(
         macro=_average(scores, None),
         weighted=_average(scores, [score.support for score in scores]),
         auroc=estimates.get("auroc"),
-        auroc_per_class=areas,
+        auroc_per_class=_areas(one_versus_rest, spec),
         sensitivity=estimates.get("sensitivity"),
         specificity=estimates.get("specificity"),
         ppv=estimates.get("ppv"),
@@ -214,7 +208,7 @@ def evaluate(
         ece=errors.ece,
         brier=errors.brier,
         log_loss=errors.log_loss,
-        one_versus_rest=dict(zip(spec.classes, each, strict=True)) if len(spec.classes) > 2 else {},
+        one_versus_rest=one_versus_rest if n_classes > 2 else {},
         at_prevalence=_at_prevalence(
             prevalence, labels, predictions, spec.positive_index, clusters
         ),
@@ -224,9 +218,7 @@ def evaluate(
 def confusion(
     labels: NDArray[np.integer], predictions: NDArray[np.integer], n_classes: int
 ) -> NDArray[np.int64]:
-    """Counts (K, K) int64 of class indices (N,) and (N,): rows are the truth, columns the
-    predictions.
-    """
+    """Counts (K, K) int64 of class indices (N,): rows are the truth, columns the predictions."""
     truth = _indices(labels, n_classes, "label")
     predicted = _indices(predictions, n_classes, "prediction")
     if len(truth) != len(predicted):
@@ -237,22 +229,20 @@ def confusion(
 
 def classification_report(evaluation: Evaluation, digits: int = 2) -> str:
     """The evaluation as text, in scikit-learn's layout."""
-    width = max(digits, *(len(name) for name in (*evaluation.classes, "weighted avg")))
+    width = max(digits, *map(len, evaluation.classes), len("weighted avg"))
     head = " ".join(f"{title:>9}" for title in ("precision", "recall", "f1-score", "support"))
     share = f"{evaluation.accuracy.value:>9.{digits}f}"
     accuracy = f"{'accuracy':>{width}}  {'':>9} {'':>9} {share} {evaluation.n:>9}"
-    rows = [
-        _report_row(name, evaluation.per_class[name], width, digits) for name in evaluation.classes
-    ]
+    scores = [(name, evaluation.per_class[name]) for name in evaluation.classes]
+    rows = [_report_row(name, score, width, digits) for name, score in scores]
     macro = _report_row("macro avg", evaluation.macro, width, digits)
     weighted = _report_row("weighted avg", evaluation.weighted, width, digits)
     return "\n".join([f"{'':>{width}}  {head}", "", *rows, "", accuracy, macro, weighted, ""])
 
 
 def _report_row(name: str, score: ClassScore, width: int, digits: int) -> str:
-    shares = " ".join(
-        f"{share:>9.{digits}f}" for share in (score.precision, score.recall, score.f1)
-    )
+    values = (score.precision, score.recall, score.f1)
+    shares = " ".join(f"{value:>9.{digits}f}" for value in values)
     return f"{name:>{width}}  {shares} {score.support:>9}"
 
 
@@ -260,20 +250,21 @@ def _checked(
     labels: NDArray[np.integer], probabilities: NDArray[np.floating], n_classes: int
 ) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
     indices = _indices(labels, n_classes, "label")
-    given = np.asarray(probabilities)
+    array = np.asarray(probabilities)
     if len(indices) == 0:
         raise ValueError("there are no images to evaluate; give a split that has some")
-    if given.shape != (len(indices), n_classes):
-        raise ValueError(f"probabilities must be ({len(indices)}, {n_classes}), not {given.shape}")
-    if not np.isfinite(given).all():
-        first = int(np.flatnonzero(~np.isfinite(given).all(axis=1))[0])
+    if array.shape != (len(indices), n_classes):
+        raise ValueError(f"probabilities must be ({len(indices)}, {n_classes}), not {array.shape}")
+    is_finite = np.isfinite(array).all(axis=1)
+    if not is_finite.all():
+        first = int(np.argmin(is_finite))
         raise ValueError(f"the probabilities of image {first} are not finite; the model is damaged")
+    sums = array.sum(axis=1, dtype=np.float64)
     # 0.01: half precision rounds each of a few probabilities by up to 0.0005
-    if (given < 0).any() or (abs(given.sum(axis=1, dtype=np.float64) - 1) > 0.01).any():
-        raise ValueError(
-            "probabilities must be 0 or more and sum to 1; give the softmax, not the logits"
-        )
-    return indices, given
+    if (array < 0).any() or (abs(sums - 1) > 0.01).any():
+        remedy = "give the softmax, not the logits"
+        raise ValueError(f"probabilities must be 0 or more and sum to 1; {remedy}")
+    return indices, array
 
 
 def _indices(values: NDArray[np.integer], n_classes: int, what: str) -> NDArray[np.intp]:
@@ -283,17 +274,16 @@ def _indices(values: NDArray[np.integer], n_classes: int, what: str) -> NDArray[
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{what}s must be (N,) integers, not {array.shape} {array.dtype}")
     if array.size and (array.min() < 0 or array.max() >= n_classes):
-        raise ValueError(
-            f"a {what} is outside 0 to {n_classes - 1}: {array.min()} to {array.max()}"
-        )
+        span = f"{array.min()} to {array.max()}"
+        raise ValueError(f"a {what} is outside 0 to {n_classes - 1}: {span}")
     return array.astype(np.intp)
 
 
 def _class_scores(matrix: NDArray[np.int64]) -> list[ClassScore]:
     hits = matrix.diagonal()
-    called = matrix.sum(axis=0)
+    n_called = matrix.sum(axis=0)
     support = matrix.sum(axis=1)
-    columns = zip(hits.tolist(), called.tolist(), support.tolist(), strict=True)
+    columns = zip(hits.tolist(), n_called.tolist(), support.tolist(), strict=True)
     return [ClassScore(_share(h, c), _share(h, s), _share(2 * h, c + s), s) for h, c, s in columns]
 
 
@@ -311,7 +301,7 @@ def _one_versus_rest(
     k: int,
     labels: NDArray[np.intp],
     predictions: NDArray[np.intp],
-    precise: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     clusters: NDArray[np.intp] | None,
 ) -> OneVersusRest:
     truth = labels == k
@@ -321,7 +311,7 @@ def _one_versus_rest(
         specificity=share_estimate(~called, ~truth, clusters),
         ppv=share_estimate(truth, called, clusters),
         npv=share_estimate(~truth, ~called, clusters),
-        auroc=auroc_estimate(truth, precise[:, k], clusters),
+        auroc=auroc_estimate(truth, probabilities[:, k], clusters),
     )
 
 
@@ -329,36 +319,37 @@ def _estimates(
     positive: OneVersusRest,
     labels: NDArray[np.intp],
     predictions: NDArray[np.intp],
-    precise: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     clusters: NDArray[np.intp] | None,
 ) -> dict[str, Estimate]:
-    """The figures with an interval, those of the positive class, but for the AUROC of more than two
-    classes.
-    """
-    binary = precise.shape[1] == 2
-    found = {
-        "accuracy": share_estimate(
-            labels == predictions, np.ones(len(labels), dtype=bool), clusters
-        ),
+    """The figures with an interval: the positive class's; beyond two classes the mean AUROC."""
+    auroc = positive.auroc
+    if probabilities.shape[1] > 2:
+        auroc = mean_auroc_estimate(labels, probabilities, clusters)
+    all_images = np.ones(len(labels), dtype=bool)
+    estimates = {
+        "accuracy": share_estimate(labels == predictions, all_images, clusters),
         "sensitivity": positive.sensitivity,
         "specificity": positive.specificity,
         "ppv": positive.ppv,
         "npv": positive.npv,
-        "auroc": positive.auroc if binary else mean_auroc_estimate(labels, precise, clusters),
+        "auroc": auroc,
     }
-    return {name: estimate for name, estimate in found.items() if estimate is not None}
+    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
 
 
-def _areas(each: list[OneVersusRest], spec: ModelSpec) -> dict[str, float]:
-    if (
-        len(spec.classes) == 2
-    ):  # one area: by the positive's probability the two differ by rounding at most
-        each = [each[spec.positive_index]] * 2
-    return {
-        name: one.auroc.value
-        for name, one in zip(spec.classes, each, strict=True)
-        if one.auroc is not None
-    }
+def _areas(one_versus_rest: dict[str, OneVersusRest], spec: ModelSpec) -> dict[str, float]:
+    """Each class's AUROC, where it has one.
+
+    Two classes share the positive's: by the other's probability it differs by rounding at most.
+    """
+    areas = {}
+    for name in spec.classes:
+        of_class = spec.positive if len(spec.classes) == 2 else name
+        auroc = one_versus_rest[of_class].auroc
+        if auroc is not None:
+            areas[name] = auroc.value
+    return areas
 
 
 def _at_prevalence(
@@ -372,9 +363,9 @@ def _at_prevalence(
         return None
     truth = labels == positive
     called = predictions == positive
-    return predictive_values(
-        _measured(called, truth, clusters), _measured(~called, ~truth, clusters), prevalence
-    )
+    sensitivity = _measured(called, truth, clusters)
+    specificity = _measured(~called, ~truth, clusters)
+    return predictive_values(sensitivity, specificity, prevalence)
 
 
 def _measured(
