@@ -1,6 +1,4 @@
-"""DICOM Structured Reports: one for each DICOM image, by template TID 1500 (PS3.16), written
-through highdicom.
-"""
+"""DICOM Structured Reports: one for each DICOM image, by template TID 1500 (PS3.16)."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -55,9 +53,7 @@ class ReportWriter:
             yield answer
 
     def write(self, prediction: Prediction, image: Path) -> None:
-        """One report; none for an image that does not say of which study it is, which a report has
-        to.
-        """
+        """Write the report of a DICOM image; none where that does not say of which study it is."""
         import pydicom
 
         evidence = pydicom.dcmread(image, stop_before_pixels=True, force=True)
@@ -75,42 +71,24 @@ class ReportWriter:
 
     def summary(self) -> str:
         """How many reports there are, and why not more."""
-        said = f"{self.n_written:,} Structured Reports below {self.folder}"
+        line = f"{self.n_written:,} Structured Reports below {self.folder}"
         if self.n_without_study:
-            said += f"; none for {self.n_without_study:,} DICOM images that do not say of which study they are"
-        return said
+            without = f"{self.n_without_study:,} DICOM images"
+            line += f"; none for {without} that do not say of which study they are"
+        return line
 
     def report(self, prediction: Prediction, evidence: "Dataset") -> Any:
-        """The Enhanced SR of one image. The same image and model give the same UID, so that none is
-        there twice.
+        """The highdicom EnhancedSR of one image.
+
+        The same image and model give the same UID, so that no archive holds a report twice.
         """
         import highdicom as hd
-        from pydicom.sr.codedict import codes
         from pydicom.uid import generate_uid
 
         source = [str(evidence.SOPInstanceUID), self.model_sha256]
-        device = hd.sr.ObserverContext(
-            observer_type=codes.DCM.Device,
-            observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
-                uid=generate_uid(entropy_srcs=[self.model_sha256]),
-                name="kneeedge",
-                model_name=self.spec.name[:64],
-            ),
-        )
-        content = hd.sr.MeasurementReport(
-            observation_context=hd.sr.ObservationContext(observer_device_context=device),
-            procedure_reported=_code("KNEE-XRAY", "Knee radiograph"),
-            imaging_measurements=[self._group(prediction, evidence)],
-        )
-        for text in self._remarks(prediction):
-            content[0].ContentSequence.append(
-                hd.sr.TextContentItem(
-                    codes.DCM.Comment, text, hd.sr.RelationshipTypeValues.CONTAINS
-                )
-            )
         return hd.sr.EnhancedSR(
             evidence=[evidence],
-            content=content[0],
+            content=self._content(prediction, evidence),
             series_number=9900,
             instance_number=1,
             manufacturer="kneeedge",
@@ -121,25 +99,52 @@ class ReportWriter:
             is_verified=False,
         )
 
-    def _group(self, prediction: Prediction, evidence: "Dataset") -> Any:
+    def _content(self, prediction: Prediction, evidence: "Dataset") -> Any:
+        """The measurement report (TID 1500), and what must be read with it."""
+        import highdicom as hd
+        from pydicom.sr.codedict import codes
+
+        report = hd.sr.MeasurementReport(
+            observation_context=hd.sr.ObservationContext(observer_device_context=self._observer()),
+            procedure_reported=_code("KNEE-XRAY", "Knee radiograph"),
+            imaging_measurements=[self._measurements(prediction, evidence)],
+        )
+        contains = hd.sr.RelationshipTypeValues.CONTAINS
+        for text in self._remarks(prediction):
+            remark = hd.sr.TextContentItem(codes.DCM.Comment, text, contains)
+            report[0].ContentSequence.append(remark)
+        return report[0]
+
+    def _observer(self) -> Any:
+        """The model, as the device that read the image."""
+        import highdicom as hd
+        from pydicom.sr.codedict import codes
+        from pydicom.uid import generate_uid
+
+        device = hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=[self.model_sha256]),
+            name="kneeedge",
+            model_name=self.spec.name[:64],
+        )
+        return hd.sr.ObserverContext(
+            observer_type=codes.DCM.Device, observer_identifying_attributes=device
+        )
+
+    def _measurements(self, prediction: Prediction, evidence: "Dataset") -> Any:
         """The probabilities, and the class where one was given."""
         import highdicom as hd
         from pydicom.sr.codedict import codes
         from pydicom.uid import generate_uid
 
-        measured = [
-            hd.sr.Measurement(
-                _code(f"P{i}", f"Probability of {name}"), probability, codes.UCUM.NoUnits
-            )
-            for i, (name, probability) in enumerate(prediction.probabilities.items())
+        probabilities = [
+            hd.sr.Measurement(_code(f"P{i}", f"Probability of {name}"), value, codes.UCUM.NoUnits)
+            for i, (name, value) in enumerate(prediction.probabilities.items())
         ]
-        found = prediction.prediction or "no answer"
+        answer = prediction.prediction or "no answer"
+        tracked = ["tracking", str(evidence.SOPInstanceUID), self.model_sha256]
         return hd.sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=hd.sr.TrackingIdentifier(
-                generate_uid(
-                    entropy_srcs=["tracking", str(evidence.SOPInstanceUID), self.model_sha256]
-                ),
-                "kneeedge",
+                generate_uid(entropy_srcs=tracked), "kneeedge"
             ),
             algorithm_id=hd.sr.AlgorithmIdentification(
                 name=self.spec.name,
@@ -148,10 +153,10 @@ class ReportWriter:
             ),
             finding_sites=[hd.sr.FindingSite(codes.SCT.KneeRegionStructure)],
             source_images=[hd.sr.SourceImageForMeasurementGroup.from_source_image(evidence)],
-            measurements=measured or None,
+            measurements=probabilities or None,
             qualitative_evaluations=[
                 hd.sr.QualitativeEvaluation(
-                    _code("CLASS", "Predicted class"), _code(f"C-{found}"[:16], found)
+                    _code("CLASS", "Predicted class"), _code(f"C-{answer}"[:16], answer)
                 )
             ],
         )
@@ -159,11 +164,9 @@ class ReportWriter:
     def _remarks(self, prediction: Prediction) -> list[str]:
         """What must stand in a report whoever reads it."""
         remarks = [DISCLAIMER, f"threshold {self.spec.threshold:.6g} for {self.spec.positive}"]
-        return (
-            [*remarks, f"not to be trusted: {prediction.error}"]
-            if prediction.status == ABSTAIN
-            else remarks
-        )
+        if prediction.status == ABSTAIN:
+            remarks.append(f"not to be trusted: {prediction.error}")
+        return remarks
 
 
 def _code(value: str, meaning: str) -> Any:

@@ -1,8 +1,8 @@
-"""Structured Reports: what they say, that they are read back, and that they name no patient unless
-asked to.
-"""
+"""Structured Reports: what they say, and that they name no patient unless asked to."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +34,18 @@ def model(tmp_path: Path) -> Path:
     return write_tiny_model(tmp_path / "m.onnx")
 
 
+def infer_command(tmp_path: Path, model: Path, images: Path) -> list[str]:
+    """`infer` with reports below `sr`."""
+    command = ["infer", str(images), "--model", str(model), "--out", str(tmp_path / "p.csv")]
+    return [*command, "--dicom-sr", str(tmp_path / "sr")]
+
+
 def run(tmp_path: Path, model: Path, *options: str, **tags: object) -> tuple[int, str, Path]:
     """`infer` on one DICOM file of these tags; exit code, stderr, the report's path."""
     folder = tmp_path / "in"
     (folder / "a b").mkdir(parents=True, exist_ok=True)
     (folder / "a b/x.dcm").write_bytes(stored(dataset(TWELVE, 12, **STUDY | tags)))
-    command = ["infer", str(folder), "--model", str(model), "--out", str(tmp_path / "p.csv")]
-    done = CliRunner().invoke(app, [*command, "--dicom-sr", str(tmp_path / "sr"), *options])
+    done = CliRunner().invoke(app, [*infer_command(tmp_path, model, folder), *options])
     return done.exit_code, done.stderr, tmp_path / "sr/a b/x.dcm.sr.dcm"
 
 
@@ -56,24 +61,19 @@ def test_a_report_is_read_back_with_probability_model_hash_and_disclaimer(
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     (group,) = report.content.get_image_measurement_groups()
     row = (tmp_path / "p.csv").read_text().splitlines()[1].split(",")
-    values = {one.name.meaning: one.value for one in group.get_measurements()}
+    values = {item.name.meaning: item.value for item in group.get_measurements()}
     assert values["Probability of Osteoporosis"] == pytest.approx(float(row[3]), abs=1e-6)
     assert sum(values.values()) == pytest.approx(1.0, abs=1e-5)
-    (found,) = group.get_qualitative_evaluations()
-    assert found.value.meaning == row[2]
-    data = path.read_bytes()
-    for text in (
-        DISCLAIMER,
-        f"sha256 {file_sha256(model)}",
-        f"kneeedge {__version__}",
-        "threshold 0.5 for Osteoporosis",
-    ):
-        assert text.encode() in data
-    (image,) = (
-        report.CurrentRequestedProcedureEvidenceSequence[0]
-        .ReferencedSeriesSequence[0]
-        .ReferencedSOPSequence
-    )
+    (predicted_class,) = group.get_qualitative_evaluations()
+    assert predicted_class.value.meaning == row[2]
+    content = path.read_bytes()
+    model_hash = f"sha256 {file_sha256(model)}"
+    version = f"kneeedge {__version__}"
+    for text in (DISCLAIMER, model_hash, version, "threshold 0.5 for Osteoporosis"):
+        assert text.encode() in content
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    (image,) = series.ReferencedSOPSequence
     assert image.ReferencedSOPInstanceUID == "1.2.3.4"
 
 
@@ -82,8 +82,9 @@ def test_the_patient_is_named_only_where_that_is_asked_for(
     tmp_path: Path, model: Path, asked: bool
 ) -> None:
     _, _, path = run(tmp_path, model, *(["--with-patient-id"] if asked else []))
-    data = path.read_bytes()
-    assert (b"Doe^Jane" in data) is (b"secret-id" in data) is (b"19500101" in data) is asked
+    content = path.read_bytes()
+    for text in (b"Doe^Jane", b"secret-id", b"19500101"):
+        assert (text in content) is asked
 
 
 def test_the_same_image_and_model_give_the_same_report_uid(tmp_path: Path, model: Path) -> None:
@@ -105,15 +106,7 @@ def test_other_formats_have_no_report(tmp_path: Path, model: Path) -> None:
     from PIL import Image
 
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "a.png")
-    command = [
-        "infer",
-        str(tmp_path / "a.png"),
-        "--model",
-        str(model),
-        "--out",
-        str(tmp_path / "p.csv"),
-    ]
-    done = CliRunner().invoke(app, [*command, "--dicom-sr", str(tmp_path / "sr")])
+    done = CliRunner().invoke(app, infer_command(tmp_path, model, tmp_path / "a.png"))
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "sr").exists()
 
@@ -121,14 +114,35 @@ def test_other_formats_have_no_report(tmp_path: Path, model: Path) -> None:
 def test_without_highdicom_it_says_what_to_install(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "highdicom", None)
+    monkeypatch.setitem(sys.modules, "highdicom", None)
     code, stderr, _ = run(tmp_path, model)
     assert code == 1
     assert "pip install 'kneeedge[dicom-sr]'" in stderr
 
 
 def test_a_report_is_a_whole_dicom_file(tmp_path: Path, model: Path) -> None:
-    found = pydicom.dcmread(io.BytesIO(run(tmp_path, model)[2].read_bytes()))
-    assert found.file_meta.MediaStorageSOPInstanceUID == found.SOPInstanceUID
-    assert found.CompletionFlag == "COMPLETE"
-    assert found.VerificationFlag == "UNVERIFIED"
+    _, _, path = run(tmp_path, model)
+    report = pydicom.dcmread(io.BytesIO(path.read_bytes()))
+    assert report.file_meta.MediaStorageSOPInstanceUID == report.SOPInstanceUID
+    assert report.CompletionFlag == "COMPLETE"
+    assert report.VerificationFlag == "UNVERIFIED"
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_an_older_report_of_that_name(tmp_path: Path, model: Path) -> None:
+    """A real limit: no file of the second run may grow beyond 1,500 bytes; a report is longer."""
+    resource = pytest.importorskip("resource")
+    _, _, path = run(tmp_path, model)
+    older = path.read_bytes()
+    assert len(older) > 1500
+    full = subprocess.run(
+        [sys.executable, "-m", "kneeedge", *infer_command(tmp_path, model, tmp_path / "in")],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)),
+    )
+    assert full.returncode == 1
+    assert "error: File too large" in full.stderr.splitlines()[-1]
+    assert path.read_bytes() == older
+    assert list(path.parent.iterdir()) == [path]
