@@ -44,14 +44,11 @@ def overlay(image: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.ui
 
 
 def heatmap_path(folder: Path, name: str) -> Path:
-    """Where the heat map of the image `name` goes."""
     return place_below(folder, name, ".png")
 
 
 def place_below(folder: Path, name: str, suffix: str) -> Path:
-    """Where a file about the image `name` goes: below `folder`, under its whole name, never
-    outside.
-    """
+    """Where a file about the image `name` goes: under its whole name, never outside `folder`."""
     parts = ["_" if part == ".." else part for part in PurePosixPath(name).parts if part != "/"]
     return folder.joinpath(*parts[:-1], parts[-1] + suffix)
 
@@ -59,7 +56,7 @@ def place_below(folder: Path, name: str, suffix: str) -> Path:
 def write_heatmap(
     folder: Path, name: str, image: NDArray[np.uint8], cam: NDArray[np.float32]
 ) -> None:
-    """Write one overlay as PNG."""
+    """Write the overlay of one image (S, S) uint8 and its map (h, w) as PNG."""
     path = heatmap_path(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as new:
@@ -67,8 +64,9 @@ def write_heatmap(
 
 
 class HeatmapWriter:
-    """Draws and writes overlays on a thread of its own; what fails there is raised by `write` or at
-    the end.
+    """Draws and writes overlays on a thread of its own.
+
+    What fails there is raised by a later `write`, or when the context is left.
     """
 
     def __init__(self, folder: Path) -> None:

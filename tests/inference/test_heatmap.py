@@ -1,0 +1,51 @@
+"""Heat maps: what they colour, where they stand, and that a full disk leaves no half of one."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kneeedge.inference.heatmap import heatmap_path, overlay
+
+
+def test_a_heat_map_never_leaves_its_folder() -> None:
+    for name in ("../../etc/passwd", "/etc/passwd", "a/../../b.png"):
+        path = heatmap_path(Path("maps"), name)
+        assert path.parts[0] == "maps"
+        assert ".." not in path.parts
+
+
+def test_a_heat_map_colours_the_evidence_and_nothing_else() -> None:
+    image = np.full((64, 64), 100, dtype=np.uint8)
+    cam = np.array([[3.0, -5.0], [-5.0, -5.0]], dtype=np.float32)
+    picture = overlay(image, cam).astype(int)
+    assert np.ptp(picture[8, 8]) > 30
+    assert (picture[56, 56] == 100).all()
+    assert (overlay(image, -np.abs(cam)) == 100).all()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such limit")
+def test_a_full_disk_keeps_an_older_heat_map_of_that_name(tmp_path: Path) -> None:
+    """A real limit, in a process of its own: none of its files may grow beyond 900 bytes."""
+    path = heatmap_path(tmp_path, "room 1/knee.png")
+    path.parent.mkdir()
+    path.write_bytes(b"an older heat map")
+    code = textwrap.dedent("""
+        import resource, sys
+        from pathlib import Path
+        import numpy as np
+        from kneeedge.inference.heatmap import HeatmapWriter
+        resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+        with HeatmapWriter(Path(sys.argv[1])) as writer:
+            writer.write("room 1/knee.png", noise, np.ones((2, 2), dtype=np.float32))
+    """)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    full = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "File too large" in full.stderr.splitlines()[-1]
+    assert path.read_bytes() == b"an older heat map"
+    assert list(path.parent.iterdir()) == [path]
