@@ -100,8 +100,8 @@ def infer(
     is 1.
     """
     from kneeedge.inference.folder import FolderOptions
-    from kneeedge.inference.request import InferRequest
-    from kneeedge.inference.request import infer as infer_images
+    from kneeedge.inference.journal import has_rows
+    from kneeedge.inference.request import InferRequest, infer_request
     from kneeedge.pixels.picture import MAX_PIXELS
     from kneeedge.report.inference import infer_text
     from kneeedge.runs.choose import choose_model
@@ -136,10 +136,10 @@ def infer(
         if watch:
             watch_folders(request, choice, progress)
         try:
-            result = infer_images(request, choice.path, choice.why, progress)
+            result = infer_request(request, choice.path, choice.why, progress)
         except KeyboardInterrupt:
-            kept = "the rows so far are kept"
-            typer.echo(f"stopped; {kept}: the same command with --resume ends {out}", err=True)
+            state = "the rows so far are kept" if has_rows(out) else "there are no rows yet"
+            typer.echo(f"stopped; {state}: the same command with --resume ends {out}", err=True)
             raise typer.Exit(INTERRUPTED) from None
     show(infer_text(result), result, json)
     if result.summary.n_errors:

@@ -49,7 +49,7 @@ class EvaluationReport:
     "of the model file"
 
     def as_record(self) -> dict[str, Any]:
-        """The fields of the evaluation and, beside them, what was evaluated and what was refused."""
+        """The evaluation's fields, and beside them what was evaluated and what was refused."""
         about = {name: getattr(self, name) for name in ABOUT}
         evaluation: dict[str, Any] = plain(self.evaluation)
         return about | evaluation | {"answered": plain(self.answered)}
@@ -74,33 +74,31 @@ def evaluate_model(
             f"--prevalence {prevalence} is out of range",
             "give a share above 0 and below 1, as 0.15",
         )
-    name, samples = evaluation_samples(data, session.spec.classes, split, group_regex)
+    spec = session.spec
+    split_name, samples = evaluation_samples(data, spec.classes, split, group_regex)
     outputs = answer_samples(session, samples, batch_size or DEFAULT_BATCH, progress)
-    seen = count_seen(samples, seen_hashes(session.metadata, session.path))
 
-    def over(rows: NDArray[np.intp]) -> Evaluation:
+    def evaluate_rows(rows: NDArray[np.intp]) -> Evaluation:
         labels = np.array([samples[i].label for i in rows])
         groups = [samples[i].group for i in rows]
-        return evaluate(labels, outputs.probabilities[rows], session.spec, groups, prevalence)
+        return evaluate(labels, outputs.probabilities[rows], spec, groups, prevalence)
 
-    everything = np.arange(len(samples))
-    answered = answered_rows(session.spec, outputs)
+    answered = answered_rows(spec, outputs)
     n_abstained = len(samples) - len(answered)
-    rest = over(answered) if n_abstained and len(answered) else None
     return EvaluationReport(
         model=str(session.path),
-        split=name,
+        split=split_name,
         provider=session.provider,
-        n_seen=seen,
-        evaluation=over(everything),
+        n_seen=count_seen(samples, read_seen_hashes(session.metadata, session.path)),
+        evaluation=evaluate_rows(np.arange(len(samples))),
         n_abstained=n_abstained,
-        answered=rest,
+        answered=evaluate_rows(answered) if n_abstained and len(answered) else None,
         model_sha256=session.file.sha256,
     )
 
 
 def answered_rows(spec: ModelSpec, outputs: Outputs) -> NDArray[np.intp]:
-    """Which of the images (N,) the model answers."""
+    """The indices of the images that the model does not abstain from, rising."""
     if spec.novelty is None or outputs.distance is None:
         return np.arange(len(outputs.logits))
     return np.flatnonzero(~spec.novelty.refuses(outputs.distance))
@@ -122,25 +120,13 @@ def evaluation_samples(
     present = [name for name in SPLITS if (data / name).is_dir()]
     if not present:
         if split is not None:
-            raise DataError(
-                data, f"it has no {split}/ folder", "leave out --split to use all its images"
-            )
+            remedy = "leave out --split to use all its images"
+            raise DataError(data, f"it has no {split}/ folder", remedy)
         name = data.resolve().name
         return name, labelled_images(data, classes, name, group_regex)[0]
-    chosen = _choose_split(data, present, split)
-    samples, _ = labelled_images(data / chosen, classes, chosen, group_regex)
-    return chosen, [
-        dataclasses.replace(sample, name=f"{chosen}/{sample.name}") for sample in samples
-    ]
-
-
-def score_session(
-    session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress
-) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
-    """Labels (N,), probabilities (N, K) and logits (N, K) of the samples, in their order."""
-    outputs = answer_samples(session, samples, batch_size, progress)
-    labels = np.array([sample.label for sample in samples], dtype=np.intp)
-    return labels, outputs.probabilities, outputs.logits
+    name = _choose_split(data, present, split)
+    samples, _ = labelled_images(data / name, classes, name, group_regex)
+    return name, [dataclasses.replace(sample, name=f"{name}/{sample.name}") for sample in samples]
 
 
 def answer_samples(
@@ -155,29 +141,29 @@ def answer_samples(
 def input_batches(
     samples: Sequence[Sample], pixel_path: PixelPath, batch_size: int, progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
-    """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead; raises ImageError where one
-    has none.
+    """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead.
+
+    Raises ImageError where a sample cannot be read.
     """
     reader = ThreadReader(ReadOptions(pixel_path))
     batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
     with progress.stage("evaluate", len(samples)) as stage:
         for batch in batches:
-            yield np.stack([pixels_of(read) for _, read in batch])[:, None]
+            yield np.stack([pixels_of(result) for _, result in batch])[:, None]
             stage.advance(len(batch))
 
 
-def pixels_of(read: Input | ImageError) -> NDArray[np.uint8]:
-    """The pixels; raises the reason where there are none."""
-    if isinstance(read, ImageError):
-        raise read
-    return read.pixels
+def pixels_of(result: Input | ImageError) -> NDArray[np.uint8]:
+    """The pixels (S, S) uint8; raises the reason where there are none."""
+    if isinstance(result, ImageError):
+        raise result
+    return result.pixels
 
 
-def seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:
-    """Short hashes of the images that the model in the file `where` was trained or chosen on; none
-    where it has none.
+def read_seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:
+    """Short hashes of the images that the model in the file `where` was trained or chosen on.
 
-    Raises SpecError where the list is damaged.
+    Empty where the file has no list of them. Raises SpecError where the list is damaged.
     """
     try:
         lists = json.loads(metadata.get(SEEN_KEY, "{}"))
@@ -187,20 +173,19 @@ def seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str
 
 
 def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
-    """How many of the samples are among the hashes of `seen_hashes`."""
+    """How many of the samples are among the hashes of `read_seen_hashes`."""
     return sum(sample.short_hash in seen for sample in samples)
 
 
 def _choose_split(data: Path, present: Sequence[str], split: str | None) -> str:
-    there = ", ".join(f"{name}/" for name in present)
+    listed = ", ".join(f"{name}/" for name in present)
     if split is None:
         for name in HELD_OUT:
             if name in present:
                 return name
         remedy = "add test/ or val/, or name the training images with --split train"
-        raise DataError(data, f"it has {there} but neither test/ nor val/", remedy)
+        raise DataError(data, f"it has {listed} but neither test/ nor val/", remedy)
     if split not in present:
-        raise DataError(
-            data, f"it has no split {split!r}, only {there}", "name one of these with --split"
-        )
+        problem = f"it has no split {split!r}, only {listed}"
+        raise DataError(data, problem, "name one of these with --split")
     return split

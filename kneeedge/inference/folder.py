@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from kneeedge.inference.predictions import (
     OK,
     PredictedImage,
     Prediction,
-    columns,
-    of_row,
+    csv_columns,
+    prediction_of_row,
     write_predictions,
 )
 from kneeedge.inference.predictor import Predictor
@@ -47,7 +48,8 @@ class StageSeconds:
 
     def limit(self) -> str:
         """The name of the stage that took most of the time."""
-        return max(("reading", "running", "writing"), key=lambda name: float(getattr(self, name)))
+        seconds = {"reading": self.reading, "running": self.running, "writing": self.writing}
+        return max(seconds, key=lambda name: seconds[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +111,11 @@ def infer_folder(
     progress: Progress,
     options: FolderOptions | None = None,
 ) -> FolderResult:
-    """PredictedImage every image of the listing and write `out`.
+    """Answer every image of the listing and write `out`.
 
     Rows are written as they come, to a hidden file beside `out` that takes its name when the last
-    row is in it. Raises BusyError where another run writes `out`; a KeyboardInterrupt leaves the
-    rows for the next.
+    row is in it. Raises BusyError where another run writes `out`, and ConfigError for heat maps of
+    a model that has none; a KeyboardInterrupt leaves the rows for the next run.
     """
     spec = predictor.spec
     options = options or FolderOptions()
@@ -121,39 +123,48 @@ def infer_folder(
         raise ConfigError("this model's head gives no class activation map", "leave out --heatmaps")
     start = time.perf_counter()
     clock = StageClock()
-    tally = Tally()
+    counts = AnswerCounts()
     key = run_key(predictor, listing, options.with_patient_id)
     reports = open_reports(options, spec, key)
+    predictions: list[Prediction] = []
     with Journal(out, key, options.resume) as journal:
-        say_what_stands(journal, progress)
-        kept = [tally.add(of_row(cells, spec)) for cells in journal.kept]
-        images = listing.images[len(kept) :]
+        say_kept_rows(journal, progress)
+        images = listing.images[len(journal.kept) :]
         answers = predictor.predict_all(images, clock, progress)
-        if options.with_patient_id:
-            answers = name_patients(answers, images)
-        if options.heatmaps:
-            answers = draw_heatmaps(answers, options.heatmaps)
-        if reports:
-            answers = reports.pass_on(answers, images)
-        for answer in write_predictions(answers, len(listing.images), spec, journal, progress):
-            tally.add(answer.prediction)
+        answers = with_side_files(answers, images, options, reports)
+        answers = write_predictions(answers, len(listing.images), spec, journal, progress)
+        earlier = (prediction_of_row(cells, spec) for cells in journal.kept)
+        for prediction in chain(earlier, (answer.prediction for answer in answers)):
+            counts.add(prediction)
             if options.keep:
-                kept.append(answer.prediction)
+                predictions.append(prediction)
     if reports:
         progress(reports.summary())
     seconds = time.perf_counter() - start
-    summary = folder_summary(tally, spec, stage_seconds(clock, seconds), seconds, out)
-    others = tuple(map(str, listing.others))
-    predictions = tuple(kept) if options.keep else ()
-    path = str(predictor.session.path)
     return FolderResult(
-        model=path,
+        model=str(predictor.session.path),
         model_sha256=key.model_sha256,
         provider=key.provider,
-        summary=summary,
-        others=others,
-        predictions=predictions,
+        summary=folder_summary(counts, spec, stage_seconds(clock, seconds), seconds, out),
+        others=tuple(map(str, listing.others)),
+        predictions=tuple(predictions),
     )
+
+
+def with_side_files(
+    answers: Iterator[PredictedImage],
+    images: Sequence[FoundImage],
+    options: FolderOptions,
+    reports: "ReportWriter | None",
+) -> Iterator[PredictedImage]:
+    """The answers to `images`, with what the options ask for written or filled in on the way."""
+    if options.with_patient_id:
+        answers = name_patients(answers, images)
+    if options.heatmaps:
+        answers = draw_heatmaps(answers, options.heatmaps)
+    if reports:
+        answers = reports.pass_on(answers, images)
+    return answers
 
 
 def name_patients(
@@ -162,10 +173,11 @@ def name_patients(
     """The answers to `images`, those to DICOM images with their patient's id."""
     for answer, image in zip(answers, images, strict=True):
         facts = answer.prediction.dicom
-        if facts is not None:
-            named = replace(facts, patient_id=patient_id(image.path))
-            answer = replace(answer, prediction=replace(answer.prediction, dicom=named))  # noqa: PLW2901
-        yield answer
+        if facts is None:
+            yield answer
+        else:
+            identified = replace(facts, patient_id=patient_id(image.path))
+            yield replace(answer, prediction=replace(answer.prediction, dicom=identified))
 
 
 def open_reports(options: FolderOptions, spec: ModelSpec, key: RunKey) -> "ReportWriter | None":
@@ -178,8 +190,8 @@ def open_reports(options: FolderOptions, spec: ModelSpec, key: RunKey) -> "Repor
 
 
 def run_key(predictor: Predictor, listing: Listing | None, with_patient_id: bool = False) -> RunKey:
-    """What decides the rows of a run over these images, or of one to which images come."""
-    names = [image.name for image in listing.images] if listing else []
+    """What decides the rows of a run over these images; without a listing, of a watch."""
+    names = [] if listing is None else [image.name for image in listing.images]
     return RunKey(
         version=__version__,
         model_sha256=predictor.session.file.sha256,
@@ -190,61 +202,60 @@ def run_key(predictor: Predictor, listing: Listing | None, with_patient_id: bool
         dicom_window=predictor.read_options.pixel_path.dicom_window,
         max_pixels=predictor.read_options.max_pixels,
         with_patient_id=with_patient_id,
-        columns=tuple(columns(predictor.spec)),
+        columns=tuple(csv_columns(predictor.spec)),
         n=len(names),
         names_sha256=names_sha256(names),
     )
 
 
-def say_what_stands(journal: Journal, say: Callable[[str], None]) -> None:
-    """What became of an interrupted run's rows."""
+def say_kept_rows(journal: Journal, say: Callable[[str], None]) -> None:
+    """Say what became of an interrupted run's rows, where there are any."""
     if journal.kept:
         say(f"going on behind {len(journal.kept):,} rows of the interrupted run")
     elif journal.n_dropped:
-        say(
-            f"starting anew; {journal.n_dropped:,} rows of an interrupted run are dropped (--resume would keep them)"
-        )
+        dropped = f"{journal.n_dropped:,} rows of an interrupted run are dropped"
+        say(f"starting anew; {dropped} (--resume would keep them)")
 
 
-class Tally:
-    """Counts of statuses, and of classes among the images answered."""
+class AnswerCounts:
+    """Counts of statuses, of grey scales, and of classes among the images answered."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
         self.grey_scales: Counter[str] = Counter()
 
-    def add(self, prediction: Prediction) -> Prediction:
-        """Count a prediction, and give it back."""
+    def add(self, prediction: Prediction) -> None:
         self.statuses[prediction.status] += 1
         if prediction.dicom is not None and prediction.dicom.grey_scale:
             self.grey_scales[prediction.dicom.grey_scale] += 1
         if prediction.ok and prediction.prediction is not None:
             self.classes[prediction.prediction] += 1
-        return prediction
 
 
 def stage_seconds(clock: StageClock, seconds: float) -> StageSeconds:
     """The stages of a run of `seconds`; what was neither reading nor running is writing."""
-    reading, running, decoding = (clock.seconds[stage] for stage in (READING, RUNNING, DECODING))
-    writing = max(0.0, seconds - reading - running)
-    return StageSeconds(*(round(value, 3) for value in (reading, running, writing, decoding)))
+    reading = clock.seconds[READING]
+    running = clock.seconds[RUNNING]
+    return StageSeconds(
+        reading=round(reading, 3),
+        running=round(running, 3),
+        writing=round(max(0.0, seconds - reading - running), 3),
+        decoding_cpu=round(clock.seconds[DECODING], 3),
+    )
 
 
 def folder_summary(
-    tally: Tally, spec: ModelSpec, stages: StageSeconds, seconds: float, out: Path
+    counts: AnswerCounts, spec: ModelSpec, stages: StageSeconds, seconds: float, out: Path
 ) -> FolderSummary:
-    """What the run came to."""
-    found = tally.statuses
-    n = tally.statuses.total()
-    counts = {name: tally.classes[name] for name in spec.classes}
+    n = counts.statuses.total()
     return FolderSummary(
         n=n,
-        n_ok=found[OK],
-        n_abstained=found[ABSTAIN],
-        n_errors=found[ERROR],
-        counts=counts,
-        grey_scales=dict(tally.grey_scales),
+        n_ok=counts.statuses[OK],
+        n_abstained=counts.statuses[ABSTAIN],
+        n_errors=counts.statuses[ERROR],
+        counts={name: counts.classes[name] for name in spec.classes},
+        grey_scales=dict(counts.grey_scales),
         seconds=round(seconds, 3),
         images_per_second=round(n / seconds, 2),
         stages=stages,

@@ -1,9 +1,9 @@
-"""`predictions.csv` while it is written: rows outlive a stop, a second run is kept out, the whole
-appears at once.
+"""`predictions.csv` while it is written: rows outlive a stop, and the whole appears at once.
 
 Rows go to a hidden file beside the output, in input order, and to the disk every few seconds; what
-the run is of stands in another. A run that goes on keeps the rows of whole batches only: a batch of
-other images may round otherwise, and the result is to be that of an unbroken run, byte for byte.
+the run is of stands in another. A second run on one output is refused. A run that goes on keeps the
+rows of whole batches only: a batch of other images may round otherwise, and the result is to be
+that of an unbroken run, byte for byte.
 """
 
 import csv
@@ -12,8 +12,8 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
@@ -47,31 +47,41 @@ class RunKey:
     "over their names, in order"
 
     def difference(self, other: "RunKey") -> str | None:
-        """In words, the first thing in which two runs differ."""
-        names = self.__dataclass_fields__
-        return next(
-            (n.replace("_", " ") for n in names if getattr(self, n) != getattr(other, n)), None
-        )
+        """In words, the first thing in which two runs differ; None where they do not."""
+        for field in fields(self):
+            if getattr(self, field.name) != getattr(other, field.name):
+                return field.name.replace("_", " ")
+        return None
 
 
 def names_sha256(names: Iterable[str]) -> str:
     """A hash over names in order, bytes that are no text included."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in names:
-        found.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    return found.hexdigest()
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def part_of(out: Path) -> Path:
+    """The hidden file with the rows of an unfinished run, which is locked while one writes it."""
+    return out.with_name(f".{out.name}.part")
+
+
+def has_rows(out: Path) -> bool:
+    """Whether an unfinished run has left rows to go on with."""
+    part = part_of(out)
+    return part.is_file() and count_rows(part.read_bytes()) > 0
 
 
 def encode(row: Sequence[str]) -> bytes:
-    """One line of CSV."""
+    """One line of CSV, as bytes; names that are no UTF-8 are the bytes that they were."""
     text = io.StringIO()
     csv.writer(text).writerow(row)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 class Journal:
-    """The rows of one output, as a context: `publish` puts the output in place, leaving without it
-    keeps the rows.
+    """The rows of one output: a context that keeps them, unless `publish` puts the output in place.
 
     Raises BusyError where another run writes the same output, and ConfigError where `resume` finds
     a run of other images, of another model or with other options.
@@ -80,13 +90,14 @@ class Journal:
     def __init__(self, out: Path, key: RunKey, resume: bool) -> None:
         self.out = out
         self.key = key
-        self.part = out.with_name(f".{out.name}.part")
+        self.part = part_of(out)
         self.state = out.with_name(f".{out.name}.run")
-        self._file = open_alone(self.part, out)
+        self._file = open_locked(self.part, out)
         try:
-            self.kept = self._take_over() if resume else []
+            content = self._file.read()
+            self.kept = self._take_over(content) if resume else []
             "rows of the earlier run that stand"
-            self.n_dropped = 0 if resume else _n_rows(self._file)
+            self.n_dropped = 0 if resume else count_rows(content)
             "rows of an interrupted run that this one replaces"
             self._begin()
         except BaseException:
@@ -123,55 +134,55 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._file.closed:
-            if kind is None or not issubclass(
-                kind, OSError
-            ):  # a disk that failed once may fail again
-                self._sync()
-            self._file.close()
+        if self._file.closed:
+            return
+        disk_failed = kind is not None and issubclass(kind, OSError)
+        if not disk_failed:  # one that failed once may fail again
+            self._sync()
+        self._file.close()
 
-    def _take_over(self) -> list[list[str]]:
-        """The rows of whole batches, the file cut behind them; none where there is nothing to go on
-        with.
-        """
+    def _take_over(self, content: bytes) -> list[list[str]]:
+        """The rows of whole batches; none where there is nothing to go on with."""
         if not self.state.is_file():
             return []
         try:
-            old = from_json(RunKey, self.state.read_text(encoding="utf-8"))
+            earlier = from_json(RunKey, self.state.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ConfigError(
-                f"{self.state} is damaged ({error})", "start anew, without --resume"
-            ) from error
-        if (what := old.difference(self.key)) is not None:
-            problem = f"the interrupted run was of another {what}"
-            raise ConfigError(
-                problem, "give the same model, images and options, or start anew without --resume"
-            )
-        rows = whole_rows(self._file.read())
-        n = len(rows) - 1  # the header is no image
-        if n < self.key.n:
-            n -= n % self.key.batch_size
-        return rows[1 : n + 1] if n > 0 else []
+            problem = f"{self.state} is damaged ({error})"
+            raise ConfigError(problem, "start anew, without --resume") from error
+        difference = earlier.difference(self.key)
+        if difference is not None:
+            problem = f"the interrupted run was of another {difference}"
+            remedy = "give the same model, images and options, or start anew without --resume"
+            raise ConfigError(problem, remedy)
+        rows = whole_rows(content)[1:]
+        n_kept = len(rows)
+        if n_kept < self.key.n:
+            n_kept -= n_kept % self.key.batch_size
+        return rows[:n_kept]
 
     def _begin(self) -> None:
-        """Write what this run is of, then the header and the rows that stand."""
+        """Write what this run is of, then the header; cut the file behind the rows that stand."""
         write_bytes(self.state, to_json(self.key).encode())
-        size = sum(len(encode(row)) for row in ([*self.key.columns], *self.kept))
+        header = encode(self.key.columns)
+        size = len(header) + sum(len(encode(row)) for row in self.kept)
         if not self.kept:
             self._file.seek(0)
             self._file.truncate()
-            self._write(encode(self.key.columns))
+            self._write(header)
         self._file.seek(size)
         self._file.truncate()
         self._sync()
 
     def _write(self, data: bytes) -> None:
-        """All of it: the file has no buffer of its own, which would keep what the disk refused and
-        try again.
+        """Write all of it.
+
+        The file has no buffer of its own, which would keep what the disk refused and try again.
         """
-        left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
+        unwritten = memoryview(data)
+        while unwritten:
+            n_written = self._file.write(unwritten)
+            unwritten = unwritten[n_written:]
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
@@ -180,9 +191,10 @@ class Journal:
 
 def whole_rows(content: bytes) -> list[list[str]]:
     """The rows of a CSV file that was cut off anywhere, without what is not whole."""
+    text = content.decode("utf-8", "surrogateescape")
     rows = []
     end = 0
-    for row in _parsed(content):
+    for row in csv.reader(io.StringIO(text, newline="")):
         line = encode(row)
         if content[end : end + len(line)] != line:
             break
@@ -191,25 +203,19 @@ def whole_rows(content: bytes) -> list[list[str]]:
     return rows
 
 
-def _parsed(content: bytes) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
+def count_rows(content: bytes) -> int:
+    """How many whole rows a CSV file has behind its header."""
+    return max(0, len(whole_rows(content)) - 1)
 
 
-def _n_rows(file: io.FileIO) -> int:
-    file.seek(0)
-    return max(0, len(whole_rows(file.read())) - 1)
+def open_locked(path: Path, out: Path) -> io.FileIO:
+    """The file to read and write, made where it is not there, and locked until it is closed.
 
-
-def open_alone(path: Path, out: Path) -> io.FileIO:
-    """The file, opened to read and write, made where it is not there, and locked until it is
-    closed.
+    Raises BusyError where another run holds it, and so writes `out`.
     """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
     while True:
-        file = os.fdopen(
-            os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666),
-            "r+b",
-            buffering=0,
-        )
+        file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
         try:
             _lock(file)
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -219,12 +225,14 @@ def open_alone(path: Path, out: Path) -> io.FileIO:
             if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 raise
             raise BusyError(out) from error
-        file.close()  # between opening and locking, the run that held it put it in place: that is no part any more
+        # Between opening and locking, the run that held the file put it in place: it is the output.
+        file.close()
 
 
 def _lock(file: io.FileIO) -> None:
-    """Raises OSError (EACCES or EAGAIN) where another process holds it; it falls with the file, or
-    with the process.
+    """Lock the file until it is closed or the process ends.
+
+    Raises OSError (EACCES, EAGAIN or EDEADLK) where another process holds it.
     """
     if os.name == "nt":
         import msvcrt

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,17 +62,22 @@ class Predictor:
         self.read_options = ReadOptions(self.spec.pixel_path)
         "by the model's own pixel path; another DICOM window and other limits may be asked for"
         self.batch_size = batch_size or DEFAULT_BATCH.get(self.session.provider, 8)
-        self.lanes = self.session.gpu.lanes if self.session.runner else self.threads if apart else 1
+        self.lanes = self.threads if apart else 1
+        "batches that the network answers at once"
+        if self.session.runner:
+            self.lanes = self.session.gpu.lanes
         self.answer_all = answer_all
 
     def predict(self, path: Path | str) -> Prediction:
-        """The answer to one image file. Raises ImageError where it cannot be read, OutOfMemoryError
-        where not run.
+        """The answer to one image file.
+
+        Raises ImageError where it cannot be read, and OutOfMemoryError where memory does not
+        suffice to run the network.
         """
         options = self.read_options
-        found = load_with_facts(Path(path), options.pixel_path, options.max_pixels)
-        outputs = BatchRunner(self.session, say_nothing).run(found.pixels[None, None])
-        (answer,) = self._answer(outputs, [found], [str(path)])
+        loaded = load_with_facts(Path(path), options.pixel_path, options.max_pixels)
+        runner = BatchRunner(self.session, say_nothing)
+        (answer,) = self._answer_inputs(runner, [(str(path), loaded)])
         return answer.prediction
 
     def predict_all(
@@ -80,8 +86,7 @@ class Predictor:
         clock: StageClock | None = None,
         say: Callable[[str], None] = say_nothing,
     ) -> Iterator[PredictedImage]:
-        """Answers in the order of `images`; a file that cannot be read is an answer with its
-        reason.
+        """Answers in the order of `images`; an unreadable file is an answer with its reason.
 
         As many threads as the network may use decode ahead of it. Batches shrink where memory does
         not suffice, which goes to `say`; `clock` gets the seconds of each stage. Raises
@@ -92,95 +97,58 @@ class Predictor:
         reader = open_reader(self.read_options)
         with closing(read_batches(images, reader, self.batch_size, self.threads, clock)) as batches:
             # One batch more than there are lanes, so that no lane waits while the caller writes.
-            answered = in_order(
-                lambda batch: self._answer_batch(batch, runner), batches, self.lanes, self.lanes + 1
-            )
-            while (answers := self._wait(answered, clock)) is not None:
+            answer_batch = partial(self._answer_batch, runner)
+            answered = in_order(answer_batch, batches, self.lanes, self.lanes + 1)
+            for answers in _timed(answered, clock):
                 yield from answers
 
-    def _wait(
-        self, answered: Iterator[list[PredictedImage]], clock: StageClock
-    ) -> list[PredictedImage] | None:
-        """The next answers; the time until then is the network's, but for that in which it lacked
-        images.
-        """
-        read = clock.seconds[READING]
-        start = time.perf_counter()
-        answers = next(answered, None)
-        clock.seconds[RUNNING] += time.perf_counter() - start - (clock.seconds[READING] - read)
+    def _answer_batch(
+        self, runner: BatchRunner, batch: list[tuple[FoundImage, Input | ImageError]]
+    ) -> list[PredictedImage]:
+        inputs = [(image.name, result) for image, result in batch if isinstance(result, Input)]
+        answered = iter(self._answer_inputs(runner, inputs) if inputs else [])
+        answers = []
+        for image, result in batch:
+            if isinstance(result, ImageError):
+                unread = Prediction(path=image.name, status=ERROR, error=result.reason)
+                answers.append(PredictedImage(unread))
+            else:
+                answers.append(next(answered))
         return answers
 
-    def _answer_batch(
-        self, batch: list[tuple[FoundImage, Input | ImageError]], runner: BatchRunner
+    def _answer_inputs(
+        self, runner: BatchRunner, inputs: list[tuple[str, Input]]
     ) -> list[PredictedImage]:
-        good = [(image.name, read) for image, read in batch if not isinstance(read, ImageError)]
-        answers: Iterator[PredictedImage] = iter(())
-        if good:
-            names = [name for name, _ in good]
-            inputs = [read for _, read in good]
-            pixels = np.stack([read.pixels for read in inputs])[:, None]
-            answers = iter(self._answer(runner.run(pixels), inputs, names))
-        return [
-            PredictedImage(
-                Prediction(
-                    path=image.name,
-                    status=ERROR,
-                    prediction=None,
-                    probability=None,
-                    probabilities={},
-                    error=read.reason,
-                ),
-                None,
-                None,
-            )
-            if isinstance(read, ImageError)
-            else next(answers)
-            for image, read in batch
-        ]
-
-    def _answer(
-        self, outputs: Outputs, inputs: list[Input], names: list[str]
-    ) -> list[PredictedImage]:
+        """The answers to one or more images, each under its name."""
+        outputs = runner.run(np.stack([loaded.pixels for _, loaded in inputs])[:, None])
         if not np.allclose(outputs.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise ModelFileError(self.session.path, "its probabilities do not sum to 1")
         decided = self.spec.decide(outputs.probabilities)
         answers = []
-        for i, name in enumerate(names):
-            prediction = with_facts(self._predict(name, outputs, i, int(decided[i])), inputs[i])
-            maps = None if prediction.prediction is None else outputs.cam
-            answers.append(
-                PredictedImage(
-                    prediction, inputs[i].pixels, None if maps is None else maps[i, decided[i]]
-                )
-            )
+        for i, (name, loaded) in enumerate(inputs):
+            prediction = with_facts(self._predict(name, outputs, i, int(decided[i])), loaded)
+            cam = None
+            if outputs.cam is not None and prediction.prediction is not None:
+                cam = outputs.cam[i, decided[i]]
+            answers.append(PredictedImage(prediction, loaded.pixels, cam))
         return answers
 
     def _predict(self, name: str, outputs: Outputs, i: int, decided: int) -> Prediction:
         """What `outputs` say of image `i`."""
         spec = self.spec
-        probabilities = outputs.probabilities[i]
         distance = None if outputs.distance is None else float(outputs.distance[i])
-        reason = self._refusal(distance)
-        if reason and not self.answer_all:
-            return Prediction(
-                path=name,
-                status=ABSTAIN,
-                prediction=None,
-                probability=None,
-                probabilities={},
-                error=reason,
-                distance=distance,
-            )
-        by_class = dict(zip(spec.classes, map(float, probabilities), strict=True))
-        status = ABSTAIN if reason else OK
-        positive = float(probabilities[spec.positive_index])
+        refusal = self._refusal(distance)
+        status = ABSTAIN if refusal else OK
+        if refusal and not self.answer_all:
+            return Prediction(path=name, status=status, error=refusal, distance=distance)
+        probabilities = outputs.probabilities[i].tolist()
         return Prediction(
             path=name,
             status=status,
             prediction=spec.classes[decided],
-            probability=positive,
-            probabilities=by_class,
-            error=reason,
+            probability=probabilities[spec.positive_index],
+            probabilities=dict(zip(spec.classes, probabilities, strict=True)),
+            error=refusal,
             distance=distance,
         )
 
@@ -192,7 +160,24 @@ class Predictor:
         return f"unlike the training images (distance {distance:.4g}, limit {novelty.limit:.4g})"
 
 
-def with_facts(prediction: Prediction, read: Input) -> Prediction:
-    """The same with what the file says of itself, and a warning where it shows nothing."""
-    remarks = filter(None, (prediction.error, BLANK if read.blank else ""))
-    return replace(prediction, dicom=read.dicom, error="; ".join(remarks))
+def with_facts(prediction: Prediction, loaded: Input) -> Prediction:
+    """The prediction with what the file says of itself, and a warning where it shows nothing."""
+    remarks = [prediction.error] if prediction.error else []
+    if loaded.blank:
+        remarks.append(BLANK)
+    return replace(prediction, dicom=loaded.dicom, error="; ".join(remarks))
+
+
+def _timed(
+    answered: Iterator[list[PredictedImage]], clock: StageClock
+) -> Iterator[list[PredictedImage]]:
+    """The batches of answers; the time waited for them is the network's, while it had images."""
+    while True:
+        reading = clock.seconds[READING]
+        start = time.perf_counter()
+        answers = next(answered, None)
+        lacked_images = clock.seconds[READING] - reading
+        clock.seconds[RUNNING] += time.perf_counter() - start - lacked_images
+        if answers is None:
+            return
+        yield answers

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InferRequest:
-    """Which images to answer, how, and where to; options that exclude each other raise ConfigError."""
+    """Which images to answer, how, and where to.
+
+    Raises ConfigError where options exclude each other.
+    """
 
     paths: tuple[Path, ...]
     "images, and folders that are searched for images"
@@ -28,7 +31,7 @@ class InferRequest:
     "the CSV file to write"
     provider: str = "auto"
     threads: int | None = None
-    "None: the physical cores this process may use"
+    "of the CPU; None: the physical cores that this process may use"
     batch_size: int | None = None
     "images a run; None: what suits the provider"
     gpu: GpuOptions = field(default_factory=GpuOptions)
@@ -54,11 +57,11 @@ class InferRequest:
             raise ConfigError(problem, "leave out the other options")
 
 
-def infer(request: InferRequest, model: Path, why: str, progress: Progress) -> FolderResult:
-    """Answer every image of the request with the model file, and write its rows.
+def infer_request(request: InferRequest, model: Path, why: str, progress: Progress) -> FolderResult:
+    """Answer every image of the request with the model file, and write the rows.
 
-    `why` says in a word why it is this model. Raises as `find_images`, `open_model`, `Session` and
-    `infer_folder` do.
+    `why` says in a word why it is this model. Raises what `find_images`, `open_model`, `Session`
+    and `infer_folder` raise.
     """
     listing = find_images(request.paths)
     predictor = open_predictor(request, model, len(listing.images))
@@ -67,7 +70,7 @@ def infer(request: InferRequest, model: Path, why: str, progress: Progress) -> F
 
 
 def open_watch(request: InferRequest, model: Path, why: str, progress: Progress) -> "Watch":
-    """What answers the files that come into the request's folders."""
+    """What answers the files that come into the request's folders, with the model file."""
     from kneeedge.inference.watch import Watch
 
     n_images = len(find_images(request.paths, least=0).images)
@@ -77,28 +80,30 @@ def open_watch(request: InferRequest, model: Path, why: str, progress: Progress)
 
 
 def open_predictor(request: InferRequest, model: Path, n_images: int) -> Predictor:
-    """The model file, ready to answer about so many images as the request asks."""
+    """The model file, ready to answer `n_images` images, about, as the request asks."""
     predictor = Predictor(
         open_model(model, request.public_key),
-        request.provider,
-        request.threads,
-        request.batch_size,
-        request.answer_all,
-        n_images,
-        request.gpu,
+        provider=request.provider,
+        threads=request.threads,
+        batch_size=request.batch_size,
+        answer_all=request.answer_all,
+        n_images=n_images,
+        gpu=request.gpu,
     )
-    isolate = request.isolate
-    if isolate is None:
-        isolate = request.watch or n_images > 1
-    pixel_path = replace(predictor.spec.pixel_path, dicom_window=request.dicom_window)
+    isolated = request.isolate
+    if isolated is None:
+        isolated = request.watch or n_images > 1
     predictor.read_options = ReadOptions(
-        pixel_path, request.max_pixels, isolate, request.file_timeout
+        pixel_path=replace(predictor.spec.pixel_path, dicom_window=request.dicom_window),
+        max_pixels=request.max_pixels,
+        isolated=isolated,
+        timeout=request.file_timeout,
     )
     return predictor
 
 
 def say_model(predictor: Predictor, why: str, progress: Progress) -> None:
-    """Which model answers, on what."""
+    """Say which model answers, and on what."""
     session = predictor.session
     progress(f"model: {session.path} ({why}), provider {session.provider}")
     if session.notice:

@@ -1,4 +1,4 @@
-"""Which images `evaluate` and `bench --data` take, and that the answers to them are the session's."""
+"""Which images `evaluate` and `bench --data` take; the answers to them are the session's."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 
 from kneeedge.errors import DataError, NotFoundError, SpecError
 from kneeedge.inference.evaluation import (
+    answer_samples,
     count_seen,
     evaluate_model,
     evaluation_samples,
-    score_session,
-    seen_hashes,
+    read_seen_hashes,
 )
 from kneeedge.model.spec import SEEN_KEY
 from kneeedge.pixels.phantom import write_dataset
@@ -53,9 +53,7 @@ def test_a_folder_of_classes_is_one_split_under_its_own_name(tmp_path: Path) -> 
     split, samples = evaluation_samples(dataset(tmp_path / "clinic", ""), CLASSES)
     assert split == "clinic"
     assert [sample.name for sample in samples] == sorted(sample.name for sample in samples)
-    assert [CLASSES[sample.label] for sample in samples] == [
-        sample.path.parent.name for sample in samples
-    ]
+    assert [CLASSES[s.label] for s in samples] == [s.path.parent.name for s in samples]
 
 
 @pytest.mark.parametrize(
@@ -81,54 +79,42 @@ def test_classes_that_the_model_does_not_know_are_refused(tmp_path: Path) -> Non
 def test_answers_are_those_of_the_session_one_by_one(tmp_path: Path) -> None:
     session = Session(write_tiny_model(tmp_path / "m.onnx"), "cpu")
     _, samples = evaluation_samples(dataset(tmp_path / "data", ""), CLASSES)
-    labels, probabilities, logits = score_session(session, samples, 4, QUIET)
-    assert labels.tolist() == [sample.label for sample in samples]
-    assert probabilities.shape == logits.shape == (6, 2)
+    outputs = answer_samples(session, samples, 4, QUIET)
+    assert outputs.probabilities.shape == outputs.logits.shape == (6, 2)
     for i, sample in enumerate(samples):
         alone = session.run(load_input(sample.path, session.spec.pixel_path)[None, None])
-        np.testing.assert_allclose(probabilities[i], alone.probabilities[0], atol=1e-6)
+        np.testing.assert_allclose(outputs.probabilities[i], alone.probabilities[0], atol=1e-6)
+        np.testing.assert_allclose(outputs.logits[i], alone.logits[0], atol=1e-5)
 
 
 def test_images_that_the_model_was_trained_on_are_counted(tmp_path: Path) -> None:
     data = dataset(tmp_path / "data", "")
     seen = tuple(file_sha256(path)[:16] for path in sorted(data.rglob("*.png"))[:2])
-    session = Session(write_tiny_model(tmp_path / "m.onnx", seen=seen), "cpu")
-    report = evaluate_model(session, data, None, None, QUIET)
-    assert report.n_seen == 2
-    assert (
-        evaluate_model(
-            Session(write_tiny_model(tmp_path / "n.onnx"), "cpu"), data, None, 1, QUIET
-        ).n_seen
-        == 0
-    )
+    trained_on_two = Session(write_tiny_model(tmp_path / "m.onnx", seen=seen), "cpu")
+    assert evaluate_model(trained_on_two, data, None, None, QUIET).n_seen == 2
+    trained_on_none = Session(write_tiny_model(tmp_path / "n.onnx"), "cpu")
+    assert evaluate_model(trained_on_none, data, None, 1, QUIET).n_seen == 0
 
 
 def test_the_record_of_a_report_holds_the_evaluation_and_what_was_evaluated(tmp_path: Path) -> None:
     session = Session(write_tiny_model(tmp_path / "m.onnx"), "cpu")
-    record = evaluate_model(
-        session, dataset(tmp_path / "data", "test"), "test", None, QUIET
-    ).as_record()
-    assert {
-        "n",
-        "classes",
-        "positive",
-        "threshold",
-        "accuracy",
-        "confusion",
-        "per_class",
-        "auroc",
+    data = dataset(tmp_path / "data", "test")
+    record = evaluate_model(session, data, "test", None, QUIET).as_record()
+    fields = {
+        "n", "classes", "positive", "threshold", "accuracy", "confusion", "per_class", "auroc",
         "intervals",
-    } <= set(record)
+    }  # fmt: skip
+    assert fields <= set(record)
     assert (record["split"], record["provider"], record["n"]) == ("test", "cpu", 6)
     json.dumps(record, allow_nan=False)
 
 
 def test_a_file_without_a_list_of_training_images_has_seen_none() -> None:
-    assert seen_hashes({}, "m.onnx") == frozenset()
+    assert read_seen_hashes({}, "m.onnx") == frozenset()
     assert count_seen([], frozenset({"ab"})) == 0
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": 3}', '{"train": [[]]}'])
 def test_a_damaged_list_of_training_images_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match=r"m\.onnx.*damaged"):
-        seen_hashes({SEEN_KEY: text}, "m.onnx")
+        read_seen_hashes({SEEN_KEY: text}, "m.onnx")
