@@ -112,6 +112,7 @@ class Journal:
             self._write(encode(row))
         except OSError:
             self._file.truncate(end)
+            self._file.seek(end)
             raise
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync()

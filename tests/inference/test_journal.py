@@ -1,40 +1,24 @@
-"""Rows that outlive any stop: the journal, `infer --resume`, two runs on one output, a full disk."""
+"""The rows of an output while it is written: whole or not at all, and of one run at a time."""
 
 import dataclasses
-import errno
-import io
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from kneeedge.cli.app import app
 from kneeedge.errors import BusyError, ConfigError
-from kneeedge.inference import journal as journal_module
-from kneeedge.inference.folder import FolderOptions, infer_folder, run_key
 from kneeedge.inference.journal import Journal, RunKey, encode, names_sha256, whole_rows
-from kneeedge.inference.predictions import no_formula, of_row, row
-from kneeedge.inference.predictor import Predictor
-from kneeedge.pixels.listing import find_images
-from kneeedge.pixels.phantom import write_dataset
-from kneeedge.system.progress import Progress
-from tests.tiny_onnx import write_tiny_model
+from kneeedge.inference.predictions import no_formula
 
-QUIET = Progress(quiet=True)
+ROOT = Path(__file__).parents[2]
 COLUMNS = ("path", "error")
 
 
 def key(n: int = 9, batch_size: int = 2, **changes: object) -> RunKey:
-    found = RunKey(
+    run = RunKey(
         version="0.1.0",
         model_sha256="ab",
         provider="cpu",
@@ -48,7 +32,7 @@ def key(n: int = 9, batch_size: int = 2, **changes: object) -> RunKey:
         n=n,
         names_sha256=names_sha256(map(str, range(n))),
     )
-    return dataclasses.replace(found, **changes)
+    return dataclasses.replace(run, **changes)
 
 
 def rows(n: int) -> list[list[str]]:
@@ -117,7 +101,7 @@ def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "difference"),
     [
         ({"model_sha256": "cd"}, "another model sha256"),
         ({"n": 8}, "another n"),
@@ -127,12 +111,12 @@ def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_of_something_else_is_not_gone_on_with(
-    tmp_path: Path, change: dict[str, object], said: str
+    tmp_path: Path, change: dict[str, object], difference: str
 ) -> None:
     out = tmp_path / "p.csv"
     journal = interrupted(out, 4, key())
     before = journal.part.read_bytes()
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=difference):
         Journal(out, key(**change), resume=True)
     assert journal.part.read_bytes() == before  # nothing is lost by asking
 
@@ -160,9 +144,8 @@ def test_a_second_run_on_one_output_is_refused_and_changes_nothing(tmp_path: Pat
     out = tmp_path / "p.csv"
     with Journal(out, key(), resume=False) as journal:
         journal.append(rows(1)[0])
-        with pytest.raises(
-            BusyError, match="another run is writing it; wait for that one, or name another --out"
-        ):
+        problem = "another run is writing it; wait for that one, or name another --out"
+        with pytest.raises(BusyError, match=problem):
             Journal(out, key(), resume=False)
         journal.append(rows(2)[1])
     assert whole_rows(journal.part.read_bytes())[1:] == rows(2)
@@ -171,105 +154,50 @@ def test_a_second_run_on_one_output_is_refused_and_changes_nothing(tmp_path: Pat
 def test_a_run_that_opened_the_file_before_it_was_put_in_place_takes_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, published = tmp_path / "p.csv", []
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "p.csv"
     first = Journal(out, key(2), resume=False)
-    real = journal_module._lock
+    locks = []
+    real_lock = fcntl.flock
 
-    def lock(file: object) -> None:
-        if not published:  # the other run ends between our opening and our locking
-            published.append(first.publish())
+    def lock(file: object, operation: int) -> None:
+        if not locks:  # the other run ends between our opening and our locking
+            first.publish()
             first.__exit__(None, None, None)
-        real(file)
+        locks.append(operation)
+        real_lock(file, operation)
 
-    monkeypatch.setattr(journal_module, "_lock", lock)
-    whole = len(encode(COLUMNS))
+    monkeypatch.setattr(fcntl, "flock", lock)
     with Journal(out, key(2), resume=False) as second:
         second.append(rows(1)[0])
-    assert out.stat().st_size == whole
+    assert len(locks) == 2
+    assert out.read_bytes() == encode(COLUMNS)
 
 
 def test_a_row_that_the_disk_does_not_take_leaves_no_half(tmp_path: Path) -> None:
+    """A real limit, in a process of its own: none of its files may grow beyond 900 bytes."""
+    pytest.importorskip("resource")
     out = tmp_path / "p.csv"
-    journal = Journal(out, key(), resume=False)
-    journal.append(rows(1)[0])
-
-    class Full:
-        """A file whose disk takes three bytes more."""
-
-        def __init__(self, file: io.FileIO) -> None:
-            self.file, self.room = file, 3
-
-        def write(self, data: memoryview) -> int:
-            if not self.room:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            taken, self.room = self.room, 0
-            return self.file.write(data[:taken])
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.file, name)
-
-    real, journal._file = journal._file, Full(journal._file)
-    with pytest.raises(OSError, match="No space left"):
-        journal.append(rows(2)[1])
-    real.close()
-    assert journal.part.read_bytes() == b"".join(map(encode, [COLUMNS, *rows(1)]))
-
-
-def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
-    night: Path, model: Path, tmp_path: Path
-) -> None:
-    """A real limit: no file of this process may grow beyond 900 bytes."""
-    resource = pytest.importorskip("resource")
-    out = tmp_path / "p.csv"
-    command = [
-        sys.executable,
-        "-m",
-        "kneeedge",
-        "infer",
-        str(night),
-        "--model",
-        str(model),
-        "--out",
-        str(out),
-        "--provider",
-        "cpu",
-        "--threads",
-        "1",
-        "-q",
-    ]
-    full = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900)),
-    )
-    assert full.returncode == 1
-    assert (
-        full.stderr
-        == "error: File too large; make the place readable and writable, with room left\n"
-    )
-    assert not out.exists()
-    part = (tmp_path / ".p.csv.part").read_bytes()
-    assert 100 < len(part) <= 900
-    assert b"".join(map(encode, whole_rows(part))) == part
-    subprocess.run([*command, "--resume"], check=False)
-    infer_folder(Predictor(model, "cpu", 1), find_images([night]), tmp_path / "whole.csv", QUIET)
-    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-
-
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
-)
-def test_a_folder_that_may_not_be_written_is_one_line(
-    night: Path, model: Path, tmp_path: Path
-) -> None:
-    tmp_path.chmod(0o555)
-    done = CliRunner().invoke(
-        app, ["infer", str(night), "--model", str(model), "--out", str(tmp_path / "p.csv")]
-    )
-    assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
+    code = textwrap.dedent("""
+        import resource, sys
+        from pathlib import Path
+        from kneeedge.inference.journal import Journal
+        from tests.inference.test_journal import key
+        resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
+        journal = Journal(Path(sys.argv[1]), key(), resume=False)
+        journal.append(["a.png", ""])
+        try:
+            journal.append(["b.png", "x" * 900])
+        except OSError as error:
+            print(error)
+        journal.append(["c.png", ""])
+    """)
+    command = [sys.executable, "-c", code, str(out)]
+    full = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert full.returncode == 0, full.stderr
+    assert "File too large" in full.stdout
+    expected = [COLUMNS, ["a.png", ""], ["c.png", ""]]
+    assert (tmp_path / ".p.csv.part").read_bytes() == b"".join(map(encode, expected))
 
 
 @pytest.mark.parametrize(
@@ -279,256 +207,3 @@ def test_no_path_becomes_a_formula_and_each_is_still_a_path(name: str) -> None:
     assert no_formula(name) == f"./{name}"
     assert Path(no_formula(name)) == Path(name)
     assert no_formula("knee=1.png") == "knee=1.png"
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """22 phantoms, one of them broken, and one of a hostile name."""
-    folder = tmp_path_factory.mktemp("night")
-    write_dataset(folder, {"": 20}, size=64)
-    images = sorted(folder.rglob("*.png"))
-    images[5].write_bytes(images[5].read_bytes()[:99])
-    shutil.copy(images[0], folder / "=HYPERLINK(0).png")
-    shutil.copy(images[1], folder / 'a,b\n"c".png')
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "m.onnx")
-
-
-def test_a_row_gives_its_prediction_back(night: Path, model: Path, tmp_path: Path) -> None:
-    predictor = Predictor(model, "cpu", 1)
-    result = infer_folder(
-        predictor, find_images([night]), tmp_path / "p.csv", QUIET, FolderOptions(keep=True)
-    )
-    spec = predictor.spec
-    for prediction in result.predictions:
-        cells = row(prediction, spec)
-        assert row(of_row(cells, spec), spec) == cells
-
-
-def test_an_interrupted_run_goes_on_and_the_summary_counts_all(
-    night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = infer_folder(
-        Predictor(model, "cpu", 1),
-        find_images([night]),
-        tmp_path / "whole.csv",
-        QUIET,
-        FolderOptions(keep=True),
-    )
-    out, real, done = tmp_path / "p.csv", Journal.append, []
-
-    def stop(self: Journal, cells: list[str]) -> None:
-        if len(done) == 10:
-            raise KeyboardInterrupt
-        done.append(real(self, cells))
-
-    monkeypatch.setattr(Journal, "append", stop)
-    command = [
-        "infer",
-        str(night),
-        "--model",
-        str(model),
-        "--out",
-        str(out),
-        "--threads",
-        "1",
-        "--provider",
-        "cpu",
-    ]
-    stopped = CliRunner().invoke(app, command)
-    assert stopped.exit_code == 130
-    assert (
-        f"stopped; the rows so far are kept: the same command with --resume ends {out}"
-        in stopped.stderr
-    )
-    assert not out.exists()
-    monkeypatch.undo()
-    again = CliRunner().invoke(app, [*command, "--resume"])
-    assert again.exit_code == 1  # one image is broken
-    assert "going on behind 8 rows of the interrupted run" in again.stderr
-    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert again.stdout.splitlines()[0] == f"22 images: {counts(whole.summary.counts)}; 1 errors"
-
-
-def counts(found: dict[str, int]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in found.items())
-
-
-def test_sigterm_stops_as_ctrl_c_does(night: Path, model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "p.csv"
-    process = slow_run(night, model, out, resume=False)
-    wait_for_start(out, None)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert b"with --resume ends" in stderr
-
-
-def slow_run(night: Path, model: Path, out: Path, resume: bool) -> subprocess.Popen[bytes]:
-    """`kneeedge infer` that takes a while for each row."""
-    code = textwrap.dedent("""
-        import sys, time
-        from kneeedge.inference.journal import Journal
-        real = Journal.append
-        Journal.append = lambda self, row: (real(self, row), time.sleep(0.01))[0]
-        from kneeedge.cli.app import main
-        main()
-    """)
-    options = ["--resume"] if resume else []
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "infer",
-            str(night),
-            "--model",
-            str(model),
-            "--out",
-            str(out),
-            "--provider",
-            "cpu",
-            "--threads",
-            "1",
-            *options,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def started(out: Path) -> int | None:
-    """When the run that writes `out` began its rows; None where none has."""
-    state = out.with_name(f".{out.name}.run")
-    return state.stat().st_mtime_ns if state.is_file() else None
-
-
-def wait_for_start(out: Path, before: int | None) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and started(out) == before:
-        time.sleep(0.002)
-
-
-def n_lines(out: Path) -> int:
-    """Lines of the rows so far."""
-    try:
-        return out.with_name(f".{out.name}.part").read_bytes().count(b"\r\n")
-    except FileNotFoundError:  # it was put in place meanwhile
-        return 0
-
-
-def wait_for_rows(process: subprocess.Popen[bytes], out: Path, n: int) -> None:
-    """Until the run has written `n` rows more, or is done."""
-    wanted = n_lines(out) + n
-    while process.poll() is None and not out.exists() and n_lines(out) < wanted:
-        time.sleep(0.002)
-
-
-def test_killed_at_fifty_random_points_the_result_is_that_of_an_unbroken_run(
-    night: Path, model: Path, tmp_path: Path
-) -> None:
-    whole = tmp_path / "whole.csv"
-    infer_folder(Predictor(model, "cpu", 1), find_images([night]), whole, QUIET)
-    rng, n_killed, n_whole = np.random.default_rng(0), 0, 0
-    out = tmp_path / "p.csv"
-    while n_killed < 50:
-        before = started(out)
-        process = slow_run(night, model, out, resume=True)
-        wait_for_start(out, before)
-        wait_for_rows(process, out, int(rng.integers(0, 13)))
-        time.sleep(rng.uniform(0, 0.02))  # a row takes about as long
-        process.kill()
-        process.communicate()
-        n_killed += process.returncode == -signal.SIGKILL
-        if out.exists():  # it was done before the kill: the next starts over
-            assert out.read_bytes() == whole.read_bytes()
-            out.unlink()
-            n_whole += 1
-    last = slow_run(night, model, out, resume=True)
-    last.communicate(timeout=60)
-    assert last.returncode == 1  # one image is broken
-    assert out.read_bytes() == whole.read_bytes()
-    assert n_whole >= 1  # the kills fell everywhere, to the last row
-
-
-def test_the_key_names_what_decides_the_rows(night: Path, model: Path) -> None:
-    found = run_key(Predictor(model, "cpu", 1), find_images([night]))
-    assert (found.n, found.provider, found.threads, found.batch_size) == (22, "cpu", 1, 4)
-    assert len(found.model_sha256) == len(found.names_sha256) == 64
-
-
-def meanwhile(monkeypatch: pytest.MonkeyPatch, n: int, what: Callable[[], object]) -> None:
-    """Let `what` happen when `n` rows are written."""
-    real, done = Journal.append, []
-
-    def append(self: Journal, cells: list[str]) -> None:
-        real(self, cells)
-        done.append(cells)
-        if len(done) == n:
-            what()
-
-    monkeypatch.setattr(Journal, "append", append)
-
-
-def test_an_input_that_goes_away_meanwhile_is_a_row_with_its_reason(
-    night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "night"
-    shutil.copytree(night, folder)
-    last = find_images([folder]).images[-1]
-    meanwhile(monkeypatch, 1, last.path.unlink)
-    command = [
-        "infer",
-        str(folder),
-        "--model",
-        str(model),
-        "--out",
-        str(tmp_path / "p.csv"),
-        "--batch-size",
-        "1",
-    ]
-    done = CliRunner().invoke(app, [*command, "--threads", "1", "-q"])
-    assert done.exit_code == 1
-    rows = whole_rows((tmp_path / "p.csv").read_bytes())[1:]
-    assert len(rows) == 22
-    assert rows[-1][:2] == [last.name, "error"]
-    assert rows[-1][-1] == "is not there"
-
-
-def test_an_output_folder_that_goes_away_meanwhile_ends_in_one_line(
-    night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "out").mkdir()
-    meanwhile(monkeypatch, 5, lambda: shutil.rmtree(tmp_path / "out"))
-    command = [
-        "infer",
-        str(night),
-        "--model",
-        str(model),
-        "--out",
-        str(tmp_path / "out/p.csv"),
-        "-q",
-    ]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 1
-    assert done.stderr.count("\n") == 1
-    assert "No such file or directory; make the place readable and writable" in done.stderr
-
-
-def test_an_input_that_is_replaced_meanwhile_is_answered_as_it_was_read(
-    night: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file is read once, whole: its row is of one content or of the other, never of both."""
-    folder = tmp_path / "night"
-    shutil.copytree(night, folder)
-    last, other = find_images([folder]).images[-1], find_images([night]).images[0].path.read_bytes()
-    meanwhile(monkeypatch, 1, lambda: last.path.write_bytes(other))
-    predictor = Predictor(model, "cpu", 1, batch_size=1)
-    infer_folder(predictor, find_images([folder]), tmp_path / "p.csv", QUIET)
-    found = float(whole_rows((tmp_path / "p.csv").read_bytes())[-1][3])
-    allowed = [predictor.predict(path).probability for path in (night / last.below, last.path)]
-    assert min(abs(found - p) for p in allowed) < 1e-6
