@@ -14,7 +14,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
+
+from kneeedge.system.machine import environment
 
 WAYS = ("plain", "checked", "signed")
 CHILD = """
@@ -69,6 +72,7 @@ def main() -> None:
         )
     if asked.json:
         record = {
+            "environment": asdict(environment()),
             "model": asked.model.name,
             "rounds": asked.rounds,
             "columns": ["look_s", "load_s", "peak_mib"],
