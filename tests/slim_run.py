@@ -1,6 +1,4 @@
-"""A run as `kneeedge slim` leaves it, made in a second: the trained network with a few channels
-left out.
-"""
+"""A run as `kneeedge slim` leaves it, made in a second: the trained network less some channels."""
 
 import dataclasses
 import shutil
@@ -30,7 +28,8 @@ N_LEFT_OUT = 8
 
 def write_slim_run(original: Path, folder: Path) -> Path:
     """`folder` with the slim run of `original`."""
-    source, run = open_run(original), Run(folder)
+    source = open_run(original)
+    run = Run(folder)
     model, spec = load_original(source)
     slim, channels = slim_network(model, spec.architecture)
     slimmed = Slimmed(
@@ -50,9 +49,8 @@ def write_slim_run(original: Path, folder: Path) -> Path:
     write_split(dataset, run.split)
     run.write_config(record)
     save_weights(slim, run.model)
-    files = FileBatches(
-        dataset.split("train"), (), record.config, PixelPath(record.config.size, record.config.fit)
-    )
+    pixel_path = PixelPath(record.config.size, record.config.fit)
+    files = FileBatches(dataset.split("train"), (), record.config, pixel_path)
     score(run, record, dataset, State(), files, Progress(quiet=True))
     write_card(Run(folder))
     return folder
@@ -61,11 +59,10 @@ def write_slim_run(original: Path, folder: Path) -> Path:
 def slim_network(
     model: KneeVGG, architecture: Architecture
 ) -> tuple[KneeVGG, tuple[tuple[int, ...], ...]]:
-    """The network and its widths, without the first channels of its last convolution, its logits
-    twice as large.
+    """The network without the first channels of its last convolution, and its widths.
 
-    Its temperature is then about twice the original's: whoever mixes the two up gives other
-    answers.
+    Its logits are twice as large, so that its temperature becomes about twice the original's:
+    whoever mixes the two up gives other answers.
     """
     model.features = fold_batch_norm(model.features)
     kept = [np.arange(link.conv.out_channels) for link in links(model)]

@@ -9,12 +9,8 @@ from kneeedge.runs.config import TrainConfig, paper_recipe
 
 def test_the_paper_recipe_is_the_papers():
     config = paper_recipe(TrainConfig(data="x"))
-    assert (config.recipe, config.epochs, config.size, config.head) == (
-        "paper",
-        200,
-        224,
-        "classifier",
-    )
+    assert (config.recipe, config.epochs, config.size) == ("paper", 200, 224)
+    assert config.head == "classifier"
     assert config.flip
     assert config.rotation > 0
     assert config.label_smoothing == config.weight_decay == config.patience == 0
@@ -35,5 +31,19 @@ def test_the_paper_recipe_is_the_papers():
     ],
 )
 def test_options_out_of_range_name_the_option(changes, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        TrainConfig(data="", **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"folds": 1}, "--folds 1 is no cross-validation"),
+        ({"folds": 3, "split": PAPER}, "leave out --folds"),
+        ({"split": "random"}, "choose one of auto, grouped, paper"),
+        ({"drop_conflicts": True, "audit": False}, "leave out --no-audit"),
+    ],
+)
+def test_options_of_the_split_that_contradict_are_refused(changes, complaint):
     with pytest.raises(ConfigError, match=complaint):
         TrainConfig(data="", **changes)

@@ -1,6 +1,4 @@
-"""The gate holds a slimmed network's files against the network that it was slimmed from, not
-against its own.
-"""
+"""The gate holds a slimmed network's files against the original, not against its own network."""
 
 import csv
 import dataclasses
@@ -11,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 
 from onnx import numpy_helper
@@ -40,8 +38,9 @@ def published(slim_run, tmp_path_factory) -> Path:
     """The slim run with fp32 and int8 files that a wide tolerance let pass."""
     run = tmp_path_factory.mktemp("published") / "slim"
     shutil.copytree(slim_run, run)
+    precisions = ("fp32", "int8")
     options = ExportOptions(
-        precisions=("fp32", "int8"), n_calibration=40, tolerance=0.3, search_minutes=0
+        precisions=precisions, n_calibration=40, tolerance=0.3, search_minutes=0
     )
     assert not export_run(run, options, QUIET).failed
     return run
@@ -49,9 +48,8 @@ def published(slim_run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports(published):
-    return {
-        file.report.precision: file.report for file in Run(published).read_export_report().files
-    }
+    files = Run(published).read_export_report().files
+    return {file.report.precision: file.report for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +82,10 @@ def test_the_logit_change_is_that_from_the_original(reports, slim_run, val):
     spec = load_original(open_run(slim_run))[1]
     original = read_original_answers(slim_run / "original.csv", val, spec).logits
     with (slim_run / "answers.csv").open(newline="") as file:
-        own = {
-            row["path"]: [float(row[f"logit_{c}"]) for c in spec.classes]
-            for row in csv.DictReader(file)
-        }
-    expected = np.abs(np.array([own[sample.name] for sample in val]) - original).max()
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    columns = [f"logit_{name}" for name in spec.classes]
+    own = [[float(rows[sample.name][column]) for column in columns] for sample in val]
+    expected = np.abs(np.array(own) - original).max()
     assert reports["fp32"].max_abs_logit_change == pytest.approx(expected, abs=1e-3)
     assert reports["fp32"].max_abs_logit_change > 10 * MAX_LOGIT_CHANGE["fp32"]
 
@@ -99,44 +96,35 @@ def test_the_logit_change_from_its_own_network_is_conversion_alone(reports):
 
 
 def test_each_side_is_decided_by_its_own_temperature_and_threshold(slim_run, val):
-    """The slim network's logits are twice the original's, and so is its temperature: not an answer
-    changes.
-    """
+    """Twice the original's logits at twice its temperature: not an answer changes."""
     spec = load_original(open_run(slim_run))[1]
     original = read_original_answers(slim_run / "original.csv", val, spec)
     doubled = dataclasses.replace(
         spec, temperature=2 * original.spec.temperature, threshold=original.spec.threshold
     )
-    report = gate_report(
-        val,
-        original,
-        Answers("int8", doubled, 2 * original.logits),
-        "cpu",
-        0.5,
-        2 * original.logits,
-    )
+    variant = Answers("int8", doubled, 2 * original.logits)
+    report = gate_report(val, original, variant, "cpu", 0.5, variant.logits)
     assert (report.flips, report.ece_change) == ((), 0.0)
     assert report.original == report.variant
 
 
 def test_with_three_classes_each_side_is_ranked_at_its_own_temperature():
-    rng, spec = np.random.default_rng(0), tiny_spec(classes=("a", "b", "c"))
+    spec = tiny_spec(classes=("a", "b", "c"))
     samples = tuple(
         Sample(
             path=Path(f"{i}.png"), name=f"{i}.png", sha256="", split="val", label=i % 3, group=""
         )
         for i in range(60)
     )
-    logits = rng.normal(0, 2, (60, 3))
+    logits = np.random.default_rng(0).normal(0, 2, (60, 3))
+    original = Answers(ORIGINAL, spec, logits)
     doubled = Answers("int8", dataclasses.replace(spec, temperature=2.0), 2 * logits)
-    report = gate_report(samples, Answers(ORIGINAL, spec, logits), doubled, "cpu", 0.5, 2 * logits)
+    report = gate_report(samples, original, doubled, "cpu", 0.5, doubled.logits)
     assert (report.auroc_change, report.flips) == (0.0, ())
 
 
 def test_equal_logits_do_not_pass_a_slimmed_network_by_themselves(slim_run, val):
-    """Rounding alone is no evidence where the network is another; 60 images are too few for one in
-    a hundred.
-    """
+    """Rounding is no evidence about another network, and 60 images are too few for 1 %."""
     spec = load_original(open_run(slim_run))[1]
     original = read_original_answers(slim_run / "original.csv", val, spec)
     variant = Answers("fp32", original.spec, original.logits)
@@ -158,18 +146,18 @@ def test_the_flips_name_what_the_original_answered(slim_run, val):
     original = read_original_answers(slim_run / "original.csv", val, spec)
     opposite = Answers("int8", original.spec, original.logits[:, ::-1])
     report = gate_report(val, original, opposite, "cpu", 0.01, opposite.logits)
-    answers = {
-        sample.name: spec.classes[k] for sample, k in zip(val, original.predictions, strict=True)
-    }
+    predictions = zip(val, original.predictions, strict=True)
+    names = {sample.name: spec.classes[k] for sample, k in predictions}
     assert len(report.flips) > 30
-    assert all(case.original == answers[case.path] != case.variant for case in report.flips)
+    assert all(case.original == names[case.path] != case.variant for case in report.flips)
 
 
 def test_a_slimmed_network_that_was_broken_fails(slim_run, tmp_path, monkeypatch):
-    run, real = copy_of(slim_run, tmp_path), export_module.to_onnx
+    run = copy_of(slim_run, tmp_path)
+    real = export_module.to_onnx
 
-    def broken(*given):
-        graph = real(*given)
+    def broken(*arguments):
+        graph = real(*arguments)
         head = next(t for t in graph.graph.initializer if len(t.dims) == 4 and t.dims[0] == 2)
         head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head)[::-1].copy(), head.name))
         return graph
@@ -188,7 +176,8 @@ def test_golden_answers_are_the_slim_networks_own(published):
     model, _ = load_original(open_run(published))
     golden = read_golden(Session(published / "models/slim.fp32.onnx", "cpu"))
     expected = predict_logits(model, phantoms_of(len(golden.cases), 64))
-    np.testing.assert_allclose([case.original_logits for case in golden.cases], expected, atol=1e-5)
+    logits = [case.original_logits for case in golden.cases]
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 def test_what_the_file_says_of_its_gate_is_against_the_original(published, reports):
@@ -206,21 +195,22 @@ def test_an_original_that_cannot_be_compared_with_is_said_before_the_work(
     (run / "original.csv").unlink()
     if damage == "short":
         (run / "original.csv").write_text("".join(lines[:20]))
-    monkeypatch.setattr(
-        export_module.Exporter, "publish", lambda *_: pytest.fail("a file was begun")
-    )
-    with pytest.raises(
-        CheckpointError, match=r"original\.csv: the original's answer.*; slim the original again"
-    ):
+
+    def begin(*_):
+        pytest.fail("a file was begun")
+
+    monkeypatch.setattr(export_module.Exporter, "publish", begin)
+    problem = r"original\.csv: the original's answer.*; slim the original again"
+    with pytest.raises(CheckpointError, match=problem):
         export_run(run, ExportOptions(precisions=("fp32",)), QUIET)
 
 
 def test_a_report_from_before_slimming_still_reads(published, tmp_path):
     report = Run(published).read_export_report()
-    found = json.loads(to_json(report))
-    for file in found["files"]:
+    record = json.loads(to_json(report))
+    for file in record["files"]:
         del file["report"]["against"], file["report"]["own_logit_change"]
-    old = from_json(type(report), json.dumps(found))
+    old = from_json(type(report), json.dumps(record))
     assert [file.report.against for file in old.files] == [None, None]
     (tmp_path / "models").mkdir()
     Run(tmp_path).write_export_report(report)

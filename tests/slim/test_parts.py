@@ -1,3 +1,5 @@
+"""The parts of slimming on small networks: what each promises, against a reckoning by hand."""
+
 import itertools
 
 import numpy as np
@@ -9,6 +11,7 @@ torch = pytest.importorskip("torch")
 from export.to_onnx import to_onnx
 from kneeedge.model.spec import Architecture
 from kneeedge.pixels.phantom import phantom
+from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import open_run
 from kneeedge.slim.allot import allot
 from kneeedge.slim.chain import links, most_important, narrow, widths
@@ -30,9 +33,9 @@ N_LAYERS = 16
 @pytest.fixture
 def model() -> KneeVGG:
     torch.manual_seed(0)
-    made = KneeVGG(ARCHITECTURE, 2).eval()
-    made.classifier[-1].weight.data.mul_(20)  # a fresh head answers everything alike
-    return made
+    model = KneeVGG(ARCHITECTURE, 2).eval()
+    model.classifier[-1].weight.data.mul_(20)  # a fresh head answers everything alike
+    return model
 
 
 @pytest.fixture
@@ -41,39 +44,34 @@ def images() -> torch.Tensor:
 
 
 def all_but(layer: int, dropped: list[int]) -> tuple[np.ndarray, ...]:
-    counts = [count for block in CHANNELS for count in block]
-    return tuple(
-        np.setdiff1d(np.arange(c), dropped if i == layer else []) for i, c in enumerate(counts)
-    )
+    kept = [np.arange(count) for block in CHANNELS for count in block]
+    kept[layer] = np.setdiff1d(kept[layer], dropped)
+    return tuple(kept)
 
 
 @pytest.mark.parametrize("layer", [0, 7, 15])
 def test_channels_that_are_always_zero_can_go_without_any_change(model, images, layer):
     conv = links(model)[layer].conv
-    conv.weight.data[[1, 3]], conv.bias.data[[1, 3]] = 0.0, 0.0
+    conv.weight.data[[1, 3]] = 0.0
+    conv.bias.data[[1, 3]] = 0.0
     slim, architecture = narrow(model, ARCHITECTURE, all_but(layer, [1, 3]))
-    assert (
-        widths(slim)[layer]
-        == widths(model)[layer] - 2
-        == [c for b in architecture.channels for c in b][layer]
-    )
-    np.testing.assert_allclose(
-        predict_logits(slim, images.numpy()),
-        predict_logits(model, images.numpy()),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    assert widths(slim)[layer] == widths(model)[layer] - 2
+    assert widths(slim) == tuple(itertools.chain(*architecture.channels))
+    expected = predict_logits(model, images.numpy())
+    np.testing.assert_allclose(predict_logits(slim, images.numpy()), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [0, 6, 15])
 def test_least_squares_makes_up_for_a_channel_that_was_another_ones_twin(model, images, layer):
     conv = links(model)[layer].conv
-    conv.weight.data[2], conv.bias.data[2] = 0.5 * conv.weight.data[0], 0.5 * conv.bias.data[0]
+    conv.weight.data[2] = 0.5 * conv.weight.data[0]
+    conv.bias.data[2] = 0.5 * conv.bias.data[0]
     expected = predict_logits(model, images.numpy())
     slim, _ = narrow(model, ARCHITECTURE, all_but(layer, [2]))
     before = np.abs(predict_logits(slim, images.numpy()) - expected).max()
     refit(model, slim, all_but(layer, [2]), images, QUIET)
-    assert np.abs(predict_logits(slim, images.numpy()) - expected).max() < 0.1 * before
+    after = np.abs(predict_logits(slim, images.numpy()) - expected).max()
+    assert after < 0.1 * before
 
 
 def test_a_channel_that_nobody_reads_has_no_importance(model, images):
@@ -84,18 +82,16 @@ def test_a_channel_that_nobody_reads_has_no_importance(model, images):
 
 
 def test_importance_is_the_squared_change_of_the_margin_where_a_channel_goes(model, images):
-    # The head is linear, so that for the last layer the first order is all there is, but for the
-    # maximum in its pool.
+    # The head is linear: but for the maximum in its pool, the first order is all that the last
+    # layer has.
     importance = channel_importance(model, images, QUIET)[-1]
     with torch.no_grad():
         features = model.features(model.normalise(images))
         before = margin(model.head(features))
-        sign = model.head(features).argmax(1)
+        answer = model.head(features).argmax(1, keepdim=True)
         features[:, 3] = 0.0
         logits = model.head(features)
-        after = logits.gather(1, sign[:, None]).squeeze(1) - logits.gather(
-            1, 1 - sign[:, None]
-        ).squeeze(1)
+        after = (logits.gather(1, answer) - logits.gather(1, 1 - answer)).squeeze(1)
     assert importance[3] == pytest.approx(float(((after - before) ** 2).mean()), rel=1e-3)
 
 
@@ -105,17 +101,19 @@ def test_the_most_important_channels_stay_in_their_order():
 
 
 def test_a_layer_loses_nothing_at_its_full_width_and_most_at_its_narrowest(model, images):
-    found = measure(model, channel_importance(model, images, QUIET), images, QUIET)
-    assert len(found.errors) == N_LAYERS
-    assert all(errors[-1] == 0.0 for errors in found.errors)
-    assert sum(errors[0] for errors in found.errors) > sum(errors[-2] for errors in found.errors)
+    importance = channel_importance(model, images, QUIET)
+    errors = np.array(measure(model, importance, images, QUIET).errors)
+    assert len(errors) == N_LAYERS
+    assert (errors[:, -1] == 0.0).all()
+    assert errors[:, 0].sum() > errors[:, -2].sum()
 
 
 def test_sensitivity_between_two_shares_lies_between_them_and_grows_below_the_smallest():
-    found = Sensitivity((0.25, 0.5, 1.0), ((0.4, 0.1, 0.0),))
-    assert found.error(0, 0.5) == pytest.approx(0.1)
-    assert 0.0 < found.error(0, 0.7) < 0.1
-    assert found.error(0, 0.125) == pytest.approx(0.7)  # a halving more costs what the last one did
+    sensitivity = Sensitivity((0.25, 0.5, 1.0), ((0.4, 0.1, 0.0),))
+    assert sensitivity.error(0, 0.5) == pytest.approx(0.1)
+    assert 0.0 < sensitivity.error(0, 0.7) < 0.1
+    # A halving more costs what the last one did.
+    assert sensitivity.error(0, 0.125) == pytest.approx(0.7)
 
 
 def loss(layer: int, width: int) -> float:
@@ -136,10 +134,11 @@ def cost(chain: tuple[int, ...]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("milliseconds", [2.0, 5.0, 9.0, 15.0, 40.0])
 def test_no_widths_at_the_allotted_latency_lose_less(milliseconds):
-    found = allot(CHOICES, loss, time, milliseconds)
-    assert found.milliseconds <= milliseconds
-    every = [cost(chain) for chain in itertools.product(*CHOICES)]
-    assert found.loss == min(lost for lost, taken in every if taken <= found.milliseconds + 1e-9)
+    allotment = allot(CHOICES, loss, time, milliseconds)
+    assert allotment.milliseconds <= milliseconds
+    costs = [cost(chain) for chain in itertools.product(*CHOICES)]
+    losses = [lost for lost, taken in costs if taken <= allotment.milliseconds + 1e-9]
+    assert allotment.loss == min(losses)
 
 
 def test_a_latency_below_that_of_the_narrowest_network_is_refused():
@@ -147,44 +146,28 @@ def test_a_latency_below_that_of_the_narrowest_network_is_refused():
         allot(CHOICES, loss, time, 0.1)
 
 
-def layer_times(**changes) -> LayerTimes:
-    shares = (0.5, 1.0)
-    table = (((1.0, 2.0), (1.0, 2.0)), ((1.0, 2.0), (3.0, 6.0)))
-    return LayerTimes(
-        **(
-            {
-                "full": (8, 8),
-                "shares": shares,
-                "milliseconds": table,
-                "overhead_ms": 0.5,
-                "target": "x86",
-                "threads": 1,
-                "cpu": "a CPU",
-            }
-            | changes
-        )
-    )
-
-
 def test_layer_times_are_as_measured_at_the_measured_widths_and_even_between():
-    times = layer_times()
+    times = LayerTimes(
+        full=(8, 8),
+        shares=(0.5, 1.0),
+        milliseconds=(((1.0, 2.0), (1.0, 2.0)), ((1.0, 2.0), (3.0, 6.0))),
+        overhead_ms=0.5,
+        target="x86",
+        threads=1,
+        cpu="a CPU",
+    )
     assert times.layer(1, 4, 8) == 2.0
     assert times.layer(1, 6, 8) == 4.0
     assert times.total((4, 8)) == 0.5 + 1.0 + 2.0
 
 
 def event(name: str, ts: int, dur: int, op: str = "") -> dict:
-    return {
-        "name": name,
-        "ts": ts,
-        "dur": dur,
-        "cat": "Node" if op else "Session",
-        "args": {"op_name": op},
-    }
+    category = "Node" if op else "Session"
+    return {"name": name, "ts": ts, "dur": dur, "cat": category, "args": {"op_name": op}}
 
 
 def test_a_trace_gives_each_layer_all_that_runs_until_the_next_convolution():
-    one = [
+    kernels = [
         ("QLinearConv", 1000),
         ("MaxPool", 500),
         ("QLinearConv", 2000),
@@ -194,40 +177,40 @@ def test_a_trace_gives_each_layer_all_that_runs_until_the_next_convolution():
     events = []
     for begin in (0, 100_000):
         events.append(event("model_run", begin, 4000))
-        at = begin
-        for op, taken in one:
-            events.append(event(f"{op}_kernel_time", at, taken, op))
-            at += taken
+        now = begin
+        for op, microseconds in kernels:
+            events.append(event(f"{op}_kernel_time", now, microseconds, op))
+            now += microseconds
     assert by_layer(events) == [1.5, 2.0, 0.5]
 
 
+@pytest.mark.slow
 def test_a_resized_network_has_the_widths_asked_for_and_runs(trained_run):
     model, spec = load_original(open_run(trained_run))
     fp32 = to_onnx(model, spec)
     wanted = [max(8, width // 2) for width in widths_of(fp32)]
-    found = profile(resized(fp32, wanted), 1)
-    assert len(found) == N_LAYERS + 1
-    assert all(milliseconds > 0 for milliseconds in found)
+    milliseconds = profile(resized(fp32, wanted), 1)
+    assert len(milliseconds) == N_LAYERS + 1
+    assert all(value > 0 for value in milliseconds)
 
 
 def test_the_mean_of_the_class_map_is_the_logits(model, images):
     with torch.no_grad():
-        torch.testing.assert_close(
-            model.class_map(images).mean(dim=(2, 3)), model(images), rtol=1e-4, atol=1e-5
-        )
+        means = model.class_map(images).mean(dim=(2, 3))
+        torch.testing.assert_close(means, model(images), rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_that_answers_as_its_original_has_only_the_loss_of_the_labels(
-    model, images, narrow_config
-):
+def test_a_network_that_answers_as_its_original_has_only_the_loss_of_the_labels(model, images):
+    objective = Distillation(variance=1.0)
+    labels = torch.arange(12) % 2
+    config = TrainConfig(data="", label_smoothing=0.1)
     with torch.no_grad():
-        maps, labels = model.class_map(images), torch.arange(12) % 2
-        loss, _ = Distillation(1.0).loss(model, images, (maps, labels), narrow_config)
-        other, _ = Distillation(1.0).loss(model, images, (maps + 1.0, labels), narrow_config)
-        of_labels = torch.nn.functional.cross_entropy(
-            maps.mean(dim=(2, 3)), labels, label_smoothing=narrow_config.label_smoothing
+        maps = model.class_map(images)
+        loss, _ = objective.loss(model, images, (maps, labels), config)
+        shifted_loss, _ = objective.loss(model, images, (maps + 1.0, labels), config)
+        label_loss = torch.nn.functional.cross_entropy(
+            maps.mean(dim=(2, 3)), labels, label_smoothing=config.label_smoothing
         )
-    assert float(loss) == pytest.approx(0.5 * float(of_labels), rel=1e-4)
-    assert float(other) == pytest.approx(
-        float(loss) + 1.0, rel=1e-4
-    )  # a constant on both classes shifts maps alone
+    assert float(loss) == pytest.approx(0.5 * float(label_loss), rel=1e-4)
+    # A constant on both classes shifts the maps alone.
+    assert float(shifted_loss) == pytest.approx(float(loss) + 1.0, rel=1e-4)

@@ -1,11 +1,11 @@
-"""What a slim run's record says is what is built from it, and only `kneeedge slim` goes on with it."""
+"""A slim run is built as its record says, and only `kneeedge slim` goes on with it."""
 
 import dataclasses
 import shutil
 
 import pytest
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 
 from kneeedge.errors import ConfigError
@@ -49,17 +49,13 @@ def test_train_does_not_go_on_with_what_slim_began(slim_run, tmp_path, below, be
     """It would train on the labels alone, without the original's answers."""
     shutil.copytree(slim_run, tmp_path / below)
     (tmp_path / below / "spec.json").unlink()
-    with pytest.raises(
-        ConfigError, match=f"slimmed from narrow.* `kneeedge slim --resume {tmp_path / begun}`"
-    ):
+    problem = f"slimmed from narrow.* `kneeedge slim --resume {tmp_path / begun}`"
+    with pytest.raises(ConfigError, match=problem):
         resume(tmp_path / below, QUIET)
 
 
 def test_a_run_without_channels_of_its_own_has_those_of_its_config(trained_run):
     record = Run(trained_run).read_config()
-    assert (
-        record.architecture
-        == record.config.architecture
-        == load_original(open_run(trained_run))[1].architecture
-    )
+    _, spec = load_original(open_run(trained_run))
+    assert record.architecture == record.config.architecture == spec.architecture
     assert dataclasses.replace(record, channels=((8,),) * 5).architecture.channels == ((8,),) * 5

@@ -1,6 +1,4 @@
-"""What training fits and locks is what the exported file, `infer`, `evaluate` and the run folder's
-tables go by.
-"""
+"""What training locks is what the exported file, `infer`, `evaluate` and the run's tables go by."""
 
 import csv
 import dataclasses
@@ -11,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 onnx = pytest.importorskip("onnx")
 
 from kneeedge import Predictor
 from kneeedge.errors import ConfigError
-from kneeedge.inference.evaluation import evaluate_model, evaluation_samples, score_session
+from kneeedge.inference.evaluation import answer_samples, evaluate_model, evaluation_samples
 from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.model.spec import SPEC_KEY, ModelSpec, softmax
 from kneeedge.runs.folder import Run
@@ -47,9 +45,8 @@ def with_threshold(model: Path, target: Path, threshold: float) -> Path:
     file = onnx.load(model)
     (entry,) = [entry for entry in file.metadata_props if entry.key == SPEC_KEY]
     spec = ModelSpec.from_json(entry.value, "file")
-    entry.value = dataclasses.replace(
-        spec, threshold=threshold, threshold_rule=str(threshold)
-    ).to_json()
+    moved = dataclasses.replace(spec, threshold=threshold, threshold_rule=str(threshold))
+    entry.value = moved.to_json()
     onnx.save(file, target)
     return target
 
@@ -67,64 +64,55 @@ def test_the_run_has_a_temperature_fitted_on_val(trained_run):
 def test_the_file_answers_at_the_fitted_temperature(exported, phantoms, precision):
     session = Session(exported[precision], "cpu")
     _, samples = evaluation_samples(phantoms, session.spec.classes)
-    _, probabilities, logits = score_session(session, samples[:12], 4, QUIET)
+    outputs = answer_samples(session, samples[:12], 4, QUIET)
     assert session.spec.temperature != 1.0
     tolerance = 2e-3 if precision == "fp16" else 1e-6
-    np.testing.assert_allclose(
-        probabilities, softmax(logits, session.spec.temperature), atol=tolerance
-    )
+    expected = softmax(outputs.logits, session.spec.temperature)
+    np.testing.assert_allclose(outputs.probabilities, expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", ["Healthy", "Osteoporosis"])
 def test_infer_and_evaluate_go_by_the_locked_threshold(exported, phantoms, tmp_path, name):
     """The threshold lies on the other side of this image's probability than 0.5 does."""
     path = min((phantoms / "test" / name).glob("*.png"))
-    usual = Predictor(exported["fp32"], "cpu").predict(path)
-    said_so = usual.prediction == "Osteoporosis"
-    threshold = usual.probability + (1e-3 if said_so else -1e-3)
+    before = Predictor(exported["fp32"], "cpu").predict(path)
+    step = 1e-3 if before.prediction == "Osteoporosis" else -1e-3
+    threshold = before.probability + step
     moved = with_threshold(exported["fp32"], tmp_path / "moved.onnx", threshold)
-    assert (Predictor(moved, "cpu").predict(path).prediction == "Osteoporosis") is not said_so
+    after = Predictor(moved, "cpu").predict(path)
+    assert {before.prediction, after.prediction} == {"Healthy", "Osteoporosis"}
     report = evaluate_model(Session(moved, "cpu"), phantoms, "test", None, QUIET)
     assert report.evaluation.threshold == pytest.approx(threshold)
     assert report.evaluation.threshold_rule == str(threshold)
 
 
 def test_every_held_out_image_is_a_row_of_the_answers(trained_run, phantoms):
-    rows, spec = answers(trained_run), run_spec(trained_run)
+    rows = answers(trained_run)
+    spec = run_spec(trained_run)
     assert [row["split"] for row in rows] == ["val"] * 60 + ["test"] * 60
     assert list(rows[0]) == [
-        "path",
-        "split",
-        "class",
-        "prediction",
-        "probability",
-        "p_Healthy",
-        "p_Osteoporosis",
-        "logit_Healthy",
-        "logit_Osteoporosis",
-        "distance",
-        "group",
-    ]
+        "path", "split", "class", "prediction", "probability",
+        "p_Healthy", "p_Osteoporosis", "logit_Healthy", "logit_Osteoporosis",
+        "distance", "group",
+    ]  # fmt: skip
     assert all((phantoms / row["path"]).is_file() for row in rows)
     assert all(row["probability"] == row[f"p_{spec.positive}"] for row in rows)
     assert all(row["path"].split("/")[1] == row["class"] for row in rows)
-    np.testing.assert_allclose(
-        numbers(rows, "p", spec), softmax(numbers(rows, "logit", spec), spec.temperature), atol=1e-8
-    )
+    expected = softmax(numbers(rows, "logit", spec), spec.temperature)
+    np.testing.assert_allclose(numbers(rows, "p", spec), expected, atol=1e-8)
 
 
 def test_the_metrics_can_be_computed_again_from_the_answers(trained_run):
-    rows, spec = (
-        [row for row in answers(trained_run) if row["split"] == "test"],
-        run_spec(trained_run),
-    )
+    rows = [row for row in answers(trained_run) if row["split"] == "test"]
+    spec = run_spec(trained_run)
     labels = np.array([spec.classes.index(row["class"]) for row in rows])
-    found = evaluate(labels, numbers(rows, "p", spec), spec, [row["group"] for row in rows])
+    groups = [row["group"] for row in rows]
+    computed = evaluate(labels, numbers(rows, "p", spec), spec, groups)
     metrics = json.loads((trained_run / "metrics.json").read_text())["test"]
     kept = from_json(Evaluation, json.dumps(metrics))
-    assert found.confusion == kept.confusion
-    assert found.auroc.value == pytest.approx(kept.auroc.value)
-    assert found.log_loss == pytest.approx(kept.log_loss)
+    assert computed.confusion == kept.confusion
+    assert computed.auroc.value == pytest.approx(kept.auroc.value)
+    assert computed.log_loss == pytest.approx(kept.log_loss)
     before = probability_errors(labels, softmax(numbers(rows, "logit", spec)), spec.positive_index)
     assert before.ece == pytest.approx(kept.uncalibrated.ece)
     assert read_fold(Run(trained_run)).labels.tolist() == labels.tolist()
@@ -135,12 +123,12 @@ def test_the_rule_that_was_asked_for_is_locked_into_the_spec(narrow_config, tmp_
     from kneeedge.training.run import train
 
     config = dataclasses.replace(narrow_config, epochs=1, threshold="sensitivity=0.9")
-    result = train(config, tmp_path / "run", [], QUIET)
-    spec, found = run_spec(tmp_path / "run"), result.evaluations
+    evaluations = train(config, tmp_path / "run", [], QUIET).evaluations
+    spec = run_spec(tmp_path / "run")
     assert spec.threshold_rule == "sensitivity=0.9 on val (60 images)"
-    assert found["val"].sensitivity.value >= 0.9
-    assert found["val"].threshold == found["test"].threshold == spec.threshold
-    val, test = run_text(tmp_path / "run", found).split("\ntest: ")
+    assert evaluations["val"].sensitivity.value >= 0.9
+    assert evaluations["val"].threshold == evaluations["test"].threshold == spec.threshold
+    val, test = run_text(tmp_path / "run", evaluations).split("\ntest: ")
     assert "chosen on these images, so their figures are optimistic" in val
     assert "chosen on these images" not in test
     assert "rule: sensitivity=0.9 on val (60 images)" in test
@@ -172,31 +160,28 @@ def test_evaluate_counts_patients_where_it_is_told_who_they_are(exported, phanto
     once = evaluate_model(session, phantoms, "test", None, QUIET).evaluation
     assert (twice.n, twice.accuracy.value) == (120, once.accuracy.value)
     assert "60 groups" in twice.accuracy.method
-    assert twice.accuracy.interval.low == pytest.approx(
-        once.accuracy.interval.low, abs=5e-3
-    )
+    assert twice.accuracy.interval.low == pytest.approx(once.accuracy.interval.low, abs=5e-3)
 
 
 def test_evaluate_gives_predictive_values_at_a_prevalence(exported, phantoms):
     from kneeedge.report.inference import evaluation_text
 
-    report = evaluate_model(
-        Session(exported["fp32"], "cpu"), phantoms, "test", None, QUIET, None, 0.1
-    )
-    found = report.evaluation
-    chances = found.sensitivity.value * 0.1, (1 - found.specificity.value) * 0.9
-    assert found.at_prevalence.ppv.value == pytest.approx(chances[0] / sum(chances))
+    session = Session(exported["fp32"], "cpu")
+    report = evaluate_model(session, phantoms, "test", None, QUIET, None, 0.1)
+    evaluation = report.evaluation
+    true_positive = evaluation.sensitivity.value * 0.1
+    false_positive = (1 - evaluation.specificity.value) * 0.9
+    expected = true_positive / (true_positive + false_positive)
+    assert evaluation.at_prevalence.ppv.value == pytest.approx(expected)
     text = evaluation_text(report)
     assert "at a prevalence of 0.1" in text
-    assert f"at these images' prevalence of {found.prevalence:.3f}" in text
-    assert from_json(Evaluation, to_json(found)) == found
+    assert f"at these images' prevalence of {evaluation.prevalence:.3f}" in text
+    assert from_json(Evaluation, to_json(evaluation)) == evaluation
 
 
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, 15.0])
 def test_a_prevalence_out_of_range_says_what_to_give(exported, phantoms, prevalence):
-    with pytest.raises(
-        ConfigError, match=r"--prevalence .* is out of range; give a share above 0 and below 1"
-    ):
-        evaluate_model(
-            Session(exported["fp32"], "cpu"), phantoms, "test", None, QUIET, None, prevalence
-        )
+    session = Session(exported["fp32"], "cpu")
+    problem = r"--prevalence .* is out of range; give a share above 0 and below 1"
+    with pytest.raises(ConfigError, match=problem):
+        evaluate_model(session, phantoms, "test", None, QUIET, None, prevalence)

@@ -1,0 +1,105 @@
+"""Copies are seen before training, stay together, and leak into no other split."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
+pytest.importorskip("torch")
+
+from kneeedge.model.provenance import GROUPED
+from kneeedge.pixels.phantom import write_dataset
+from kneeedge.runs.config import TrainConfig
+from kneeedge.runs.folder import open_run
+from kneeedge.system.progress import Progress
+from kneeedge.training import run as training
+from kneeedge.training.checkpoint import load_original
+from kneeedge.training.prepare import gather_images, split_data
+
+QUIET = Progress(quiet=True)
+
+
+class Recorder(Progress):
+    """Keeps the lines that are shown of the progress."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+
+    def line(self, start: str) -> str:
+        return next((line for line in self.lines if line.startswith(start)), "")
+
+
+@pytest.fixture(scope="module")
+def audited(config: TrainConfig) -> tuple[Recorder, set[str]]:
+    """What is shown of an audit with --drop-conflicts, and the images that it keeps."""
+    progress = Recorder()
+    changed = dataclasses.replace(config, audit=True, drop_conflicts=True)
+    dataset = gather_images(changed, progress).dataset
+    return progress, {sample.name for sample in dataset.samples}
+
+
+def test_copies_and_conflicts_are_said_before_training(audited):
+    progress, _ = audited
+    first = "Healthy/P00000L.png and Osteoporosis/copy.png (same bytes) the first"
+    assert first in progress.line("audit: 1 pairs")
+    assert "--drop-conflicts" in progress.line("LABEL CONFLICT: 1 pairs")
+
+
+def test_a_copy_joins_its_patients_group(config):
+    dataset = gather_images(config, QUIET).dataset
+    groups = {sample.name: sample.group for sample in dataset.samples}
+    assert groups["Osteoporosis/copy.png"] == groups["Healthy/P00000L.png"]
+    assert groups["Osteoporosis/copy.png"] == groups["Healthy/P00000R.png"]
+
+
+def test_conflicting_copies_can_be_left_out(audited):
+    progress, names = audited
+    assert not {"Osteoporosis/copy.png", "Healthy/P00000L.png"} & names
+    assert "Healthy/P00000R.png" in names
+    assert progress.line("left out: 2 images")
+
+
+def test_a_table_of_groups_is_kept_together(config, tmp_path):
+    names = [sample.name for sample in gather_images(config, QUIET).dataset.samples]
+    table = tmp_path / "groups.csv"
+    rows = [f"{name},{Path(name).parent}{i % 3}" for i, name in enumerate(names)]
+    table.write_text("\n".join(["path,group", *rows, ""]))
+    found = gather_images(
+        dataclasses.replace(config, groups=str(table), group_regex=None), QUIET
+    ).dataset
+    assert len({sample.group for sample in found.samples}) == 5  # six, two of which the copy joins
+
+
+def test_a_copy_across_split_folders_is_said_counted_and_left_where_it_is(tmp_path, config):
+    write_dataset(tmp_path / "data", {"train": 12, "val": 8, "test": 8}, size=64)
+    from PIL import Image
+
+    with Image.open(tmp_path / "data/train/Healthy/P00000L.png") as image:
+        image.save(tmp_path / "data/test/Healthy/again.bmp")
+    changed = dataclasses.replace(config, data=str(tmp_path / "data"), group_regex=None, audit=True)
+    progress = Recorder()
+    result = training.train(changed, tmp_path / "run", [], progress)
+    assert "(same pixels) the first" in progress.line("LEAK: 1 pairs")
+    assert progress.line("LEAKY: 1 images")
+    _, spec = load_original(open_run(tmp_path / "run"))
+    assert (spec.training.protocol, spec.training.leaked, result.leaked) == ("folders", 1, 1)
+    assert (spec.training.data_report.leaks, spec.training.data_report.exact_pairs) == (1, 1)
+    assert spec.training.n_images == {"train": 12, "val": 8, "test": 9}
+
+
+def test_a_grouped_draw_forgets_the_folders_and_leaks_nothing(tmp_path, config):
+    write_dataset(tmp_path / "data", {"train": 12, "val": 8, "test": 8}, size=64)
+    source = tmp_path / "data/train/Healthy/P00000L.png"
+    shutil.copy(source, tmp_path / "data/test/Healthy/again.png")
+    data = str(tmp_path / "data")
+    changed = dataclasses.replace(config, data=data, group_regex=None, split=GROUPED)
+    dataset, protocol = split_data(gather_images(changed, QUIET).dataset, changed)
+    assert protocol == GROUPED
+    assert dataset.leaked() == ()
+    assert any(not sample.name.startswith(f"{sample.split}/") for sample in dataset.samples)
