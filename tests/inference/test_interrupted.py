@@ -85,9 +85,9 @@ def test_a_folder_that_may_not_be_written_is_one_line(
     night: Path, model: Path, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o555)
-    done = CliRunner().invoke(app, infer_command(night, model, tmp_path / "p.csv"))
-    assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
+    result = CliRunner().invoke(app, infer_command(night, model, tmp_path / "p.csv"))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ")
 
 
 def test_a_row_gives_its_prediction_back(night: Path, model: Path, tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_an_input_that_goes_away_meanwhile_is_a_row_with_its_reason(
     last = find_images([folder]).images[-1]
     meanwhile(monkeypatch, 1, last.path.unlink)
     command = infer_command(folder, model, tmp_path / "p.csv")
-    done = CliRunner().invoke(app, [*command, "--batch-size", "1", "-q"])
-    assert done.exit_code == 1
+    result = CliRunner().invoke(app, [*command, "--batch-size", "1", "-q"])
+    assert result.exit_code == 1
     written = whole_rows((tmp_path / "p.csv").read_bytes())[1:]
     assert len(written) == 22
     assert written[-1][:2] == [last.name, "error"]
@@ -279,10 +279,10 @@ def test_an_output_folder_that_goes_away_meanwhile_ends_in_one_line(
     (tmp_path / "out").mkdir()
     meanwhile(monkeypatch, 5, lambda: shutil.rmtree(tmp_path / "out"))
     command = infer_command(night, model, tmp_path / "out/p.csv")
-    done = CliRunner().invoke(app, [*command, "-q"])
-    assert done.exit_code == 1
-    assert done.stderr.count("\n") == 1
-    assert "No such file or directory; make the place readable and writable" in done.stderr
+    result = CliRunner().invoke(app, [*command, "-q"])
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "No such file or directory; make the place readable and writable" in result.stderr
 
 
 def test_an_input_that_is_replaced_meanwhile_is_answered_as_it_was_read(

@@ -45,8 +45,8 @@ def run(tmp_path: Path, model: Path, *options: str, **tags: object) -> tuple[int
     folder = tmp_path / "in"
     (folder / "a b").mkdir(parents=True, exist_ok=True)
     (folder / "a b/x.dcm").write_bytes(stored(dataset(TWELVE, 12, **STUDY | tags)))
-    done = CliRunner().invoke(app, [*infer_command(tmp_path, model, folder), *options])
-    return done.exit_code, done.stderr, tmp_path / "sr/a b/x.dcm.sr.dcm"
+    result = CliRunner().invoke(app, [*infer_command(tmp_path, model, folder), *options])
+    return result.exit_code, result.stderr, tmp_path / "sr/a b/x.dcm.sr.dcm"
 
 
 def test_a_report_is_read_back_with_probability_model_hash_and_disclaimer(
@@ -106,8 +106,8 @@ def test_other_formats_have_no_report(tmp_path: Path, model: Path) -> None:
     from PIL import Image
 
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "a.png")
-    done = CliRunner().invoke(app, infer_command(tmp_path, model, tmp_path / "a.png"))
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, infer_command(tmp_path, model, tmp_path / "a.png"))
+    assert result.exit_code == 0, result.output
     assert not (tmp_path / "sr").exists()
 
 

@@ -259,9 +259,9 @@ def test_watch_refuses_what_does_not_go_with_it_before_a_model_is_looked_for(
     drop: Path, tmp_path: Path
 ) -> None:
     model = str(tmp_path / "missing.onnx")
-    done = CliRunner().invoke(app, ["infer", str(drop), "--watch", "--resume", "--model", model])
-    assert done.exit_code == 2
-    assert "--watch writes rows alone" in done.output
+    result = CliRunner().invoke(app, ["infer", str(drop), "--watch", "--resume", "--model", model])
+    assert result.exit_code == 2
+    assert "--watch writes rows alone" in result.output
 
 
 @pytest.mark.slow
