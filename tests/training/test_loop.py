@@ -15,10 +15,10 @@ NARROW = tuple(tuple(count // 16 for count in block) for block in VGG19_CHANNELS
 
 
 def test_early_stopping_keeps_the_best_epoch():
-    usual = {"loss": 1, "accuracy": 1, "val_loss": 1, "val_accuracy": 1, "lr": 1, "seconds": 1}
+    others = {"loss": 1, "accuracy": 1, "val_loss": 1, "val_accuracy": 1, "lr": 1, "seconds": 1}
 
     def state(*aurocs: float) -> loop.State:
-        rows = [loop.Epoch(epoch=i + 1, val_auroc=a, **usual) for i, a in enumerate(aurocs)]
+        rows = [loop.Epoch(epoch=i + 1, val_auroc=a, **others) for i, a in enumerate(aurocs)]
         return loop.State(tuple(rows), 1 + aurocs.index(max(aurocs)))
 
     assert not loop.is_stale(state(0.5, 0.9, 0.8), patience=2)

@@ -70,10 +70,9 @@ def test_a_table_of_groups_is_kept_together(config, tmp_path):
     table = tmp_path / "groups.csv"
     rows = [f"{name},{Path(name).parent}{i % 3}" for i, name in enumerate(names)]
     table.write_text("\n".join(["path,group", *rows, ""]))
-    found = gather_images(
-        dataclasses.replace(config, groups=str(table), group_regex=None), QUIET
-    ).dataset
-    assert len({sample.group for sample in found.samples}) == 5  # six, two of which the copy joins
+    changed = dataclasses.replace(config, groups=str(table), group_regex=None)
+    samples = gather_images(changed, QUIET).dataset.samples
+    assert len({sample.group for sample in samples}) == 5  # six, two of which the copy joins
 
 
 def test_a_copy_across_split_folders_is_said_counted_and_left_where_it_is(tmp_path, config):
