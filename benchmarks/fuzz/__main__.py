@@ -1,9 +1,7 @@
-"""Mutated files of every format against the decoders: none may crash, hang, raise or take memory
-without bound.
+"""Mutated files of every format against the decoders: none may crash, hang, raise or eat memory.
 
-python -m benchmarks.fuzz [--n 10000] [--seed 0] > benchmarks/results/….json        (`make fuzz`)
-python -m benchmarks.fuzz --only 1234 --keep FOLDER       the one file again, kept, and what comes
-of it
+    python -m benchmarks.fuzz [--n 10000] [--seed 0] > benchmarks/results/….json  (`make fuzz`)
+    python -m benchmarks.fuzz --only 1234 --keep FOLDER     the one file again, and what comes of it
 
 Each file is read by a process with a time limit and a limit of its address space, which is replaced
 where it dies. File `i` of a seed is the same on every machine with the same library versions. Linux
@@ -18,12 +16,21 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.fuzz.child import ANSWERED, CRASHED, HUNG, NO_MEMORY, REFUSED, Outcome
+from benchmarks.fuzz.child import (
+    ANSWERED,
+    CRASHED,
+    HUNG,
+    NO_MEMORY,
+    RAISED,
+    REFUSED,
+    UNCLEAR,
+    Outcome,
+)
 from benchmarks.fuzz.mutate import mutated
 from benchmarks.fuzz.seeds import all_seeds, large_seeds
 from kneeedge.pixels.picture import MAX_PIXELS
@@ -31,6 +38,7 @@ from kneeedge.system.machine import available_cpus, environment
 from kneeedge.system.threads import in_order
 
 EXPECTED = (ANSWERED, REFUSED, NO_MEMORY)
+UNEXPECTED = (UNCLEAR, RAISED, CRASHED, HUNG)
 LARGE_SIDE = 4096
 CHILD = ["-m", "benchmarks.fuzz.child"]
 PACKAGES = ("pillow", "numpy", "pydicom", "python-gdcm")
@@ -46,6 +54,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class ReadFile:
+    """A mutated file and what came of it."""
+
+    i: int
+    made: str
+    "from which seed, by which mutations"
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
 class Finding:
     """A file that came to no good end."""
 
@@ -56,7 +74,7 @@ class Finding:
     text: str
 
 
-class Child:
+class ReaderProcess:
     """One process of benchmarks/fuzz/child.py."""
 
     def __init__(self, limits: Limits) -> None:
@@ -73,9 +91,11 @@ class Child:
         self.process.stdin.write(json.dumps(message).encode() + b"\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
 
-    def ask(self, path: Path) -> Outcome:
+    def read(self, path: Path) -> Outcome:
+        """What comes of the file; the process is of no more use where it crashed or hangs."""
         self.send(str(path))
-        if not select.select([self.process.stdout], [], [], self.limits.seconds)[0]:
+        readable, _, _ = select.select([self.process.stdout], [], [], self.limits.seconds)
+        if not readable:
             return Outcome(HUNG, f"more than {self.limits.seconds:g} s")
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line:
@@ -89,36 +109,30 @@ class Child:
         self.process.stdout.close()  # type: ignore[union-attr]
 
 
-class Crew:
-    """Children, each replaced where a file has ended it."""
+class ReaderPool:
+    """Reading processes, each replaced where a file has ended it."""
 
     def __init__(self, limits: Limits, n: int, sound: Path) -> None:
         self.limits = limits
         self.sound = sound
-        self.idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
+        self.idle: queue.SimpleQueue[ReaderProcess] = queue.SimpleQueue()
         for _ in range(n):
-            self.idle.put(self.hire())
-        self.baseline_mb = self.warm().peak_mb
+            self.idle.put(self.start())
+        self.baseline_mb = self.read(sound).peak_mb
 
-    def hire(self) -> Child:
-        """A child that has loaded everything."""
-        child = Child(self.limits)
-        assert child.ask(self.sound).kind == ANSWERED
-        return child
-
-    def warm(self) -> Outcome:
-        child = self.idle.get()
-        outcome = child.ask(self.sound)
-        self.idle.put(child)
-        return outcome
+    def start(self) -> ReaderProcess:
+        """A process that has loaded everything."""
+        reader = ReaderProcess(self.limits)
+        assert reader.read(self.sound).kind == ANSWERED
+        return reader
 
     def read(self, path: Path) -> Outcome:
-        child = self.idle.get()
-        outcome = child.ask(path)
+        reader = self.idle.get()
+        outcome = reader.read(path)
         if outcome.kind in (CRASHED, HUNG):
-            child.end()
-            child = self.hire()
-        self.idle.put(child)
+            reader.end()
+            reader = self.start()
+        self.idle.put(reader)
         return outcome
 
     def end(self) -> None:
@@ -131,86 +145,84 @@ def run(
     seed: int,
     limits: Limits,
     keep: Path | None,
-    n_children: int,
-    begin: str = "",
+    n_processes: int,
+    prefix: str = "",
 ) -> dict[str, object]:
-    """The result as it is written."""
-    seeds = {name: data for name, data in all_seeds().items() if name.startswith(begin)}
-    with tempfile.TemporaryDirectory() as name:
-        sound = Path(name, "sound")
+    """The result as it is written: files of these numbers from the seeds whose names begin so."""
+    seeds = {name: data for name, data in all_seeds().items() if name.startswith(prefix)}
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder, "sound")
         sound.write_bytes(all_seeds()["dicom JPEG 2000 Image Compression (Lossless Only)"])
-        crew = Crew(limits, n_children, sound)
+        pool = ReaderPool(limits, n_processes, sound)
 
-        def work(item: tuple[int, str, bytes]) -> tuple[int, str, Outcome]:
+        def read(item: tuple[int, str, bytes]) -> ReadFile:
             i, made, data = item
-            path = Path(name, str(i))
+            path = Path(folder, str(i))
             path.write_bytes(data)
-            outcome = crew.read(path)
+            outcome = pool.read(path)
             path.unlink()
             if keep and (outcome.kind not in EXPECTED or len(numbers) == 1):
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{seed}-{i}").write_bytes(data)
-            return i, made, outcome
+            return ReadFile(i, made, outcome)
 
         try:
-            # Made in this one thread: warning filters, which pydicom needs, are those of all
-            # threads.
-            files = ((i, *mutated(seeds, seed, i)) for i in numbers)
-            found = list(in_order(work, files, n_children, 4 * n_children))
+            # made in this one thread: the warning filters that pydicom needs are all threads'
+            items = ((i, *mutated(seeds, seed, i)) for i in numbers)
+            files = list(in_order(read, items, n_processes, 4 * n_processes))
         finally:
-            crew.end()
-    return summary(found, seeds, seed, limits, crew.baseline_mb)
+            pool.end()
+    return summary(files, len(seeds), seed, limits, pool.baseline_mb)
 
 
 def bytes_a_pixel(limits: Limits, side: int) -> dict[str, float]:
     """Memory above the baseline, the file's own bytes included, of sound images of side² pixels."""
-    found = {}
-    with tempfile.TemporaryDirectory() as name:
-        for kind, data in large_seeds(side).items():
-            path = Path(name, "a")
-            sound = Path(name, "sound")
-            path.write_bytes(data)
-            sound.write_bytes(all_seeds()["png L"])
-            child = Child(limits)
-            before = child.ask(sound)
-            outcome = child.ask(path)
-            child.end()
-            assert outcome.kind == ANSWERED, (kind, outcome)
-            found[kind] = round((outcome.peak_mb - before.peak_mb) * 1e6 / side**2, 1)
-    return found
+    bytes_of = {}
+    with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder, "small")
+        large = Path(folder, "large")
+        small.write_bytes(all_seeds()["png L"])
+        for name, data in large_seeds(side).items():
+            large.write_bytes(data)
+            reader = ReaderProcess(limits)
+            before = reader.read(small)
+            outcome = reader.read(large)
+            reader.end()
+            assert outcome.kind == ANSWERED, (name, outcome)
+            bytes_of[name] = round((outcome.peak_mb - before.peak_mb) * 1e6 / side**2, 1)
+    return bytes_of
 
 
 def summary(
-    found: Sequence[tuple[int, str, Outcome]],
-    seeds: Mapping[str, bytes],
-    seed: int,
-    limits: Limits,
-    baseline_mb: float,
+    files: Sequence[ReadFile], n_seeds: int, seed: int, limits: Limits, baseline_mb: float
 ) -> dict[str, object]:
+    """The outcomes in all and by format, the most memory and time, and the findings."""
     by_format: dict[str, Counter[str]] = defaultdict(Counter)
-    for _, made, outcome in found:
-        by_format[made.split()[0]][outcome.kind] += 1
+    for file in files:
+        by_format[file.made.split()[0]][file.outcome.kind] += 1
     kinds = sum(by_format.values(), Counter())
-    _, greediest, most = max(found, key=lambda one: one[2].peak_mb)
-    _, slowest, longest = max(found, key=lambda one: one[2].seconds)
-    findings = [Finding(i, made, o.kind, o.text) for i, made, o in found if o.kind not in EXPECTED]
+    greediest = max(files, key=lambda file: file.outcome.peak_mb)
+    slowest = max(files, key=lambda file: file.outcome.seconds)
+    findings = [
+        Finding(file.i, file.made, file.outcome.kind, file.outcome.text)
+        for file in files
+        if file.outcome.kind not in EXPECTED
+    ]
     return {
         "environment": asdict(environment()),
         "packages": {name: version(name) for name in PACKAGES},
-        "n": len(found),
+        "n": len(files),
         "seed": seed,
-        "n_seeds": len(seeds),
+        "n_seeds": n_seeds,
         "limits": asdict(limits),
-        "outcomes": {
-            kind: kinds.get(kind, 0) for kind in (*EXPECTED, "unclear", "raised", CRASHED, HUNG)
-        },
+        "outcomes": {kind: kinds.get(kind, 0) for kind in (*EXPECTED, *UNEXPECTED)},
         "by_format": {name: dict(counts) for name, counts in sorted(by_format.items())},
         "baseline_mb": round(baseline_mb, 1),
-        "worst_memory_above_baseline_mb": round(most.peak_mb - baseline_mb, 1),
-        "worst_memory_of": greediest,
-        "slowest_seconds": round(longest.seconds, 3),
-        "slowest_of": slowest,
-        "findings": [asdict(one) for one in findings],
+        "worst_memory_above_baseline_mb": round(greediest.outcome.peak_mb - baseline_mb, 1),
+        "worst_memory_of": greediest.made,
+        "slowest_seconds": round(slowest.outcome.seconds, 3),
+        "slowest_of": slowest.made,
+        "findings": [asdict(finding) for finding in findings],
     }
 
 
@@ -231,7 +243,12 @@ def main() -> None:
     numbers = range(arguments.n) if arguments.only is None else [arguments.only]
     limits = replace(Limits(), seconds=arguments.seconds)
     result = run(
-        numbers, arguments.seed, limits, arguments.keep, arguments.processes, arguments.seeds
+        numbers=numbers,
+        seed=arguments.seed,
+        limits=limits,
+        keep=arguments.keep,
+        n_processes=arguments.processes,
+        prefix=arguments.seeds,
     )
     if arguments.only is None:
         result["bytes_a_pixel_of_large_images"] = bytes_a_pixel(limits, LARGE_SIDE)

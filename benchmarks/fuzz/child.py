@@ -1,7 +1,6 @@
-"""Reads files as `infer` does, under a limit of memory; says of each what came of it and how much
-memory it took.
+"""Reads files as `infer` does, under a limit of memory: what came of each, and what it took.
 
-A line of JSON each: the limits, and then paths, on stdin; a Finding for each path on stdout.
+A line of JSON each: the limits, and then paths, on stdin; an Outcome for each path on stdout.
 """
 
 import json
@@ -17,17 +16,16 @@ from kneeedge.bench.meters import peak_memory_mb, restart_peak_mb
 from kneeedge.errors import ImageError
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.decoder import leave_no_core
-from kneeedge.pixels.pixel_path import Input
 from kneeedge.pixels.reader import ReadOptions, read_input
 
-ANSWERED, REFUSED, NO_MEMORY, UNCLEAR, RAISED = (
-    "answered",
-    "refused",
-    "out of memory",
-    "unclear",
-    "raised",
-)
-CRASHED, HUNG = "crashed", "hung"
+ANSWERED = "answered"
+REFUSED = "refused"
+NO_MEMORY = "out of memory"
+UNCLEAR = "unclear"
+"pixels of the wrong kind, or a refusal of several lines or without a remedy"
+RAISED = "raised"
+CRASHED = "crashed"
+HUNG = "hung"
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,7 @@ class Outcome:
     """What came of one file."""
 
     kind: str
-    """answered, refused, out of memory, unclear (a refusal of several lines or without a remedy),
-    raised, crashed, hung
-    """
+    "one of the seven above"
     text: str = ""
     seconds: float = 0.0
     peak_mb: float = 0.0
@@ -45,38 +41,39 @@ class Outcome:
 
 
 def examine(path: Path, options: ReadOptions) -> tuple[str, str]:
-    """The kind of outcome and what was said; whatever is raised but ImageError is a finding."""
+    """The kind of outcome and a text on it; whatever is raised but ImageError is a finding."""
     try:
-        found = read_input(path, options)
+        answer = read_input(path, options)
     except Exception as error:  # noqa: BLE001 - this is what is looked for
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        line = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else ""
-        return RAISED, f"{type(error).__name__}: {error} ({line})"
-    if isinstance(found, Input):
-        side = options.pixel_path.size
-        good = found.pixels.shape == (side, side) and found.pixels.dtype == np.uint8
-        return (
-            (ANSWERED, "")
-            if good
-            else (UNCLEAR, f"pixels {found.pixels.shape} {found.pixels.dtype}")
-        )
-    return judged(found)
+        return RAISED, f"{type(error).__name__}: {error} ({origin_of(error)})"
+    if isinstance(answer, ImageError):
+        return judge_refusal(answer)
+    pixels = answer.pixels
+    side = options.pixel_path.size
+    if pixels.shape == (side, side) and pixels.dtype == np.uint8:
+        return ANSWERED, ""
+    return UNCLEAR, f"pixels {pixels.shape} {pixels.dtype}"
 
 
-def judged(refusal: ImageError) -> tuple[str, str]:
-    """Whether a refusal is one line that ends in a remedy."""
+def origin_of(error: Exception) -> str:
+    """The file and line that raised."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None:
+        return ""
+    return f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}"
+
+
+def judge_refusal(refusal: ImageError) -> tuple[str, str]:
+    """Whether a refusal is one line that ends in a remedy, and its reason."""
+    reason = refusal.reason
+    remedy = refusal.remedy
+    if "not enough memory" in reason:
+        return NO_MEMORY, reason
     line = str(refusal)
-    if "not enough memory" in refusal.reason:
-        return NO_MEMORY, refusal.reason
-    clear = (
-        line.isprintable()
-        and refusal.reason.strip()
-        and refusal.remedy.strip()
-        and line.endswith(refusal.remedy)
-    )
-    return (REFUSED if clear else UNCLEAR), refusal.reason
+    is_clear = line.isprintable() and reason.strip() and remedy.strip() and line.endswith(remedy)
+    return (REFUSED if is_clear else UNCLEAR), reason
 
 
 def main() -> None:
@@ -94,7 +91,8 @@ def main() -> None:
         start = time.perf_counter()
         kind, text = examine(Path(json.loads(line)), options)
         seconds = time.perf_counter() - start
-        out.write(json.dumps(asdict(Outcome(kind, text, seconds, peak_memory_mb() or 0.0))) + "\n")
+        outcome = Outcome(kind, text, seconds, peak_memory_mb() or 0.0)
+        out.write(json.dumps(asdict(outcome)) + "\n")
         out.flush()
 
 

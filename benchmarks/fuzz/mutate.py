@@ -1,6 +1,4 @@
-"""Broken files from sound ones: blindly, and by the structure of the format, so that the break is
-still reached.
-"""
+"""Broken files from sound ones: blindly, and by the format, so that the break is still reached."""
 
 import io
 import random
@@ -14,30 +12,38 @@ from benchmarks.fuzz.seeds import chunk
 Mutation = Callable[[bytearray, random.Random], None]
 
 EXTREMES = (
-    0,
-    1,
-    2,
-    7,
-    127,
-    128,
-    255,
-    256,
-    4095,
-    32767,
-    32768,
-    65535,
-    65536,
-    2**26,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-)
+    0, 1, 2, 7, 127, 128, 255, 256, 4095, 32767, 32768, 65535, 65536,
+    2**26, 2**31 - 1, 2**31, 2**32 - 1,
+)  # fmt: skip
 HEAD = 512
 "bytes in which headers mostly are"
 STRUCTURED = 0.6
 "share of the mutations that know the format, where one does"
 MOST = 3
 "mutations of one file"
+TIFF_NUMBERS = (
+    *range(14),
+    254, 256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 339, 347,
+)  # fmt: skip
+"types, and tags that describe the pixels"
+JPEG_MARKERS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC9, 0xDA, 0xDB, 0xDD, 0xE1, 0xEE)
+DICOM_VALUES: tuple[object, ...] = (
+    0, 1, 2, 3, 8, 16, 17, 65535, 65536, -1, 10**12, 1e300, float("nan"),
+    "", "x", "1\\2\\3", "MONOCHROME1", "RGB", "PALETTE COLOR", "YBR_FULL_422", "SIGMOID",
+    b"", b"\xff" * 7, [0, 0], [65536, 65535, 16], None,
+)  # fmt: skip
+DICOM_SYNTAXES = tuple(
+    f"1.2.840.10008.1.2.{n}"
+    for n in ("1", "1.99", "2", "4.50", "4.57", "4.70", "4.80", "4.90", "5")
+)
+DICOM_NAMES = (
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames",
+    "WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "SOPInstanceUID", "SOPClassUID", "Laterality",
+    "ViewPosition", "VOILUTSequence", "ModalityLUTSequence", "SmallestImagePixelValue",
+    "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
+)  # fmt: skip
 
 
 def mutated(seeds: Mapping[str, bytes], seed: int, i: int) -> tuple[str, bytes]:
@@ -45,19 +51,23 @@ def mutated(seeds: Mapping[str, bytes], seed: int, i: int) -> tuple[str, bytes]:
     rng = random.Random(f"{seed}:{i}")  # noqa: S311 - chance, not secrecy
     name = rng.choice(sorted(seeds))
     data = bytearray(seeds[name])
-    said = [name]
+    steps = [name]
     for _ in range(rng.randint(1, MOST)):
-        known = BY_FORMAT.get(name.split()[0], ())
-        mutation = rng.choice(known) if known and rng.random() < STRUCTURED else rng.choice(BLIND)
+        structured = BY_FORMAT.get(name.split()[0], ())
+        is_structured = structured and rng.random() < STRUCTURED
+        mutation = rng.choice(structured if is_structured else BLIND)
         if data:
             mutation(data, rng)
-        said.append(mutation.__name__)
-    return ", ".join(said), bytes(data)
+        steps.append(mutation.__name__)
+    return ", ".join(steps), bytes(data)
 
 
 def place(data: bytearray, rng: random.Random) -> int:
     """An offset, more often than not in the head."""
-    return rng.randrange(min(len(data), HEAD) if rng.random() < 0.6 else len(data))
+    end = len(data)
+    if rng.random() < 0.6:
+        end = min(end, HEAD)
+    return rng.randrange(end)
 
 
 def number(rng: random.Random) -> bytes:
@@ -104,50 +114,56 @@ def overwrite_noise(data: bytearray, rng: random.Random) -> None:
 
 def png_chunks(data: bytearray) -> list[tuple[bytes, bytes]]:
     """Kind and content of the chunks that are whole."""
-    found = []
+    chunks = []
     at = 8
     while at + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, at)
         if at + 12 + size > len(data):
             break
-        found.append((bytes(data[at + 4 : at + 8]), bytes(data[at + 8 : at + 8 + size])))
+        kind = bytes(data[at + 4 : at + 8])
+        content = bytes(data[at + 8 : at + 8 + size])
+        chunks.append((kind, content))
         at += 12 + size
-    return found
+    return chunks
 
 
 def change_png_chunk(data: bytearray, rng: random.Random) -> None:
-    """Break, drop, repeat or move a chunk; checksums are right, or libpng's own check would be all
-    that is met.
+    """Break, drop, repeat or move a chunk.
+
+    The checksums are right, or libpng's check of them would be all that is met.
     """
     chunks = png_chunks(data)
     if not chunks:
         return
     i = rng.randrange(len(chunks))
     kind, content = chunks[i]
-    what = rng.choice(("bits", "extreme", "pixels", "drop", "again", "move"))
-    if what == "pixels" and kind == b"IDAT":
+    change = rng.choice(("bits", "extreme", "pixels", "drop", "again", "move"))
+    if change == "pixels" and kind == b"IDAT":
         chunks[i] = (kind, change_deflated(content, rng))
-    elif what == "drop":
+    elif change == "drop":
         del chunks[i]
-    elif what == "again":
+    elif change == "again":
         chunks.insert(i, chunks[i])
-    elif what == "move":
+    elif change == "move":
         chunks.insert(rng.randrange(len(chunks)), chunks.pop(i))
     elif content:
-        part = bytearray(content)
-        (flip_bits if what == "bits" else write_extreme)(part, rng)
-        chunks[i] = (kind, bytes(part))
-    data[8:] = b"".join(chunk(*one) for one in chunks)
+        broken = bytearray(content)
+        mutation = flip_bits if change == "bits" else write_extreme
+        mutation(broken, rng)
+        chunks[i] = (kind, bytes(broken))
+    data[8:] = b"".join(chunk(kind, content) for kind, content in chunks)
 
 
 def change_deflated(content: bytes, rng: random.Random) -> bytes:
+    """Break what is within a compressed stream, and compress it again."""
     try:
-        part = bytearray(zlib.decompress(content))
+        pixels = bytearray(zlib.decompress(content))
     except zlib.error:
         return content
-    if part:
-        rng.choice((flip_bits, truncate, repeat))(part, rng)
-    return zlib.compress(bytes(part))
+    if pixels:
+        mutation = rng.choice((flip_bits, truncate, repeat))
+        mutation(pixels, rng)
+    return zlib.compress(bytes(pixels))
 
 
 def change_tiff_tag(data: bytearray, rng: random.Random) -> None:
@@ -155,38 +171,23 @@ def change_tiff_tag(data: bytearray, rng: random.Random) -> None:
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     try:
-        (begin,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-        (n,) = struct.unpack_from(order + ("Q" if big else "H"), data, begin)
+        if big:
+            (begin,) = struct.unpack_from(order + "Q", data, 8)
+            (n,) = struct.unpack_from(order + "Q", data, begin)
+        else:
+            (begin,) = struct.unpack_from(order + "I", data, 4)
+            (n,) = struct.unpack_from(order + "H", data, begin)
     except (struct.error, OverflowError):
         return
-    size, first = (20, begin + 8) if big else (12, begin + 2)
+    size = 20 if big else 12
+    first = begin + (8 if big else 2)
     at = first + size * rng.randrange(max(1, min(n, 40)))
     if at + size > len(data):
         return
     field = rng.choice(("tag", "type", "count", "value", "value", "value"))
     if field in ("tag", "type"):
-        value = rng.choice(
-            (
-                *range(14),
-                254,
-                256,
-                257,
-                258,
-                259,
-                262,
-                273,
-                277,
-                278,
-                279,
-                284,
-                317,
-                320,
-                322,
-                339,
-                347,
-            )
-        )
-        struct.pack_into(order + "H", data, at + 2 * (field == "type"), value)
+        offset = at + 2 * (field == "type")
+        struct.pack_into(order + "H", data, offset, rng.choice(TIFF_NUMBERS))
     else:
         offset = at + 4 + (size - 4) // 2 * (field == "value")
         struct.pack_into(order + rng.choice("HI"), data, offset, rng.choice(EXTREMES) % 65536)
@@ -205,14 +206,13 @@ def change_jpeg_segment(data: bytearray, rng: random.Random) -> None:
     if not segments:
         return
     begin, size = rng.choice(segments)
-    part = data[begin + 2 : begin + 2 + size]
-    if part:
-        rng.choice((flip_bits, write_extreme))(part, rng)
-        data[begin + 2 : begin + 2 + size] = part
+    segment = data[begin + 2 : begin + 2 + size]
+    if segment:
+        mutation = rng.choice((flip_bits, write_extreme))
+        mutation(segment, rng)
+        data[begin + 2 : begin + 2 + size] = segment
     if rng.random() < 0.1:
-        data[begin + 1] = rng.choice(
-            (0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC9, 0xDA, 0xDB, 0xDD, 0xE1, 0xEE)
-        )
+        data[begin + 1] = rng.choice(JPEG_MARKERS)
 
 
 def change_webp_chunk(data: bytearray, rng: random.Random) -> None:
@@ -226,72 +226,33 @@ def change_webp_chunk(data: bytearray, rng: random.Random) -> None:
     if not chunks:
         return
     begin, size = rng.choice(chunks)
+    content = data[begin + 8 : begin + 8 + size]
     if rng.random() < 0.2:
         struct.pack_into("<I", data, begin + 4, rng.choice(EXTREMES))
-    elif part := data[begin + 8 : begin + 8 + size]:
-        rng.choice((flip_bits, write_extreme, truncate))(part, rng)
-        data[begin + 8 : begin + 8 + size] = part
+    elif content:
+        mutation = rng.choice((flip_bits, write_extreme, truncate))
+        mutation(content, rng)
+        data[begin + 8 : begin + 8 + size] = content
     struct.pack_into("<I", data, 4, max(0, len(data) - 8))
 
 
-DICOM_VALUES: tuple[object, ...] = (
-    0,
-    1,
-    2,
-    3,
-    8,
-    16,
-    17,
-    65535,
-    65536,
-    -1,
-    10**12,
-    1e300,
-    float("nan"),
-    "",
-    "x",
-    "1\\2\\3",
-    "MONOCHROME1",
-    "RGB",
-    "PALETTE COLOR",
-    "YBR_FULL_422",
-    "SIGMOID",
-    b"",
-    b"\xff" * 7,
-    [0, 0],
-    [65536, 65535, 16],
-    None,
-)
-DICOM_SYNTAXES = tuple(
-    f"1.2.840.10008.1.2.{n}"
-    for n in ("1", "1.99", "2", "4.50", "4.57", "4.70", "4.80", "4.90", "5")
-)
-DICOM_NAMES = (
-    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
-    "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "WindowCenter", "WindowWidth",
-    "VOILUTFunction", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit",
-    "SOPInstanceUID", "SOPClassUID", "Laterality", "ViewPosition", "VOILUTSequence", "ModalityLUTSequence",
-    "SmallestImagePixelValue", "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
-)  # fmt: skip
-
-
 def change_dicom_element(data: bytearray, rng: random.Random) -> None:
-    """Another value in an element that the pixel path reads, or a break in the compressed frame."""
+    """Another value in an element that the pixel path reads, or none, or another syntax."""
     import pydicom
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = pydicom.dcmread(io.BytesIO(data), force=True)
+            image = pydicom.dcmread(io.BytesIO(data), force=True)
             name = rng.choice(DICOM_NAMES)
-            if rng.random() < 0.1 and name in found:
-                delattr(found, name)
+            if rng.random() < 0.1 and name in image:
+                delattr(image, name)
             elif rng.random() < 0.1:
-                found.file_meta.TransferSyntaxUID = rng.choice(DICOM_SYNTAXES)
+                image.file_meta.TransferSyntaxUID = rng.choice(DICOM_SYNTAXES)
             else:
-                setattr(found, name, rng.choice(DICOM_VALUES))
+                setattr(image, name, rng.choice(DICOM_VALUES))
             stream = io.BytesIO()
-            pydicom.dcmwrite(stream, found)
+            pydicom.dcmwrite(stream, image)
     except Exception:  # noqa: BLE001 - what pydicom will not write is broken otherwise
         flip_bits(data, rng)
         return
@@ -301,10 +262,11 @@ def change_dicom_element(data: bytearray, rng: random.Random) -> None:
 def change_dicom_frame(data: bytearray, rng: random.Random) -> None:
     """Break the pixels' own stream: its head, mostly, behind the last sign that pixels begin."""
     at = max(data.rfind(b"\xe0\x7f\x10\x00"), data.rfind(b"\x7f\xe0\x00\x10"), 0) + 12
-    part = data[at:]
-    if part:
-        rng.choice((flip_bits, write_extreme, overwrite_noise))(part, rng)
-        data[at:] = part
+    frame = data[at:]
+    if frame:
+        mutation = rng.choice((flip_bits, write_extreme, overwrite_noise))
+        mutation(frame, rng)
+        data[at:] = frame
 
 
 BLIND: tuple[Mutation, ...] = (

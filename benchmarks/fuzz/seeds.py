@@ -1,6 +1,4 @@
-"""Sound files of every format and mode that kneeedge reads, small, made by code: what the mutations
-start from.
-"""
+"""Sound, small files of every format that kneeedge reads, made by code: the mutations' start."""
 
 import io
 import struct
@@ -19,14 +17,9 @@ if TYPE_CHECKING:
 
 SHAPE = (40, 48)
 ADAM7 = (
-    (0, 0, 8, 8),
-    (0, 4, 8, 8),
-    (4, 0, 8, 4),
-    (0, 2, 4, 4),
-    (2, 0, 4, 2),
-    (0, 1, 2, 2),
-    (1, 0, 2, 1),
-)
+    (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4),
+    (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
+)  # fmt: skip
 "first row, first column, row step and column step of each pass (PNG, section 8.2)"
 TIFF_COMPRESSIONS = {
     "L": ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "zstd", "lzma"),
@@ -39,37 +32,32 @@ TIFF_COMPRESSIONS = {
 
 
 def pictures() -> dict[str, Image.Image]:
-    """One of each mode, of a smooth ramp with noise."""
+    """A picture of each of Pillow's modes, of a smooth ramp with noise."""
     rng = np.random.default_rng(0)
-    ramp = np.add.outer(np.arange(SHAPE[0]) * 2, np.arange(SHAPE[1]) * 3)[..., None] + rng.integers(
-        0, 9, (*SHAPE, 4)
-    )
-    rgba = Image.fromarray((ramp % 256).astype(np.uint8))
-    grey = rgba.convert("L")
-    wide = (ramp[..., 0] * 200).astype(np.uint16)
-    found = {mode: rgba.convert(mode) for mode in ("1", "LA", "RGB", "RGBA", "CMYK", "YCbCr")}
-    found |= {
-        "L": grey,
+    ramp = np.add.outer(np.arange(SHAPE[0]) * 2, np.arange(SHAPE[1]) * 3)
+    noisy = ramp[..., None] + rng.integers(0, 9, (*SHAPE, 4))
+    rgba = Image.fromarray((noisy % 256).astype(np.uint8))
+    wide = (noisy[..., 0] * 200).astype(np.uint16)
+    converted = {mode: rgba.convert(mode) for mode in ("1", "LA", "RGB", "RGBA", "CMYK", "YCbCr")}
+    return converted | {
+        "L": rgba.convert("L"),
         "P": rgba.convert("RGB").quantize(64),
         "LAB": Image.new("LAB", SHAPE[::-1], (90, 120, 130)),
-    }
-    return found | {
         "I;16": Image.fromarray(wide),
         "I": Image.fromarray(wide.astype(np.int32)),
         "F": Image.fromarray((wide / 65535).astype(np.float32)),
     }
 
 
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+def saved(image: Image.Image, form: str, **options: object) -> bytes:
+    """The file that Pillow writes; of a copy, since it leaves encoder settings on what it saves."""
     stream = io.BytesIO()
-    image.copy().save(
-        stream, kind, **options
-    )  # a copy: Pillow leaves encoder settings on what it saves
+    image.copy().save(stream, form, **options)
     return stream.getvalue()
 
 
-def two_frames(image: Image.Image, kind: str) -> bytes:
-    return saved(image, kind, save_all=True, append_images=[image.rotate(180)])
+def two_frames(image: Image.Image, form: str) -> bytes:
+    return saved(image, form, save_all=True, append_images=[image.rotate(180)])
 
 
 def metadata() -> dict[str, bytes]:
@@ -78,7 +66,8 @@ def metadata() -> dict[str, bytes]:
     exif[274] = 6
     exif[271] = "a maker"
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[24:36] = bytes(12)  # the time at which it was made
+    # the time at which it was made
+    profile[24:36] = bytes(12)
     return {"exif": exif.tobytes(), "icc_profile": bytes(profile)}
 
 
@@ -87,20 +76,15 @@ def png(
 ) -> bytes:
     """A PNG of these filtered rows (PNG, section 11)."""
     header = struct.pack(">IIBBBBB", shape[1], shape[0], depth, colour, 0, 0, int(interlaced))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        chunk(kind, content)
-        for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
-    )
+    chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(data)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
     """A PNG chunk with its length and checksum."""
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
+    length = struct.pack(">I", len(content))
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return length + kind + content + checksum
 
 
 def interlaced(pixels: np.ndarray) -> bytes:
@@ -115,33 +99,34 @@ def rle_bmp(pixels: np.ndarray) -> bytes:
     data = bytearray()
     for row in pixels[::-1]:
         edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), width]
-        data += (
-            b"".join(bytes([end - begin, int(row[begin])]) for begin, end in pairwise(edges))
-            + b"\0\0"
-        )
+        for begin, end in pairwise(edges):
+            data += bytes([end - begin, int(row[begin])])
+        data += b"\0\0"
     data += b"\0\1"
     palette = b"".join(bytes([i, i, i, 0]) for i in range(256))
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(data), 2835, 2835, 256, 0)
     begin = 14 + len(info) + len(palette)
-    return (
-        struct.pack("<2sIHHI", b"BM", begin + len(data), 0, 0, begin) + info + palette + bytes(data)
-    )
+    head = struct.pack("<2sIHHI", b"BM", begin + len(data), 0, 0, begin)
+    return head + info + palette + bytes(data)
 
 
 def pillow_seeds() -> dict[str, bytes]:
+    """The formats that Pillow reads, in the modes that each has."""
     modes = pictures()
     extra = metadata()
-    found = {f"jpeg {mode}": saved(modes[mode], "JPEG") for mode in ("L", "RGB", "CMYK", "YCbCr")}
-    found |= {
+    seeds = {f"jpeg {mode}": saved(modes[mode], "JPEG") for mode in ("L", "RGB", "CMYK", "YCbCr")}
+    seeds |= {
         "jpeg progressive": saved(modes["RGB"], "JPEG", progressive=True, **extra),
         "jpeg 4:4:4": saved(modes["RGB"], "JPEG", subsampling=0, quality=95),
         "jpeg restart": saved(modes["L"], "JPEG", restart_marker_blocks=2),
         "jpeg multi": two_frames(modes["L"], "MPO"),
     }
     for mode in ("1", "L", "LA", "RGB", "RGBA", "P", "I;16"):
-        found[f"png {mode}"] = saved(modes[mode], "PNG", **(extra if mode == "RGB" else {}))
-        found[f"bmp {mode}"] = saved(modes[mode], "BMP") if mode not in ("LA", "I;16") else b""
-    found |= {
+        options = extra if mode == "RGB" else {}
+        seeds[f"png {mode}"] = saved(modes[mode], "PNG", **options)
+        if mode not in ("LA", "I;16"):
+            seeds[f"bmp {mode}"] = saved(modes[mode], "BMP")
+    seeds |= {
         "png transparent": saved(modes["P"], "PNG", transparency=3),
         "png animated": two_frames(modes["L"], "PNG"),
         "png interlaced": interlaced(np.asarray(modes["L"])),
@@ -155,14 +140,14 @@ def pillow_seeds() -> dict[str, bytes]:
         "tiff metadata": saved(modes["RGB"], "TIFF", **extra),
     }
     for mode, compressions in TIFF_COMPRESSIONS.items():
-        for how in compressions:
-            found[f"tiff {mode} {how}"] = saved(
-                modes[mode], "TIFF", compression=None if how == "raw" else how
-            )
-    return {name: data for name, data in found.items() if data}
+        for name in compressions:
+            compression = None if name == "raw" else name
+            seeds[f"tiff {mode} {name}"] = saved(modes[mode], "TIFF", compression=compression)
+    return seeds
 
 
 def dicom_seeds() -> dict[str, bytes]:
+    """DICOM images of every transfer syntax and kind of pixels that kneeedge reads."""
     from pydicom.encaps import encapsulate
     from pydicom.uid import (
         DeflatedExplicitVRLittleEndian,
@@ -190,30 +175,30 @@ def dicom_seeds() -> dict[str, bytes]:
         ExplicitVRBigEndian,
         DeflatedExplicitVRLittleEndian,
     )
-    found = {
+    seeds = {
         f"dicom {syntax.name}": stored(dataset(twelve, 12, **window), syntax) for syntax in plain
     }
-    found["dicom rgb"] = stored(dataset(rgb, 8, "RGB"))
-    found["dicom ybr"] = stored(dataset(rgb, 8, "YBR_FULL"))
-    found["dicom signed"] = stored(
-        dataset(twelve.astype(np.int16) - 2048, 12, "MONOCHROME1", PixelPaddingValue=5)
-    )
+    seeds["dicom rgb"] = stored(dataset(rgb, 8, "RGB"))
+    seeds["dicom ybr"] = stored(dataset(rgb, 8, "YBR_FULL"))
+    signed = twelve.astype(np.int16) - 2048
+    seeds["dicom signed"] = stored(dataset(signed, 12, "MONOCHROME1", PixelPaddingValue=5))
     baseline = dataset(grey)
     baseline.PixelData = encapsulate([saved(pictures()["L"], "JPEG")])
     baseline["PixelData"].is_undefined_length = True
-    found["dicom jpeg"] = stored(baseline, JPEGBaseline8Bit)
+    seeds["dicom jpeg"] = stored(baseline, JPEGBaseline8Bit)
     for syntax in GDCM_SYNTAXES:
-        found[f"dicom {syntax.name}"] = by_gdcm(dataset(twelve, 12), syntax)
-    found["dicom J2K rgb"] = by_gdcm(dataset(rgb, 8, "RGB"), JPEG2000Lossless)
-    whole = found["dicom Explicit VR Little Endian"]
-    found["dicom bare"] = whole[bare_begin(whole) :]
-    found["dicom palette"] = stored(palette_image(grey))
-    return found
+        seeds[f"dicom {syntax.name}"] = by_gdcm(dataset(twelve, 12), syntax)
+    seeds["dicom J2K rgb"] = by_gdcm(dataset(rgb, 8, "RGB"), JPEG2000Lossless)
+    whole = seeds["dicom Explicit VR Little Endian"]
+    seeds["dicom bare"] = whole[bare_begin(whole) :]
+    seeds["dicom palette"] = stored(palette_image(grey))
+    return seeds
 
 
 def by_gdcm(image: "Dataset", syntax: str) -> bytes:
-    """The image with the frame that GDCM compresses, but without what differs from day to day in
-    GDCM's own file.
+    """The image with the frame that GDCM compresses.
+
+    Its own file is not taken, since something in it differs from day to day.
     """
     import pydicom
 
@@ -233,29 +218,31 @@ def palette_image(grey: np.ndarray) -> "Dataset":
 
     tags: dict[str, object] = {}
     for i, name in enumerate(("Red", "Green", "Blue")):
+        entries = np.arange(16, dtype=np.uint16) * (4000 - i)
         tags[f"{name}PaletteColorLookupTableDescriptor"] = [16, 0, 16]
-        tags[f"{name}PaletteColorLookupTableData"] = (
-            np.arange(16, dtype=np.uint16) * (4000 - i)
-        ).tobytes()
+        tags[f"{name}PaletteColorLookupTableData"] = entries.tobytes()
     return dataset(grey // 16, 8, "PALETTE COLOR", **tags)
 
 
 def bare_begin(data: bytes) -> int:
-    """Where the data set begins behind the file's meta information, whose length its first element
-    tells.
-    """
+    """Where the data set begins, behind the meta information, whose first element is its length."""
     return 132 + 12 + int(struct.unpack_from("<I", data, 132 + 8)[0])
 
 
 def large_seeds(side: int) -> dict[str, bytes]:
-    """Sound images of side² pixels, each of a layout that takes memory: what the widest pixels
-    cost.
-    """
+    """Sound images of side² pixels, each of a layout whose pixels take much memory."""
     from tests.dicom_files import dataset, stored
 
     rng = np.random.default_rng(0)
     rgba = Image.fromarray(rng.integers(0, 256, (side, side, 4), dtype=np.uint8))
     wide = rng.integers(0, 4096, (side, side), dtype=np.uint16)
+    window = {
+        "WindowCenter": 2000,
+        "WindowWidth": 3000,
+        "RescaleSlope": 2,
+        "RescaleIntercept": 0,
+        "PixelPaddingValue": 0,
+    }
     return {
         "jpeg RGB": saved(rgba.convert("RGB"), "JPEG"),
         "png RGBA": saved(rgba, "PNG", compress_level=0),
@@ -264,17 +251,7 @@ def large_seeds(side: int) -> dict[str, bytes]:
         "bmp RGB": saved(rgba.convert("RGB"), "BMP"),
         "webp RGBA": saved(rgba, "WEBP", quality=50, method=0),
         "dicom 12 bit": stored(dataset(wide, 12)),
-        "dicom 12 bit, window": stored(
-            dataset(
-                wide,
-                12,
-                WindowCenter=2000,
-                WindowWidth=3000,
-                RescaleSlope=2,
-                RescaleIntercept=0,
-                PixelPaddingValue=0,
-            )
-        ),
+        "dicom 12 bit, window": stored(dataset(wide, 12, **window)),
         "dicom RGB": stored(dataset(np.asarray(rgba)[..., :3], 8, "RGB")),
     }
 
