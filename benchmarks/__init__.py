@@ -1,5 +1,4 @@
 import os
 
-os.environ.setdefault(
-    "ORT_DISABLE_TELEMETRY", "1"
-)  # some scripts import ONNX Runtime by themselves
+# some scripts import ONNX Runtime by themselves
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

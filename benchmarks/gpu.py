@@ -1,7 +1,6 @@
 """All GPU measurements of the exported files in one go, within eight minutes.
 
-python -m benchmarks.gpu --model-folder runs/NAME/models [--images FOLDER] --json
-benchmarks/results/….json
+    python -m benchmarks.gpu --model-folder runs/NAME/models [--images FOLDER] --json FILE
 
 The folder holds the fp32, fp16 and perhaps the int8 `.onnx` file of one model. Every
 configuration's answers are held against those of the CPU in fp32. Candidates of one table are timed
@@ -12,13 +11,14 @@ where a section failed, or where an answer of fp32 differs by more than TOLERANC
 
 import argparse
 import gc
+import itertools
 import json
 import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,12 +53,17 @@ from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.runtime.placement import placement
 from kneeedge.runtime.providers import check_provider, load_runtime
 from kneeedge.runtime.session import Outputs, Session
+from kneeedge.system.files import write_text
 from kneeedge.system.machine import environment
 from kneeedge.system.progress import Progress
 
 BATCHES = (1, 8, 32, 64, 128, 256)
 BUDGET = 470.0
-N_ANSWERS, N_FILES = 64, 4096
+"seconds for all sections"
+N_ANSWERS = 64
+"images whose answers are held against the CPU's"
+N_FILES = 4096
+"images of the folder that is read end to end"
 TOLERANCE = 5e-3
 "largest logit change of fp32 on the GPU; sums are rounded in another order there"
 LAYOUTS = {
@@ -95,6 +100,7 @@ class Bench:
         return joined(parts)
 
     def batch(self, n: int) -> np.ndarray:
+        """(n, 1, S, S) uint8, the images again where they are fewer."""
         return np.ascontiguousarray(self.images[np.arange(n) % len(self.images)])
 
     def measure(
@@ -114,53 +120,47 @@ def ceilings(bench: Bench, deadline: Deadline) -> Cells:
     for name in ("float16", "bfloat16", "float32"):
         bench.ceilings[name] = ceiling(getattr(torch, name), min(2.0, deadline.left / 4))
     torch.cuda.empty_cache()
-    return Cells(
-        [
-            {"dtype": name, "tflops": round(value / 1e12, 1)}
-            for name, value in bench.ceilings.items()
-        ]
-    )
+    cells = Cells()
+    for name, value in bench.ceilings.items():
+        cells.rows.append({"dtype": name, "tflops": round(value / 1e12, 1)})
+    return cells
 
 
 def answers(bench: Bench, deadline: Deadline) -> Cells:
-    """Every precision and layout against the CPU in fp32, in batches of which the last is padded."""
+    """Every precision and layout against the CPU in fp32, in batches, one of them padded."""
     cells = Cells()
     images = bench.batch(N_ANSWERS)
-    for precision, layout in [(p, name) for p in ("fp32", "fp16") for name in LAYOUTS]:
+    parts = np.split(images, (24, 48, 63))
+    for precision, layout in itertools.product(("fp32", "fp16"), LAYOUTS):
         name = f"{precision} {layout}"
         if deadline.left < 2:
             cells.left_out.append(name)
             continue
-        gc.collect()  # the session before held itself, and GPU memory with it
+        # the session before held itself, and GPU memory with it
+        gc.collect()
         session = Session(bench.files[precision], "cuda", gpu=LAYOUTS[layout])
-        found = joined(
-            [session.run(part) for part in (images[:24], images[24:48], images[48:63], images[63:])]
-        )
-        cells.rows.append(agreement(name, found, bench.reference, bench.spec))
+        outputs = joined([session.run(part) for part in parts])
+        cells.rows.append(agreement(name, outputs, bench.reference, bench.spec))
     return cells
 
 
 def joined(parts: list[Outputs]) -> Outputs:
     """The logits and probabilities of several runs as of one."""
-    logits, probabilities = (
-        [getattr(part, name) for part in parts] for name in ("logits", "probabilities")
-    )
-    return Outputs(np.concatenate(probabilities), np.concatenate(logits), None)
+    logits = np.concatenate([part.logits for part in parts])
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    return Outputs(probabilities, logits, None)
 
 
 def placements(bench: Bench, _: Deadline) -> Cells:
-    """Where the nodes of each file run, by profile; a file that the provider refuses is named with
-    the reason.
-    """
+    """Where the nodes of each file run, by profile; a file that the provider refuses, and why."""
     cells = Cells()
     for precision, path in bench.files.items():
         try:
             session = Session(path, "cuda")
             session.run(bench.batch(8))
             locked = session.runner is not None and session.runner.page_locked
-            cells.rows.append(
-                {"file": path.name, "page_locked": locked, **asdict(placement(session, 8))}
-            )
+            row = {"file": path.name, "page_locked": locked, **asdict(placement(session, 8))}
+            cells.rows.append(row)
         except ProviderError as error:
             cells.left_out.append(f"{precision}: {error}")
     return cells
@@ -171,26 +171,20 @@ def single(bench: Bench, deadline: Deadline) -> Cells:
     cells = Cells()
     image = bench.batch(1)
     for precision in ("fp16", "fp32"):
-        layouts = [
-            (f"{name}, {how}", replace(options, cuda_graph=graph))
-            for name, options in LAYOUTS.items()
-            for how, graph in (("graph", True), ("no graph", False))
-        ]
-        sessions = {
-            name: Session(bench.files[precision], "cuda", gpu=options) for name, options in layouts
-        }
-        candidates = [
-            Candidate(f"{precision} {name}", 1, answer(session, image))
-            for name, session in sessions.items()
-        ]
-        cells.rows += bench.measure(
-            candidates, 1, min(2.0, deadline.left / 12), dtype_of(precision)
-        )
+        candidates = []
+        for layout, options in LAYOUTS.items():
+            for graph in (True, False):
+                gpu = replace(options, cuda_graph=graph)
+                session = Session(bench.files[precision], "cuda", gpu=gpu)
+                name = f"{precision} {layout}, {'graph' if graph else 'no graph'}"
+                candidates.append(Candidate(name, 1, run_of(session, image)))
+        seconds = min(2.0, deadline.left / 12)
+        cells.rows += bench.measure(candidates, 1, seconds, dtype_of(precision))
     return cells
 
 
 def offline(bench: Bench, precision: str, deadline: Deadline) -> Cells:
-    """Images a second by batch: input on the device, and with copies from one thread and from two."""
+    """Images a second by batch: input on the device, and with copies from one thread and two."""
     cells = Cells()
     layouts = list(LAYOUTS.items())[: 3 if precision == "fp16" else 2]
     sessions = {
@@ -202,49 +196,45 @@ def offline(bench: Bench, precision: str, deadline: Deadline) -> Cells:
             if share < 1:
                 cells.left_out.append(f"batch {size}")
                 continue
-            candidates = [
-                c
-                for name, one in sessions.items()
-                for c in ways(f"{precision} {name}", one, bench, size, pool)
-            ]
-            cells.rows += bench.measure(
-                candidates, size, min(1.0, share / 2 / len(candidates)), dtype_of(precision)
-            )
+            candidates = []
+            for name, session in sessions.items():
+                candidates += ways(f"{precision} {name}", session, bench.batch(size), pool)
+            seconds = min(1.0, share / 2 / len(candidates))
+            cells.rows += bench.measure(candidates, size, seconds, dtype_of(precision))
     if precision == "fp16" and cells.rows:
         best = fastest(cells.rows)
-        bench.best_fp16 = LAYOUTS[best.name.removeprefix("fp16 ").partition(":")[0]]
+        layout, _, _ = best.name.removeprefix("fp16 ").partition(":")
+        bench.best_fp16 = LAYOUTS[layout]
     return cells
 
 
 def ways(
-    name: str, session: Session, bench: Bench, size: int, pool: ThreadPoolExecutor
+    name: str, session: Session, images: np.ndarray, pool: ThreadPoolExecutor
 ) -> list[Candidate]:
     """The ways to run one batch shape of one session."""
-    images = bench.batch(size)
+    n = len(images)
+    at_once = overlapped(session.run, [images] * PARTS, pool)
     return [
-        Candidate(f"{name}: on the device", size, resident(session, images)),
-        Candidate(f"{name}: with copies", size, answer(session, images)),
-        Candidate(
-            f"{name}: with copies, two threads",
-            PARTS * size,
-            overlapped(session.run, [images] * PARTS, pool),
-        ),
+        Candidate(f"{name}: on the device", n, resident_run_of(session, images)),
+        Candidate(f"{name}: with copies", n, run_of(session, images)),
+        Candidate(f"{name}: with copies, two threads", PARTS * n, at_once),
     ]
 
 
-def answer(session: Session, images: np.ndarray) -> Callable[[], object]:
+def run_of(session: Session, images: np.ndarray) -> Callable[[], object]:
+    """A run from the host's pixels to the answer, whose shape has run before."""
     session.run(images)
     return lambda: session.run(images)
 
 
-def resident(session: Session, images: np.ndarray) -> Callable[[], object]:
-    """A run on what lies on the device already, in a lane that is given back at once: nobody else
-    runs meanwhile.
+def resident_run_of(session: Session, images: np.ndarray) -> Callable[[], object]:
+    """A run on what lies on the device already.
+
+    Its lane is given back at once, since nobody else runs meanwhile.
     """
     if session.runner is None:
-        raise ConfigError(
-            "a session on the CPU has nothing on a device", "open it on cuda or tensorrt"
-        )
+        problem = "a session on the CPU has nothing on a device"
+        raise ConfigError(problem, "open it on cuda or tensorrt")
     lanes = session.runner.lanes(len(images))
     lane = lanes.get()
     lane.put(images)
@@ -253,9 +243,7 @@ def resident(session: Session, images: np.ndarray) -> Callable[[], object]:
 
 
 def against_torch(bench: Bench, deadline: Deadline) -> Cells:
-    """Our fp16 beside PyTorch's, eager and compiled, channels last, all with the input on the
-    device.
-    """
+    """Our fp16 beside PyTorch's, eager and compiled, channels last; the input is on the device."""
     if find_spec("torch") is None:
         return Cells(left_out=[NO_TORCH])
     from benchmarks.gpu_torch import Network, original
@@ -265,12 +253,13 @@ def against_torch(bench: Bench, deadline: Deadline) -> Cells:
     cells = Cells()
     session = Session(bench.files["fp16"], "cuda", gpu=bench.best_fp16)
     for size in (64, 256):
-        if deadline.left < 40:  # torch.compile alone takes about as long
+        # torch.compile alone takes about as long
+        if deadline.left < 40:
             cells.left_out.append(f"batch {size}")
             continue
         images = bench.batch(size)
         candidates = [
-            Candidate("kneeedge fp16", size, resident(session, images)),
+            Candidate("kneeedge fp16", size, resident_run_of(session, images)),
             Candidate("torch fp16 channels-last, eager", size, network.eager(images)),
             Candidate("torch fp16 channels-last, compiled", size, network.compiled(images)),
         ]
@@ -280,48 +269,38 @@ def against_torch(bench: Bench, deadline: Deadline) -> Cells:
 
 
 def folder(bench: Bench, _: Deadline) -> Cells:
-    """A folder of images end to end, as `kneeedge infer` does it: names are linked until there are
-    enough.
-    """
+    """A folder of images end to end, as `kneeedge infer` does it; links make them enough."""
     with tempfile.TemporaryDirectory() as place:
         listed = find_images([bench.image_folder]).images if bench.image_folder else ()
         sources = [image.path for image in listed] or drawn(bench, Path(place))
         many = Path(place, "many")
         many.mkdir()
         for i in range(N_FILES):
-            (many / f"{i:05d}{sources[i % len(sources)].suffix}").symlink_to(
-                sources[i % len(sources)].resolve()
-            )
+            source = sources[i % len(sources)]
+            (many / f"{i:05d}{source.suffix}").symlink_to(source.resolve())
         predictor = Predictor(bench.files["fp16"], "cuda", gpu=bench.best_fp16)
-        predictor.session.run(
-            bench.batch(predictor.batch_size)
-        )  # the search of algorithms is not the folder's
-        result = infer_folder(
-            predictor, find_images([many]), Path(place, "out.csv"), Progress(quiet=True)
-        )
-    return Cells(
-        [
-            {
-                "n_different": len(sources),
-                "n_cpus": environment().n_cpus,
-                **asdict(result.summary),
-                "out": "",
-            }
-        ]
-    )
+        # the search of algorithms is not the folder's
+        predictor.session.run(bench.batch(predictor.batch_size))
+        listing = find_images([many])
+        result = infer_folder(predictor, listing, Path(place, "out.csv"), Progress(quiet=True))
+    counts = {"n_different": len(sources), "n_cpus": environment().n_cpus}
+    return Cells([{**counts, **asdict(result.summary), "out": ""}])
 
 
 def drawn(bench: Bench, place: Path) -> list[Path]:
     """Phantoms as PNG files."""
-    paths = [place / f"phantom-{i:03d}.png" for i in range(len(bench.images))]
-    for path, image in zip(paths, bench.images, strict=True):
+    paths = []
+    for i, image in enumerate(bench.images):
+        path = place / f"phantom-{i:03d}.png"
         Image.fromarray(image[0]).save(path)
+        paths.append(path)
     return paths
 
 
 def tensorrt(bench: Bench, deadline: Deadline) -> Cells:
-    """TensorRT on the fp16 and int8 files: building the engine, answers, and speed; refusals with
-    their reason.
+    """TensorRT on the fp16 and int8 files: building the engine, answers, and speed.
+
+    A file that it refuses is left out with the reason.
     """
     cells = Cells()
     images = bench.batch(N_ANSWERS)
@@ -329,26 +308,24 @@ def tensorrt(bench: Bench, deadline: Deadline) -> Cells:
         if precision not in bench.files or deadline.left < 60:
             cells.left_out.append(f"{precision}: no such file or no time")
             continue
+        name = f"tensorrt {precision}"
+        file = bench.files[precision]
+        left_before = deadline.left
         try:
-            began = deadline.left
-            session = Session(bench.files[precision], "tensorrt")
-            found = session.run(images)
+            session = Session(file, "tensorrt")
+            outputs = session.run(images)
         except ProviderError as error:
             cells.left_out.append(f"{precision}: {error}")
             continue
-        cells.rows.append(
-            {
-                "file": bench.files[precision].name,
-                "seconds_to_build": round(began - deadline.left, 1),
-            }
-        )
-        cells.rows.append(agreement(f"tensorrt {precision}", found, bench.reference, bench.spec))
+        seconds = round(left_before - deadline.left, 1)
+        cells.rows.append({"file": file.name, "seconds_to_build": seconds})
+        cells.rows.append(agreement(name, outputs, bench.reference, bench.spec))
         cells.rows.append(asdict(placement(session, 8)))
         for size in (1, 64, 256):
             batch = bench.batch(size)
             candidates = [
-                Candidate(f"tensorrt {precision}: on the device", size, resident(session, batch)),
-                Candidate(f"tensorrt {precision}: with copies", size, answer(session, batch)),
+                Candidate(f"{name}: on the device", size, resident_run_of(session, batch)),
+                Candidate(f"{name}: with copies", size, run_of(session, batch)),
             ]
             cells.rows += bench.measure(candidates, size, 1.5, dtype_of(precision))
     return cells
@@ -360,19 +337,16 @@ def dtype_of(precision: str) -> str:
 
 def sections(bench: Bench) -> list[Section]:
     """The most important first, since the last ones are skipped where time runs out."""
-    parts: list[tuple[str, float, Callable[[Bench, Deadline], Cells]]] = [
-        ("ceiling", 12, ceilings),
-        ("answers", 45, answers),
-        ("placement", 20, placements),
-        ("single image", 35, single),
-        ("offline fp16", 110, lambda b, d: offline(b, "fp16", d)),
-        ("against torch", 110, against_torch),
-        ("folder", 25, folder),
-        ("offline fp32", 70, lambda b, d: offline(b, "fp32", d)),
-        ("tensorrt", 90, tensorrt),
-    ]
     return [
-        Section(name, seconds, lambda d, run=run: run(bench, d)) for name, seconds, run in parts
+        Section("ceiling", 12, partial(ceilings, bench)),
+        Section("answers", 45, partial(answers, bench)),
+        Section("placement", 20, partial(placements, bench)),
+        Section("single image", 35, partial(single, bench)),
+        Section("offline fp16", 110, partial(offline, bench, "fp16")),
+        Section("against torch", 110, partial(against_torch, bench)),
+        Section("folder", 25, partial(folder, bench)),
+        Section("offline fp32", 70, partial(offline, bench, "fp32")),
+        Section("tensorrt", 90, partial(tensorrt, bench)),
     ]
 
 
@@ -381,21 +355,14 @@ def open_bench(folder: Path, images: Path | None) -> Bench:
     specs = {path: read_model_spec(path) for path in sorted(folder.glob("*.onnx"))}
     files = {spec.file.precision: path for path, spec in specs.items() if spec.file}
     if not {"fp32", "fp16"} <= set(files):
-        raise ConfigError(
-            f"{folder} has no fp32 and fp16 file of a model",
-            "name the models/ folder of an exported run",
-        )
+        problem = f"{folder} has no fp32 and fp16 file of a model"
+        raise ConfigError(problem, "name the models/ folder of an exported run")
     spec = specs[files["fp32"]]
     if images is None:
-        return Bench(
-            folder=folder,
-            files=files,
-            spec=spec,
-            images=phantoms(64, spec.pixel_path.size),
-            image_folder=None,
-        )
-    found = find_images([images]).images[:64]
-    pixels = np.stack([load_input(image.path, spec.pixel_path) for image in found])[:, None]
+        pixels = phantoms(64, spec.pixel_path.size)
+    else:
+        paths = [image.path for image in find_images([images]).images[:64]]
+        pixels = np.stack([load_input(path, spec.pixel_path) for path in paths])[:, None]
     return Bench(folder=folder, files=files, spec=spec, images=pixels, image_folder=images)
 
 
@@ -422,7 +389,8 @@ def measure(bench: Bench, budget: float, out: Path | None) -> int:
     before = nvidia_smi()
 
     def save(outcomes: list[Outcome]) -> None:
-        print(f"{outcomes[-1].name}: {outcomes[-1].state} {outcomes[-1].why}", file=sys.stderr)
+        last = outcomes[-1]
+        print(f"{last.name}: {last.state} {last.why}", file=sys.stderr)
         record = {
             "environment": asdict(environment()),
             "gpu_before": before,
@@ -433,21 +401,16 @@ def measure(bench: Bench, budget: float, out: Path | None) -> int:
         }
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
         if out:
-            part = out.with_name(f".{out.name}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(out)
-        elif len(outcomes) == n_sections:
+            write_text(out, text)
+        elif len(outcomes) == len(planned):
             print(text)
 
-    todo = sections(bench)
-    n_sections = len(todo)
-    outcomes = run_sections(todo, budget, failures, save)
+    planned = sections(bench)
+    outcomes = run_sections(planned, budget, failures, save)
     wrong = wrong_answers(outcomes)
     for row in wrong:
-        print(
-            f"error: {row.name} does not answer as the CPU does: {row}; do not use it",
-            file=sys.stderr,
-        )
+        problem = f"{row.name} does not answer as the CPU does: {row}"
+        print(f"error: {problem}; do not use it", file=sys.stderr)
     return int(bool(wrong) or any(outcome.state == "failed" for outcome in outcomes))
 
 

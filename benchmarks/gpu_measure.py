@@ -1,6 +1,4 @@
-"""The pure part of `benchmarks.gpu`: a time budget, interleaved timing, statistics, the network's
-operations.
-"""
+"""The pure part of `benchmarks.gpu`: a time budget, timing in turns, statistics, operations."""
 
 import gc
 import time
@@ -21,8 +19,10 @@ from kneeedge.system.nvidia import query
 Clock = Callable[[], float]
 SLICE = 0.2
 "seconds of one candidate before the next has its turn"
+LEAST_RUNS_OF_P99 = 500
 NVIDIA_SMI = (
-    "name", "driver_version", "memory.total", "memory.used", "clocks.sm", "clocks.max.sm", "clocks.mem",
+    "name", "driver_version", "memory.total", "memory.used",
+    "clocks.sm", "clocks.max.sm", "clocks.mem",
     "power.draw", "power.limit", "temperature.gpu", "pstate",
 )  # fmt: skip
 
@@ -78,10 +78,10 @@ def run_sections(
     save: Callable[[list[Outcome]], None],
     clock: Clock = time.perf_counter,
 ) -> list[Outcome]:
-    """The outcome of each section in turn; one that fails is reported and the next goes on. `save`
-    sees each step.
+    """The outcome of each section in turn; one that fails is reported and the next goes on.
 
-    A section is skipped where less than a quarter of its share is left.
+    `save` sees the outcomes after each section. A section is skipped where less than a quarter of
+    its share is left.
     """
     outcomes: list[Outcome] = []
     start = clock()
@@ -89,19 +89,18 @@ def run_sections(
         began = clock()
         left = budget - (began - start)
         if left < section.seconds / 4:
-            outcomes.append(
-                Outcome(
-                    name=section.name,
-                    state="skipped",
-                    why=f"{left:.0f} s of the budget left",
-                    seconds=0.0,
-                    rows=[],
-                    left_out=[],
-                )
+            outcome = Outcome(
+                name=section.name,
+                state="skipped",
+                why=f"{left:.0f} s of the budget left",
+                seconds=0.0,
+                rows=[],
+                left_out=[],
             )
         else:
             deadline = Deadline(began + min(2 * section.seconds, left), clock)
-            outcomes.append(run_section(section, deadline, failures))
+            outcome = run_section(section, deadline, failures)
+        outcomes.append(outcome)
         save(outcomes)
     return outcomes
 
@@ -119,7 +118,8 @@ def run_section(
     except (KneeEdgeError, OSError, RuntimeError, ImportError, *failures) as error:
         state = "failed"
         why = " ".join(f"{type(error).__name__}: {error}".split())
-    gc.collect()  # sessions hold themselves, and GPU memory with them
+    # sessions hold themselves, and GPU memory with them
+    gc.collect()
     return Outcome(
         name=section.name,
         state=state,
@@ -160,12 +160,14 @@ class Speed:
 def interleave(
     candidates: Sequence[Candidate], seconds: float, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Milliseconds of each run: the candidates take turns of SLICE seconds until each has had
-    `seconds`.
+    """Milliseconds of each run of each candidate, by its name.
+
+    They take turns of SLICE seconds until each has had `seconds`.
     """
     samples: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+    # an untimed turn: clocks rise, buffers are made, kernels compiled
     for candidate in candidates:
-        turn(candidate.run, clock)  # clocks rise, buffers are made, kernels compiled
+        turn(candidate.run, clock)
     for _ in range(max(1, round(seconds / SLICE))):
         for candidate in candidates:
             samples[candidate.name] += turn(candidate.run, clock)
@@ -175,7 +177,8 @@ def interleave(
 def turn(run: Callable[[], object], clock: Clock) -> list[float]:
     """Milliseconds of each run within SLICE seconds, one at least."""
     samples: list[float] = []
-    start = end = clock()
+    start = clock()
+    end = start
     while not samples or end - start < SLICE:
         begin = clock()
         run()
@@ -192,24 +195,20 @@ def speeds(
     ceiling: float | None,
     clock: Clock = time.perf_counter,
 ) -> list[Speed]:
-    """The speed of each candidate; `flops` is of one image, `ceiling` in floating-point operations
-    a second.
-    """
+    """The speed of each candidate; `flops` an image, `ceiling` in operations a second."""
     samples = interleave(candidates, seconds, clock)
     return [
-        describe(candidate, batch, samples[candidate.name], flops, ceiling)
+        speed_of(candidate, batch, samples[candidate.name], flops, ceiling)
         for candidate in candidates
     ]
 
 
-def describe(
+def speed_of(
     candidate: Candidate, batch: int, samples: Sequence[float], flops: float, ceiling: float | None
 ) -> Speed:
     """The statistics of one candidate's runs, in ms; none is left out."""
     rate = candidate.n_images / median(samples) * 1e3
     p50, p90, p99 = (round(float(value), 4) for value in np.percentile(samples, (50, 90, 99)))
-    share = None if ceiling is None else round(rate * flops / ceiling, 4)
-    tail = p99 if len(samples) >= 500 else None
     return Speed(
         name=candidate.name,
         batch=batch,
@@ -217,8 +216,8 @@ def describe(
         images_per_second=round(rate, 1),
         p50_ms=p50,
         p90_ms=p90,
-        p99_ms=tail,
-        ceiling_share=share,
+        p99_ms=p99 if len(samples) >= LEAST_RUNS_OF_P99 else None,
+        ceiling_share=None if ceiling is None else round(rate * flops / ceiling, 4),
     )
 
 
@@ -246,16 +245,17 @@ class Agreement:
     "answers that changed"
 
 
-def agreement(name: str, found: Outputs, reference: Outputs, spec: ModelSpec) -> Agreement:
-    """How the answers of `found` differ from the reference's to the same images."""
-    change = np.abs(found.logits - reference.logits)
-    flips = int((spec.decide(found.probabilities) != spec.decide(reference.probabilities)).sum())
+def agreement(name: str, outputs: Outputs, reference: Outputs, spec: ModelSpec) -> Agreement:
+    """How the outputs differ from the reference's for the same images."""
+    change = np.abs(outputs.logits - reference.logits)
+    answers = spec.decide(outputs.probabilities)
+    reference_answers = spec.decide(reference.probabilities)
     return Agreement(
         name=name,
         n=len(change),
         max_logit_change=float(change.max()),
         mean_logit_change=float(change.mean()),
-        flips=flips,
+        flips=int((answers != reference_answers).sum()),
     )
 
 
@@ -265,11 +265,12 @@ def nvidia_smi() -> list[dict[str, str]]:
 
 
 def by_field(rows: list[list[str]]) -> list[dict[str, str]]:
-    """One mapping a GPU; fields that the driver does not give are left out."""
-    return [
-        {name: cell for name, cell in zip(NVIDIA_SMI, row, strict=True) if not cell.startswith("[")}
-        for row in rows
-    ]
+    """One mapping a GPU; fields that the driver does not give, as [N/A], are left out."""
+    gpus = []
+    for row in rows:
+        cells = zip(NVIDIA_SMI, row, strict=True)
+        gpus.append({name: cell for name, cell in cells if not cell.startswith("[")})
+    return gpus
 
 
 def fastest(rows: Sequence[Speed]) -> Speed:

@@ -1,6 +1,4 @@
-"""The torch part of `benchmarks.gpu`: the matrix-product ceiling, and the network in eager and
-compiled PyTorch.
-"""
+"""The torch part of `benchmarks.gpu`: the matrix-product ceiling, and the network in PyTorch."""
 
 import time
 from collections.abc import Callable
@@ -10,6 +8,7 @@ import numpy as np
 import torch
 
 from kneeedge.model.spec import ModelSpec
+from kneeedge.runs.folder import Run
 from kneeedge.training import checkpoint
 from kneeedge.training.model import KneeVGG
 
@@ -18,18 +17,17 @@ SIDE = 8192
 
 
 def ceiling(dtype: torch.dtype, seconds: float, device: str = "cuda", side: int = SIDE) -> float:
-    """Floating-point operations a second of the fastest product of two square matrices within
-    `seconds`.
-    """
+    """Floating-point operations a second of the fastest product of square matrices in `seconds`."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    out = a @ b
+    left = torch.randn(side, side, device=device).to(dtype)
+    right = torch.randn(side, side, device=device).to(dtype)
+    out = left @ right
     best = float("inf")
     start = time.perf_counter()
     wait(device)
     while time.perf_counter() - start < seconds:
         begin = time.perf_counter()
-        torch.matmul(a, b, out=out)
+        torch.matmul(left, right, out=out)
         wait(device)
         best = min(best, time.perf_counter() - begin)
     return 2.0 * side**3 / best
@@ -41,12 +39,14 @@ def wait(device: str) -> None:
 
 
 def original(model_folder: Path, spec: ModelSpec) -> tuple[KneeVGG, bool]:
-    """The run's PyTorch model where its weights stand above the model folder, else one of random
-    weights.
+    """The run's PyTorch model, and true; where its weights are not there, random ones, and false.
+
+    The weights stand in the run folder, above the folder of its models.
     """
-    home = model_folder.resolve().parent
-    if (home / "model.safetensors").is_file():
-        return checkpoint.load_original(checkpoint.Run(home))[0], True
+    run = Run(model_folder.resolve().parent)
+    if run.model.is_file():
+        model, _ = checkpoint.load_original(run)
+        return model, True
     return KneeVGG(spec.architecture, len(spec.classes)).eval(), False
 
 
@@ -54,13 +54,14 @@ class Network:
     """The original in fp16, channels last, on a device."""
 
     def __init__(self, model: KneeVGG, device: str = "cuda") -> None:
-        torch.backends.cudnn.benchmark = True  # the search that our CUDA sessions do as well
+        # the search that our CUDA sessions do as well
+        torch.backends.cudnn.benchmark = True
         self.device = device
         self.model = model.to(device, torch.float16, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def logits(self, image: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) of images (N, 1, S, S) uint8 on the device."""
-        x = self.model.normalise(image).contiguous(memory_format=torch.channels_last)
+        x = self.model.normalise(images).contiguous(memory_format=torch.channels_last)
         return self.model.head(self.model.upper(x))
 
     def eager(self, images: np.ndarray) -> Callable[[], torch.Tensor]:
@@ -68,7 +69,7 @@ class Network:
         return self._run(self.logits, images)
 
     def compiled(self, images: np.ndarray) -> Callable[[], torch.Tensor]:
-        """The same through `torch.compile` for this one shape."""
+        """A run through `torch.compile`, for this one shape, over images on the device already."""
         return self._run(torch.compile(self.logits, dynamic=False), images)
 
     def _run(
@@ -78,8 +79,8 @@ class Network:
 
         def run() -> torch.Tensor:
             with torch.inference_mode():
-                found = logits(on_device)
+                answer = logits(on_device)
                 wait(self.device)
-            return found
+            return answer
 
         return run

@@ -1,7 +1,6 @@
-"""benchmarks.gpu without a GPU: its arithmetic, its budget, its refusal, and a whole run on a
-pretended GPU.
-"""
+"""benchmarks.gpu without a GPU: arithmetic, budget, refusal, and a run on a pretended GPU."""
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,15 +18,16 @@ from benchmarks.gpu_measure import (
     Speed,
     agreement,
     by_field,
-    describe,
     fastest,
     flops_of,
     interleave,
     overlapped,
     run_sections,
+    speed_of,
     speeds,
 )
 from kneeedge.errors import ProviderError
+from kneeedge.model.spec import Architecture
 from kneeedge.pixels.phantom import phantoms
 from kneeedge.runtime import providers
 from kneeedge.runtime.session import Outputs
@@ -59,21 +59,21 @@ def test_sections_that_the_budget_has_no_room_for_are_skipped_and_named():
     clock = FakeClock()
     parts = [Section(name, 10, clock.taking(18, Cells(["row"]))) for name in "abc"]
     outcomes = run_sections(parts, 38, (), lambda _: None, clock)
-    assert [one.state for one in outcomes] == ["done", "done", "skipped"]
+    assert [outcome.state for outcome in outcomes] == ["done", "done", "skipped"]
     assert outcomes[2].why == "2 s of the budget left"
 
 
 def test_a_section_is_given_twice_its_share_at_most():
-    seen = []
+    given = []
     clock = FakeClock()
 
     def run(deadline: Deadline) -> Cells:
-        seen.append(deadline.left)
+        given.append(deadline.left)
         return Cells()
 
     run_sections([Section("a", 10, run)], 100, (), lambda _: None, clock)
     run_sections([Section("a", 10, run)], 15, (), lambda _: None, clock)
-    assert seen == [20, 15]
+    assert given == [20, 15]
 
 
 def test_a_section_that_fails_is_reported_and_the_next_goes_on():
@@ -82,15 +82,16 @@ def test_a_section_that_fails_is_reported_and_the_next_goes_on():
 
     saved: list[int] = []
     parts = [Section("a", 1, fail), Section("b", 1, lambda _: Cells([1]))]
-    outcomes = run_sections(parts, 100, (), lambda found: saved.append(len(found)))
-    assert [one.state for one in outcomes] == ["failed", "done"]
+    outcomes = run_sections(parts, 100, (), lambda outcomes: saved.append(len(outcomes)))
+    assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     assert "out of memory" in outcomes[0].why
     assert saved == [1, 2]
 
 
 def test_candidates_take_turns(monkeypatch):
     monkeypatch.setattr("benchmarks.gpu_measure.SLICE", 0.25)
-    clock, order = FakeClock(), []
+    clock = FakeClock()
+    order = []
 
     def candidate(name: str, seconds: float) -> Candidate:
         def run():
@@ -106,45 +107,43 @@ def test_candidates_take_turns(monkeypatch):
 
 
 def test_speed_is_of_the_median_run_and_the_tail_needs_enough_runs():
-    row = describe(Candidate("a", 8, lambda: None), 8, [1.0, 2.0, 100.0], 1e9, 1e13)
-    assert (row.images_per_second, row.p50_ms, row.p99_ms, row.ceiling_share) == (
-        4000.0,
-        2.0,
-        None,
-        0.4,
-    )
-    assert describe(Candidate("a", 1, lambda: None), 1, [1.0] * 500, 1e9, None).p99_ms == 1.0
+    row = speed_of(Candidate("a", 8, lambda: None), 8, [1.0, 2.0, 100.0], 1e9, 1e13)
+    assert (row.images_per_second, row.p50_ms) == (4000.0, 2.0)
+    assert (row.p99_ms, row.ceiling_share) == (None, 0.4)
+    assert speed_of(Candidate("a", 1, lambda: None), 1, [1.0] * 500, 1e9, None).p99_ms == 1.0
 
 
 def test_overlapped_runs_every_batch():
-    seen = []
+    batches = []
     with ThreadPoolExecutor(2) as pool:
-        overlapped(seen.append, [1, 2, 3], pool)()
-    assert sorted(seen) == [1, 2, 3]
+        overlapped(batches.append, [1, 2, 3], pool)()
+    assert sorted(batches) == [1, 2, 3]
 
 
 def test_vgg19_takes_39_gflop_an_image():
-    assert flops_of(tiny_spec(size=224)) < 1e9
-    from kneeedge.model.spec import Architecture, ModelSpec
-
-    spec = ModelSpec(**{**vars(tiny_spec(size=224)), "architecture": Architecture()})
-    assert flops_of(spec) == pytest.approx(39.04e9, rel=1e-3)
+    tiny = tiny_spec(size=224)
+    assert flops_of(tiny) < 1e9
+    vgg19 = dataclasses.replace(tiny, architecture=Architecture())
+    assert flops_of(vgg19) == pytest.approx(39.04e9, rel=1e-3)
 
 
 def test_flips_are_decisions_that_changed():
     spec = tiny_spec()
     two = np.array([[0.9, 0.1], [0.4, 0.6]], np.float32)
     other = np.array([[0.9, 0.1], [0.6, 0.4]], np.float32)
-    found = agreement("a", Outputs(two, two * 2, None), Outputs(other, other * 2, None), spec)
-    assert (found.n, found.flips) == (2, 1)
-    assert found.max_logit_change == pytest.approx(0.4)
+    row = agreement("a", Outputs(two, two * 2, None), Outputs(other, other * 2, None), spec)
+    assert (row.n, row.flips) == (2, 1)
+    assert row.max_logit_change == pytest.approx(0.4)
 
 
 def test_fields_that_the_driver_does_not_give_are_absent():
-    line = "NVIDIA H200, 590.1, 143771 MiB, 1 MiB, 1980 MHz, 1980 MHz, 3201 MHz, 76.1 W, [N/A], 31, P0\n"
-    (found,) = by_field([[cell.strip() for cell in line.split(",")]])
-    assert (found["name"], found["clocks.sm"]) == ("NVIDIA H200", "1980 MHz")
-    assert "power.limit" not in found
+    cells = [
+        "NVIDIA H200", "590.1", "143771 MiB", "1 MiB", "1980 MHz", "1980 MHz", "3201 MHz",
+        "76.1 W", "[N/A]", "31", "P0",
+    ]  # fmt: skip
+    (gpu,) = by_field([cells])
+    assert (gpu["name"], gpu["clocks.sm"]) == ("NVIDIA H200", "1980 MHz")
+    assert "power.limit" not in gpu
 
 
 def test_the_fastest_layout_is_that_of_the_largest_batch():
@@ -175,9 +174,8 @@ def test_without_a_gpu_it_refuses_in_one_line(tmp_path, capsys, monkeypatch):
 
 
 def _no_gpu(runtime: object, provider: str) -> None:
-    raise ProviderError(
-        provider, "no NVIDIA driver here", "install the driver, or use --provider cpu"
-    )
+    remedy = "install the driver, or use --provider cpu"
+    raise ProviderError(provider, "no NVIDIA driver here", remedy)
 
 
 @pytest.fixture
@@ -190,50 +188,51 @@ def pretended(fake_gpu, tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setattr(benchmark, "N_FILES", 70)
     monkeypatch.setattr("benchmarks.gpu_measure.SLICE", 0.002)
     monkeypatch.setattr(
-        benchmark, "speeds", lambda runs, n, _, *rest: speeds(runs, n, 0.002, *rest)
+        benchmark,
+        "speeds",
+        lambda candidates, batch, _, *others: speeds(candidates, batch, 0.002, *others),
     )
     return tmp_path
 
 
 def run(folder: Path, *options: str) -> tuple[int, dict[str, dict]]:
+    """The exit code and the sections of the JSON by their names."""
     out = folder / "figures.json"
     code = benchmark.main(["--model-folder", str(folder), "--json", str(out), *options])
-    return code, {one["name"]: one for one in json.loads(out.read_text())["sections"]}
+    sections = json.loads(out.read_text())["sections"]
+    return code, {section["name"]: section for section in sections}
 
 
+@pytest.mark.slow
 def test_a_whole_run_holds_every_section(pretended):
     """On a pretended GPU the sections of torch cannot run, which is said; all the others do."""
-    code, found = run(pretended)
-    failed = {name for name, one in found.items() if one["state"] == "failed"}
+    code, sections = run(pretended)
+    failed = {name for name, section in sections.items() if section["state"] == "failed"}
     assert code == int(bool(failed))
     assert failed <= {"ceiling", "against torch"}
-    assert [one["flips"] for one in found["answers"]["rows"]] == [0] * 6
-    assert {one["share_of_time"] for one in found["placement"]["rows"]} == {1.0}
-    assert len(found["single image"]["rows"]) == 12
-    assert len(found["offline fp16"]["rows"]) == 2 * 9
-    assert len(found["offline fp32"]["rows"]) == 2 * 6
-    assert found["folder"]["rows"][0]["n"] == 70
-    assert len(found["tensorrt"]["left_out"]) == 2
+    assert [row["flips"] for row in sections["answers"]["rows"]] == [0] * 6
+    assert {row["share_of_time"] for row in sections["placement"]["rows"]} == {1.0}
+    assert len(sections["single image"]["rows"]) == 12
+    assert len(sections["offline fp16"]["rows"]) == 2 * 9
+    assert len(sections["offline fp32"]["rows"]) == 2 * 6
+    assert sections["folder"]["rows"][0]["n"] == 70
+    assert len(sections["tensorrt"]["left_out"]) == 2
 
 
 def test_a_run_without_time_names_what_it_left_out(pretended):
-    code, found = run(pretended, "--budget", "0")
+    code, sections = run(pretended, "--budget", "0")
     assert code == 0
-    assert {one["state"] for one in found.values()} == {"skipped"}
+    assert {section["state"] for section in sections.values()} == {"skipped"}
 
 
 def test_answers_that_are_not_the_cpus_fail_the_run():
-    right = agreement("fp32 nchw", *[Outputs(np.eye(2), np.eye(2), None)] * 2, tiny_spec())
-    wrong = agreement(
-        "fp32 nhwc",
-        Outputs(np.eye(2), np.eye(2), None),
-        Outputs(np.eye(2), np.eye(2) + 1, None),
-        tiny_spec(),
-    )
-    outcomes = [
-        Outcome(name="answers", state="done", why="", seconds=1.0, rows=[right, wrong], left_out=[])
-    ]
-    assert benchmark.wrong_answers(outcomes) == [wrong]
+    reference = Outputs(np.eye(2), np.eye(2), None)
+    moved = Outputs(np.eye(2), np.eye(2) + 1, None)
+    right = agreement("fp32 nchw", reference, reference, tiny_spec())
+    wrong = agreement("fp32 nhwc", moved, reference, tiny_spec())
+    rows = [right, wrong]
+    outcome = Outcome(name="answers", state="done", why="", seconds=1.0, rows=rows, left_out=[])
+    assert benchmark.wrong_answers([outcome]) == [wrong]
 
 
 def test_the_original_in_fp16_answers_as_in_fp32():
@@ -245,9 +244,9 @@ def test_the_original_in_fp16_answers_as_in_fp32():
     model, trained = original(Path("nowhere/models"), tiny_spec())
     images = phantoms(2, 64)
     expected = predict_logits(model, images)
-    found = Network(model, "cpu").eager(images)()
+    logits = Network(model, "cpu").eager(images)()
     assert not trained
-    torch.testing.assert_close(found.float().numpy(), expected, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(logits.float().numpy(), expected, rtol=0.02, atol=0.02)
 
 
 def test_the_ceiling_is_of_the_fastest_product():
