@@ -1,3 +1,5 @@
+"""The command line: exit codes, what goes to stdout and what to stderr, errors of one line."""
+
 import json
 import shlex
 import subprocess
@@ -5,35 +7,57 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from kneeedge.cli.app import app
+from kneeedge.pixels.phantom import write_dataset
+from kneeedge.runs.folder import Run
 from kneeedge.version import __version__
+from tests.tiny_onnx import write_tiny_model
 
-pytestmark = pytest.mark.torch
+HELP_WITHOUT_HEAVY_MODULES = """
+import sys
+
+for name in ("torch", "onnxruntime", "onnx"):
+    sys.modules[name] = None
+
+from typer.testing import CliRunner
+from kneeedge.cli.app import app
+
+for words in (["--help"], ["train", "--help"], ["bench", "--help"]):
+    assert CliRunner().invoke(app, words).exit_code == 0
+assert not {"PIL", "matplotlib", "lightning_fabric"} & set(sys.modules)
+"""
+SHORT_TRAINING = "--weights none --width 0.07 --size 64 --epochs 2 --precision 32"
 
 
-def run(command: str, *more: object):
-    return CliRunner().invoke(app, [*shlex.split(command), *map(str, more)])
+def run(command: str, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [*shlex.split(command), *map(str, arguments)])
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Six phantoms below test/Healthy and test/Osteoporosis."""
+    write_dataset(tmp_path / "knees", {"test": 6}, size=64)
+    return tmp_path / "knees"
 
 
 def test_help_imports_neither_torch_nor_a_runtime():
-    code = (
-        "import sys\nsys.modules['torch'] = sys.modules['onnxruntime'] = sys.modules['onnx'] = None\n"
-        "from typer.testing import CliRunner\nfrom kneeedge.cli.app import app\n"
-        "for words in (['--help'], ['train', '--help'], ['bench', '--help']):\n"
-        "    assert CliRunner().invoke(app, words).exit_code == 0\n"
-        "assert not {'PIL', 'matplotlib', 'lightning_fabric'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", HELP_WITHOUT_HEAVY_MODULES], check=True)
 
 
 def test_version():
     assert run("--version").output == f"kneeedge {__version__}\n"
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
-    ("command", "code", "said"),
+    ("command", "exit_code", "words"),
     [
         ("infer nowhere --model nothing.onnx", 1, "error: nowhere"),
         ("infer . --model nothing.onnx", 1, "error: "),
@@ -55,13 +79,15 @@ def test_version():
         ("frobnicate", 2, "No such command"),
     ],
 )
-def test_what_goes_wrong_is_one_line_and_an_exit_code(command, code, said, tmp_path, monkeypatch):
+def test_what_goes_wrong_is_one_line_and_an_exit_code(
+    command, exit_code, words, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     result = run(command)
-    assert result.exit_code == code, result.output
-    assert said in result.output
+    assert result.exit_code == exit_code, result.output
+    assert words in result.output
     assert "Traceback" not in result.output
-    if said.startswith("error") or code == 1:
+    if exit_code == 1:
         assert len(result.output.strip().splitlines()) == 1
 
 
@@ -76,71 +102,72 @@ def test_debug_shows_the_traceback(tmp_path):
     assert done.returncode == 1
 
 
-def test_reports_go_to_stdout_and_progress_to_stderr(exported, phantoms, tmp_path):
-    result = run(
-        "infer", phantoms / "test", "--model", exported["fp32"], "--out", tmp_path / "p.csv"
-    )
+def test_reports_go_to_stdout_and_progress_to_stderr(model, images, tmp_path):
+    result = run("infer", images, "--model", model, "--out", tmp_path / "p.csv")
     assert result.exit_code == 0
-    assert "60 images" in result.stdout
+    assert "6 images" in result.stdout
     assert "model: " in result.stderr
     assert "model: " not in result.stdout
 
 
-def test_json_on_stdout_is_json_alone(exported, phantoms, tmp_path):
-    for command in (
-        ("infer", phantoms / "test", "--model", exported["fp32"], "--out", tmp_path / "p.csv"),
-        ("evaluate", exported["int8"], phantoms),
-        ("verify", exported["int8"]),
-        ("info", exported["int8"]),
-    ):
-        result = run("", *command, "--json", "-")
-        assert result.exit_code == 0, result.output
-        assert json.loads(result.stdout)
+@pytest.mark.parametrize("command", ["infer", "evaluate", "verify", "info"])
+def test_json_on_stdout_is_json_alone(command, model, images, tmp_path):
+    arguments = {
+        "infer": [images, "--model", model, "--out", tmp_path / "p.csv"],
+        "evaluate": [model, images],
+    }.get(command, [model])
+    result = run(command, *arguments, "--json", "-")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)
 
 
-def test_quiet_says_nothing_on_stderr(exported, phantoms, tmp_path):
-    result = run(
-        "infer -q", phantoms / "test", "--model", exported["fp32"], "--out", tmp_path / "p.csv"
-    )
+def test_quiet_says_nothing_on_stderr(model, images, tmp_path):
+    result = run("infer -q", images, "--model", model, "--out", tmp_path / "p.csv")
+    assert result.exit_code == 0
     assert result.stderr == ""
 
 
-def test_an_output_folder_that_is_not_there_is_one_line(exported, phantoms, tmp_path):
-    result = run(
-        "infer", phantoms / "test", "--model", exported["fp32"], "--out", tmp_path / "no/p.csv"
-    )
+def test_an_output_folder_that_is_not_there_is_one_line(model, images, tmp_path):
+    result = run("infer", images, "--model", model, "--out", tmp_path / "no/p.csv")
     assert result.exit_code == 1
     assert result.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_failing_verification_exits_1(exported, tmp_path):
     import onnx
     from onnx import numpy_helper
 
-    model = onnx.load(exported["fp32"])
-    tensor = next(t for t in model.graph.initializer if len(t.dims) == 4)
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 0.5, tensor.name))
-    onnx.save(model, tmp_path / "broken.onnx")
+    graph = onnx.load(exported["fp32"])
+    tensor = next(tensor for tensor in graph.graph.initializer if len(tensor.dims) == 4)
+    half = numpy_helper.to_array(tensor) * 0.5
+    tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    onnx.save(graph, tmp_path / "broken.onnx")
     result = run("verify", exported["fp32"], tmp_path / "broken.onnx")
     assert result.exit_code == 1
     assert result.stdout.startswith("PASS")
     assert "\nFAIL" in result.stdout
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_a_run_is_trained_and_exported_by_the_command_line(phantoms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = "--weights none --width 0.07 --size 64 --epochs 2 --precision 32 --name first --positive Healthy"
+    options = f"{SHORT_TRAINING} --name first --positive Healthy"
     result = run(f"train {options}", phantoms, "--json", tmp_path / "train.json")
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "train.json").read_text())["test"]["positive"] == "Healthy"
-    config = json.loads(Path("runs/first/config.json").read_text())
-    assert (config["config"]["epochs"], config["positive"]) == (2, "Healthy")
+    record = Run(Path("runs/first")).read_config()
+    assert (record.config.epochs, record.positive) == (2, "Healthy")
     result = run("export --precision fp32")
     assert result.exit_code == 0, result.output
     assert Path("runs/latest/models/first.fp32.onnx").is_file()
     assert run("infer", phantoms / "test").exit_code == 0
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_ctrl_c_in_training_says_how_to_go_on(phantoms, tmp_path, monkeypatch):
     from kneeedge.training import loop
 
@@ -148,11 +175,10 @@ def test_ctrl_c_in_training_says_how_to_go_on(phantoms, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "save_last", stop)
-    options = "--weights none --width 0.07 --size 64 --epochs 2 --precision 32 --name one -q --runs"
-    result = run(f"train {options}", tmp_path / "runs", phantoms)
+    folder = tmp_path / "runs" / "stopped"
+    options = f"{SHORT_TRAINING} --name stopped -q --runs"
+    result = run(f"train {options}", folder.parent, phantoms)
     assert result.exit_code == 130
-    assert (
-        result.stderr == f"stopped; go on with `kneeedge train --resume {tmp_path / 'runs/one'}`\n"
-    )
+    assert result.stderr == f"stopped; go on with `kneeedge train --resume {folder}`\n"
     monkeypatch.undo()
-    assert run("train -q --resume", tmp_path / "runs/one").exit_code == 0
+    assert run("train -q --resume", folder).exit_code == 0
