@@ -1,8 +1,7 @@
-"""What ONNX Runtime really runs of a model file on the CPU, what each node costs, and which options
-are fastest.
+"""What ONNX Runtime really runs of a model file on the CPU, and which options are fastest.
 
-python -m benchmarks.graph [NAME=]MODEL.onnx … [--levels all extended basic] [--spinning on off]
-[--json FILE]
+    python -m benchmarks.graph [NAME=]MODEL.onnx … [--levels all extended basic]
+        [--spinning on off] [--json FILE]
 
 Of each file it has ONNX Runtime write the optimised graph, and profiles that: operators, how the
 convolutions run, the nodes that only change a type or a layout, the time of each node. Then every
@@ -26,15 +25,20 @@ from statistics import median
 import onnx
 
 from benchmarks.graph_child import LEVELS, inputs, open_session, session_options
-from benchmarks.graph_facts import Structure, Times, structure, times
+from benchmarks.graph_facts import Structure, Times, structure_of, times_of
 from kneeedge.system.machine import available_cpus, environment
 from kneeedge.system.strict_json import to_json
 
-N_PROFILED, N_WARMUP = 15, 3
+N_PROFILED = 15
+N_WARMUP = 3
 TURN = 4
 "images in a turn"
 PAUSE_S = 0.03
 "for the last process's threads to fall asleep"
+FACTS_HEADS = (
+    "file", "nodes", "convolutions", "in 8 bits", "ReLU within", "layout",
+    "changes of type or layout", "first layer ms", "share",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Speed:
     "milliseconds a run, all of them"
 
 
-def look(name: str, path: Path, threads: int) -> Facts:
+def facts_of(name: str, path: Path, threads: int) -> Facts:
     """The optimised graph of a file and its profile on single images."""
     with tempfile.TemporaryDirectory() as folder:
         options = session_options("all", True, threads)
@@ -89,24 +93,20 @@ def look(name: str, path: Path, threads: int) -> Facts:
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         graph = onnx.load(Path(folder, "optimised.onnx")).graph
-    return Facts(name, structure(graph), times(graph, events, N_WARMUP))
+    return Facts(name, structure_of(graph), times_of(graph, events, N_WARMUP))
 
 
 class Process:
     """A process that runs a file one way when it is told to."""
 
     def __init__(self, path: Path, way: Way, threads: int, batch: int) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.graph_child",
-            str(path),
-            way.level,
-            way.spinning,
-            str(threads),
-        ]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([*command, str(batch)], stdin=pipe, stdout=pipe, text=True)
+        arguments = [str(path), way.level, way.spinning, str(threads), str(batch)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.graph_child", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         if self._line() != "ready":
             raise SystemExit(f"{way}: the process did not start")
 
@@ -125,13 +125,13 @@ class Process:
         return self.process.stdout.readline().strip()
 
 
-def compare(
+def time_ways(
     files: dict[str, Path], ways: Sequence[Way], batch: int, threads: int, seconds: float
 ) -> list[Speed]:
     """Every way timed in turns for as many seconds, two rounds at least."""
     processes: list[Process] = []
     try:
-        processes += (Process(files[way.file], way, threads, batch) for way in ways)
+        processes.extend(Process(files[way.file], way, threads, batch) for way in ways)
         rounds = take_turns([process.turn for process in processes], max(1, TURN // batch), seconds)
     finally:
         for process in processes:
@@ -155,68 +155,76 @@ def take_turns(
 
 def speeds(ways: Sequence[Way], rounds: Sequence[Sequence[list[float]]], batch: int) -> list[Speed]:
     """Medians of each way, and its ratio to the first within each round."""
-    found = []
+    rows = []
     for i, way in enumerate(ways):
         ratios = sorted(median(turns[i]) / median(turns[0]) for turns in rounds)
         runs = [ms for turns in rounds for ms in turns[i]]
         low = ratios[len(ratios) // 4]
         high = ratios[-1 - len(ratios) // 4]
-        found.append(
-            Speed(
-                way=way,
-                batch_size=batch,
-                ms_per_image=round(median(runs) / batch, 3),
-                ratio=round(median(ratios), 4),
-                ratio_quartiles=(round(low, 4), round(high, 4)),
-                rounds=tuple(tuple(turns[i]) for turns in rounds),
-            )
+        speed = Speed(
+            way=way,
+            batch_size=batch,
+            ms_per_image=round(median(runs) / batch, 3),
+            ratio=round(median(ratios), 4),
+            ratio_quartiles=(round(low, 4), round(high, 4)),
+            rounds=tuple(tuple(turns[i]) for turns in rounds),
         )
-    return found
+        rows.append(speed)
+    return rows
 
 
-def facts_table(facts: Sequence[Facts]) -> str:
-    heads = ("file", "nodes", "convolutions", "in 8 bits", "ReLU within", "layout", "changes of type or layout",
-             "first layer ms", "share")  # fmt: skip
-    lines = [f"| {' | '.join(heads)} |", "|:--|--:|--:|--:|--:|:--|:--|--:|--:|"]
-    for one in facts:
-        convs = one.structure.convolutions
-        changes = "; ".join(
-            f"{stray.before} → {stray.operator} → {stray.after}" for stray in one.structure.stray
-        )
+def facts_table(all_facts: Sequence[Facts]) -> str:
+    """One line a file, as Markdown."""
+    lines = [f"| {' | '.join(FACTS_HEADS)} |", "|:--|--:|--:|--:|--:|:--|:--|--:|--:|"]
+    for facts in all_facts:
+        convolutions = facts.structure.convolutions
+        times = facts.times
+        changes = [
+            f"{stray.before} → {stray.operator} → {stray.after}" for stray in facts.structure.stray
+        ]
         cells = [
-            one.file,
-            len(one.times.nodes),
-            convs.n,
-            convs.n_quantised,
-            convs.n_with_relu,
-            ", ".join(f"{n} {name}" for name, n in convs.layouts.items()),
-            changes or "none",
-            f"{one.times.first_layer_share * one.times.total_ms:.2f}",
-            f"{one.times.first_layer_share:.1%}",
+            facts.file,
+            len(times.nodes),
+            convolutions.n,
+            convolutions.n_quantised,
+            convolutions.n_with_relu,
+            ", ".join(f"{n} {name}" for name, n in convolutions.layouts.items()),
+            "; ".join(changes) or "none",
+            f"{times.first_layer_share * times.total_ms:.2f}",
+            f"{times.first_layer_share:.1%}",
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def speed_table(found: Sequence[Speed]) -> str:
+def speed_table(rows: Sequence[Speed]) -> str:
+    """One line a way and batch size, as Markdown."""
     lines = [
         "| file | level | spinning | batch | ms an image | ratio | half of the rounds |",
         "|:--|:--|:--|--:|--:|--:|:--|",
     ]
-    for one in found:
-        way = one.way
-        (low, high) = one.ratio_quartiles
-        lines.append(
-            f"| {way.file} | {way.level} | {way.spinning} | {one.batch_size} | {one.ms_per_image:.2f} "
-            f"| {one.ratio:.3f} | {low:.3f}–{high:.3f} |"
-        )
+    for row in rows:
+        way = row.way
+        low, high = row.ratio_quartiles
+        cells = [
+            way.file,
+            way.level,
+            way.spinning,
+            str(row.batch_size),
+            f"{row.ms_per_image:.2f}",
+            f"{row.ratio:.3f}",
+            f"{low:.3f}–{high:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def named(text: str) -> tuple[str, Path]:
+def named_model(text: str) -> tuple[str, Path]:
     """`NAME=PATH` or a path, whose file name is then its name."""
-    name, found, path = text.rpartition("=")
-    return (name if found else Path(path).name), Path(path)
+    name, sign, path = text.rpartition("=")
+    if not sign:
+        name = Path(path).name
+    return name, Path(path)
 
 
 def main() -> None:
@@ -226,7 +234,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("models", type=named, nargs="+", metavar="[NAME=]MODEL")
+    add("models", type=named_model, nargs="+", metavar="[NAME=]MODEL")
     add("--levels", nargs="+", default=["all"], choices=list(LEVELS))
     add("--spinning", nargs="+", default=["on"], choices=["on", "off"])
     add("--batch", type=int, nargs="+", default=[1, 8])
@@ -237,22 +245,23 @@ def main() -> None:
     files = dict(given.models)
     if len(files) < len(given.models):
         parser.error("two files have the same name: give each one of its own, as old=MODEL.onnx")
-    facts_of_machine = environment()
-    facts = [look(name, path, given.threads) for name, path in files.items()]
-    print(facts_table(facts) + "\n")
-    ways = [Way(*one) for one in itertools.product(files, given.levels, given.spinning)]
-    found = [
-        one
-        for batch in given.batch
-        for one in compare(files, ways, batch, given.threads, given.seconds)
+    machine = environment()
+    all_facts = [facts_of(name, path, given.threads) for name, path in files.items()]
+    print(facts_table(all_facts) + "\n")
+    ways = [
+        Way(file, level, spinning)
+        for file, level, spinning in itertools.product(files, given.levels, given.spinning)
     ]
-    print(speed_table(found))
+    rows: list[Speed] = []
+    for batch in given.batch:
+        rows += time_ways(files, ways, batch, given.threads, given.seconds)
+    print(speed_table(rows))
     if given.json:
         result = {
-            "environment": facts_of_machine,
+            "environment": machine,
             "threads": given.threads,
-            "files": facts,
-            "speeds": found,
+            "files": all_facts,
+            "speeds": rows,
         }
         given.json.write_text(to_json(result) + "\n", encoding="utf-8")
 

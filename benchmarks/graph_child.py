@@ -1,5 +1,4 @@
-"""One way of running one file, in a process of its own: what `benchmarks.graph` starts and gives
-turns.
+"""One way of running a file, in a process of its own: what `benchmarks.graph` gives turns.
 
     python -m benchmarks.graph_child MODEL LEVEL SPINNING THREADS BATCH
 
@@ -28,7 +27,7 @@ LEVELS = {
 
 
 def session_options(level: str, spinning: bool, threads: int) -> Any:
-    """As `kneeedge.runtime.session` has them, but for the level and for whether idle threads spin."""
+    """Those of `kneeedge.runtime.session`, but for the level and for idle threads that spin."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.intra_op_num_threads = threads
@@ -54,15 +53,14 @@ def main() -> None:
     session.run(None, feed)
     print("ready", flush=True)
     for line in sys.stdin:
-        session.run(None, feed)  # the other processes' turns have emptied the caches
+        # untimed: the other processes' turns have emptied the caches
+        session.run(None, feed)
         stamps = [time.perf_counter()]
         for _ in range(int(line)):
             session.run(None, feed)
             stamps.append(time.perf_counter())
-        print(
-            json.dumps([(end - start) * 1e3 for start, end in itertools.pairwise(stamps)]),
-            flush=True,
-        )
+        samples = [(end - start) * 1e3 for start, end in itertools.pairwise(stamps)]
+        print(json.dumps(samples), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""What a graph that ONNX Runtime has optimised consists of, and where its time goes: facts of a
-graph and a profile.
-"""
+"""What a graph that ONNX Runtime has optimised consists of, and where its time goes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -75,55 +73,62 @@ class Times:
     "0 to 1: the first convolution and all that runs before it, from the image on"
 
 
-def structure(graph: onnx.GraphProto) -> Structure:
+def structure_of(graph: onnx.GraphProto) -> Structure:
     """What the optimised graph consists of."""
     operators = Counter(map(full_name, graph.node))
     return Structure(
-        dict(operators.most_common()), convolutions(graph), operators["Relu"], stray_nodes(graph)
+        operators=dict(operators.most_common()),
+        convolutions=convolutions_of(graph),
+        n_relu=operators["Relu"],
+        stray=stray_nodes(graph),
     )
 
 
 def full_name(node: onnx.NodeProto) -> str:
-    return (
-        f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else str(node.op_type)
-    )
+    """The operator, with its domain where that is not ONNX's own."""
+    if node.domain in ("", "ai.onnx"):
+        return str(node.op_type)
+    return f"{node.domain}:{node.op_type}"
 
 
-def convolutions(graph: onnx.GraphProto) -> Convolutions:
+def convolutions_of(graph: onnx.GraphProto) -> Convolutions:
     nodes = [node for node in graph.node if node.op_type in CONVOLUTIONS]
     lowest = {tensor.name for tensor in graph.initializer if is_lowest(tensor)}
     return Convolutions(
         n=len(nodes),
         n_quantised=sum(node.op_type == "QLinearConv" for node in nodes),
         n_with_relu=sum(has_relu(node, lowest) for node in nodes),
-        layouts=dict(Counter(map(layout, nodes))),
+        layouts=dict(Counter(map(layout_of, nodes))),
     )
 
 
 def is_lowest(tensor: onnx.TensorProto) -> bool:
-    """Whether a scalar is the lowest value of its 8-bit type: as a zero point it leaves no room
-    below zero.
+    """Whether it is a scalar, and the lowest value of its 8-bit type.
+
+    As a zero point it leaves no room below zero.
     """
-    if tensor.data_type not in (onnx.TensorProto.UINT8, onnx.TensorProto.INT8):
+    lowest = {onnx.TensorProto.UINT8: 0, onnx.TensorProto.INT8: -128}.get(tensor.data_type)
+    if lowest is None:
         return False
     values = numpy_helper.to_array(tensor)
-    return bool(
-        values.size == 1
-        and values.item() == (0 if tensor.data_type == onnx.TensorProto.UINT8 else -128)
-    )
+    return bool(values.size == 1 and values.item() == lowest)
 
 
 def has_relu(node: onnx.NodeProto, lowest: set[str]) -> bool:
+    """Whether its ReLU costs nothing; `lowest` names the tensors of which `is_lowest` is true."""
     if node.op_type == "QLinearConv":
-        return node.input[7] in lowest  # the output's zero point
-    return any(one.name == "activation" for one in node.attribute)
+        output_zero_point = node.input[7]
+        return output_zero_point in lowest
+    return any(attribute.name == "activation" for attribute in node.attribute)
 
 
-def layout(node: onnx.NodeProto) -> str:
+def layout_of(node: onnx.NodeProto) -> str:
+    """NCHWc, NHWC or NCHW."""
     if node.domain == NCHWC:
         return "NCHWc"
-    last = any(one.name == "channels_last" and one.i for one in node.attribute)
-    return "NHWC" if last or node.op_type.startswith("Nhwc") else "NCHW"
+    flags = {attribute.name for attribute in node.attribute if attribute.i}
+    is_last = "channels_last" in flags or node.op_type.startswith("Nhwc")
+    return "NHWC" if is_last else "NCHW"
 
 
 def stray_nodes(graph: onnx.GraphProto) -> tuple[Stray, ...]:
@@ -133,45 +138,43 @@ def stray_nodes(graph: onnx.GraphProto) -> tuple[Stray, ...]:
     for node in graph.node:
         for name in node.input:
             readers[name].append(node.op_type)
-    found = (node for node in graph.node if node.op_type in STRAY)
-    return tuple(
-        Stray(
-            full_name(node),
-            makers.get(node.input[0], f"input {node.input[0]}"),
-            ", ".join(readers[node.output[0]]) or f"output {node.output[0]}",
-        )
-        for node in found
-    )
+    nodes = []
+    for node in graph.node:
+        if node.op_type in STRAY:
+            before = makers.get(node.input[0], f"input {node.input[0]}")
+            after = ", ".join(readers[node.output[0]]) or f"output {node.output[0]}"
+            nodes.append(Stray(full_name(node), before, after))
+    return tuple(nodes)
 
 
-def times(graph: onnx.GraphProto, events: Iterable[dict[str, Any]], n_warmup: int) -> Times:
+def times_of(graph: onnx.GraphProto, events: Iterable[dict[str, Any]], n_warmup: int) -> Times:
     """The median time of each node from the events of a profile, without the first `n_warmup` runs.
 
     Raises ValueError where the profile does not name the first convolution of the graph.
     """
-    taken: dict[str, list[float]] = defaultdict(list)
+    samples: dict[str, list[float]] = defaultdict(list)
     operators: dict[str, str] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
             name = event["name"].removesuffix(KERNEL)
-            taken[name].append(event["dur"] / 1e3)
+            samples[name].append(event["dur"] / 1e3)
             operators[name] = event["args"]["op_name"]
-    medians = {name: median(values[n_warmup:]) for name, values in taken.items()}
+    medians = {name: median(values[n_warmup:]) for name, values in samples.items()}
     first = first_layer(graph)
     if first[-1] not in medians:
         raise ValueError(f"the profile does not name the node {first[-1]}")
     total = sum(medians.values())
+    first_ms = sum(medians.get(name, 0.0) for name in first)
     nodes = tuple(NodeTime(name, operators[name], round(ms, 4)) for name, ms in medians.items())
-    return Times(
-        nodes, round(total, 3), round(sum(medians.get(name, 0.0) for name in first) / total, 4)
-    )
+    return Times(nodes, round(total, 3), round(first_ms / total, 4))
 
 
 def first_layer(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes from the input to the first convolution, which comes last."""
     reached = {value.name for value in graph.input}
     names = []
-    for node in graph.node:  # each stands behind those that it reads
+    # each node stands behind those that it reads
+    for node in graph.node:
         if reached.isdisjoint(node.input):
             continue
         names.append(node.name)

@@ -1,6 +1,4 @@
-"""The benchmark of the graph: what it reads in optimised graphs and profiles, and its comparison of
-files in turns.
-"""
+"""The benchmark of the graph: what it reads in optimised graphs and profiles, and its turns."""
 
 import json
 import sys
@@ -11,17 +9,25 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import graph as benchmark
-from benchmarks.graph import Way, facts_table, look, named, speed_table, speeds, take_turns
+from benchmarks.graph import (
+    Way,
+    facts_of,
+    facts_table,
+    named_model,
+    speed_table,
+    speeds,
+    take_turns,
+)
 from benchmarks.graph_facts import (
     NCHWC,
     Stray,
-    convolutions,
+    convolutions_of,
     first_layer,
     is_lowest,
-    layout,
+    layout_of,
     stray_nodes,
-    structure,
-    times,
+    structure_of,
+    times_of,
 )
 from tests.tiny_onnx import write_tiny_model
 
@@ -51,8 +57,8 @@ def test_an_8_bit_convolution_has_its_relu_where_its_range_ends_at_zero():
         lowest=np.uint8(0),
         middle=np.uint8(128),
     )
-    found = convolutions(graph)
-    assert (found.n, found.n_quantised, found.n_with_relu) == (2, 2, 1)
+    convolutions = convolutions_of(graph)
+    assert (convolutions.n, convolutions.n_quantised, convolutions.n_with_relu) == (2, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +80,9 @@ def test_a_float_convolution_has_its_relu_where_it_says_so():
     fused = helper.make_node(
         "FusedConv", ["x", "w"], ["a"], domain="com.microsoft", activation="Relu"
     )
-    found = convolutions(graph_of(fused, helper.make_node("Conv", ["a", "w"], ["y"])))
-    assert (found.n, found.n_quantised, found.n_with_relu) == (2, 0, 1)
+    plain = helper.make_node("Conv", ["a", "w"], ["y"])
+    convolutions = convolutions_of(graph_of(fused, plain))
+    assert (convolutions.n, convolutions.n_quantised, convolutions.n_with_relu) == (2, 0, 1)
 
 
 def test_layouts_are_told_apart():
@@ -86,7 +93,7 @@ def test_layouts_are_told_apart():
         eight_bit("a", "z"),
         helper.make_node("Conv", [], []),
     ]
-    assert [layout(node) for node in nodes] == ["NCHWc", "NHWC", "NCHW", "NCHW"]
+    assert [layout_of(node) for node in nodes] == ["NCHWc", "NHWC", "NCHW", "NCHW"]
 
 
 def test_a_stray_node_is_told_with_its_neighbours():
@@ -100,7 +107,7 @@ def test_a_stray_node_is_told_with_its_neighbours():
         Stray("Cast", "input image", "Conv"),
         Stray("Transpose", "Relu", "output y"),
     )
-    assert structure(graph).n_relu == 1
+    assert structure_of(graph).n_relu == 1
 
 
 def test_the_first_layer_is_all_from_the_image_to_the_first_convolution():
@@ -111,25 +118,25 @@ def test_the_first_layer_is_all_from_the_image_to_the_first_convolution():
         helper.make_node("Conv", ["c", "w"], ["y"], name="second"),
     )
     assert first_layer(graph) == ["cast", "first"]
-    runs = [[kernel("cast", "Cast", 90), kernel("first", "Conv", 10), kernel("second", "Conv", 1)]]
-    runs += [
-        [kernel("cast", "Cast", 1000), kernel("first", "Conv", t), kernel("second", "Conv", 1000)]
-        for t in (1000, 2000, 9000)
-    ]
-    other = {"cat": "Session", "name": "model_run", "dur": 5}
-    found = times(graph, [other, *(event for run in runs for event in run)], n_warmup=1)
-    assert [(node.name, node.operator, node.ms) for node in found.nodes] == [
+    events = [{"cat": "Session", "name": "model_run", "dur": 5}]
+    durations = ((90, 10, 1), (1000, 1000, 1000), (1000, 2000, 1000), (1000, 9000, 1000))
+    for cast, first, second in durations:
+        events.append(kernel("cast", "Cast", cast))
+        events.append(kernel("first", "Conv", first))
+        events.append(kernel("second", "Conv", second))
+    times = times_of(graph, events, n_warmup=1)
+    assert [(node.name, node.operator, node.ms) for node in times.nodes] == [
         ("cast", "Cast", 1.0),
         ("first", "Conv", 2.0),
         ("second", "Conv", 1.0),
     ]
-    assert (found.total_ms, found.first_layer_share) == (4.0, 0.75)
+    assert (times.total_ms, times.first_layer_share) == (4.0, 0.75)
 
 
 def test_a_profile_of_another_graph_is_refused():
     graph = graph_of(helper.make_node("Conv", ["image", "w"], ["y"], name="first"))
     with pytest.raises(ValueError, match="does not name the node first"):
-        times(graph, [kernel("other", "Conv", 1)], 0)
+        times_of(graph, [kernel("other", "Conv", 1)], 0)
 
 
 def test_a_graph_without_a_convolution_is_refused():
@@ -138,9 +145,7 @@ def test_a_graph_without_a_convolution_is_refused():
 
 
 def test_ratios_are_taken_within_each_round():
-    """The machine slows down tenfold from round to round; the second way takes twice the first in
-    each.
-    """
+    """The machine slows down tenfold a round; the second way takes twice the first in each."""
     ways = [Way("a", "all", "on"), Way("b", "all", "on")]
     rounds = [[[scale] * 3, [2 * scale] * 3] for scale in (1.0, 10.0, 100.0, 1000.0)]
     first, second = speeds(ways, rounds, batch=2)
@@ -161,41 +166,32 @@ def test_turns_alternate():
 
 
 def test_a_file_may_be_given_a_name():
-    assert [named(text)[0] for text in ("old=a/k.onnx", "a/k.onnx")] == ["old", "k.onnx"]
+    assert [named_model(text)[0] for text in ("old=a/k.onnx", "a/k.onnx")] == ["old", "k.onnx"]
 
 
 def test_a_real_file_is_looked_at_as_it_runs(tmp_path):
-    facts = look("tiny", write_tiny_model(tmp_path / "tiny.onnx"), threads=1)
-    convs = facts.structure.convolutions
-    assert (convs.n, convs.n_quantised) == (2, 0)
+    facts = facts_of("tiny", write_tiny_model(tmp_path / "tiny.onnx"), threads=1)
+    convolutions = facts.structure.convolutions
+    assert (convolutions.n, convolutions.n_quantised) == (2, 0)
     assert 0 < facts.times.first_layer_share <= 1
     assert sum(facts.structure.operators.values()) == len(facts.times.nodes)
     assert facts.structure.stray[0] == Stray("Cast", "input image", "Sub")
     assert "| tiny | " in facts_table([facts])
 
 
+@pytest.mark.slow
 def test_the_whole_comparison_names_no_path(tmp_path, monkeypatch, capsys):
     path = write_tiny_model(tmp_path / "tiny.onnx")
-    argv = [
-        "graph",
-        f"old={path}",
-        f"new={path}",
-        "--levels",
-        "all",
-        "basic",
-        "--spinning",
-        "off",
-        "--batch",
-        "2",
-    ]
-    monkeypatch.setattr(
-        sys, "argv", [*argv, "--seconds", "0", "--threads", "1", "--json", str(tmp_path / "f.json")]
-    )
+    out = tmp_path / "f.json"
+    ways = ["--levels", "all", "basic", "--spinning", "off"]
+    timing = ["--batch", "2", "--seconds", "0", "--threads", "1"]
+    argv = ["graph", f"old={path}", f"new={path}", *ways, *timing, "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", argv)
     benchmark.main()
-    text = (tmp_path / "f.json").read_text()
+    text = out.read_text()
     assert str(tmp_path) not in text
-    ways = [tuple(one["way"].values()) for one in json.loads(text)["speeds"]]
-    assert ways == [(file, level, "off") for file in ("old", "new") for level in ("all", "basic")]
+    timed = [tuple(speed["way"].values()) for speed in json.loads(text)["speeds"]]
+    assert timed == [(file, level, "off") for file in ("old", "new") for level in ("all", "basic")]
     assert "| new | basic | off | 2 |" in capsys.readouterr().out
 
 
