@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from kneeedge.data.dataset import Dataset, Sample
-from kneeedge.data.splits import assign_splits, check_splits, draw_by_group, paper_split, pool
+from kneeedge.data.splits import assign_splits, check_splits, draw_by_group, paper_split, pooled
 from kneeedge.inference.metrics import confusion
 from kneeedge.model.provenance import GROUPED, PAPER, Score
 from kneeedge.model.spec import default_positive, softmax
@@ -90,7 +90,7 @@ def divide(dataset: Dataset, seed: int) -> Division:
     share of groups.
     """
     if aside := dataset.split("test"):
-        rest = pool(
+        rest = pooled(
             replace(dataset, samples=tuple(s for s in dataset.samples if s.split != "test"))
         )
         known = {sample.group for sample in rest.samples}
@@ -106,7 +106,7 @@ def divide(dataset: Dataset, seed: int) -> Division:
 
 def grouped_split(dataset: Dataset, config: TrainConfig, seed: int) -> Dataset:
     """What `kneeedge train --split grouped` draws."""
-    return assign_splits(pool(dataset), config.val_fraction, config.test_fraction, seed)
+    return assign_splits(pooled(dataset), config.val_fraction, config.test_fraction, seed)
 
 
 def thin(dataset: Dataset, n: int | None) -> Dataset:
