@@ -1,12 +1,9 @@
-"""Shared inputs: phantoms, a narrow VGG trained on them, and its exported files. Each is made once
-a session.
-"""
+"""Inputs made once a session: phantoms, a narrow VGG trained on them, and its exported files."""
 
 import os
 from pathlib import Path
 
-# The tests' networks are so narrow that threads cost more than they bring; set before torch reads
-# it.
+# The tests' networks are so narrow that threads cost more than they bring; torch reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -20,7 +17,8 @@ SIZE = 64
 
 
 def pytest_report_header() -> str:
-    return f"onnxruntime {onnxruntime.__version__}, providers {', '.join(onnxruntime.get_available_providers())}"
+    providers = ", ".join(onnxruntime.get_available_providers())
+    return f"onnxruntime {onnxruntime.__version__}, providers {providers}"
 
 
 @pytest.fixture(scope="session")
@@ -84,9 +82,10 @@ def slim_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def exported(trained_run: Path) -> dict[str, Path]:
     """The published file of each precision."""
     from export.run import ExportOptions, export_run
+    from kneeedge.runs.folder import Run
 
-    report = export_run(
-        trained_run, ExportOptions(n_calibration=200, tolerance=0.2), Progress(quiet=True)
-    )
+    options = ExportOptions(n_calibration=200, tolerance=0.2)
+    report = export_run(trained_run, options, Progress(quiet=True))
     assert not report.failed
-    return {file.report.precision: trained_run / "models" / file.path for file in report.files}
+    models = Run(trained_run).models
+    return {file.report.precision: models / file.path for file in report.files}

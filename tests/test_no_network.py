@@ -1,6 +1,4 @@
-"""Inference uses no network and leaves nothing in the user's home, whatever ONNX Runtime would do
-by itself.
-"""
+"""Inference uses no network and leaves nothing in the user's home, nor does ONNX Runtime in it."""
 
 import os
 import shutil
@@ -11,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_onnx import write_tiny_model
-
-pytestmark = pytest.mark.torch
 
 ROOT = Path(__file__).parent.parent
 FORBID = """
@@ -27,16 +23,13 @@ sys.addaudithook(forbid)
 """
 "a sitecustomize.py: Python says each use of a socket to its audit hooks, before it happens"
 SILENCERS = (
-    "ORT_DISABLE_TELEMETRY",
-    "ORT_RUNNING_UNIT_TESTS",
-    "CI",
-    "TF_BUILD",
-    "GITHUB_ACTIONS",
+    "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "TF_BUILD", "GITHUB_ACTIONS",
     "XDG_CACHE_HOME",
-)
+)  # fmt: skip
 "variables that keep ONNX Runtime silent, or its files elsewhere"
 NAMESPACES = (["unshare", "-rn"], ["unshare", "-n"])
-COMMANDS = ("infer", "bench", "evaluate", "verify", "info")
+BENCH = pytest.param("bench", marks=pytest.mark.slow)
+COMMANDS = ("infer", BENCH, "evaluate", "verify", "info")
 
 
 @pytest.fixture
@@ -113,20 +106,14 @@ def test_a_command_leaves_nothing_in_the_users_home(name, model, phantoms, tmp_p
     assert list((tmp_path / "home").rglob("*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("strace") is None,
     reason="there is no strace here, which shows what native code does",
 )
 def test_native_code_asks_for_no_internet_socket_either(model, phantoms, tmp_path):
-    traced = [
-        "strace",
-        "-f",
-        "-qq",
-        "-e",
-        "trace=socket,connect,sendto",
-        "-o",
-        str(tmp_path / "trace.txt"),
-    ]
-    done = run([*traced, *command("infer", model, phantoms, tmp_path)], tmp_path / "home")
+    trace = tmp_path / "trace.txt"
+    strace = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", str(trace)]
+    done = run([*strace, *command("infer", model, phantoms, tmp_path)], tmp_path / "home")
     assert done.returncode == 0, done.stderr
-    assert "AF_INET" not in (tmp_path / "trace.txt").read_text()
+    assert "AF_INET" not in trace.read_text()

@@ -1,6 +1,4 @@
-"""No pickle is ever loaded: one whose loading would leave a mark is fed to every place that reads a
-file.
-"""
+"""No pickle is ever loaded: one that would leave a mark is fed to every place that reads a file."""
 
 import dataclasses
 import io
@@ -13,12 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-pytestmark = pytest.mark.torch
-
 from kneeedge.cli.app import app
 from kneeedge.system.progress import Progress
 from kneeedge.training import loop
 from kneeedge.training.run import train
+
+pytestmark = pytest.mark.torch
 
 SHORT = ("--size", "64", "--epochs", "1", "--precision", "32", "--no-audit")
 NARROW = ("--width", "0.125", *SHORT)
@@ -65,18 +63,16 @@ def stopped_run(narrow_config, tmp_path_factory) -> Path:
 
 
 def refused(tmp_path: Path, *command: object) -> str:
-    """What the command says, once it is known that it refuses in one line and ran no code."""
+    """The one line in which the command refuses; that it ran no code is checked too."""
     result = CliRunner().invoke(app, [str(word) for word in command])
     assert result.exit_code == 1, f"{result.output} {result.exception!r}"
     assert not (tmp_path / "owned").exists()
     assert "Traceback" not in result.output
-    (line,) = [
-        line
-        for line in result.stderr.splitlines()
-        if not line.startswith(("bench:", "positive class"))
-    ]
-    assert line.startswith("error: ")
-    return line
+    progress = ("bench:", "positive class")
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(progress)]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
 
 
 def test_the_pickle_is_malicious(tmp_path):
@@ -88,9 +84,10 @@ def test_the_pickle_is_malicious(tmp_path):
 def test_no_command_of_the_device_loads_it(command, poison, phantoms, tmp_path):
     model = tmp_path / "m.onnx"
     model.write_bytes(poison)
-    arguments = {"infer": [phantoms / "test", "--model", model], "evaluate": [model, phantoms]}.get(
-        command, [model]
-    )
+    arguments = {
+        "infer": [phantoms / "test", "--model", model],
+        "evaluate": [model, phantoms],
+    }.get(command, [model])
     assert "it is no ONNX file" in refused(tmp_path, command, *arguments)
 
 
@@ -110,6 +107,7 @@ def test_train_does_not_load_it_from_torchs_cache(poison, phantoms, tmp_path, mo
     assert "vgg19-dcbb9e9d.pth" in refused(tmp_path, *command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["start.safetensors", "last.safetensors", "cache/views.npy", "config.json"]
 )
@@ -120,6 +118,7 @@ def test_a_resumed_training_does_not_load_it(name, poison, stopped_run, tmp_path
     assert str(run / name) in refused(tmp_path, "train", "--resume", run, "-q")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "novelty.safetensors", "spec.json", "config.json"]
 )
@@ -130,6 +129,7 @@ def test_export_does_not_load_it(name, poison, trained_run, tmp_path):
     assert str(run / name) in refused(tmp_path, "export", run, "--precision", "fp32", "-q")
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_an_original_does_not_load_it(poison, trained_run, exported, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained_run, run, symlinks=True)
@@ -140,9 +140,7 @@ def test_the_benchmark_of_an_original_does_not_load_it(poison, trained_run, expo
 
 @pytest.mark.parametrize("module", ["kneeedge", "export"])
 def test_no_module_can_read_one(module):
-    """Nothing imports pickle but for the name of its error, and nothing lets numpy or torch read
-    one.
-    """
+    """Nothing imports pickle but for its error's name; nothing lets numpy or torch read one."""
     folder = Path(__file__).parent.parent / module
     for path in folder.rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -15,12 +15,13 @@ from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.picture import read_grey
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runs.config import TrainConfig
+from kneeedge.runs.folder import Run
 from kneeedge.runtime.golden import verify
 from kneeedge.runtime.session import Session
 from kneeedge.system.progress import Progress
 from kneeedge.training.run import train
 
-pytestmark = [pytest.mark.real, pytest.mark.torch]
+pytestmark = [pytest.mark.real, pytest.mark.torch, pytest.mark.slow]
 
 QUIET = Progress(quiet=True)
 WEIGHTS = "weights/vgg19-imagenet-features.safetensors"
@@ -40,24 +41,13 @@ def subset(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(real_data: Path, subset: Path) -> dict[str, Path]:
-    config = TrainConfig(
-        data=str(subset),
-        weights=str(real_data.parent / WEIGHTS),
-        views=2,
-        epochs=6,
-        patience=0,
-        ema=0.0,
-    )
-    train(config, subset.parent / "runs/real", [], QUIET)
-    report = export_run(
-        subset.parent / "runs/real",
-        ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.5),
-        QUIET,
-    )
-    return {
-        file.report.precision: subset.parent / "runs/real/models" / file.path
-        for file in report.files
-    }
+    weights = str(real_data.parent / WEIGHTS)
+    config = TrainConfig(data=str(subset), weights=weights, views=2, epochs=6, patience=0, ema=0.0)
+    run = Run(subset.parent / "runs" / "real")
+    train(config, run.folder, [], QUIET)
+    options = ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.5)
+    report = export_run(run.folder, options, QUIET)
+    return {file.report.precision: run.models / file.path for file in report.files}
 
 
 def test_224_pixel_knees_reach_the_network_unchanged(real_data):
@@ -73,17 +63,16 @@ def test_every_image_of_osteoporosis_372_is_read(real_data):
 
 
 def test_a_few_real_knees_are_told_apart(models, subset):
-    evaluation = evaluate_model(Session(models["fp32"], "cpu"), subset, "test", 8, QUIET).evaluation
-    assert evaluation.auroc.value > 0.7
+    report = evaluate_model(Session(models["fp32"], "cpu"), subset, "test", 8, QUIET)
+    assert report.evaluation.auroc.value > 0.7
 
 
 def test_no_variant_loses_what_the_original_knew(models, subset):
-    answers = {}
-    for precision, path in models.items():
-        answers[precision] = evaluate_model(
-            Session(path, "cpu"), subset, "test", 8, QUIET
-        ).evaluation.accuracy.value
-    assert max(answers.values()) - min(answers.values()) <= 2 / 24
+    accuracies = []
+    for path in models.values():
+        report = evaluate_model(Session(path, "cpu"), subset, "test", 8, QUIET)
+        accuracies.append(report.evaluation.accuracy.value)
+    assert max(accuracies) - min(accuracies) <= 2 / 24
     assert models["int8"].stat().st_size < 0.27 * models["fp32"].stat().st_size
 
 
@@ -93,12 +82,8 @@ def test_every_file_answers_its_golden_inputs(models):
 
 def test_a_real_folder_is_answered(models, subset, tmp_path):
     listing = find_images([subset / "test"])
-    result = infer_folder(
-        Predictor(models["int8"], "cpu"),
-        listing,
-        tmp_path / "p.csv",
-        QUIET,
-        FolderOptions(heatmaps=tmp_path / "maps"),
-    )
-    assert (result.summary.n_ok + result.summary.n_abstained, result.summary.n_errors) == (24, 0)
-    assert len(list((tmp_path / "maps").rglob("*.png"))) == result.summary.n_ok
+    options = FolderOptions(heatmaps=tmp_path / "maps")
+    predictor = Predictor(models["int8"], "cpu")
+    summary = infer_folder(predictor, listing, tmp_path / "p.csv", QUIET, options).summary
+    assert (summary.n_ok + summary.n_abstained, summary.n_errors) == (24, 0)
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == summary.n_ok

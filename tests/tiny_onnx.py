@@ -25,8 +25,11 @@ from kneeedge.pixels.phantom import phantom
 from kneeedge.runtime.golden import GoldenCase, GoldenSet, encode_png, to_metadata
 
 CLASSES = ("Healthy", "Osteoporosis")
-OPSET, IR_VERSION = 18, 10  # ONNX Runtime 1.21 reads them
-CHANNELS, SIDE_OF_LAST_CONV = 4, 8
+# ONNX Runtime 1.21 reads both.
+OPSET = 18
+IR_VERSION = 10
+CHANNELS = 4
+SIDE_OF_LAST_CONV = 8
 
 
 def write_tiny_model(
@@ -37,10 +40,10 @@ def write_tiny_model(
     seed: int = 0,
     seen: tuple[str, ...] = (),
 ) -> Path:
-    """Two convolutions and a global mean; the weights are rounded as `precision` would, the
-    arithmetic stays fp32.
+    """Two convolutions and a global mean.
 
-    `seen` are the short hashes of the images that the file says it was trained on.
+    The weights are rounded as `precision` would, the arithmetic stays fp32. `seen` are the short
+    hashes of the images that the file says it was trained on.
     """
     spec = tiny_spec(precision, classes, size)
     model = _graph(spec, seed, precision)
@@ -51,11 +54,12 @@ def write_tiny_model(
         versions={},
     )
     spec = dataclasses.replace(spec, file=record)
-    golden = to_metadata(_golden(model, size))
-    seen_lists = json.dumps({"train": sorted(seen), "val": []})
-    helper.set_model_props(
-        model, {SPEC_KEY: spec.to_json(), GOLDEN_KEY: golden, SEEN_KEY: seen_lists}
-    )
+    metadata = {
+        SPEC_KEY: spec.to_json(),
+        GOLDEN_KEY: to_metadata(_golden(model, size)),
+        SEEN_KEY: json.dumps({"train": sorted(seen), "val": []}),
+    }
+    helper.set_model_props(model, metadata)
     onnx.save(model, path)
     return path
 
@@ -85,39 +89,31 @@ def tiny_spec(
 
 
 def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
-    side, n_classes = spec.pixel_path.size, len(spec.classes)
+    side = spec.pixel_path.size
+    n_classes = len(spec.classes)
+    make = helper.make_node
     nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["float", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "std"], ["normal"]),
-        helper.make_node(
-            "Conv", ["normal", "w1", "b1"], ["conv1"], kernel_shape=[4, 4], strides=[4, 4]
-        ),
-        helper.make_node("Relu", ["conv1"], ["relu1"]),
-        helper.make_node("Conv", ["relu1", "w2"], ["cam"], kernel_shape=[8, 8], strides=[8, 8]),
-        helper.make_node("ReduceMean", ["cam", "axes"], ["mean_of_cam"], keepdims=0),
-        helper.make_node("Add", ["mean_of_cam", "b2"], ["logits"]),
-        helper.make_node("Div", ["logits", "temperature"], ["scaled"]),
-        helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=1),
+        make("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        make("Sub", ["float", "mean"], ["centred"]),
+        make("Div", ["centred", "std"], ["normal"]),
+        make("Conv", ["normal", "w1", "b1"], ["conv1"], kernel_shape=[4, 4], strides=[4, 4]),
+        make("Relu", ["conv1"], ["relu1"]),
+        make("Conv", ["relu1", "w2"], ["cam"], kernel_shape=[8, 8], strides=[8, 8]),
+        make("ReduceMean", ["cam", "axes"], ["mean_of_cam"], keepdims=0),
+        make("Add", ["mean_of_cam", "b2"], ["logits"]),
+        make("Div", ["logits", "temperature"], ["scaled"]),
+        make("Softmax", ["scaled"], ["probabilities"], axis=1),
     ]
-    shapes = {
-        "probabilities": ["N", n_classes],
-        "logits": ["N", n_classes],
-        "cam": ["N", n_classes, side // 32, side // 32],
-    }
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 1, side, side])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in shapes.items()
-        ],
-        [
-            numpy_helper.from_array(array, name)
-            for name, array in _weights(spec, seed, precision).items()
-        ],
-    )
+    value = helper.make_tensor_value_info
+    image = value("image", TensorProto.UINT8, ["N", 1, side, side])
+    outputs = [
+        value("probabilities", TensorProto.FLOAT, ["N", n_classes]),
+        value("logits", TensorProto.FLOAT, ["N", n_classes]),
+        value("cam", TensorProto.FLOAT, ["N", n_classes, side // 32, side // 32]),
+    ]
+    weights = _weights(spec, seed, precision)
+    initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "tiny", [image], outputs, initializers)
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(
         graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="kneeedge-tests"
@@ -127,7 +123,8 @@ def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
 
 
 def _weights(spec: ModelSpec, seed: int, precision: str) -> dict[str, np.ndarray]:
-    rng, n_classes = np.random.default_rng(seed), len(spec.classes)
+    rng = np.random.default_rng(seed)
+    n_classes = len(spec.classes)
     last = rng.normal(0, 1, (n_classes, CHANNELS, SIDE_OF_LAST_CONV, SIDE_OF_LAST_CONV)) / 8
     return {
         "mean": np.float32(255 * 0.45),
