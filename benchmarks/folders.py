@@ -1,8 +1,7 @@
 """Folders against the bare network, and time and memory over folders of very different sizes.
 
-python -m benchmarks.folders --model MODEL.onnx [--provider cpu] [--repeats 5] [--n 64] >
-benchmarks/results/….json python -m benchmarks.folders --growth 1000 10000 100000 >
-benchmarks/results/….json
+    python -m benchmarks.folders --model MODEL.onnx [--provider cpu] [--repeats 5] [--n 64] > FILE
+    python -m benchmarks.folders --growth 1000 10000 100000 > FILE
 
 The first gives images a second of `infer` on 224 × 224 PNGs and on JPEGs of 5 megapixels, over
 those of the bare session at the same batch size with all threads; interleaved, medians. Where
@@ -41,7 +40,9 @@ from kneeedge.system.progress import Progress
 
 N_FILES = 24
 JPEG_SIZE = (2592, 1944)
-NOISE, QUALITY = 4.0, 75
+NOISE = 4.0
+"standard deviation, in grey levels"
+QUALITY = 75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,7 @@ class Ratio:
     decoding_ms: float
     "processor time of reading, decoding and resizing one image"
     ceiling: float
-    """of the ratio: the network's processor time over that of network and decoding, on cores that
-    never idle
-    """
+    "of the ratio, where cores never idle: the network's share of its and decoding's processor time"
     limited_by: str
     samples: list[float]
     "images a second"
@@ -75,24 +74,23 @@ class Growth:
     listing_mb: float
     "resident memory that the list of files added"
     peak_above_loaded_mb: float
-    """peak resident memory above that with the model loaded and one image answered, the list
-    included
-    """
+    "peak resident memory, the list's included, above that with the model loaded and one answer"
     limited_by: str
 
 
 def write_pngs(folder: Path) -> None:
+    """N_FILES phantoms of 224 × 224 pixels."""
     folder.mkdir()
     for seed in range(N_FILES):
         Image.fromarray(phantom(seed, seed % 5 / 4, 224)).save(folder / f"{seed:02d}.png")
 
 
 def write_jpegs(folder: Path) -> None:
+    """N_FILES phantoms of 5 megapixels, with noise."""
     folder.mkdir()
     for seed in range(N_FILES):
-        large = Image.fromarray(phantom(seed, seed % 5 / 4, 1024)).resize(
-            JPEG_SIZE, Image.Resampling.BICUBIC
-        )
+        small = Image.fromarray(phantom(seed, seed % 5 / 4, 1024))
+        large = small.resize(JPEG_SIZE, Image.Resampling.BICUBIC)
         noise = np.random.default_rng(seed).normal(0, NOISE, JPEG_SIZE[::-1])
         pixels = np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{seed:02d}.jpg", quality=QUALITY)
@@ -102,10 +100,10 @@ def linked(files: Path, folder: Path, n: int) -> Path:
     """`folder` with `n` symbolic links to the files, a thousand in each sub-folder."""
     sources = sorted(files.iterdir())
     for i in range(n):
-        if i % 1000 == 0:
-            below = folder / f"{i // 1000:04d}"
-            below.mkdir(parents=True)
-        (below / f"{i:07d}{sources[0].suffix}").symlink_to(sources[i % len(sources)])
+        below = folder / f"{i // 1000:04d}"
+        below.mkdir(parents=True, exist_ok=True)
+        source = sources[i % len(sources)]
+        (below / f"{i:07d}{source.suffix}").symlink_to(source)
     return folder
 
 
@@ -114,6 +112,7 @@ def run_folder(predictor: Predictor, folder: Path, out: Path) -> FolderSummary:
 
 
 def ratios(model: Path, provider: str, n: int, repeats: int, scratch: Path) -> list[Ratio]:
+    """One for PNGs and one for JPEGs; the first of the repeats warms up and is left out."""
     write_pngs(scratch / "png-files")
     write_jpegs(scratch / "jpg-files")
     folders = {
@@ -125,37 +124,41 @@ def ratios(model: Path, provider: str, n: int, repeats: int, scratch: Path) -> l
     size = predictor.batch_size
     batch = np.random.default_rng(0).integers(0, 256, (size, 1, side, side), dtype=np.uint8)
     bare: list[float] = []
-    found: dict[str, list[FolderSummary]] = defaultdict(list)
+    summaries: dict[str, list[FolderSummary]] = defaultdict(list)
     for _ in range(repeats + 1):
         start = time.perf_counter()
         for _ in range(n // size):
             session.run(batch)
         bare.append(n // size * size / (time.perf_counter() - start))
         for kind, folder in folders.items():
-            found[kind].append(run_folder(predictor, folder, scratch / "out.csv"))
-    return [
-        make_ratio(kind, bare[1:], found[kind][1:], session.threads) for kind in folders
-    ]  # the first warms up
+            summaries[kind].append(run_folder(predictor, folder, scratch / "out.csv"))
+    return [make_ratio(kind, bare[1:], summaries[kind][1:], session.threads) for kind in folders]
 
 
-def make_ratio(kind: str, bare: list[float], found: list[FolderSummary], n_threads: int) -> Ratio:
-    speed = median(one.images_per_second for one in found)
-    plain = median(bare)
-    decoding = median(one.stages.decoding_cpu / one.n for one in found)
-    network = n_threads / plain  # processor seconds an image
+def make_ratio(
+    kind: str, bare: list[float], summaries: list[FolderSummary], n_threads: int
+) -> Ratio:
+    """The medians of the repeats; `bare` in images a second."""
+    samples = [summary.images_per_second for summary in summaries]
+    speed = median(samples)
+    bare_speed = median(bare)
+    # processor seconds an image
+    decoding = median(summary.stages.decoding_cpu / summary.n for summary in summaries)
+    network = n_threads / bare_speed
     return Ratio(
         kind=kind,
-        bare_images_per_second=round(plain, 2),
+        bare_images_per_second=round(bare_speed, 2),
         images_per_second=round(speed, 2),
-        ratio=round(speed / plain, 3),
+        ratio=round(speed / bare_speed, 3),
         decoding_ms=round(decoding * 1e3, 2),
         ceiling=round(network / (network + decoding), 3),
-        limited_by=found[-1].limited_by,
-        samples=[one.images_per_second for one in found],
+        limited_by=summaries[-1].limited_by,
+        samples=samples,
     )
 
 
 def growth(sizes: list[int], scratch: Path) -> list[Growth]:
+    """A row for each size of a folder, in a process of its own."""
     from tests.tiny_onnx import write_tiny_model
 
     write_pngs(scratch / "files")
@@ -163,17 +166,10 @@ def growth(sizes: list[int], scratch: Path) -> list[Growth]:
     rows = []
     for n in sizes:
         folder = linked(scratch / "files", scratch / str(n), n)
-        child = [
-            sys.executable,
-            "-m",
-            "benchmarks.folders",
-            "--model",
-            str(model),
-            "--child",
-            str(folder),
-        ]
-        reply = subprocess.run(child, check=True, capture_output=True, text=True).stdout
-        rows.append(Growth(n=n, exponent=None, **json.loads(reply)))
+        options = ["--model", str(model), "--child", str(folder)]
+        command = [sys.executable, "-m", "benchmarks.folders", *options]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        rows.append(Growth(n=n, exponent=None, **json.loads(done.stdout)))
     for i, (small, large) in enumerate(pairwise(rows), 1):
         slope = log(large.cpu_seconds / small.cpu_seconds) / log(large.n / small.n)
         rows[i] = replace(large, exponent=round(slope, 3))
@@ -200,10 +196,13 @@ def child(model: Path, folder: Path) -> dict[str, object]:
     }
 
 
-def memory_mb(what: str) -> float:
-    """VmRSS: resident now; VmHWM: the most so far."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(what))
+def memory_mb(name: str) -> float:
+    """Of this process, by the name of a line of /proc: VmRSS is resident now, VmHWM the most."""
+    text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    for line in text.splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError(f"/proc/self/status has no line {name}")
 
 
 def main() -> None:
@@ -222,21 +221,17 @@ def main() -> None:
         return
     if not arguments.model and not arguments.growth:
         parser.error("give --model, --growth or both")
-    facts = environment()
-    found = {}
-    with tempfile.TemporaryDirectory() as name:
-        if arguments.model:
-            rows = ratios(
-                arguments.model, arguments.provider, arguments.n, arguments.repeats, Path(name)
-            )
-            found = {
-                "model": arguments.model.name,
-                "provider": arguments.provider,
-                "ratios": [asdict(row) for row in rows],
-            }
+    record: dict[str, object] = {"environment": asdict(environment())}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        model = arguments.model
+        if model:
+            provider = arguments.provider
+            rows = ratios(model, provider, arguments.n, arguments.repeats, scratch)
+            record |= {"model": model.name, "provider": provider, "ratios": list(map(asdict, rows))}
         if arguments.growth:
-            found["growth"] = [asdict(row) for row in growth(arguments.growth, Path(name))]
-    print(json.dumps({"environment": asdict(facts)} | found, indent=2))
+            record["growth"] = list(map(asdict, growth(arguments.growth, scratch)))
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":

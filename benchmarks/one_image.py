@@ -1,11 +1,10 @@
-"""Where `kneeedge infer one.png` spends its time, and what a cache of ONNX Runtime's optimised
-graph would bring.
+"""Where `kneeedge infer one.png` spends its time, and what a cache of its graph would bring.
 
-python -m benchmarks.one_image MODEL.onnx [MODEL.onnx …] [--repeats 7] > benchmarks/results/….json
+    python -m benchmarks.one_image MODEL.onnx [MODEL.onnx …] [--repeats 7] > FILE
 
-Every sample is a fresh process on a warm disk; the samples are interleaved and the figures are
-medians. A cached graph may only be used when it belongs to the model file and is undamaged, which
-takes a hash of both files.
+The cached graph would be the one that ONNX Runtime has optimised. It may only be used when it
+belongs to the model file and is undamaged, which takes a hash of both files. Every sample is a
+fresh process on a warm disk; the samples are interleaved and the figures are medians.
 """
 
 import argparse
@@ -51,11 +50,11 @@ class Result:
     whole_process: float
     "from the start of `python -m kneeedge infer one.png` to its end"
     stages: dict[str, float]
-    "of the same in order, the last one being part of the one before it"
+    "of such a process in order, the last one being part of the one before it"
     load_file: float
     "ONNX Runtime loads the model file and optimises its graph"
     load_optimised: float
-    "it loads its own optimised graph, saved before, and optimises nothing"
+    "ONNX Runtime loads its own optimised graph, saved before, and optimises nothing"
     hash_file: float
     "SHA-256 of the model file"
     cache_saves: float
@@ -69,46 +68,36 @@ def python(*arguments: str) -> str:
 
 
 def measure(model: Path, image: Path, folder: Path, repeats: int) -> Result:
+    """The medians of the repeats; a first one, which warms the disk, is left out."""
     samples: dict[str, list[float]] = defaultdict(list)
+    stages: dict[str, float] = {}
     optimised = folder / f"{model.stem}.optimised.onnx"
     python("-c", LOAD, str(model), "save", str(optimised))
+    infer = ["infer", str(image), "--model", str(model), "--out", str(folder / "o.csv"), "-q"]
     for _ in range(repeats + 1):
         start = time.time()
-        python(
-            "-m",
-            "kneeedge",
-            "infer",
-            str(image),
-            "--model",
-            str(model),
-            "--out",
-            str(folder / "o.csv"),
-            "-q",
-        )
+        python("-m", "kneeedge", *infer)
         samples["whole process"].append((time.time() - start) * 1e3)
-        stages = json.loads(
-            python("-m", "benchmarks.one_image_child", str(model), str(image), str(time.time()))
-        )
-        for name, value in stages.items():
-            samples[name].append(value)
-        for what, file in (("file", model), ("optimised", optimised), ("hash", model)):
-            samples[f"load: {what}"].append(float(python("-c", LOAD, str(file), what)))
-    found = {
-        name: round(median(values[1:]), 1) for name, values in samples.items()
-    }  # the first warms the disk
-    load, ready, hashed = (found[f"load: {what}"] for what in ("file", "optimised", "hash"))
+        child = ["-m", "benchmarks.one_image_child", str(model), str(image), str(time.time())]
+        stages = json.loads(python(*child))
+        for name, ms in stages.items():
+            samples[name].append(ms)
+        for mode, file in (("file", model), ("optimised", optimised), ("hash", model)):
+            samples[f"load: {mode}"].append(float(python("-c", LOAD, str(file), mode)))
+    medians = {name: round(median(values[1:]), 1) for name, values in samples.items()}
+    load_file = medians["load: file"]
+    load_optimised = medians["load: optimised"]
+    hash_file = medians["load: hash"]
     return Result(
         model=model.name,
         size_mb=round(model.stat().st_size / 1e6, 1),
-        whole_process=found["whole process"],
-        stages={name: found[name] for name in stages},
-        load_file=load,
-        load_optimised=ready,
-        hash_file=hashed,
-        cache_saves=round(load - ready - 2 * hashed, 1),
-        samples={
-            name: [round(value, 1) for value in values[1:]] for name, values in samples.items()
-        },
+        whole_process=medians["whole process"],
+        stages={name: medians[name] for name in stages},
+        load_file=load_file,
+        load_optimised=load_optimised,
+        hash_file=hash_file,
+        cache_saves=round(load_file - load_optimised - 2 * hash_file, 1),
+        samples={name: [round(ms, 1) for ms in values[1:]] for name, values in samples.items()},
     )
 
 
@@ -120,18 +109,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     facts = environment()
-    with tempfile.TemporaryDirectory() as name:
-        image = Path(name, "one.png")
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        image = scratch / "one.png"
         Image.fromarray(phantom(0, 0.0, 224)).save(image)
-        results = [
-            measure(model, image, Path(name), arguments.repeats) for model in arguments.models
-        ]
-    print(
-        json.dumps(
-            {"environment": asdict(facts), "results": [asdict(result) for result in results]},
-            indent=2,
-        )
-    )
+        results = [measure(model, image, scratch, arguments.repeats) for model in arguments.models]
+    record = {"environment": asdict(facts), "results": list(map(asdict, results))}
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The stages of `kneeedge infer IMAGE` in this fresh process, as JSON: what `benchmarks.one_image`
-starts.
+"""The stages of `kneeedge infer IMAGE` in this fresh process: what `benchmarks.one_image` starts.
 
     python -m benchmarks.one_image_child MODEL IMAGE STARTED
 
-STARTED is the time at which the process was asked for. It imports nothing before its first stamp.
+STARTED is the time at which the process was asked for. It imports nothing before its first stamp,
+and prints milliseconds as JSON.
 """
 
 import time
@@ -35,9 +35,8 @@ predictor = Predictor(sys.argv[1], "cpu")
 stamps.append(time.time())
 with tempfile.TemporaryDirectory() as folder:
     begin = time.time()
-    result = infer_folder(
-        predictor, find_images([Path(sys.argv[2])]), Path(folder, "out.csv"), Progress(quiet=True)
-    )
+    listing = find_images([Path(sys.argv[2])])
+    result = infer_folder(predictor, listing, Path(folder, "out.csv"), Progress(quiet=True))
     infer_text(result)
     stamps.append(time.time() - begin + stamps[-1])
 names = (
