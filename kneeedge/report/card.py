@@ -16,6 +16,24 @@ from kneeedge.runs.folder import Run
 
 FEW = 100
 "held-out images of a class, under which an interval is wide enough to say so"
+VAL_AND_TEST = (
+    "Val chose weights, temperature, threshold and limit: its figures are too good. "
+    "Test chose nothing."
+)
+VAL_ALONE = (
+    "There is no test split: what val chose (weights, temperature, threshold) is scored on val."
+)
+WIDTHS = (
+    "Where several widths were tried, which `slim.json` lists, val chose among them by the gate."
+)
+ONE_SOURCE = (
+    "One data source and one seed; there is no external validation, "
+    "and no subgroup (age, sex, device) is known."
+)
+HEAT_MAP = (
+    "A class activation map shows where the network looked, not why, "
+    "and is no localisation of disease."
+)
 
 
 def write_card(run: Run) -> Path:
@@ -158,31 +176,13 @@ def limit_lines(facts: CardFacts) -> list[str]:
     if rare:
         few = f"Fewer than {FEW} held-out images of {', '.join(rare)}"
         limits.append(f"{few}: the intervals are wide.")
-    if "test" in facts.evaluations:
-        limits.append(
-            "Val chose weights, temperature, threshold and limit: its figures are too good. "
-            "Test chose nothing."
-        )
-    else:
-        limits.append(
-            "There is no test split: "
-            "what val chose (weights, temperature, threshold) is scored on val."
-        )
+    limits.append(VAL_AND_TEST if "test" in facts.evaluations else VAL_ALONE)
     if training.slimmed:
-        limits.append(
-            "Where several widths were tried, which `slim.json` lists, "
-            "val chose among them by the gate."
-        )
+        limits.append(WIDTHS)
     limits += [
-        (
-            "One data source and one seed; there is no external validation, "
-            "and no subgroup (age, sex, device) is known."
-        ),
+        ONE_SOURCE,
         f"It sees {pixels.size}×{pixels.size} grey pixels ({pixels.fit}), and no more.",
-        (
-            "A class activation map shows where the network looked, not why, "
-            "and is no localisation of disease."
-        ),
+        HEAT_MAP,
     ]
     return [f"- {limit}" for limit in limits]
 

@@ -46,10 +46,10 @@ class Placement:
     def __str__(self) -> str:
         nodes = f"{self.n_on_provider} of {self.n_nodes} nodes ({self.share_of_nodes:.1%})"
         time = f"{self.share_of_time:.1%} of the time"
-        others = "".join(f", {n} {name}" for name, n in self.elsewhere.items())
+        elsewhere = "".join(f", {n} {name}" for name, n in self.elsewhere.items())
         return (
             f"{nodes} and {time} on {self.provider}, "
-            f"{self.n_copies} copies between host and device{others}"
+            f"{self.n_copies} copies between host and device{elsewhere}"
         )
 
 
