@@ -1,7 +1,6 @@
 """What it costs to decode in processes that may crash (`infer --isolate`) rather than in threads.
 
-python -m benchmarks.isolation --pngs DATA/test [--model MODEL.onnx] [--repeats 5] >
-benchmarks/results/….json
+    python -m benchmarks.isolation --pngs DATA/test [--model MODEL.onnx] [--repeats 5] > FILE
 
 Images a second of reading alone, and of `infer` with the model, over the PNGs of a folder and over
 JPEGs of 5 megapixels (as in benchmarks/folders.py); threads and processes interleaved, medians. The
@@ -29,6 +28,11 @@ from kneeedge.system.machine import available_cpus, environment
 from kneeedge.system.progress import Progress
 
 BATCH = 8
+READERS = {
+    "threads": ReadOptions(PixelPath()),
+    "processes": ReadOptions(PixelPath(), isolated=True),
+}
+"where files are decoded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +77,28 @@ def infer_all(folder: Path, model: Path, options: ReadOptions, out: Path) -> flo
     return infer_folder(predictor, listing, out, Progress(quiet=True)).summary.images_per_second
 
 
-def compare(folders: dict[str, Path], model: Path | None, repeats: int, scratch: Path) -> list[Row]:
-    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def measure(folders: dict[str, Path], model: Path | None, repeats: int, scratch: Path) -> list[Row]:
+    """A row for each kind of image and work; a first repeat warms up and is left out."""
+    samples: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for i in range(repeats + 1):
         for kind, folder in folders.items():
             images = find_images([folder]).images
-            for name, isolated in (("threads", False), ("processes", True)):
-                options = ReadOptions(PixelPath(), isolated=isolated)
+            for place, options in READERS.items():
                 speeds = {"reading": read_all(images, options)}
                 if model:
                     speeds["infer"] = infer_all(folder, model, options, scratch / "out.csv")
                 for work, speed in speeds.items():
-                    if i:  # the first warms up
-                        found[kind, work][name].append(round(speed, 2))
-    return [
-        make_row(kind, work, len(find_images([folders[kind]]).images), s)
-        for (kind, work), s in found.items()
-    ]
+                    if i > 0:
+                        samples[kind, work][place].append(round(speed, 2))
+    rows = []
+    for (kind, work), by_place in samples.items():
+        n = len(find_images([folders[kind]]).images)
+        rows.append(make_row(kind, work, n, by_place))
+    return rows
 
 
 def make_row(kind: str, work: str, n: int, samples: dict[str, list[float]]) -> Row:
+    """The medians in images a second, and their ratio."""
     threads = median(samples["threads"])
     processes = median(samples["processes"])
     return Row(
@@ -116,25 +122,26 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
         write_jpegs(scratch / "files")
-        few = scratch / "png"
-        few.mkdir()
+        pngs = scratch / "png"
+        pngs.mkdir()
         for i, image in enumerate(find_images([arguments.pngs]).images[: arguments.n_pngs]):
-            (few / f"{i:05d}.png").symlink_to(image.path.absolute())
-        folders = {
-            "png": few,
-            "jpeg 5 megapixels": linked(scratch / "files", scratch / "jpg", arguments.n_jpegs),
-        }
-        rows = compare(folders, arguments.model, arguments.repeats, scratch)
-        image = find_images([few]).images[0]
+            (pngs / f"{i:05d}.png").symlink_to(image.path.absolute())
+        jpegs = linked(scratch / "files", scratch / "jpg", arguments.n_jpegs)
+        folders = {"png": pngs, "jpeg 5 megapixels": jpegs}
+        rows = measure(folders, arguments.model, arguments.repeats, scratch)
+        image = find_images([pngs]).images[0]
         first = {}
-        for name, isolated in (("threads", False), ("processes", True)):
-            options = ReadOptions(PixelPath(), isolated=isolated)
-            first[name] = round(median(first_file(image, options) for _ in range(5)), 4)
-    facts = {"environment": asdict(environment()), "first_file_seconds": first}
-    print(json.dumps(facts | {"rows": [asdict(row) for row in rows]}, indent=2))
+        for place, options in READERS.items():
+            first[place] = round(median(first_file(image, options) for _ in range(5)), 4)
+    record = {
+        "environment": asdict(environment()),
+        "first_file_seconds": first,
+        "rows": list(map(asdict, rows)),
+    }
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":
