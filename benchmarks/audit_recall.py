@@ -1,5 +1,6 @@
-"""Recall of the duplicate search by kind of copy: python -m benchmarks.audit_recall [--data FOLDER]
-[--n 200]
+"""Recall of the duplicate search by kind of copy.
+
+    python -m benchmarks.audit_recall [--data FOLDER] [--n 200] [--turns 1] [--json FILE]
 
 Copies of each kind are planted one kind at a time among the other images. A copy is found if the
 search pairs it with its original; a pair of a copy with another original is a false alarm, unless
@@ -12,9 +13,8 @@ import argparse
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import permutations
 from pathlib import Path
 
 import imagehash
@@ -25,31 +25,39 @@ from scipy import ndimage
 
 from kneeedge.audit.duplicates import find_pairs
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
+from kneeedge.data.groups import Pair
 from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.phantom import phantom
 from kneeedge.pixels.picture import read_file
 from kneeedge.system.progress import Progress
 
+ORIGINAL = "original/"
+COPY = "copy/"
+"before the names of the images in a search"
+PHASH_LIMIT = 10
+"Hamming distance of pHash up to which two images are a pair"
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Row:
-    """One kind of copy."""
+    """One kind of copy, counted up."""
 
     kind: str
-    n: int
-    found: int
-    phash: int
+    n: int = 0
+    found: int = 0
+    phash: int = 0
     "found by the yardstick"
-    false_pairs: int
+    false_pairs: int = 0
     "pairs of a planted copy with an image that is neither its original nor a copy of that"
-    weakest: float
+    weakest: float = 0.0
     "least similarity of those found"
 
 
 def encoded(form: str, quality: int) -> Change:
+    """Written by Pillow in a lossy format and read again."""
+
     def change(grey: Pixels, _: np.random.Generator) -> Pixels:
         buffer = io.BytesIO()
         Image.fromarray(grey).save(buffer, form, quality=quality)
@@ -59,18 +67,19 @@ def encoded(form: str, quality: int) -> Change:
 
 
 def resized(x: float, y: float) -> Change:
+    """Width and height by these factors."""
+
     def change(grey: Pixels, _: np.random.Generator) -> Pixels:
         height, width = grey.shape
-        return np.asarray(
-            Image.fromarray(grey).resize(
-                (round(width * x), round(height * y)), Image.Resampling.BICUBIC
-            )
-        )
+        size = (round(width * x), round(height * y))
+        return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC))
 
     return change
 
 
 def toned(gamma: float, contrast: float, brightness: float) -> Change:
+    """Other tones: a power of the grey, then its contrast around 128, then so many levels more."""
+
     def change(grey: Pixels, _: np.random.Generator) -> Pixels:
         levels = (np.arange(256) / 255) ** gamma * 255
         curve = (levels - 128) * contrast + 128 + brightness
@@ -85,9 +94,8 @@ def local_contrast(grey: Pixels, _: np.random.Generator) -> Pixels:
     sigma = min(grey.shape) / 10
     mean = ndimage.gaussian_filter(image, sigma)
     deviation = np.sqrt(ndimage.gaussian_filter((image - mean) ** 2, sigma)) + 4
-    return np.clip(0.5 * (mean + 128) + 50**0.6 * (image - mean) / deviation**0.6, 0, 255).astype(
-        np.uint8
-    )
+    contrast = 50**0.6 * (image - mean) / deviation**0.6
+    return np.clip(0.5 * (mean + 128) + contrast, 0, 255).astype(np.uint8)
 
 
 def mirrored(grey: Pixels, _: np.random.Generator) -> Pixels:
@@ -95,6 +103,8 @@ def mirrored(grey: Pixels, _: np.random.Generator) -> Pixels:
 
 
 def rotated(degrees: float) -> Change:
+    """Either way round."""
+
     def change(grey: Pixels, rng: np.random.Generator) -> Pixels:
         angle = degrees * rng.choice((-1, 1))
         return np.asarray(Image.fromarray(grey).rotate(angle, Image.Resampling.BICUBIC))
@@ -107,17 +117,15 @@ def cropped(share: float) -> Change:
 
     def change(grey: Pixels, rng: np.random.Generator) -> Pixels:
         height, width = (round(share * side) for side in grey.shape)
-        top, left = (
-            int(rng.integers(0, a - b + 1))
-            for a, b in zip(grey.shape, (height, width), strict=True)
-        )
+        top = int(rng.integers(0, grey.shape[0] - height + 1))
+        left = int(rng.integers(0, grey.shape[1] - width + 1))
         return np.ascontiguousarray(grey[top : top + height, left : left + width])
 
     return change
 
 
-def both(one: Change, two: Change) -> Change:
-    return lambda grey, rng: two(one(grey, rng), rng)
+def both(first: Change, second: Change) -> Change:
+    return lambda grey, rng: second(first(grey, rng), rng)
 
 
 KINDS: dict[str, Change] = {
@@ -169,9 +177,7 @@ def originals(folder: Path | None, n: int) -> dict[str, Pixels]:
 
 
 def planted(images: dict[str, Pixels], turn: int) -> dict[str, tuple[str, Pixels]]:
-    """One copy of each image: its name and pixels by the original's name; kinds go round with the
-    images.
-    """
+    """A copy of each image, its kind and pixels by the original's name; kinds go round."""
     kinds = list(KINDS)
     rng = np.random.default_rng(turn)
     copies = {}
@@ -187,87 +193,84 @@ def prints_of(images: dict[str, Pixels], prefix: str) -> list[Fingerprint]:
 
 def by_phash(images: dict[str, Pixels], copies: dict[str, Pixels]) -> tuple[list[bool], int]:
     """Whether pHash pairs each copy with its original, and with how many others in all."""
-    here = np.stack([_phash(grey) for grey in images.values()])
-    there = [np.stack([_phash(grey[:, ::step]) for grey in copies.values()]) for step in (1, -1)]
-    distance = np.minimum(*((here[:, None] != one[None]).sum(axis=2) for one in there))
-    hits = np.diagonal(distance) <= 10
-    return hits.tolist(), int((distance <= 10).sum() - hits.sum())
+    hashes = np.stack([_phash(grey) for grey in images.values()])
+    straight = np.stack([_phash(grey) for grey in copies.values()])
+    mirror = np.stack([_phash(grey[:, ::-1]) for grey in copies.values()])
+    distance = np.minimum(_distances(hashes, straight), _distances(hashes, mirror))
+    hits = np.diagonal(distance) <= PHASH_LIMIT
+    n_others = int((distance <= PHASH_LIMIT).sum() - hits.sum())
+    return hits.tolist(), n_others
 
 
 def _phash(grey: Pixels) -> NDArray[np.bool_]:
     return imagehash.phash(Image.fromarray(np.ascontiguousarray(grey))).hash.ravel()
 
 
+def _distances(hashes: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Hamming distances (N, M) of (N, 64) and (M, 64) bits."""
+    return (hashes[:, None] != others[None]).sum(axis=2)
+
+
 def measure(images: dict[str, Pixels], turns: int) -> dict[str, object]:
-    clean = prints_of(images, "original/")
+    """The result as it is written."""
+    clean = prints_of(images, ORIGINAL)
     pairs_among = find_pairs(clean, Progress())
-    twins = {
-        (one, two)
-        for pair in pairs_among
-        for one, two in permutations((pair.first[9:], pair.second[9:]))
-    }
-    tally = {kind: [0, 0, 0, 0] for kind in KINDS}
-    weakest: dict[str, float] = {}
+    twins: set[tuple[str, str]] = set()
+    for pair in pairs_among:
+        first = pair.first.removeprefix(ORIGINAL)
+        second = pair.second.removeprefix(ORIGINAL)
+        twins |= {(first, second), (second, first)}
+    rows = {kind: Row(kind=kind) for kind in KINDS}
     phash_false = 0
     for turn in range(turns):
         copies = planted(images, turn)
         pixels = {name: grey for name, (_, grey) in copies.items()}
-        found = find_pairs(clean + prints_of(pixels, "copy/"), Progress())
-        of_copy = [
-            pair
-            for pair in found
-            if pair.first.startswith("copy/") and pair.second.startswith("original/")
-        ]
-        hits = {pair.first[5:]: pair for pair in of_copy if pair.first[5:] == pair.second[9:]}
-        marked, false = by_phash(images, pixels)
-        phash_false += false
-        for (name, (kind, _)), mark in zip(copies.items(), marked, strict=True):
-            row = tally[kind]
-            row[0] += 1
-            row[1] += name in hits
-            row[2] += mark
-            if name in hits:
-                weakest[kind] = min(weakest.get(kind, 1.0), hits[name].similarity)
-        for pair in of_copy:
-            own = pair.first[5:]
-            other = pair.second[9:]
-            tally[copies[own][0]][3] += own != other and (own, other) not in twins
-    rows = [
-        Row(
-            kind=kind,
-            n=n,
-            found=found,
-            phash=phash,
-            false_pairs=false_pairs,
-            weakest=weakest.get(kind, 0.0),
-        )
-        for kind, (n, found, phash, false_pairs) in tally.items()
-    ]
+        pairs = find_pairs(clean + prints_of(pixels, COPY), Progress())
+        count_pairs(rows, copies, pairs, twins)
+        hits, n_others = by_phash(images, pixels)
+        phash_false += n_others
+        for (kind, _), is_hit in zip(copies.values(), hits, strict=True):
+            rows[kind].n += 1
+            rows[kind].phash += is_hit
     return {
         "n_images": len(images),
         "pairs_among_originals": [asdict(pair) for pair in pairs_among],
         "phash_false_pairs": phash_false,
-        "rows": [asdict(row) for row in rows],
+        "rows": [asdict(row) for row in rows.values()],
     }
+
+
+def count_pairs(
+    rows: dict[str, Row],
+    copies: dict[str, tuple[str, Pixels]],
+    pairs: Sequence[Pair],
+    twins: set[tuple[str, str]],
+) -> None:
+    """Add what the search paired to the rows; `twins` are originals that are pairs themselves."""
+    for pair in pairs:
+        if not (pair.first.startswith(COPY) and pair.second.startswith(ORIGINAL)):
+            continue
+        name = pair.first.removeprefix(COPY)
+        other = pair.second.removeprefix(ORIGINAL)
+        kind, _ = copies[name]
+        row = rows[kind]
+        if name == other:
+            row.weakest = min(row.weakest, pair.similarity) if row.found else pair.similarity
+            row.found += 1
+        elif (name, other) not in twins:
+            row.false_pairs += 1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--data", type=Path, help="folder of images; phantoms are drawn without one"
-    )
-    parser.add_argument(
-        "--n", type=int, default=200, help="images, each of which gets one copy a turn"
-    )
-    parser.add_argument(
-        "--turns",
-        type=int,
-        default=1,
-        help="searches; kinds go round so that each meets new images",
-    )
-    parser.add_argument("--json", type=Path, help="write the figures to a file")
+    add = parser.add_argument
+    add("--data", type=Path, help="folder of images; phantoms are drawn without one")
+    add("--n", type=int, default=200, help="images, each of which gets one copy a turn")
+    turns = "searches; kinds go round so that each meets new images"
+    add("--turns", type=int, default=1, help=turns)
+    add("--json", type=Path, help="write the figures to a file")
     options = parser.parse_args()
     start = time.perf_counter()
     result = measure(originals(options.data, options.n), options.turns)
@@ -275,11 +278,9 @@ def main() -> None:
     print("| copy | n | found | pHash | weakest | false pairs |\n|---|--:|--:|--:|--:|--:|")
     for row in result["rows"]:
         print("| {kind} | {n} | {found} | {phash} | {weakest:.3f} | {false_pairs} |".format(**row))
-    print(
-        f"{len(result['pairs_among_originals'])} pairs among {result['n_images']} originals;",
-        end=" ",
-    )
-    print(f"pHash gives {result['phash_false_pairs']} false pairs; {result['seconds']} s")
+    among = f"{len(result['pairs_among_originals'])} pairs among {result['n_images']} originals"
+    phash = f"pHash gives {result['phash_false_pairs']} false pairs"
+    print(f"{among}; {phash}; {result['seconds']} s")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
