@@ -1,7 +1,6 @@
 """Share of images that a model refuses as unlike its training images, by kind.
 
-python -m benchmarks.refusals --model MODEL.onnx --data DATA [--dicom FOLDER] [--n 100] [--json
-FILE]
+    python -m benchmarks.refusals --model MODEL.onnx --data DATA [--dicom FOLDER] [--json FILE]
 
 DATA is the folder that the model was trained from; its test split (else val) gives the genuine
 images and those that are changed. Kinds whose images are not installed are listed as left out, with
@@ -91,9 +90,8 @@ def noises(side: int, rng: np.random.Generator) -> Iterator[Pixels]:
     for grain in (1, 2, 4, 8, 16, 32):
         for _ in range(6):
             coarse = rng.integers(0, 256, (side // grain, side // grain), dtype=np.uint8)
-            yield np.asarray(
-                Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR)
-            )
+            noise = Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR)
+            yield np.asarray(noise)
     for spread in (10, 30, 60):
         for _ in range(6):
             yield np.clip(rng.normal(128, spread, (side, side)), 0, 255).astype(np.uint8)
@@ -117,11 +115,9 @@ def photographs() -> list[Pixels]:
     from matplotlib.cbook import get_sample_data
     from sklearn.datasets import load_sample_images
 
-    pictures = [
-        *load_sample_images().images,
-        np.asarray(Image.open(get_sample_data("grace_hopper.jpg"))),
-    ]
-    return [np.asarray(Image.fromarray(picture).convert("L")) for picture in pictures]
+    pictures = list(map(Image.fromarray, load_sample_images().images))
+    pictures.append(Image.open(get_sample_data("grace_hopper.jpg")))
+    return [np.asarray(picture.convert("L")) for picture in pictures]
 
 
 def dicoms(folder: Path) -> dict[str, Pixels]:
@@ -130,7 +126,7 @@ def dicoms(folder: Path) -> dict[str, Pixels]:
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ImplicitVRLittleEndian
 
-    found = {}
+    pictures = {}
     for path in sorted(folder.glob("*.dcm")):
         file = dcmread(path, force=True)
         if not hasattr(file, "file_meta") or "TransferSyntaxUID" not in file.file_meta:
@@ -139,9 +135,10 @@ def dicoms(folder: Path) -> dict[str, Pixels]:
         pixels = file.pixel_array.astype(np.float64)
         low, high = np.percentile(pixels, (0.5, 99.5))
         grey = 255 * np.clip((pixels - low) / (high - low), 0, 1)
-        inverted = file.PhotometricInterpretation == "MONOCHROME1"
-        found[path.name] = (255 - grey if inverted else grey).astype(np.uint8)
-    return found
+        if file.PhotometricInterpretation == "MONOCHROME1":
+            grey = 255 - grey
+        pictures[path.name] = grey.astype(np.uint8)
+    return pictures
 
 
 def cut(pictures: list[Pixels], rng: np.random.Generator) -> Iterator[Pixels]:
@@ -159,26 +156,21 @@ def cut(pictures: list[Pixels], rng: np.random.Generator) -> Iterator[Pixels]:
 def limit_of(spec: ModelSpec) -> Novelty:
     """The model's limit; raises ConfigError where it has none."""
     if spec.novelty is None:
-        raise ConfigError(
-            f"{spec.name} answers every image", "train and export it anew, without --no-abstain"
-        )
+        remedy = "train and export it anew, without --no-abstain"
+        raise ConfigError(f"{spec.name} answers every image", remedy)
     return spec.novelty
 
 
 def measure(session: Session, kind: str, genuine: bool, pictures: Iterable[Pixels]) -> Row:
     """Run pictures (H, W) uint8 of one kind through the pixel path and the model."""
     novelty = limit_of(session.spec)
-    inputs = [
-        to_input(np.ascontiguousarray(picture), session.spec.pixel_path) for picture in pictures
-    ]
+    pixel_path = session.spec.pixel_path
+    inputs = [to_input(np.ascontiguousarray(picture), pixel_path) for picture in pictures]
     parts = [np.stack(inputs[i : i + BATCH])[:, None] for i in range(0, len(inputs), BATCH)]
-    distances = np.concatenate(
-        [found for part in parts if (found := session.run(part).distance) is not None]
-    )
+    distances = np.concatenate([session.run(part).distance for part in parts])
     refused = int(novelty.refuses(distances).sum())
     n = len(inputs)
     interval = wilson(refused, n)
-    median = round(float(np.median(distances)), 2)
     return Row(
         kind=kind,
         genuine=genuine,
@@ -187,7 +179,7 @@ def measure(session: Session, kind: str, genuine: bool, pictures: Iterable[Pixel
         share=refused / n,
         low=interval.low,
         high=interval.high,
-        median_distance=median,
+        median_distance=round(float(np.median(distances)), 2),
     )
 
 
@@ -197,9 +189,8 @@ def knee_rows(session: Session, data: Path, n: int, rng: np.random.Generator) ->
     split, samples = evaluation_samples(data, spec.classes)
     knees = [load_input(sample.path, spec.pixel_path) for sample in samples]
     for label, name in enumerate(spec.classes):
-        members = [
-            knee for knee, sample in zip(knees, samples, strict=True) if sample.label == label
-        ]
+        pairs = zip(knees, samples, strict=True)
+        members = [knee for knee, sample in pairs if sample.label == label]
         yield measure(session, f"{split}, {name}", True, members)
     chosen = [knees[i] for i in rng.permutation(len(knees))[:n]]
     for genuine, changes in ((True, STILL_KNEES), (False, WRONG_KNEES)):
@@ -224,10 +215,8 @@ def other_rows(
     try:
         for name, picture in dicoms(dicom).items():
             yield measure(session, f"{name} and crops", False, cut([picture], rng))
-    except (
-        ImportError,
-        RuntimeError,
-    ):  # pydicom raises the latter where no plugin reads the compression
+    # pydicom raises RuntimeError where no plugin reads the compression
+    except (ImportError, RuntimeError):
         yield LeftOut("DICOM", "pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg")
 
 
@@ -238,10 +227,9 @@ def table(rows: list[Row | LeftOut]) -> str:
         if isinstance(row, LeftOut):
             lines.append(f"{row.kind:34} left out: {row.install}")
             continue
-        span = f"[{row.low:.3f}, {row.high:.3f}]"
-        lines.append(
-            f"{row.kind:34} {row.n:4} {row.share:8.3f}  {span:17} {row.median_distance:.1f}"
-        )
+        figures = f"{row.kind:34} {row.n:4} {row.share:8.3f}"
+        interval = f"[{row.low:.3f}, {row.high:.3f}]"
+        lines.append(f"{figures}  {interval:17} {row.median_distance:.1f}")
     return "\n".join(lines)
 
 
@@ -255,25 +243,23 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100, help="knees that are changed in each way")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    session = Session(asked.model, "cpu")
-    rng = np.random.default_rng(asked.seed)
+    arguments = parser.parse_args()
+    session = Session(arguments.model, "cpu")
+    rng = np.random.default_rng(arguments.seed)
     rows: list[Row | LeftOut] = [
-        *knee_rows(session, asked.data, asked.n, rng),
-        *other_rows(session, asked.dicom, rng),
+        *knee_rows(session, arguments.data, arguments.n, rng),
+        *other_rows(session, arguments.dicom, rng),
     ]
     print(f"{session.spec.name}, limit {limit_of(session.spec).limit:.4g}\n{table(rows)}")
-    if asked.json:
-        found = {
-            "model": asked.model.name,
+    if arguments.json:
+        record = {
+            "model": arguments.model.name,
             "novelty": asdict(limit_of(session.spec)),
             "environment": asdict(environment()),
-        }
-        found |= {
             "results": [asdict(row) for row in rows if isinstance(row, Row)],
             "left_out": [asdict(row) for row in rows if isinstance(row, LeftOut)],
         }
-        asked.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
