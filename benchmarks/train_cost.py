@@ -1,5 +1,4 @@
-"""What a view of VGG19 costs in training on this machine, side by side: fp32 and bf16, all layers
-and block 5 alone.
+"""What a view of VGG19 costs in training here: fp32 and bf16, all layers and block 5 alone.
 
     python -m benchmarks.train_cost [--repeats 5] > benchmarks/results/….json
 
@@ -23,14 +22,16 @@ from kneeedge.training.model import KneeVGG
 BATCH = 16
 
 
-def forward(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
+def forward(model: KneeVGG, images: torch.Tensor, bf16: bool) -> None:
+    """The frozen blocks of images (N, 1, S, S) uint8."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        model.lower(x)
+        model.lower(images)
 
 
 def step(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
-    """Forward and backward of what is not frozen; the optimiser's own step costs the same in every
-    case.
+    """Forward and backward of what is not frozen.
+
+    The optimiser's own step is left out, since it costs the same in every case.
     """
     model.zero_grad(set_to_none=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -39,6 +40,7 @@ def step(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
 
 
 def cases() -> dict[str, Callable[[], None]]:
+    """One run of each case over BATCH views, by its name."""
     images = torch.randint(0, 256, (BATCH, 1, 224, 224), dtype=torch.uint8)
     frozen = KneeVGG(Architecture(), 2, n_frozen=4).to(memory_format=torch.channels_last).train()
     whole = KneeVGG(Architecture(), 2).to(memory_format=torch.channels_last).train()
@@ -67,14 +69,14 @@ def main() -> None:
             start = time.perf_counter()
             run()
             samples[name].append((time.perf_counter() - start) / BATCH)
-    rows = [
-        {
+    rows = []
+    for name, (_, *timed) in samples.items():
+        row = {
             "what": name,
-            "seconds_a_view": round(median(values[1:]), 4),
-            "samples": [round(v, 4) for v in values[1:]],
+            "seconds_a_view": round(median(timed), 4),
+            "samples": [round(seconds, 4) for seconds in timed],
         }
-        for name, values in samples.items()
-    ]
+        rows.append(row)
     print(json.dumps({"environment": asdict(facts), "batch": BATCH, "results": rows}, indent=2))
 
 
