@@ -1,14 +1,15 @@
-"""What leakage is worth: the paper's protocol beside an honest one on the same images, same recipe,
-same budget.
+"""What leakage is worth: the paper's protocol beside an honest one, same images, recipe and budget.
 
-python -m benchmarks.leakage --data DATA --weights FILE [--group-regex R] [--seeds 3] [--json FILE]
+    python -m benchmarks.leakage --data DATA --weights FILE [--group-regex R] [--seeds 3]
+        [--json FILE]
 
 Some images are put aside first and neither protocol sees them: DATA/test where it is there, else a
 quarter of the groups, drawn anew for each seed. What is left is the pool.
 
-paper:   80 % of the pool trains, 20 % chooses the epoch, and 30 % of the whole pool, a second draw,
-is the test. grouped: the pool drawn by group (patients and copies together) into 65 % / 15 % / 20
-%, as `--split grouped` does.
+- paper: 80 % of the pool trains, 20 % chooses the epoch, and 30 % of the whole pool, a second draw,
+  is the test.
+- grouped: the pool drawn by group (patients and copies together) into 65 % / 15 % / 20 %, as
+  `--split grouped` does.
 
 Each protocol claims what it scores on its own test; the truth is what the same model scores on the
 images put aside. Both see the same number of training views, as nearly as whole epochs allow. Seeds
@@ -20,7 +21,7 @@ through them (the upper block in fp32); `kneeedge train` scores in fp32 througho
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -53,6 +54,10 @@ from kneeedge.training.run import build_model, choose_bf16, choose_frozen, make_
 
 ASIDE = 0.25
 "share of the groups put aside where the data has no test folder"
+HEADS = (
+    "protocol", "trained on", "test images known from training", "figure", "claimed", "true",
+    "too good by",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +91,21 @@ class Division:
 
 
 def divide(dataset: Dataset, seed: int) -> Division:
-    """DATA/test is put aside where it is there, without images whose group is in the pool; else a
-    share of groups.
+    """Put DATA/test aside where it is there, else a share of the groups.
+
+    Of DATA/test only the images whose group is not in the pool.
     """
-    if aside := dataset.split("test"):
-        rest = pooled(
-            replace(dataset, samples=tuple(s for s in dataset.samples if s.split != "test"))
-        )
-        known = {sample.group for sample in rest.samples}
-        return Division(rest, tuple(sample for sample in aside if sample.group not in known))
+    test = dataset.split("test")
+    if test:
+        others = tuple(sample for sample in dataset.samples if sample.split != "test")
+        pool = pooled(replace(dataset, samples=others))
+        known = {sample.group for sample in pool.samples}
+        return Division(pool, tuple(sample for sample in test if sample.group not in known))
     shares = {"train": 1 - ASIDE, "test": ASIDE}
     split_of = draw_by_group(dataset.samples, shares, np.random.default_rng([seed, 9]))
     kept = tuple(sample for sample in dataset.samples if split_of[sample.group] == "train")
-    return Division(
-        replace(dataset, samples=kept),
-        tuple(s for s in dataset.samples if split_of[s.group] == "test"),
-    )
+    aside = tuple(sample for sample in dataset.samples if split_of[sample.group] == "test")
+    return Division(replace(dataset, samples=kept), aside)
 
 
 def grouped_split(dataset: Dataset, config: TrainConfig, seed: int) -> Dataset:
@@ -118,7 +122,8 @@ def thin(dataset: Dataset, n: int | None) -> Dataset:
     for sample in dataset.samples:
         key = (sample.split, sample.label)
         counts[key] = counts.get(key, 0) + 1
-        kept += [sample] if counts[key] <= n else []
+        if counts[key] <= n:
+            kept.append(sample)
     return replace(dataset, samples=tuple(kept))
 
 
@@ -130,25 +135,23 @@ def study(
     gathered = gather_images(config, progress)
     gathered = replace(gathered, dataset=thin(gathered.dataset, n))
     dataset = gathered.dataset
-    model = build_model(
-        config.architecture, config, len(dataset.classes), max(1, choose_frozen(config))
-    )
+    n_frozen = max(1, choose_frozen(config))
+    model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
     load_pretrained(model, config.weights)
     bf16 = choose_bf16(model, config, progress)
     only_seen = dataset.split("test")
     trained_on = [sample for sample in dataset.samples if sample.split != "test"]
     wanted = views_wanted(trained_on, only_seen, config.views)
-    total = sum(wanted.values())
-    progress(
-        f"{total:,} views, about {duration(total * seconds_an_image(model.eval(), config.size, bf16))}"
-    )
+    n_views = sum(wanted.values())
+    seconds = n_views * seconds_an_image(model.eval(), config.size, bf16)
+    progress(f"{n_views:,} views, about {duration(seconds)}")
     results = []
     with tempfile.TemporaryDirectory() as folder:
         store = cache_activations(model, wanted, config, Path(folder) / "cache", bf16, progress)
         trial = Trial(
             config=config,
             model=model,
-            start={k: v.clone() for k, v in model.state_dict().items()},
+            start={name: tensor.clone() for name, tensor in model.state_dict().items()},
             store=store,
             bf16=bf16,
             progress=progress,
@@ -161,12 +164,10 @@ def study(
             }
             for protocol, splits in drawn.items():
                 check_splits(splits)
-                results.append(
-                    trial.run(
-                        protocol, splits, division.aside, seed, Path(folder) / f"{protocol}-{seed}"
-                    )
-                )
-                progress(describe(results[-1]))
+                run_folder = Path(folder) / f"{protocol}-{seed}"
+                result = trial.run(protocol, splits, division.aside, seed, run_folder)
+                results.append(result)
+                progress(result_line(result))
     return gathered, results
 
 
@@ -191,10 +192,10 @@ class Trial:
         config = replace(self.config, seed=seed, epochs=max(1, round(budget / len(train))))
         self.model.load_state_dict(self.start)
         batches = self.store.batches(train, val, config)
-        state = fit(
-            self.model, batches, config, Run(folder), make_fabric("cpu", self.bf16), self.progress
-        )
-        self.model.load_state_dict(read_weights(Run(folder).model, self.model))
+        run = Run(folder)
+        fabric = make_fabric("cpu", self.bf16)
+        state = fit(self.model, batches, config, run, fabric, self.progress)
+        self.model.load_state_dict(read_weights(run.model, self.model))
         groups = {sample.group for sample in train}
         apart = [sample for sample in test if sample.group not in groups]
         positive = splits.classes.index(config.positive or default_positive(splits.classes))
@@ -232,59 +233,49 @@ def score(
     labels = np.array([sample.label for sample in samples])
     answers = probabilities.argmax(axis=1)
     matrix = confusion(labels, answers, probabilities.shape[1])
-    hits = int(matrix[positive, positive])
-    support = int(matrix[positive].sum())
-    others = len(labels) - support
-    rejected = others - int(matrix[:, positive].sum()) + hits
+    true_positives = int(matrix[positive, positive])
+    n_positive = int(matrix[positive].sum())
+    n_negative = len(labels) - n_positive
+    false_positives = int(matrix[:, positive].sum()) - true_positives
     return Score(
         n=len(labels),
         accuracy=float((answers == labels).mean()),
         auroc=auroc(labels == positive, probabilities[:, positive]),
-        sensitivity=hits / support if support else None,
-        specificity=rejected / others if others else None,
+        sensitivity=true_positives / n_positive if n_positive else None,
+        specificity=(n_negative - false_positives) / n_negative if n_negative else None,
     )
 
 
-def describe(result: Result) -> str:
+def result_line(result: Result) -> str:
     """One line about one model."""
-    claimed = result.claimed
-    true = result.true
-    return (
-        f"{result.protocol}, seed {result.seed}: claimed {claimed.accuracy:.4f} on {claimed.n} images "
-        f"({result.n_known} known from training), true {true.accuracy:.4f} on {true.n}"
-    )
+    claimed = f"claimed {result.claimed.accuracy:.4f} on {result.claimed.n} images"
+    known = f"{result.n_known} known from training"
+    true = f"true {result.true.accuracy:.4f} on {result.true.n}"
+    return f"{result.protocol}, seed {result.seed}: {claimed} ({known}), {true}"
 
 
 def table(results: Sequence[Result]) -> str:
     """The study as a markdown table: means over the seeds with their range."""
-    heads = (
-        "protocol",
-        "trained on",
-        "test images known from training",
-        "figure",
-        "claimed",
-        "true",
-        "too good by",
-    )
-    lines = ["| " + " | ".join(heads) + " |", "|---|--:|--:|---|--:|--:|--:|"]
+    lines = [f"| {' | '.join(HEADS)} |", "|---|--:|--:|---|--:|--:|--:|"]
     for protocol in (PAPER, GROUPED):
-        own = [result for result in results if result.protocol == protocol]
+        rows = [result for result in results if result.protocol == protocol]
+        first = rows[0]
         name = "paper (**leaky**)" if protocol == PAPER else "honest: by group"
-        known = f"{mean(r.n_known for r in own):.0f} of {own[0].claimed.n}"
+        n_known = mean(row.n_known for row in rows)
         for title, value in (("accuracy", _accuracy), ("AUROC", _auroc)):
-            claimed = [value(r.claimed) for r in own]
-            true = [value(r.true) for r in own]
-            gaps = [a - b for a, b in zip(claimed, true, strict=True)]
+            claimed = [value(row.claimed) for row in rows]
+            true = [value(row.true) for row in rows]
+            gaps = np.subtract(claimed, true).tolist()
             cells = (
                 name,
-                str(own[0].n_train),
-                known,
+                str(first.n_train),
+                f"{n_known:.0f} of {first.claimed.n}",
                 title,
                 _span(claimed),
                 _span(true),
                 _span(gaps, "+.3f"),
             )
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -311,11 +302,8 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--epochs", type=int, default=6)
     add("--views", type=int, default=3)
-    add(
-        "--n",
-        type=int,
-        help="at most so many images of each class and split, for a trial of the script",
-    )
+    trial = "at most so many images of each class and split, for a trial of the script"
+    add("--n", type=int, help=trial)
     add("--json", type=Path)
     given = parser.parse_args()
     config = TrainConfig(
@@ -330,19 +318,18 @@ def main() -> None:
     gathered, results = study(config, given.seeds, given.n, Progress())
     print(table(results))
     if given.json:
-        named = replace(
-            config, data=Path(given.data).name, weights=Path(given.weights).name
-        )  # not where they lie
+        samples = gathered.dataset.samples
+        # the names of data and weights, not where they lie
+        config = replace(config, data=Path(given.data).name, weights=Path(given.weights).name)
         record = {
             "environment": environment(),
-            "config": named,
+            "config": config,
             "data_report": gathered.data_report,
+            "n_images": len(samples),
+            "n_groups": len({sample.group for sample in samples}),
+            "results": results,
         }
-        groups = len({sample.group for sample in gathered.dataset.samples})
-        record |= {"n_images": len(gathered.dataset.samples), "n_groups": groups}
-        given.json.write_text(
-            to_json(record | {"results": [asdict(r) for r in results]}) + "\n", encoding="utf-8"
-        )
+        given.json.write_text(to_json(record) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
