@@ -1,4 +1,4 @@
-"""fp32 graph → fp16 graph of the same inputs and outputs: 16-bit convolutions, 32-bit pixels and head.
+"""fp32 graph → fp16 graph, inputs and outputs alike: 16-bit convolutions, 32-bit pixels and head.
 
 ONNX Runtime's own converter puts a pair of casts between any two nodes that are to stay in 32 bits
 and leaves them out of order, so that the result fails ONNX's checker (onnxruntime 1.32); this graph
