@@ -1,6 +1,4 @@
-"""The study against peers: what it counts, how it deals images out, and every subject through a
-narrow model.
-"""
+"""The study against peers: its counts, how it deals images out, and subjects on a narrow model."""
 
 from pathlib import Path
 
@@ -45,9 +43,9 @@ def test_each_image_is_answered_once_and_batches_ascend(n):
 
 
 def test_the_study_of_472_images_supports_a_p90():
-    assert 3 * min(
-        len(range(472)[i::3][share_out(157, 34, (8, 32))[0][1]]) - 1 for i in range(3)
-    ) >= runs_needed(0.9)
+    _, alone = share_out(157, 34, (8, 32))[0]
+    n_timed = [len(range(472)[i::3][alone]) - 1 for i in range(3)]
+    assert 3 * min(n_timed) >= runs_needed(0.9)
 
 
 def test_a_p90_of_too_few_runs_for_an_interval_is_absent():
@@ -88,22 +86,14 @@ def test_the_best_probe_of_each_arithmetic_counts():
 
 
 def test_a_failure_stays_in_the_table_with_its_reason():
-    line = table(
-        [
-            Row(
-                name="static",
-                title="static int8",
-                arithmetic="int8",
-                note="",
-                failure="NotImplemented: no kernel",
-            )
-        ]
-    ).splitlines()[-1]
-    assert "failed: NotImplemented: no kernel" in line
+    failure = "NotImplemented: no kernel"
+    row = Row(name="static", title="static int8", arithmetic="int8", note="", failure=failure)
+    line = table([row]).splitlines()[-1]
+    assert f"failed: {failure}" in line
     assert line.count("|") == len(HEADS) + 1
 
 
-def test_the_last_words_are_the_error_and_not_what_follows_it():
+def test_a_job_that_failed_is_told_by_the_line_of_its_error():
     assert error_line(1, b"Traceback\nValueError: bad\nbye\n") == "ValueError: bad"
     assert error_line(-9, b"") == "signal 9"
 
@@ -128,9 +118,8 @@ def test_the_size_holds_the_weights_beside_the_graph(tmp_path):
 
 
 def test_an_unknown_subject_is_refused():
-    with pytest.raises(
-        ConfigError, match="--only names the unknown tensorflow; choose from eager,"
-    ):
+    message = "--only names the unknown tensorflow; choose from eager,"
+    with pytest.raises(ConfigError, match=message):
         Options(run="run", data="data", threads=1, only=("tensorflow",))
 
 
@@ -161,6 +150,7 @@ def measure(run: Path, data: Path, work: Path, *names: str) -> dict[str, Row]:
     return {row.name: row for row in study(options, work, Progress(quiet=True)).rows}
 
 
+@pytest.mark.slow
 def test_peers_answer_as_the_original_and_a_missing_file_is_a_failing_row(
     trained_run, exported, phantoms, tmp_path
 ):
@@ -182,6 +172,7 @@ def test_peers_answer_as_the_original_and_a_missing_file_is_a_failing_row(
     assert rows["eager"].times_eager == 1.0
 
 
+@pytest.mark.slow
 def test_openvino_answers_as_the_original(trained_run, exported, phantoms, tmp_path):
     pytest.importorskip("openvino", reason="pip install --group peers")
     rows = measure(trained_run, phantoms, tmp_path, "eager", "openvino", "openvino-kneeedge")
@@ -189,6 +180,7 @@ def test_openvino_answers_as_the_original(trained_run, exported, phantoms, tmp_p
     assert rows["openvino-kneeedge"].failure is None
 
 
+@pytest.mark.slow
 def test_nncf_quantises_the_network(trained_run, exported, phantoms, tmp_path):
     pytest.importorskip("nncf", reason="pip install --group peers")
     rows = measure(trained_run, phantoms, tmp_path, "eager", "openvino-int8", "openvino")
