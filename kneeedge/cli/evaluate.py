@@ -43,7 +43,7 @@ def evaluate(
     """
     from kneeedge.inference.evaluation import evaluate_model
     from kneeedge.model.file import open_model
-    from kneeedge.report.inference import evaluation_text
+    from kneeedge.report.scorecard import evaluation_text
     from kneeedge.runtime.cuda import GpuOptions
     from kneeedge.runtime.session import Session
 

@@ -1,14 +1,11 @@
-"""What `kneeedge infer`, `evaluate` and `verify` print."""
+"""What `kneeedge infer` and `verify` print."""
 
 from typing import TYPE_CHECKING
 
-from kneeedge.inference.metrics import Evaluation, classification_report
 from kneeedge.model.spec import DISCLAIMER
-from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
 from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
-    from kneeedge.inference.evaluation import EvaluationReport
     from kneeedge.inference.folder import FolderResult, FolderSummary
     from kneeedge.runtime.golden import GoldenReport
 
@@ -62,60 +59,6 @@ def stage_line(summary: "FolderSummary") -> str:
     )
     decoding = f"decoding took {stages.decoding_cpu:.1f} s of processor time"
     return f"limited by {STAGES[summary.limited_by]}: {shares}; {decoding}"
-
-
-def evaluation_text(report: "EvaluationReport") -> str:
-    """The figures with their intervals, the classification report and the confusion matrix."""
-    evaluation = report.evaluation
-    model = report.model
-    if report.model_sha256:
-        model += f" ({report.model_sha256[:SHOWN_DIGITS]})"
-    # A val that the model never saw did not choose its threshold.
-    split = report.split if report.n_seen else ""
-    lines = [
-        f"{model} on {report.split} ({report.provider}): {evaluation.n} images",
-        *figure_lines(evaluation),
-        decision_line(evaluation, split),
-        probability_line(evaluation),
-        "",
-        classification_report(evaluation),
-        "",
-        *confusion_lines(evaluation),
-        "",
-    ]
-    if report.n_abstained:
-        abstained = f"{report.n_abstained} of {evaluation.n}, which `infer` does not answer"
-        coverage = f"coverage {1 - report.n_abstained / evaluation.n:.4f}"
-        lines.append(
-            f"unlike the training images: {abstained} ({coverage}); all figures above count them"
-        )
-    if report.answered:
-        lines += [f"the {report.answered.n} others alone:", *figure_lines(report.answered)]
-    lines.append(leak_line(report.n_seen))
-    return "\n".join([*lines, DISCLAIMER])
-
-
-def leak_line(n_seen: int) -> str:
-    """Whether the model was made with images that it is evaluated on."""
-    if not n_seen:
-        return "none of these images, byte for byte, was used to train or choose the model"
-    made_with = f"the model was trained or chosen on {n_seen} of these images"
-    return f"LEAKY: {made_with}; all figures are too good"
-
-
-def confusion_lines(evaluation: Evaluation) -> list[str]:
-    """The confusion matrix: rows are the truth, columns the prediction."""
-    corner = "true \\ predicted"
-    width = max(len(name) for name in (*evaluation.classes, corner))
-    widths = [width, *(max(len(name), 6) for name in evaluation.classes)]
-    rows: list[tuple[object, ...]] = [(corner, *evaluation.classes)]
-    for name, counts in zip(evaluation.classes, evaluation.confusion, strict=True):
-        rows.append((name, *counts))
-    lines = []
-    for row in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(cells))
-    return lines
 
 
 def golden_text(report: "GoldenReport") -> str:

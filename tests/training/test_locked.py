@@ -164,7 +164,7 @@ def test_evaluate_counts_patients_where_it_is_told_who_they_are(exported, phanto
 
 
 def test_evaluate_gives_predictive_values_at_a_prevalence(exported, phantoms):
-    from kneeedge.report.inference import evaluation_text
+    from kneeedge.report.scorecard import evaluation_text
 
     session = Session(exported["fp32"], "cpu")
     report = evaluate_model(session, phantoms, "test", None, QUIET, None, 0.1)

@@ -14,7 +14,7 @@ import onnxruntime
 from export.to_onnx import to_onnx
 from kneeedge.inference.evaluation import answer_samples, evaluate_model, evaluation_samples
 from kneeedge.pixels.phantom import phantom
-from kneeedge.report.inference import evaluation_text
+from kneeedge.report.scorecard import evaluation_text
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.runtime.session import Session
 from kneeedge.system.progress import Progress
