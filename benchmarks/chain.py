@@ -1,4 +1,4 @@
-"""The whole chain on one data folder, each command as a user types it: its seconds and what it says.
+"""The whole chain on one data folder, each command as a user types it, with its seconds.
 
     python -m benchmarks.chain --data DATA --weights FILE --out FOLDER --json FILE
 
@@ -70,7 +70,7 @@ def run_step(name: str, command: list[str], json_file: Path) -> dict[str, Any]:
 
 
 def nameless(value: Any) -> Any:
-    """The same with lists of single images replaced by their length, and paths by their last part."""
+    """`value` with lists of single images replaced by their length, and paths by their last part."""
     if isinstance(value, dict):
         return {
             key: len(item) if key in NAMELESS and isinstance(item, list) else nameless(item)

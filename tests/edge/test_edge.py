@@ -1,4 +1,4 @@
-"""The built wheel with [cpu] alone, in an environment without torch and onnx: what a device runs."""
+"""The built wheel with [cpu] alone, without torch and onnx: what a device runs."""
 
 import importlib.util
 import json
@@ -41,7 +41,10 @@ def test_kneeedge_comes_from_the_wheel():
 
 
 def test_help_imports_no_runtime():
-    code = "import sys; from kneeedge.cli.app import app; assert not {'torch', 'onnxruntime', 'PIL'} & set(sys.modules)"
+    code = (
+        "import sys; from kneeedge.cli.app import app; "
+        "assert not {'torch', 'onnxruntime', 'PIL'} & set(sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert "infer" in kneeedge("--help").stdout
 
