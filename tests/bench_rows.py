@@ -5,6 +5,7 @@ import dataclasses
 from kneeedge.bench.rows import latency_of
 from kneeedge.runs.benchmark import (
     FORMAT,
+    OFFLINE,
     SINGLE_STREAM,
     Accuracy,
     BenchResult,
@@ -16,6 +17,7 @@ from kneeedge.runs.benchmark import (
 from kneeedge.statistics.intervals import Interval
 from kneeedge.system.machine import Conditions, Environment
 
+OFFLINE_8 = {"scenario": OFFLINE, "batch_size": 8}
 VNNI = ("avx2", "avx512_vnni")
 CONDITIONS = Conditions(load_average=0.1, cpu_mhz=2500.0, throttled=0)
 
@@ -23,6 +25,7 @@ CONDITIONS = Conditions(load_average=0.1, cpu_mhz=2500.0, throttled=0)
 def accuracy(
     flips: int | None = 2, n: int = 472, delta: float = 0.0, half: float = 0.01
 ) -> Accuracy:
+    """0.9 and `delta` more than the fp32 reference, ± `half`; without flips the reference's own."""
     alone = Accuracy(
         split="test",
         n=n,
@@ -35,13 +38,12 @@ def accuracy(
     )
     if flips is None:
         return alone
-    span = Interval(delta - half, delta + half)
     return dataclasses.replace(
         alone,
         reference="fp32",
         flips=flips,
         delta_accuracy=delta,
-        delta_interval=span,
+        delta_interval=Interval(delta - half, delta + half),
         accuracy=0.9 + delta,
         verdict="pass",
         reason="made up",
@@ -53,6 +55,15 @@ def row(
 ) -> Row:
     """Six windows of six runs that all take `ms`."""
     samples = (ms,) * 36
+    stages = Stages(
+        read=0.1,
+        preprocess=2.0,
+        copy_in=None,
+        compute=ms,
+        copy_out=None,
+        end_to_end=2.1 + ms,
+        n_runs=18,
+    )
     base = Row(
         model=model or f"m.{precision}.onnx",
         precision=precision,
@@ -76,15 +87,7 @@ def row(
         unstable=False,
         window_spread=0.01,
         drift=1.0,
-        stages=Stages(
-            read=0.1,
-            preprocess=2.0,
-            copy_in=None,
-            compute=ms,
-            copy_out=None,
-            end_to_end=2.1 + ms,
-            n_runs=18,
-        ),
+        stages=stages,
         placement=None,
         gops=100.0,
         ceiling_share=0.5,
@@ -97,10 +100,9 @@ def row(
 
 
 def result(*rows: Row, isa: tuple[str, ...] = VNNI, warnings: tuple[str, ...] = ()) -> BenchResult:
-    ceilings = (
-        Ceiling("fp32", 200.0, "a product", 5),
-        Ceiling("int8", 1000.0, "a product of bytes", 5),
-    )
+    """The rows as measured on a machine with these instruction sets."""
+    fp32 = Ceiling("fp32", 200.0, "a product", 5)
+    int8 = Ceiling("int8", 1000.0, "a product of bytes", 5)
     environment = Environment(
         cpu="CPU",
         isa=isa,
@@ -117,7 +119,7 @@ def result(*rows: Row, isa: tuple[str, ...] = VNNI, warnings: tuple[str, ...] = 
         before=CONDITIONS,
         after=CONDITIONS,
         processes="in turn",
-        ceilings=ceilings,
+        ceilings=(fp32, int8),
         results=rows,
         warnings=warnings,
     )

@@ -49,51 +49,20 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_measured(
         check_figure(Path(name), has_accuracy)
 
 
+@pytest.mark.slow
 def test_the_command_writes_every_report(
-    tmp_path: Path, models: dict[str, Path], data: Path
+    tmp_path: Path, models: tuple[str, ...], data: str
 ) -> None:
-    out = {name: tmp_path / f"r.{name}" for name in ("json", "csv", "md", "png")}
-    done = CliRunner().invoke(
-        app,
-        [
-            "bench",
-            str(models["fp32"]),
-            str(models["int8"]),
-            "--data",
-            str(data),
-            "--seconds",
-            "0.1",
-            "--rounds",
-            "1",
-            "--batch-sizes",
-            "2",
-            "--json",
-            str(out["json"]),
-            "--csv",
-            str(out["csv"]),
-            "--markdown",
-            str(out["md"]),
-            "--figure",
-            str(out["png"]),
-            "--provider",
-            "cpu",
-        ],
-    )
+    measuring = ["--data", data, "--provider", "cpu", "--batch-sizes", "2"]
+    timing = ["--seconds", "0.1", "--rounds", "1"]
+    reports = {
+        "--json": tmp_path / "r.json",
+        "--csv": tmp_path / "r.csv",
+        "--markdown": tmp_path / "r.md",
+        "--figure": tmp_path / "r.png",
+    }
+    writing = [str(part) for option in reports.items() for part in option]
+    done = CliRunner().invoke(app, ["bench", *models, *measuring, *timing, *writing])
     assert done.exit_code == 0, done.output
-    assert all(path.stat().st_size > 100 for path in out.values())
+    assert all(path.stat().st_size > 100 for path in reports.values())
     assert "advice: " in done.stdout
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> dict[str, Path]:
-    from tests.tiny_onnx import write_tiny_model
-
-    return {name: write_tiny_model(tmp_path / f"m.{name}.onnx", name) for name in ("fp32", "int8")}
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    from kneeedge.pixels.phantom import write_dataset
-
-    write_dataset(tmp_path / "data", {"train": 2, "test": 8}, size=64)
-    return tmp_path / "data"

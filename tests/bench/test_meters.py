@@ -1,14 +1,15 @@
-"""Energy: what the counters give, and nothing where there is none."""
+"""Energy and memory: what the counters give, and nothing where there is none."""
 
 import ctypes
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from kneeedge.bench import meters as energy
-from kneeedge.bench.meters import Meter
+from kneeedge.bench import meters as meters_module
+from kneeedge.bench.meters import Meter, free_memory_mb, peak_memory_mb, restart_peak_mb
 from kneeedge.system import nvidia
 
 
@@ -97,11 +98,14 @@ def test_a_gpu_that_does_not_count_is_left_out(
 def test_without_nvml_there_is_no_gpu_counter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(energy, "NVML", "libno-such-library.so")
+    monkeypatch.setattr(meters_module, "NVML", "libno-such-library.so")
     assert Meter(gpu=True, powercap=tmp_path).read() == []
 
 
-SMI = "NVIDIA H200, 570.1, 143771, 1980, 1980, 75.3, 31\nNVIDIA T4, 570.1, 15360, [N/A], 1590, [N/A], 40\n"
+SMI = (
+    "NVIDIA H200, 570.1, 143771, 1980, 1980, 75.3, 31\n"
+    "NVIDIA T4, 570.1, 15360, [N/A], 1590, [N/A], 40\n"
+)
 
 
 @pytest.fixture
@@ -117,12 +121,8 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_driver_names_its_gpus_and_what_it_does_not_give_is_absent(smi: Path) -> None:
     first, second = nvidia.gpus()
-    assert (first.name, first.driver, first.clock_mhz, first.power_w) == (
-        "NVIDIA H200",
-        "570.1",
-        1980.0,
-        75.3,
-    )
+    assert (first.name, first.driver) == ("NVIDIA H200", "570.1")
+    assert (first.clock_mhz, first.power_w) == (1980.0, 75.3)
     assert (second.clock_mhz, second.power_w, second.temperature_c) == (None, None, 40.0)
     assert "--query-gpu=name,driver_version" in (smi / "asked").read_text()
 
@@ -142,3 +142,24 @@ def test_without_the_tool_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(tmp_path))
     assert nvidia.gpus() == ()
     assert nvidia.gpu_memory_mb(1) is None
+
+
+def test_free_memory_is_bounded_by_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 1000000 kB\n",
+        "/sys/fs/cgroup/memory.current": "4000000",
+    }
+    monkeypatch.setattr("kneeedge.system.machine.read_text", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr("kneeedge.system.machine.memory_limit_bytes", lambda: None)
+    assert free_memory_mb() == 1024.0
+    monkeypatch.setattr("kneeedge.system.machine.memory_limit_bytes", lambda: 10_000_000)
+    assert free_memory_mb() == 6.0
+
+
+def test_the_peak_of_memory_sees_an_array_come() -> None:
+    before = restart_peak_mb()
+    if before is None:
+        pytest.skip("this system does not tell")
+    block = np.ones(8_000_000)
+    assert 50 < peak_memory_mb() - before < 200
+    del block

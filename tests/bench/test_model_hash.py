@@ -30,11 +30,12 @@ def outputs(tmp_path, *command: object) -> tuple[str, dict]:
 
 @pytest.mark.parametrize("name", ["infer", "evaluate", "info"])
 def test_report_and_json_name_the_file_by_its_hash(name, model, phantoms, tmp_path):
-    more = {
+    arguments = {
         "infer": [phantoms / "test", "--model", model, "--out", tmp_path / "p.csv"],
         "evaluate": [model, phantoms],
+        "info": [model],
     }
-    text, record = outputs(tmp_path, name, *more.get(name, [model]))
+    text, record = outputs(tmp_path, name, *arguments[name])
     assert record["model_sha256"] == file_sha256(model)
     assert file_sha256(model)[:12] in text
 
@@ -42,25 +43,18 @@ def test_report_and_json_name_the_file_by_its_hash(name, model, phantoms, tmp_pa
 def test_verify_names_each_file_by_its_hash(model, tmp_path):
     other = write_tiny_model(tmp_path / "other.onnx", seed=1)
     text, record = outputs(tmp_path, "verify", model, other)
-    assert [one["sha256"] for one in record] == [file_sha256(model), file_sha256(other)]
+    assert [file["sha256"] for file in record] == [file_sha256(model), file_sha256(other)]
     assert f"{model} ({file_sha256(model)[:12]})" in text
 
 
+@pytest.mark.slow
 def test_bench_names_the_file_of_each_row_by_its_hash(model, tmp_path):
-    options = (
-        "--seconds",
-        "0.2",
-        "--rounds",
-        "1",
-        "--batch-sizes",
-        "1",
-        "--csv",
-        tmp_path / "b.csv",
-    )
+    out = tmp_path / "b.csv"
+    options = ("--seconds", "0.2", "--rounds", "1", "--batch-sizes", "1", "--csv", out)
     text, record = outputs(tmp_path, "bench", model, *options)
     assert {row["model_sha256"] for row in record["results"]} == {file_sha256(model)}
     assert f"models: m.onnx {file_sha256(model)[:12]}" in text
-    assert file_sha256(model) in (tmp_path / "b.csv").read_text()
+    assert file_sha256(model) in out.read_text()
 
 
 def test_rows_do_not_carry_the_hash_of_a_file_that_was_replaced(model):
@@ -71,6 +65,7 @@ def test_rows_do_not_carry_the_hash_of_a_file_that_was_replaced(model):
         check_files_unchanged([subject])
 
 
+@pytest.mark.slow
 def test_the_card_alone_is_printed_as_it_stands_in_the_file(exported):
     result = CliRunner().invoke(app, ["info", str(exported["fp32"]), "--card"])
     assert result.stdout.startswith("#")

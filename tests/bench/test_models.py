@@ -63,11 +63,12 @@ def test_batches_are_full_and_hold_every_image(size: int) -> None:
 
 
 def test_the_runs_take_the_batches_in_turn() -> None:
-    clock, seen = FakeClock(), []
+    clock = FakeClock()
+    order = []
 
     def run(images: np.ndarray) -> None:
-        seen.append(int(images[0, 0, 0, 0]))
+        order.append(int(images[0, 0, 0, 0]))
         clock.now += 1.0
 
     time_runs(run, make_batches(IMAGES, 1), 7.0, 1, clock)
-    assert seen == [0, 1, 2, 3, 4, 0, 1]
+    assert order == [0, 1, 2, 3, 4, 0, 1]

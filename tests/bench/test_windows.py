@@ -34,6 +34,6 @@ def test_drift_is_the_last_window_over_the_first() -> None:
 
 def test_the_throughput_of_six_windows_has_an_interval() -> None:
     samples = [100.0, 110.0, 120.0, 130.0, 140.0, 150.0]
-    found = throughput_interval(samples, [1] * 6, 8)
-    assert (found.low, found.high) == (53.333, 80.0)
+    interval = throughput_interval(samples, [1] * 6, 8)
+    assert (interval.low, interval.high) == (53.333, 80.0)
     assert throughput_interval(samples[:5], [1] * 5, 8) is None
