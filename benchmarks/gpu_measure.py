@@ -41,7 +41,7 @@ class Deadline:
 
 @dataclass
 class Cells:
-    """What one section found, and what it had no time or no means for."""
+    """The rows of one section, and what it had no time or no means for."""
 
     rows: list[Any] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)

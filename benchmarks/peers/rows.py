@@ -1,4 +1,4 @@
-"""What the turns found → one row a subject, and the table of them."""
+"""What the turns measured → one row a subject, and the table of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

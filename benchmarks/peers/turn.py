@@ -42,7 +42,7 @@ class BatchRuns:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a turn found."""
+    """What a turn measured."""
 
     cold_start_ms: float
     "from before the runtime's import to the first answer"

@@ -50,7 +50,7 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What one turn found."""
+    """What one turn measured."""
 
     samples: tuple[float, ...]
     "milliseconds a run, in order, none left out"
