@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu as benchmark
+from benchmarks import gpu_sections
 from benchmarks.gpu_measure import (
     Candidate,
     Cells,
@@ -184,11 +185,11 @@ def pretended(fake_gpu, tmp_path: Path, monkeypatch) -> Path:
     for name in ("fp32", "fp16"):
         write_tiny_model(tmp_path / f"tiny.{name}.onnx", name)
     monkeypatch.setattr(benchmark, "load_runtime", lambda: fake_gpu)
-    monkeypatch.setattr(benchmark, "BATCHES", (1, 2))
-    monkeypatch.setattr(benchmark, "N_FILES", 70)
+    monkeypatch.setattr(gpu_sections, "BATCHES", (1, 2))
+    monkeypatch.setattr(gpu_sections, "N_FILES", 70)
     monkeypatch.setattr("benchmarks.gpu_measure.SLICE", 0.002)
     monkeypatch.setattr(
-        benchmark,
+        gpu_sections,
         "speeds",
         lambda candidates, batch, _, *others: speeds(candidates, batch, 0.002, *others),
     )
