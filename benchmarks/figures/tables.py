@@ -6,8 +6,6 @@ from benchmarks.figures import findings, speed
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
-    "chain": findings.chain,
-    "export": findings.export,
     "first-run": speed.first_run,
     "graph": speed.graph,
     "growth": speed.growth,
@@ -20,7 +18,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": findings.results,
     "slim": speed.slim,
     "slim-channels": speed.slim_channels,
-    "train": findings.train,
     "train-cost": speed.train_cost,
     "widths": speed.widths,
 }
