@@ -70,7 +70,7 @@ def run_step(name: str, command: list[str], json_file: Path) -> dict[str, Any]:
 
 
 def nameless(value: Any) -> Any:
-    """`value` with lists of single images replaced by their length, and paths by their last part."""
+    """`value` with lists of single images as their length, and paths as their last part."""
     if isinstance(value, dict):
         return {
             key: len(item) if key in NAMELESS and isinstance(item, list) else nameless(item)
