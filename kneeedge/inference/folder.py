@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -23,8 +23,7 @@ from kneeedge.inference.predictions import (
 )
 from kneeedge.inference.predictor import Predictor
 from kneeedge.model.spec import ModelSpec
-from kneeedge.pixels.dicom import patient_id
-from kneeedge.pixels.listing import FoundImage, Listing
+from kneeedge.pixels.listing import Listing
 from kneeedge.pixels.prefetch import DECODING, READING, RUNNING, StageClock
 from kneeedge.system.progress import Progress
 from kneeedge.version import __version__
@@ -131,7 +130,7 @@ def infer_folder(
         say_kept_rows(journal, progress)
         images = listing.images[len(journal.kept) :]
         answers = predictor.predict_all(images, clock, progress)
-        answers = with_side_files(answers, images, options, reports)
+        answers = with_side_files(answers, options, reports)
         answers = write_predictions(answers, len(listing.images), spec, journal, progress)
         earlier = (prediction_of_row(cells, spec) for cells in journal.kept)
         for prediction in chain(earlier, (answer.prediction for answer in answers)):
@@ -152,32 +151,25 @@ def infer_folder(
 
 
 def with_side_files(
-    answers: Iterator[PredictedImage],
-    images: Sequence[FoundImage],
-    options: FolderOptions,
-    reports: "ReportWriter | None",
+    answers: Iterator[PredictedImage], options: FolderOptions, reports: "ReportWriter | None"
 ) -> Iterator[PredictedImage]:
-    """The answers to `images`, with what the options ask for written or filled in on the way."""
+    """The answers, with what the options ask for written or filled in on the way."""
     if options.with_patient_id:
-        answers = name_patients(answers, images)
+        answers = map(with_patient, answers)
     if options.heatmaps:
         answers = draw_heatmaps(answers, options.heatmaps)
     if reports:
-        answers = reports.pass_on(answers, images)
+        answers = reports.pass_on(answers)
     return answers
 
 
-def name_patients(
-    answers: Iterator[PredictedImage], images: Iterable[FoundImage]
-) -> Iterator[PredictedImage]:
-    """The answers to `images`, those to DICOM images with their patient's id."""
-    for answer, image in zip(answers, images, strict=True):
-        facts = answer.prediction.dicom
-        if facts is None:
-            yield answer
-        else:
-            identified = replace(facts, patient_id=patient_id(image.path))
-            yield replace(answer, prediction=replace(answer.prediction, dicom=identified))
+def with_patient(answer: PredictedImage) -> PredictedImage:
+    """The answer; to a DICOM image, with its patient's id."""
+    facts = answer.prediction.dicom
+    if facts is None or answer.study is None:
+        return answer
+    identified = replace(facts, patient_id=answer.study.patient.get("PatientID", ""))
+    return replace(answer, prediction=replace(answer.prediction, dicom=identified))
 
 
 def open_reports(options: FolderOptions, spec: ModelSpec, key: RunKey) -> "ReportWriter | None":

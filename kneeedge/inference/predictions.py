@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kneeedge.inference.journal import Journal
 from kneeedge.model.spec import ModelSpec
-from kneeedge.pixels.dicom import DicomFacts
+from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.system.progress import Progress
 
 OK, ABSTAIN, ERROR = "ok", "abstain", "error"
@@ -49,13 +49,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """A prediction with what a heat map needs."""
+    """A prediction with what a heat map and a Structured Report need."""
 
     prediction: Prediction
     image: NDArray[np.uint8] | None = None
     "(S, S), the network's input; None where the file cannot be read"
     cam: NDArray[np.float32] | None = None
     "(S/32, S/32), of the predicted class; None where there is none"
+    study: DicomStudy | None = None
+    "of which study a DICOM image is, and whose: from the bytes that were answered"
 
 
 def csv_columns(spec: ModelSpec) -> list[str]:

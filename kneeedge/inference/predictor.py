@@ -130,7 +130,7 @@ class Predictor:
             cam = None
             if outputs.cam is not None and prediction.prediction is not None:
                 cam = outputs.cam[i, decided[i]]
-            answers.append(PredictedImage(prediction, loaded.pixels, cam))
+            answers.append(PredictedImage(prediction, loaded.pixels, cam, loaded.study))
         return answers
 
     def _predict(self, name: str, outputs: Outputs, i: int, decided: int) -> Prediction:

@@ -1,6 +1,6 @@
 """DICOM Structured Reports: one for each DICOM image, by template TID 1500 (PS3.16)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from kneeedge.errors import MissingExtraError
 from kneeedge.inference.heatmap import place_below
 from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
-from kneeedge.pixels.listing import FoundImage
+from kneeedge.pixels.dicom_facts import PATIENT_TAGS, DicomStudy
 from kneeedge.system.files import replacing
 from kneeedge.version import __version__
 
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 SCHEME = "99KNEEEDGE"
 "codes of our own: DICOM has none for the classes of a model"
-PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
-NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-BLANK = (*PATIENT, "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
-"what a report holds of the study, empty where the image has nothing"
+NAMES = ("PatientName", "ReferringPhysicianName")
 
 
 class ReportWriter:
@@ -43,26 +40,19 @@ class ReportWriter:
         self.n_written = 0
         self.n_without_study = 0
 
-    def pass_on(
-        self, answers: Iterator[PredictedImage], images: Iterable[FoundImage]
-    ) -> Iterator[PredictedImage]:
-        """The answers to `images`, each DICOM image's report written first."""
-        for answer, image in zip(answers, images, strict=True):
-            if answer.prediction.dicom is not None:
-                self.write(answer.prediction, image.path)
+    def pass_on(self, answers: Iterator[PredictedImage]) -> Iterator[PredictedImage]:
+        """The answers, each DICOM image's report written first."""
+        for answer in answers:
+            if answer.study is not None:
+                self.write(answer.prediction, answer.study)
             yield answer
 
-    def write(self, prediction: Prediction, image: Path) -> None:
+    def write(self, prediction: Prediction, study: DicomStudy) -> None:
         """Write the report of a DICOM image; none where that does not say of which study it is."""
-        import pydicom
-
-        evidence = pydicom.dcmread(image, stop_before_pixels=True, force=True)
-        if not all(evidence.get(name) for name in NEEDED):
+        evidence = evidence_of(study, self.with_patient_id)
+        if evidence is None:
             self.n_without_study += 1
             return
-        for name in BLANK:
-            if name not in evidence or (name in PATIENT and not self.with_patient_id):
-                setattr(evidence, name, "")
         path = place_below(self.folder, prediction.path, ".sr.dcm")
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as new:
@@ -152,7 +142,9 @@ class ReportWriter:
                 parameters=[f"sha256 {self.model_sha256}"],
             ),
             finding_sites=[hd.sr.FindingSite(codes.SCT.KneeRegionStructure)],
-            source_images=[hd.sr.SourceImageForMeasurementGroup.from_source_image(evidence)],
+            source_images=[
+                hd.sr.SourceImageForMeasurementGroup(evidence.SOPClassUID, evidence.SOPInstanceUID)
+            ],
             measurements=probabilities or None,
             qualitative_evaluations=[
                 hd.sr.QualitativeEvaluation(
@@ -167,6 +159,35 @@ class ReportWriter:
         if prediction.status == ABSTAIN:
             remarks.append(f"not to be trusted: {prediction.error}")
         return remarks
+
+
+def evidence_of(study: DicomStudy, with_patient: bool) -> "Dataset | None":
+    """All that a report is told of the image: its UIDs, and the patient where that is asked for.
+
+    None where a UID is missing. The image's own dataset is not handed on: it holds hundreds of
+    elements that may name a patient.
+    """
+    from pydicom import Dataset
+
+    uids = {
+        "SOPClassUID": study.sop_class_uid,
+        "SOPInstanceUID": study.sop_instance_uid,
+        "StudyInstanceUID": study.study_instance_uid,
+        "SeriesInstanceUID": study.series_instance_uid,
+    }
+    if not all(uids.values()):
+        return None
+    evidence = Dataset()
+    evidence.SpecificCharacterSet = "ISO_IR 192"
+    for keyword, uid in uids.items():
+        setattr(evidence, keyword, uid)
+    told = study.patient if with_patient else {}
+    for keyword in PATIENT_TAGS:  # a report holds them all, if with nothing in them
+        value = told.get(keyword, "")
+        if value and keyword in NAMES and "^" not in value:
+            value += "^"  # the same name, PS3.5, section 6.2.1, and no remark of highdicom's
+        setattr(evidence, keyword, value)
+    return evidence
 
 
 def _code(value: str, meaning: str) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.errors import ImageError, KneeEdgeError
-from kneeedge.pixels.dicom import DicomFacts
+from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.pixels.reader import ReadOptions, read_input
 from kneeedge.system.processes import Failure
 from kneeedge.system.strict_json import from_json, to_json
@@ -36,6 +36,7 @@ class DecoderReply:
     side: int = 0
     "the pixels that follow are (side, side) uint8; none where it is 0"
     dicom: DicomFacts | None = None
+    study: DicomStudy | None = None
     blank: bool = False
     reason: str = ""
     "why there are no pixels"
@@ -58,7 +59,9 @@ def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, NDArray[np.u
     if isinstance(result, ImageError):
         return DecoderReply(reason=result.reason, remedy=result.remedy, seconds=seconds), no_pixels
     side = len(result.pixels)
-    reply = DecoderReply(side=side, dicom=result.dicom, blank=result.blank, seconds=seconds)
+    reply = DecoderReply(
+        side=side, dicom=result.dicom, study=result.study, blank=result.blank, seconds=seconds
+    )
     return reply, result.pixels
 
 

@@ -11,7 +11,6 @@ import re
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.errors import ImageError, MissingExtraError, TooLargeError
+from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy, facts_of, study_of
 from kneeedge.pixels.dicom_limits import check_inflated, check_stream
 
 if TYPE_CHECKING:
@@ -44,36 +44,6 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _SAMPLED = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _COLOUR = ("PALETTE COLOR", *_SAMPLED)
 _PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-# PS3.5, section 6.2: what the value representations UI and CS allow
-_UID = re.compile(r"[0-9.]{1,64}")
-_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DicomFacts:
-    """What a row of predictions may say of a DICOM image; nothing in it names a patient."""
-
-    sop_instance_uid: str
-    laterality: str
-    "R, L, B (both), U (unpaired), or empty"
-    view: str
-    "as AP or LATERAL, or empty"
-    grey_scale: str
-    "how its grey levels were made"
-    photometric: str
-    bits_stored: int
-    patient_id: str = ""
-    "empty unless it was asked for"
-
-
-def patient_id(path: Path) -> str:
-    """Who the patient of a DICOM file is, by the id that the file gives, or nothing."""
-    import pydicom
-
-    wanted = ["PatientID"]
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
-    patient = str(dataset.get("PatientID") or "")
-    return "".join(char for char in patient if char.isprintable())
 
 
 def is_dicom(data: bytes) -> bool:
@@ -84,7 +54,7 @@ def is_dicom(data: bytes) -> bool:
 
 def decode_dicom(
     data: bytes, path: Path, window: int, max_pixels: int
-) -> tuple[NDArray[np.uint8], DicomFacts]:
+) -> tuple[NDArray[np.uint8], DicomFacts, DicomStudy]:
     """Grey levels (H, W) uint8 of the one image in `data`, and what it says of itself.
 
     `window` picks among several VOI LUTs or windows. Raises ImageError for what is no single image
@@ -100,7 +70,7 @@ def decode_dicom(
 
 def _decode(
     data: bytes, path: Path, window: int, max_pixels: int
-) -> tuple[NDArray[np.uint8], DicomFacts]:
+) -> tuple[NDArray[np.uint8], DicomFacts, DicomStudy]:
     dataset = _parse(data, path, max_pixels)
     _check(dataset, path, max_pixels)
     stored = _pixels(dataset, path)
@@ -109,15 +79,7 @@ def _decode(
         grey_scale = f"luma of {dataset.PhotometricInterpretation}"
     else:
         grey, grey_scale = _grey(stored, dataset, path, window)
-    facts = DicomFacts(
-        sop_instance_uid=_matching(_UID, dataset.get("SOPInstanceUID")),
-        laterality=_matching(_CODE, dataset.get("ImageLaterality") or dataset.get("Laterality")),
-        view=_matching(_CODE, dataset.get("ViewPosition")),
-        grey_scale=grey_scale,
-        photometric=str(dataset.PhotometricInterpretation),
-        bits_stored=int(dataset.BitsStored),
-    )
-    return grey, facts
+    return grey, facts_of(dataset, grey_scale), study_of(dataset)
 
 
 def _parse(data: bytes, path: Path, max_pixels: int) -> "Dataset":
@@ -342,15 +304,6 @@ def _padding(stored: NDArray[np.integer], dataset: "Dataset") -> NDArray[np.bool
     last = dataset.get("PixelPaddingRangeLimit", first)
     padding: NDArray[np.bool_] = (stored >= min(first, last)) & (stored <= max(first, last))
     return padding
-
-
-def _matching(pattern: re.Pattern[str], value: object) -> str:
-    """The text of an element, or nothing where its own rule forbids it.
-
-    A hostile file may say anything.
-    """
-    text = str(value or "").strip()
-    return text if pattern.fullmatch(text) else ""
 
 
 def _numbers(value: Any) -> list[float]:

@@ -160,4 +160,4 @@ def input_of(path: Path, reply: DecoderReply, pixels: bytes) -> Input | ImageErr
     if reply.reason:
         return ImageError(path, reply.reason, reply.remedy)
     square = np.frombuffer(pixels, dtype=np.uint8).reshape(reply.side, reply.side)
-    return Input(square, reply.dicom, reply.blank)
+    return Input(square, reply.dicom, reply.blank, reply.study)

@@ -18,7 +18,8 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from kneeedge.errors import ImageError, TooLargeError
-from kneeedge.pixels.dicom import DicomFacts, decode_dicom, is_dicom
+from kneeedge.pixels.dicom import decode_dicom, is_dicom
+from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.pixels.headers import (
     BITS_TAG,
     PHOTOMETRIC_TAG,
@@ -67,6 +68,8 @@ class Picture:
     header: Header
     dicom: DicomFacts | None = None
     "absent for other formats"
+    study: DicomStudy | None = None
+    "absent for other formats"
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,9 @@ def read_file(path: Path) -> WholeFile:
 
 def _decode(data: bytes, path: Path, size: int, window: int, max_pixels: int) -> Picture:
     if is_dicom(data):
-        grey, facts = decode_dicom(data, path, window, max_pixels)
+        grey, facts, study = decode_dicom(data, path, window, max_pixels)
         header = Header("DICOM", facts.photometric, facts.bits_stored, len(data))
-        return Picture(grey, header, facts)
+        return Picture(grey, header, facts, study)
     try:
         with _open(data, path, max_pixels) as image:
             header = header_of(image, len(data))

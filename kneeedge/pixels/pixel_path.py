@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.model.spec import PixelPath
-from kneeedge.pixels.dicom import DicomFacts
+from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.pixels.picture import MAX_PIXELS, read_picture
 
 
@@ -26,6 +26,8 @@ class Input:
     "what a DICOM file says of itself; absent for other formats"
     blank: bool = False
     "all pixels of the file are alike"
+    study: DicomStudy | None = None
+    "of which study a DICOM file is, and whose"
 
 
 def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
@@ -40,7 +42,7 @@ def load_with_facts(path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIX
     """
     picture = read_picture(path, pixel_path.size, pixel_path.dicom_window, max_pixels)
     blank = bool(picture.grey.min() == picture.grey.max())
-    return Input(to_input(picture.grey, pixel_path), picture.dicom, blank)
+    return Input(to_input(picture.grey, pixel_path), picture.dicom, blank, picture.study)
 
 
 def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:

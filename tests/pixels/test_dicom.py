@@ -281,7 +281,7 @@ def test_files_are_found_by_suffix_or_by_content(tmp_path: Path) -> None:
 
 def test_the_facts_name_the_image_and_not_the_patient() -> None:
     data = stored(dataset(TWELVE, 12, Laterality="R", ViewPosition="AP"))
-    _, facts = decode_dicom(data, Path("a.dcm"), 0, 1 << 20)
+    _, facts, _ = decode_dicom(data, Path("a.dcm"), 0, 1 << 20)
     assert (facts.sop_instance_uid, facts.laterality, facts.view) == ("1.2.3.4", "R", "AP")
     assert facts.grey_scale == "full range of 12 bits"
     assert not any(word in repr(facts) for word in ("Doe", "secret", "1950"))
