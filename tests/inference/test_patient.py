@@ -39,11 +39,7 @@ def planted() -> tuple[pydicom.Dataset, dict[str, str]]:
     image = dataset(TWELVE, 12)
     tokens = {}
     for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
-        if (
-            not keyword
-            or tag >> 16 in LEFT_OUT
-            or keyword in ("SOPClassUID", "SOPInstanceUID")
-        ):
+        if not keyword or tag >> 16 in LEFT_OUT or keyword in ("SOPClassUID", "SOPInstanceUID"):
             continue
         first = vr.split(" or ")[0]
         if first in TEXT:
