@@ -18,8 +18,8 @@ from typing import Any
 
 from kneeedge.system import machine
 
-NAMELESS = ("flips", "largest", "predictions", "samples")
-"lists of single images: their length is kept"
+NAMELESS = ("cases", "flips", "groups", "images", "largest", "predictions", "samples")
+"what names single images: how many there are is kept"
 
 
 def main() -> None:
@@ -70,10 +70,10 @@ def run_step(name: str, command: list[str], json_file: Path) -> dict[str, Any]:
 
 
 def nameless(value: Any) -> Any:
-    """`value` with lists of single images as their length, and paths as their last part."""
+    """`value` with what names single images as its length, and paths as their last part."""
     if isinstance(value, dict):
         return {
-            key: len(item) if key in NAMELESS and isinstance(item, list) else nameless(item)
+            key: len(item) if key in NAMELESS and isinstance(item, list | dict) else nameless(item)
             for key, item in value.items()
         }
     if isinstance(value, list):
