@@ -38,7 +38,7 @@ NARROW = (
 REFUSED = {"cuda": 1}
 "exit codes of commands that need what a test machine has not"
 NOT_RUN = {
-    "make ": "they run all of this; that the Makefile has the target is tested",
+    "make demo": "it takes minutes, for commands that are run here; its target is tested",
     "pip install ": "it needs a network; that pyproject.toml has the extras is tested",
     "python -m benchmarks.": "it takes long and needs real radiographs; its options are tested",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
