@@ -1,12 +1,12 @@
-"""Tables of what a model answers, what copies are worth, and what commands said of real knees."""
+"""Tables of what a model answers on real knees, and of what copies are worth."""
 
 from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from benchmarks.figures.markdown import NONE, signed, span, table
+from benchmarks.figures.markdown import signed, span, table
 from benchmarks.figures.results import read_result, value
-from benchmarks.figures.speed import duration, slim_name, slim_rows
+from benchmarks.figures.speed import slim_name, slim_rows
 
 
 def recall() -> str:
@@ -58,132 +58,6 @@ def refusals() -> str:
         share = f"{row['share']:.1%} {span(row, 1, factor=100)}"
         rows.append([kind, str(row["n"]), str(row["refused"]), share])
     return table(("kind", "n", "refused", "share [95 %]"), rows)
-
-
-def chain_step(name: str) -> dict[str, Any]:
-    """One command of the chain, with its `seconds` and what it `said`."""
-    return value(f"chain:steps[step={name}]")
-
-
-def chain() -> str:
-    """Every command of the chain, its time, and the end of what it said."""
-    lines = {
-        "audit": audit_line,
-        "train": train_line,
-        "export": export_line,
-        "infer": infer_line,
-        "evaluate": evaluate_line,
-        "verify": verify_line,
-    }
-    rows = []
-    for name, line in lines.items():
-        step = chain_step(name)
-        rows.append([f"`{name}`", duration(step["seconds"]), line(step["said"])])
-    return table(("command", "time", "what it says"), rows, left=3)
-
-
-def audit_line(said: dict[str, Any]) -> str:
-    kinds = [f"{finding['severity']} {finding['kind']}" for finding in said["findings"]]
-    faults = "faults" if said["failed"] else "no faults"
-    return f"{faults}; {', '.join(kinds) or 'nothing to note'}"
-
-
-def train_line(said: dict[str, Any]) -> str:
-    return f"val: {scores(said['val'])}"
-
-
-def evaluate_line(said: dict[str, Any]) -> str:
-    return f"test: {scores(said)}, ECE {said['ece']:.4f}; {said['n']} images"
-
-
-def scores(evaluation: dict[str, Any]) -> str:
-    """Accuracy, sensitivity, specificity and AUROC with their intervals."""
-    names = {"accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity"}
-    names["auroc"] = "AUROC"
-    return ", ".join(
-        f"{title} {evaluation[name]:.3f} {span(evaluation['intervals'][name], 3)}"
-        for name, title in names.items()
-    )
-
-
-def export_line(said: dict[str, Any]) -> str:
-    verdicts = [
-        f"{file['report']['precision']} {file['report']['verdict']}" for file in said["files"]
-    ]
-    return ", ".join(verdicts)
-
-
-def infer_line(said: dict[str, Any]) -> str:
-    summary = said["summary"]
-    counts = ", ".join(f"{n} {name}" for name, n in summary["counts"].items())
-    return (
-        f"{summary['n']} images: {counts}; {summary['n_abstained']} unlike the training images; "
-        f"{summary['n_errors']} errors; {summary['images_per_second']:.1f} images/s"
-    )
-
-
-def verify_line(said: Sequence[dict[str, Any]]) -> str:
-    report = said[0]
-    verdict = "pass" if report["passed"] else "fail"
-    return (
-        f"{verdict}: {report['n']} golden inputs, largest logit change "
-        f"{report['max_change_from_file']:.2g} to the exporting machine"
-    )
-
-
-def export() -> str:
-    """The gate's evidence on each file."""
-    heads = (
-        "file", "MB", "verdict", "flips", "largest logit change", "accuracy change [95 %], points",
-        "ECE change", "layers in float",
-    )  # fmt: skip
-    return table(heads, [export_cells(file) for file in chain_step("export")["said"]["files"]])
-
-
-def export_cells(file: dict[str, Any]) -> list[str]:
-    """One file beside PyTorch."""
-    report = file["report"]
-    change = report["changes"]["accuracy"]
-    low = signed(100 * change["interval"]["low"], 1)
-    high = signed(100 * change["interval"]["high"], 1)
-    ranges = file["calibration"] or file["half_range"]
-    float_layers = ranges["float_layers"] if ranges else []
-    return [
-        report["precision"],
-        f"{file['size_mb']:.1f}",
-        report["verdict"],
-        f"{flips_of(report)} of {report['n']}",
-        f"{report['max_abs_logit_change']:.2g}",
-        f"{signed(100 * change['delta'], 1)} [{low}, {high}]",
-        signed(report["ece_change"], 5),
-        ", ".join(float_layers) or NONE,
-    ]
-
-
-def flips_of(report: dict[str, Any]) -> int:
-    """How many answers changed: the number of cases, or their list."""
-    flips = report["flips"]
-    return flips if isinstance(flips, int) else len(flips)
-
-
-def train() -> str:
-    """The held-out figures of the run, with the calibration error before and after."""
-    rows = []
-    for split, evaluation in chain_step("train")["said"].items():
-        if split not in ("val", "test"):
-            continue
-        before = (evaluation["uncalibrated"] or evaluation)["ece"]
-        rows.append([
-            split,
-            str(evaluation["n"]),
-            *(
-                f"{evaluation[name]:.3f} {span(evaluation['intervals'][name], 3)}"
-                for name in ("accuracy", "sensitivity", "specificity", "auroc")
-            ),
-            f"{before:.4f} → {evaluation['ece']:.4f}",
-        ])  # fmt: skip
-    heads = ("split", "n", "accuracy", "sensitivity", "specificity", "AUROC", "ECE")
-    return table(heads, rows)
 
 
 def results() -> str:
