@@ -1,6 +1,5 @@
 """Cross-validation by group: `kneeedge train --folds K`. Each fold is a run; all share a cache."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FoldsReport, folds_report, read_fold
 from kneeedge.runs.record import RunRecord
+from kneeedge.system.files import copy_file
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.checkpoint import save_weights
 from kneeedge.training.data import ActivationStore, cache_activations, drop_cache, views_wanted
@@ -123,4 +123,4 @@ def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except OSError:
-        shutil.copyfile(source, target)
+        copy_file(source, target)
