@@ -30,8 +30,9 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from kneeedge.inference.folder import FolderSummary, infer_folder
+from kneeedge.inference.folder import infer_folder
 from kneeedge.inference.predictor import Predictor
+from kneeedge.inference.summary import FolderSummary
 from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.phantom import phantom
 from kneeedge.runtime.session import Session

@@ -9,12 +9,12 @@ from typing import BinaryIO
 from kneeedge.pixels import decoder, reader
 from kneeedge.pixels.decoder import DecoderReply
 
-real_load = reader.load_with_facts
+real_read = reader.read_bytes
 real_send = decoder.send
 garbled: list[Path] = []
 
 
-def load(path: Path, *settings: object) -> object:
+def read(path: Path) -> object:
     if "segfault" in path.name:
         ctypes.string_at(0)
     if "abort" in path.name:
@@ -27,7 +27,7 @@ def load(path: Path, *settings: object) -> object:
         time.sleep(1000)
     if "garbage" in path.name:
         garbled.append(path)
-    return real_load(path, *settings)
+    return real_read(path)
 
 
 def send(out: BinaryIO, reply: DecoderReply, pixels: bytes) -> None:
@@ -38,7 +38,7 @@ def send(out: BinaryIO, reply: DecoderReply, pixels: bytes) -> None:
     real_send(out, reply, pixels)
 
 
-reader.load_with_facts = load
+reader.read_bytes = read
 decoder.send = send
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Outcome:
 def examine(path: Path, options: ReadOptions) -> tuple[str, str]:
     """The kind of outcome and a text on it; whatever is raised but ImageError is a finding."""
     try:
-        answer = read_input(path, options)
+        answer = read_input(path, options).result
     except Exception as error:  # noqa: BLE001 - this is what is looked for
         return RAISED, f"{type(error).__name__}: {error} ({origin_of(error)})"
     if isinstance(answer, ImageError):

@@ -35,7 +35,9 @@ def infer(
     provider: Provider = "auto",
     batch_size: BatchSize = None,
     threads: Threads = None,
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
+    out: Annotated[Path, typer.Option(help="The CSV file to write; - for stdout.")] = Path(
+        "predictions.csv"
+    ),
     require_signature: RequireSignature = None,
     heatmaps: Annotated[
         Path | None, typer.Option(help="Write class activation maps below this folder.")
@@ -55,6 +57,12 @@ def infer(
         bool,
         typer.Option(
             "--watch", help="Wait for new files and answer each once, when it is fully written."
+        ),
+    ] = False,
+    new_only: Annotated[
+        bool,
+        typer.Option(
+            "--new-only", help="Add the rows that the output lacks, as of new and changed files."
         ),
     ] = False,
     dicom_sr: Annotated[
@@ -99,8 +107,8 @@ def infer(
     """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code
     is 1.
     """
-    from kneeedge.inference.folder import FolderOptions
-    from kneeedge.inference.journal import has_rows
+    from kneeedge.errors import ConfigError
+    from kneeedge.inference.folder import STDOUT, FolderOptions
     from kneeedge.inference.request import InferRequest, infer_request
     from kneeedge.pixels.picture import MAX_PIXELS
     from kneeedge.report.inference import infer_text
@@ -128,8 +136,11 @@ def infer(
         isolate=isolate,
         file_timeout=file_timeout,
         watch=watch,
+        new_only=new_only,
         options=options,
     )
+    if out == STDOUT and json is not None:
+        raise ConfigError("the rows go to stdout", "leave out --json, or name a file as --out")
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     with stoppable():
@@ -138,12 +149,27 @@ def infer(
         try:
             result = infer_request(request, choice.path, choice.why, progress)
         except KeyboardInterrupt:
-            state = "the rows so far are kept" if has_rows(out) else "there are no rows yet"
-            typer.echo(f"stopped; {state}: the same command with --resume ends {out}", err=True)
+            typer.echo(stopped_text(request), err=True)
             raise typer.Exit(INTERRUPTED) from None
-    show(infer_text(result), result, json)
+    if out == STDOUT:
+        typer.echo(infer_text(result), err=True)
+    else:
+        show(infer_text(result), result, json)
     if result.summary.n_errors:
         raise typer.Exit(1)
+
+
+def stopped_text(request: "InferRequest") -> str:
+    """What became of the rows of a run that was stopped, and how to go on."""
+    from kneeedge.inference.folder import STDOUT
+    from kneeedge.inference.journal import has_rows
+
+    if request.out == STDOUT:
+        return "stopped; the rows so far went to stdout"
+    if request.new_only:
+        return f"stopped; {request.out} is whole, and the same command goes on"
+    state = "the rows so far are kept" if has_rows(request.out) else "there are no rows yet"
+    return f"stopped; {state}: the same command with --resume ends {request.out}"
 
 
 def watch_folders(request: "InferRequest", choice: "Choice", progress: Progress) -> NoReturn:
@@ -153,7 +179,7 @@ def watch_folders(request: "InferRequest", choice: "Choice", progress: Progress)
 
     watching = open_watch(request, choice.path, choice.why, progress)
     folders = ", ".join(map(str, request.paths))
-    n_answered = len(watching.done.stamps)
+    n_answered = len(watching.done)
     progress(f"watching {folders}; {n_answered:,} images in {request.out}; stop with Ctrl-C")
     try:
         watch(watching)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.data.dataset import SPLITS, Sample, labelled_images
-from kneeedge.errors import ConfigError, DataError, ImageError, NotFoundError, SpecError
+from kneeedge.errors import ConfigError, DataError, NotFoundError, SpecError
 from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
-from kneeedge.pixels.pixel_path import Input
 from kneeedge.pixels.prefetch import StageClock, read_batches
 from kneeedge.pixels.reader import ReadOptions, ThreadReader
 from kneeedge.runtime.batches import BatchRunner, joined
@@ -149,15 +148,8 @@ def input_batches(
     batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
     with progress.stage("evaluate", len(samples)) as stage:
         for batch in batches:
-            yield np.stack([pixels_of(result) for _, result in batch])[:, None]
+            yield np.stack([file.pixels() for _, file in batch])[:, None]
             stage.advance(len(batch))
-
-
-def pixels_of(result: Input | ImageError) -> NDArray[np.uint8]:
-    """The pixels (S, S) uint8; raises the reason where there are none."""
-    if isinstance(result, ImageError):
-        raise result
-    return result.pixels
 
 
 def read_seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:

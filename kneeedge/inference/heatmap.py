@@ -1,9 +1,8 @@
 """The class activation map over the radiograph, as a picture."""
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+import hashlib
+import os
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,8 @@ WEIGHT = (OPACITY * np.sqrt(LEVELS))[:, None]
 COLOUR = WEIGHT * np.stack(
     [np.interp(LEVELS, np.linspace(0, 1, len(STOPS)), channel) for channel in STOPS.T], axis=1
 )
-MAX_WAITING = 32
-"overlays that wait to be written, so that a slow disk cannot fill the memory"
+MAX_NAME = 240
+"bytes of a file's name: file systems take 255, and a name is longer while it is written"
 
 
 def overlay(image: NDArray[np.uint8], cam: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -48,9 +47,21 @@ def heatmap_path(folder: Path, name: str) -> Path:
 
 
 def place_below(folder: Path, name: str, suffix: str) -> Path:
-    """Where a file about the image `name` goes: under its whole name, never outside `folder`."""
+    """Where a file about the image `name` goes: under its whole name, never outside `folder`.
+
+    A name that would be too long for a file is cut, and has a hash of the whole at its end.
+    """
     parts = ["_" if part == ".." else part for part in PurePosixPath(name).parts if part != "/"]
-    return folder.joinpath(*parts[:-1], parts[-1] + suffix)
+    return folder.joinpath(*parts[:-1], _short_name(parts[-1] + suffix, suffix))
+
+
+def _short_name(name: str, suffix: str) -> str:
+    encoded = os.fsencode(name)
+    if len(encoded) <= MAX_NAME:
+        return name
+    end = f"~{hashlib.sha256(encoded).hexdigest()[:16]}{suffix}"
+    kept = encoded[: MAX_NAME - len(end)].decode("utf-8", "ignore")
+    return kept + end
 
 
 def write_heatmap(
@@ -61,32 +72,3 @@ def write_heatmap(
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as new:
         Image.fromarray(overlay(image, cam)).save(new, "PNG", compress_level=1)
-
-
-class HeatmapWriter:
-    """Draws and writes overlays on a thread of its own.
-
-    What fails there is raised by a later `write`, or when the context is left.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._pool = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
-
-    def write(self, name: str, image: NDArray[np.uint8], cam: NDArray[np.float32]) -> None:
-        """Queue the overlay of one image (S, S) uint8 and its map (h, w)."""
-        if len(self._waiting) >= MAX_WAITING:
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(write_heatmap, self.folder, name, image, cam))
-
-    def __enter__(self) -> "HeatmapWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self._pool.shutdown(cancel_futures=error is not None)
-        if error is None:
-            for future in self._waiting:
-                future.result()

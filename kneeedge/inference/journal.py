@@ -1,33 +1,39 @@
-"""`predictions.csv` while it is written: rows outlive a stop, and the whole appears at once.
+"""What was answered for one output: a hidden file beside it that outlives a stop, a kill, a power
+cut.
 
-Rows go to a hidden file beside the output, in input order, and to the disk every few seconds; what
-the run is of stands in another. A second run on one output is refused. A run that goes on keeps the
-rows of whole batches only: a batch of other images may round otherwise, and the result is to be
-that of an unbroken run, byte for byte.
+Each line is a hash and a JSON record: first what the run is of, then a batch of rows with the
+stamps of the files that they answer, or a note of what stands in the output. A line that was cut
+off, edited or taken out is noticed, and its images are answered anew. Rows are kept by whole
+batches: a batch of other images may round otherwise, and a run that goes on is to give the bytes
+of an unbroken one.
 """
 
-import csv
 import errno
 import hashlib
 import io
+import json
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
+from typing import Any, BinaryIO
 
 from kneeedge.errors import BusyError, ConfigError
-from kneeedge.system.files import sync_folder, write_bytes
-from kneeedge.system.strict_json import from_json, to_json
+from kneeedge.system.files import sync_folder
+from kneeedge.system.stamps import FileStamp
+from kneeedge.system.strict_json import from_json, plain
 
 SYNC_SECONDS = 5.0
 "between two times that what was written is forced to the disk: what a power cut may cost"
+DIGEST = 16
+"hex digits of a line's hash"
+EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunKey:
-    """What decides the rows; a run goes on only where all of it is the same."""
+    """What decides the rows, beside the images; a run goes on only where all of it is the same."""
 
     version: str
     "of kneeedge"
@@ -38,93 +44,146 @@ class RunKey:
     "images that are answered together"
     answer_all: bool
     dicom_window: int
-    with_patient_id: bool
     max_pixels: int
+    with_patient_id: bool
+    heatmaps: str
+    "the folder of the heat maps; empty where there are none"
+    dicom_sr: str
+    "the folder of the Structured Reports; empty where there are none"
     columns: tuple[str, ...]
-    n: int
-    "images"
-    names_sha256: str
-    "over their names, in order"
 
     def difference(self, other: "RunKey") -> str | None:
         """In words, the first thing in which two runs differ; None where they do not."""
-        for field in fields(self):
-            if getattr(self, field.name) != getattr(other, field.name):
-                return field.name.replace("_", " ")
+        for part in fields(self):
+            if getattr(self, part.name) != getattr(other, part.name):
+                return part.name.replace("_", " ")
         return None
 
 
-def names_sha256(names: Iterable[str]) -> str:
-    """A hash over names in order, bytes that are no text included."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class Batch:
+    """The rows of images that were answered together."""
+
+    rows: tuple[tuple[str, ...], ...]
+    stamps: tuple[FileStamp | None, ...]
+    "of the files that they answer; none where a file could not be read"
 
 
-def part_of(out: Path) -> Path:
-    """The hidden file with the rows of an unfinished run, which is locked while one writes it."""
-    return out.with_name(f".{out.name}.part")
+@dataclass(frozen=True)
+class KeptBatch:
+    """A batch in the journal, without its rows."""
+
+    paths: tuple[str, ...]
+    "the first cell of each row"
+    stamps: tuple[FileStamp | None, ...]
+    offset: int
+    "of its line in the journal, in bytes"
+    length: int
+    "of its line, in bytes"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What stands in the output: so many of its bytes are kneeedge's."""
+
+    sha256: str = EMPTY_SHA256
+    size: int = 0
+    "bytes"
+
+
+@dataclass
+class Content:
+    """What an earlier run left in a journal."""
+
+    key: RunKey | None = None
+    "None where there is nothing to go on with"
+    batches: list[KeptBatch] = field(default_factory=list)
+    stamps: dict[str, FileStamp] = field(default_factory=dict)
+    "by path, where a file got other times and kept its bytes"
+    published: Published = field(default_factory=Published)
+    n_published: int = 0
+    "batches that stand in the output"
+    n_lines: int = 0
+    "that were written, those that are damaged included"
+    n_damaged: int = 0
+    "lines that were edited or taken out"
+    end: int = 0
+    "of the last whole line, in bytes"
+
+    def n_open(self) -> int:
+        """Rows that stand in no output."""
+        return sum(len(batch.paths) for batch in self.batches[self.n_published :])
+
+
+def journal_of(out: Path) -> Path:
+    """The hidden file beside an output that remembers what was answered."""
+    return out.with_name(f".{out.name}.journal")
 
 
 def has_rows(out: Path) -> bool:
     """Whether an unfinished run has left rows to go on with."""
-    part = part_of(out)
-    return part.is_file() and count_rows(part.read_bytes()) > 0
-
-
-def encode(row: Sequence[str]) -> bytes:
-    """One line of CSV, as bytes; names that are no UTF-8 are the bytes that they were."""
-    text = io.StringIO()
-    csv.writer(text).writerow(row)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    try:
+        with journal_of(out).open("rb") as file:
+            return read_content(file).n_open() > 0
+    except FileNotFoundError:
+        return False
 
 
 class Journal:
-    """The rows of one output: a context that keeps them, unless `publish` puts the output in place.
+    """The journal of one output, locked until its context is left.
 
     Raises BusyError where another run writes the same output, and ConfigError where `resume` finds
-    a run of other images, of another model or with other options.
+    rows of another model or of other options; nothing is lost by that.
     """
 
     def __init__(self, out: Path, key: RunKey, resume: bool) -> None:
-        self.out = out
         self.key = key
-        self.part = part_of(out)
-        self.state = out.with_name(f".{out.name}.run")
-        self._file = open_locked(self.part, out)
+        self.path = journal_of(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open_locked(self.path, out)
         try:
-            content = self._file.read()
-            self.kept = self._take_over(content) if resume else []
-            "rows of the earlier run that stand"
-            self.n_dropped = 0 if resume else count_rows(content)
+            self.found = self._read(resume)
+            "what the earlier run left"
+            self.n_dropped = 0 if resume else self.found.n_open()
             "rows of an interrupted run that this one replaces"
-            self._begin()
+            if resume and self.found.key is not None:
+                self._go_on(self.found.key, out)
+            else:
+                self._begin()
         except BaseException:
             self._file.close()
             raise
-        self._synced = time.monotonic()
 
-    def append(self, row: Sequence[str]) -> None:
-        """Write one row, whole or not at all."""
-        end = self._file.tell()
-        try:
-            self._write(encode(row))
-        except OSError:
-            self._file.truncate(end)
-            self._file.seek(end)
-            raise
+    def append(self, batch: Batch) -> KeptBatch:
+        """Write a batch, whole or not at all; where it stands."""
+        stamps = [astuple(stamp) if stamp else None for stamp in batch.stamps]
+        offset, length = self._write({"rows": batch.rows, "stamps": stamps})
         if time.monotonic() - self._synced > SYNC_SECONDS:
-            self._sync()
+            self.sync()
+        return KeptBatch(tuple(row[0] for row in batch.rows), batch.stamps, offset, length)
 
-    def publish(self) -> None:
-        """Give the output its name; a reader sees the old one or the whole new one."""
-        self._sync()
-        if os.name == "nt":  # which renames no open file
-            self._file.close()
-        self.part.replace(self.out)
-        self.state.unlink(missing_ok=True)
-        sync_folder(self.out.parent)
+    def restamp(self, path: str, stamp: FileStamp) -> None:
+        """Note that the file of a row got other times, and has the bytes that it had."""
+        self._write({"path": path, "stamp": astuple(stamp)})
+
+    def note_published(self, published: Published) -> None:
+        """Note, on the disk, that every row so far stands in the output."""
+        self._write({"published": plain(published)})
+        self.sync()
+
+    def rows(self, batch: KeptBatch) -> list[list[str]]:
+        """The rows of a batch."""
+        end = self._file.tell()
+        self._file.seek(batch.offset)
+        record = checked_record(self._file.read(batch.length)) or {}
+        self._file.seek(end)
+        rows: list[list[str]] = record["rows"]
+        return rows
+
+    def sync(self) -> None:
+        """Force what was written to the disk."""
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
 
     def __enter__(self) -> "Journal":
         return self
@@ -135,78 +194,124 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file.closed:
-            return
         disk_failed = kind is not None and issubclass(kind, OSError)
         if not disk_failed:  # one that failed once may fail again
-            self._sync()
+            self.sync()
+        self.close()
+
+    def close(self) -> None:
+        """Let another run have the output."""
         self._file.close()
 
-    def _take_over(self, content: bytes) -> list[list[str]]:
-        """The rows of whole batches; none where there is nothing to go on with."""
-        if not self.state.is_file():
-            return []
+    def _read(self, resume: bool) -> Content:
+        """What is there; raises ConfigError where that is to be gone on with and cannot be read."""
         try:
-            earlier = from_json(RunKey, self.state.read_text(encoding="utf-8"))
+            return read_content(self._file)
         except ValueError as error:
-            problem = f"{self.state} is damaged ({error})"
-            raise ConfigError(problem, "start anew, without --resume") from error
-        difference = earlier.difference(self.key)
-        if difference is not None:
-            problem = f"the interrupted run was of another {difference}"
-            remedy = "give the same model, images and options, or start anew without --resume"
-            raise ConfigError(problem, remedy)
-        rows = whole_rows(content)[1:]
-        n_kept = len(rows)
-        if n_kept < self.key.n:
-            n_kept -= n_kept % self.key.batch_size
-        return rows[:n_kept]
+            if not resume:
+                return Content()
+            problem = f"{self.path} is damaged, or another version's ({error})"
+            raise ConfigError(problem, "start anew, with another --out") from error
 
     def _begin(self) -> None:
-        """Write what this run is of, then the header; cut the file behind the rows that stand."""
-        write_bytes(self.state, to_json(self.key).encode())
-        header = encode(self.key.columns)
-        size = len(header) + sum(len(encode(row)) for row in self.kept)
-        if not self.kept:
-            self._file.seek(0)
-            self._file.truncate()
-            self._write(header)
-        self._file.seek(size)
+        """Empty the journal, and write what the run is of."""
+        self.found = Content(key=self.key)
+        self._n_lines = 0
+        self._file.seek(0)
         self._file.truncate()
-        self._sync()
+        self._write({"key": plain(self.key)})
+        self.sync()
+        sync_folder(self.path.parent)
 
-    def _write(self, data: bytes) -> None:
-        """Write all of it.
+    def _go_on(self, earlier: RunKey, out: Path) -> None:
+        """Take what is there for this run's; cut off the line that a kill left half written."""
+        difference = earlier.difference(self.key)
+        if difference is not None:
+            problem = f"what {out} has so far is of another {difference}"
+            remedy = "give the same model and options, or name another --out"
+            raise ConfigError(problem, remedy)
+        self._n_lines = self.found.n_lines
+        self._file.seek(self.found.end)
+        self._file.truncate()
+        self.sync()
+
+    def _write(self, record: dict[str, Any]) -> tuple[int, int]:
+        """Write one line, whole or not at all; its offset and length.
 
         The file has no buffer of its own, which would keep what the disk refused and try again.
         """
-        unwritten = memoryview(data)
-        while unwritten:
-            n_written = self._file.write(unwritten)
-            unwritten = unwritten[n_written:]
+        offset = self._file.tell()
+        line = line_of({"n": self._n_lines, **record})
+        unwritten = memoryview(line)
+        try:
+            while unwritten:
+                n_written = self._file.write(unwritten)
+                unwritten = unwritten[n_written:]
+        except OSError:
+            self._file.truncate(offset)
+            self._file.seek(offset)
+            raise
+        self._n_lines += 1
+        return offset, len(line)
 
-    def _sync(self) -> None:
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
+
+def line_of(record: dict[str, Any]) -> bytes:
+    """A line of the journal: its hash, and the record as JSON in ASCII."""
+    text = json.dumps(record, separators=(",", ":")).encode("ascii")
+    return b"%s %s\n" % (_digest(text), text)
 
 
-def whole_rows(content: bytes) -> list[list[str]]:
-    """The rows of a CSV file that was cut off anywhere, without what is not whole."""
-    text = content.decode("utf-8", "surrogateescape")
-    rows = []
-    end = 0
-    for row in csv.reader(io.StringIO(text, newline="")):
-        line = encode(row)
-        if content[end : end + len(line)] != line:
+def checked_record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None where the line is not as it was written."""
+    digest, _, text = line.removesuffix(b"\n").partition(b" ")
+    if digest != _digest(text):
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:DIGEST].encode("ascii")
+
+
+def read_content(file: BinaryIO) -> Content:
+    """All that the lines of a journal say, the damaged ones left out.
+
+    Raises ValueError where the first line, which says what the rows are of, is not whole.
+    """
+    content = Content()
+    file.seek(0)
+    data = file.read()
+    for line in io.BytesIO(data):
+        if not line.endswith(b"\n"):  # a kill cut it off
             break
-        rows.append(row)
-        end += len(line)
-    return rows
+        record = checked_record(line)
+        if record is None:
+            content.n_damaged += 1
+            content.n_lines += 1
+        else:
+            content.n_damaged += max(0, record["n"] - content.n_lines)
+            content.n_lines = record["n"] + 1
+            _take(content, record, content.end, len(line))
+        content.end += len(line)
+    if content.end and content.key is None:
+        raise ValueError("it does not begin with what its rows are of")
+    return content
 
 
-def count_rows(content: bytes) -> int:
-    """How many whole rows a CSV file has behind its header."""
-    return max(0, len(whole_rows(content)) - 1)
+def _take(content: Content, record: dict[str, Any], offset: int, length: int) -> None:
+    """Add to the content what one line says."""
+    if "rows" in record:
+        paths = tuple(row[0] for row in record["rows"])
+        stamps = tuple(FileStamp(*stamp) if stamp else None for stamp in record["stamps"])
+        content.batches.append(KeptBatch(paths, stamps, offset, length))
+    elif "stamp" in record:
+        content.stamps[record["path"]] = FileStamp(*record["stamp"])
+    elif "published" in record:
+        content.published = Published(**record["published"])
+        content.n_published = len(content.batches)
+    else:
+        content.key = from_json(RunKey, json.dumps(record["key"]))
 
 
 def open_locked(path: Path, out: Path) -> io.FileIO:
@@ -216,7 +321,7 @@ def open_locked(path: Path, out: Path) -> io.FileIO:
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
     while True:
-        file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+        file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         try:
             _lock(file)
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):

@@ -1,15 +1,13 @@
 """What a model says of one image, and `predictions.csv`: a row for each, in input order."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.inference.journal import Journal
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
-from kneeedge.system.progress import Progress
+from kneeedge.system.stamps import FileStamp
 
 OK, ABSTAIN, ERROR = "ok", "abstain", "error"
 "what became of an image"
@@ -58,6 +56,8 @@ class PredictedImage:
     "(S/32, S/32), of the predicted class; None where there is none"
     study: DicomStudy | None = None
     "of which study a DICOM image is, and whose: from the bytes that were answered"
+    stamp: FileStamp | None = None
+    "what the file was when it was read; absent where it could not be"
 
 
 def csv_columns(spec: ModelSpec) -> list[str]:
@@ -128,19 +128,3 @@ def prediction_of_row(cells: list[str], spec: ModelSpec) -> Prediction:
         distance=float(distance) if distance else None,
         dicom=facts,
     )
-
-
-def write_predictions(
-    answers: Iterator[PredictedImage], n: int, spec: ModelSpec, journal: Journal, progress: Progress
-) -> Iterator[PredictedImage]:
-    """Pass the answers on while their rows are written.
-
-    The output takes its name only when the last row is in it.
-    """
-    with progress.stage("infer", n) as stage:
-        stage.advance(len(journal.kept))
-        for answer in answers:
-            journal.append(csv_row(answer.prediction, spec))
-            stage.advance()
-            yield answer
-    journal.publish()

@@ -16,7 +16,7 @@ from kneeedge.model.file import ModelFile
 from kneeedge.pixels.listing import FoundImage
 from kneeedge.pixels.pixel_path import Input, load_with_facts
 from kneeedge.pixels.prefetch import READING, RUNNING, StageClock, open_reader, read_batches
-from kneeedge.pixels.reader import ReadOptions
+from kneeedge.pixels.reader import ReadFile, ReadOptions
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.runtime.session import Outputs, Session
@@ -103,17 +103,19 @@ class Predictor:
                 yield from answers
 
     def _answer_batch(
-        self, runner: BatchRunner, batch: list[tuple[FoundImage, Input | ImageError]]
+        self, runner: BatchRunner, batch: list[tuple[FoundImage, ReadFile]]
     ) -> list[PredictedImage]:
-        inputs = [(image.name, result) for image, result in batch if isinstance(result, Input)]
+        inputs = [
+            (image.name, file.result) for image, file in batch if isinstance(file.result, Input)
+        ]
         answered = iter(self._answer_inputs(runner, inputs) if inputs else [])
         answers = []
-        for image, result in batch:
-            if isinstance(result, ImageError):
-                unread = Prediction(path=image.name, status=ERROR, error=result.reason)
-                answers.append(PredictedImage(unread))
+        for image, file in batch:
+            if isinstance(file.result, ImageError):
+                unread = Prediction(path=image.name, status=ERROR, error=file.result.reason)
+                answers.append(PredictedImage(unread, stamp=file.stamp))
             else:
-                answers.append(next(answered))
+                answers.append(replace(next(answered), stamp=file.stamp))
         return answers
 
     def _answer_inputs(

@@ -1,12 +1,19 @@
 """What `kneeedge infer` is asked for, and the one call that does it."""
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.errors import ConfigError
-from kneeedge.inference.folder import FolderOptions, FolderResult, infer_folder
+from kneeedge.inference.folder import (
+    STDOUT,
+    FolderOptions,
+    folder_result,
+    infer_folder,
+)
 from kneeedge.inference.predictor import Predictor
+from kneeedge.inference.summary import FolderResult, folder_summary, stage_seconds
 from kneeedge.model.file import open_model
 from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.picture import MAX_PIXELS
@@ -49,12 +56,21 @@ class InferRequest:
     "seconds for one file, where isolated"
     watch: bool = False
     "wait for new files and answer each once"
+    new_only: bool = False
+    "add to the output the rows that it lacks, and leave those that it has"
     options: FolderOptions = field(default_factory=FolderOptions)
 
     def __post_init__(self) -> None:
-        if self.watch and self.options != FolderOptions():
-            problem = "--watch writes rows alone, and always goes on"
-            raise ConfigError(problem, "leave out the other options")
+        growing = "--watch" if self.watch else "--new-only" if self.new_only else ""
+        if self.watch and self.new_only:
+            raise ConfigError("--watch and --new-only exclude each other", "leave out one")
+        if growing and self.options.resume:
+            raise ConfigError(f"{growing} always goes on", "leave out --resume")
+        if self.watch and self.options.keep:
+            raise ConfigError("--watch has no end to report", "leave out --json")
+        if self.out == STDOUT and (growing or self.options.resume):
+            problem = f"{growing or '--resume'} needs an output that remembers its rows"
+            raise ConfigError(problem, "name a file as --out")
 
 
 def infer_request(request: InferRequest, model: Path, why: str, progress: Progress) -> FolderResult:
@@ -63,10 +79,36 @@ def infer_request(request: InferRequest, model: Path, why: str, progress: Progre
     `why` says in a word why it is this model. Raises what `find_images`, `open_model`, `Session`
     and `infer_folder` raise.
     """
+    if request.new_only:
+        return infer_new(request, model, why, progress)
     listing = find_images(request.paths)
     predictor = open_predictor(request, model, len(listing.images))
     say_model(predictor, why, progress)
     return infer_folder(predictor, listing, request.out, progress, request.options)
+
+
+def infer_new(request: InferRequest, model: Path, why: str, progress: Progress) -> FolderResult:
+    """Answer what the request's output lacks, and add the rows to it."""
+    from kneeedge.inference.watch import answer_new
+
+    start = time.perf_counter()
+    watching = open_watch(request, model, why, progress)
+    n_before = len(watching.done)
+    try:
+        answer_new(watching)
+    finally:
+        watching.close()
+    watching.beside.say_what_was_written(progress)
+    seconds = time.perf_counter() - start
+    stages = stage_seconds(watching.stages, seconds)
+    spec = watching.predictor.spec
+    summary = folder_summary(watching.counts, spec, stages, seconds, request.out)
+    return folder_result(
+        watching.predictor,
+        replace(summary, n_before=n_before, n_unfinished=len(watching.unsettled)),
+        watching.listing,
+        watching.predictions,
+    )
 
 
 def open_watch(request: InferRequest, model: Path, why: str, progress: Progress) -> "Watch":
@@ -76,7 +118,7 @@ def open_watch(request: InferRequest, model: Path, why: str, progress: Progress)
     n_images = len(find_images(request.paths, least=0).images)
     predictor = open_predictor(request, model, n_images)
     say_model(predictor, why, progress)
-    return Watch(predictor, request.paths, request.out, progress)
+    return Watch(predictor, request.paths, request.out, progress, request.options)
 
 
 def open_predictor(request: InferRequest, model: Path, n_images: int) -> Predictor:
@@ -92,7 +134,7 @@ def open_predictor(request: InferRequest, model: Path, n_images: int) -> Predict
     )
     isolated = request.isolate
     if isolated is None:
-        isolated = request.watch or n_images > 1
+        isolated = request.watch or request.new_only or n_images > 1
     predictor.read_options = ReadOptions(
         pixel_path=replace(predictor.spec.pixel_path, dicom_window=request.dicom_window),
         max_pixels=request.max_pixels,

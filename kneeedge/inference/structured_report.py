@@ -1,12 +1,11 @@
 """DICOM Structured Reports: one for each DICOM image, by template TID 1500 (PS3.16)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneeedge.errors import MissingExtraError
 from kneeedge.inference.heatmap import place_below
-from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
+from kneeedge.inference.predictions import ABSTAIN, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.pixels.dicom_facts import PATIENT_TAGS, DicomStudy
 from kneeedge.system.files import replacing
@@ -39,13 +38,6 @@ class ReportWriter:
         self.with_patient_id = with_patient_id
         self.n_written = 0
         self.n_without_study = 0
-
-    def pass_on(self, answers: Iterator[PredictedImage]) -> Iterator[PredictedImage]:
-        """The answers, each DICOM image's report written first."""
-        for answer in answers:
-            if answer.study is not None:
-                self.write(answer.prediction, answer.study)
-            yield answer
 
     def write(self, prediction: Prediction, study: DicomStudy) -> None:
         """Write the report of a DICOM image; none where that does not say of which study it is."""

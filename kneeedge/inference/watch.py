@@ -1,52 +1,41 @@
-"""A drop folder: each file is answered once, when it is fully written.
+"""A drop folder: each file is answered once, when it is fully written; rows come as they are known.
 
-The output grows, and is whole at any moment. What is done stands beside it, so that a restart goes
-on. The output is put in place before the note of it: a stop between the two repeats nothing and
-loses nothing, since a path that has a row is done.
+What is answered stands in the journal beside the output, with the hash of the bytes that were
+answered; the output follows it. So a stop at any moment repeats nothing and loses nothing, a file
+that is only touched has no second row, and other content under the same name has one, whatever its
+size and times.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from kneeedge.errors import ConfigError, OutputExistsError
-from kneeedge.inference.folder import run_key
-from kneeedge.inference.journal import RunKey, encode, open_locked, part_of, whole_rows
-from kneeedge.inference.predictions import csv_row, no_formula
+from kneeedge.errors import DataError, NotFoundError
+from kneeedge.inference.folder import FolderOptions, commit, run_key, say_what_is_found
+from kneeedge.inference.journal import Journal
+from kneeedge.inference.output import GrowingOutput
+from kneeedge.inference.predictions import PredictedImage, Prediction, no_formula
 from kneeedge.inference.predictor import Predictor
-from kneeedge.pixels.listing import FoundImage, find_images
-from kneeedge.system.files import write_bytes
-from kneeedge.system.strict_json import from_json, to_json
+from kneeedge.inference.side_files import SideFiles
+from kneeedge.inference.summary import AnswerCounts
+from kneeedge.pixels.listing import FoundImage, Listing, find_images
+from kneeedge.pixels.prefetch import StageClock
+from kneeedge.system.machine import available_cpus
+from kneeedge.system.stamps import FileStamp, current_stamp, hashed_stamp
+from kneeedge.system.threads import in_order
 
 SETTLE_SECONDS = 5.0
-"a file whose size and time of change stayed the same so long is taken for fully written"
-
-
-@dataclass(frozen=True)
-class ContentStamp:
-    """What changes when a file is written to."""
-
-    size: int
-    "bytes"
-    mtime_ns: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a watch has answered."""
-
-    key: RunKey
-    "without the images, which are not known beforehand"
-    stamps: dict[str, ContentStamp] = field(default_factory=dict)
-    "by the name in the output"
+"a file whose size and times stayed the same so long is taken for fully written"
+N_HASHED_AHEAD = 64
+"files whose hashes may wait for an earlier one"
 
 
 class Watch:
     """Answers what comes into folders.
 
-    Raises BusyError where another run writes `out`, ConfigError where `out` is of another model or
-    other options, and OutputExistsError where it is no watch's.
+    Raises BusyError where another run writes `out`, ConfigError where what was answered for it is
+    of another model or other options, and OutputExistsError where it is not as kneeedge left it.
     """
 
     def __init__(
@@ -55,125 +44,195 @@ class Watch:
         folders: Sequence[Path],
         out: Path,
         say: Callable[[str], None],
+        options: FolderOptions | None = None,
         settle: float = SETTLE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        options = options or FolderOptions()
         self.predictor = predictor
         self.folders = folders
         self.out = out
         self.say = say
         self.settle = settle
         self.clock = clock
-        self._note = out.with_name(f".{out.name}.watch")
-        self._lock = open_locked(part_of(out), out)
-        self._unsettled: dict[str, tuple[ContentStamp, float]] = {}
+        self.stages = StageClock()
+        self.counts = AnswerCounts()
+        "of what was answered since the start"
+        self.keeps = options.keep
+        self.predictions: list[Prediction] = []
+        "what was answered since the start, where that is to be kept"
+        self.listing = Listing((), ())
+        "what the folders held at the last look"
+        self.unsettled: dict[str, tuple[FileStamp, float]] = {}
         "files that are not yet known to be whole: their stamp, and since when it stands"
+        self._problem = ""
+        self.beside = SideFiles(options, predictor.spec, predictor.session.file.sha256)
+        self._journal = Journal(out, run_key(predictor, options), resume=True)
         try:
-            self.done = self._take_over()
+            say_what_is_found(self._journal, say)
+            self._output = GrowingOutput(out, self._journal, say, clock)
         except BaseException:
-            self._lock.close()
+            self._journal.close()
             raise
+        self.done = stamps_of(self._journal)
+        "what was answered, by the name in the output"
 
     def close(self) -> None:
         """Let another run have the output."""
-        self._lock.close()
-        part_of(self.out).unlink(missing_ok=True)
+        self._journal.close()
 
     def step(self) -> int:
         """Answer what is there and whole; the number of images."""
-        ready = self.ready()
-        if not ready:
-            return 0
-        spec = self.predictor.spec
-        images = [image for image, _ in ready]
-        answers = self.predictor.predict_all(images, say=self.say)
-        self._add_rows([csv_row(answer.prediction, spec) for answer in answers])
-        for image, stamp in ready:
-            name = no_formula(image.name)
-            if name in self.done.stamps:
-                self.say(f"{image.name} has changed since its first row, and has a second one now")
-            self.done.stamps[name] = stamp
-            self._unsettled.pop(image.name, None)
-        self._write_note(self.done)
-        return len(ready)
+        ready = self._with_other_content(self.ready())
+        n_images = 0
+        if ready:
+            n_images = self._answer(ready)
+        self._output.publish()
+        return n_images
 
-    def ready(self) -> list[tuple[FoundImage, ContentStamp]]:
-        """The images that stood unchanged for `settle` seconds, and have no row as they are now."""
+    def ready(self) -> list[tuple[FoundImage, FileStamp]]:
+        """The images that stood still for `settle` seconds, and have no row with these times."""
         settled = []
+        unsettled = {}
         now = self.clock()
-        for image in find_images(self.folders, least=0).images:
-            stamp = content_stamp(image.path)
-            if stamp is None or self.done.stamps.get(no_formula(image.name)) == stamp:
+        for image in self._look().images:
+            stamp = current_stamp(image.path)
+            if stamp is None or self._is_answered(image, stamp):
                 continue
-            before, since = self._unsettled.get(image.name, (None, now))
-            if before != stamp:
-                self._unsettled[image.name] = (stamp, now)
-            elif now - since >= self.settle:
+            before, since = self.unsettled.get(image.name, (stamp, now))
+            if not before.has_times_of(stamp):
+                since = now
+            unsettled[image.name] = (stamp, since)
+            if now - since >= self.settle:
                 settled.append((image, stamp))
+        self.unsettled = unsettled
         return settled
 
-    def _take_over(self) -> Done:
-        """What an earlier watch of this output did; a new output otherwise."""
-        key = run_key(self.predictor, None)
-        if not self._note.is_file():
-            return self._begin(key)
+    def _look(self) -> Listing:
+        """What the folders hold; as before where they cannot be listed, which is said once."""
         try:
-            done = from_json(Done, self._note.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{self._note} is damaged ({error})", "name another --out") from error
-        difference = done.key.difference(key)
-        if difference is not None:
-            problem = f"{self.out} is of another {difference}"
-            raise ConfigError(problem, "name another --out for this model and these options")
-        self._note_rows(done)
-        return done
+            self.listing = find_images(self.folders, least=0)
+            self._problem = ""
+        except (DataError, NotFoundError) as error:
+            if str(error) != self._problem:
+                self._problem = str(error)
+                self.say(f"{error}; looking again")
+        return self.listing
 
-    def _begin(self, key: RunKey) -> Done:
-        """Write an output without rows, and the note of it."""
-        if self.out.exists():
-            raise OutputExistsError(self.out, "it is no --watch's; name another --out")
-        self._add_rows([key.columns])
-        done = Done(key)
-        self._write_note(done)
-        return done
+    def _is_answered(self, image: FoundImage, stamp: FileStamp) -> bool:
+        """Whether the image has a row, and its times suffice to tell that it is of this content."""
+        done = self.done.get(no_formula(image.name))
+        if done is None or not done.has_times_of(stamp):
+            return False
+        return done.changed_long_before or not done.sha256
 
-    def _note_rows(self, done: Done) -> None:
-        """Add the images that have a row, but were stopped before it was noted."""
-        if not self.out.is_file():
-            return
-        images = find_images(self.folders, least=0).images
-        paths = {no_formula(image.name): image.path for image in images}
-        for name, *_ in whole_rows(self.out.read_bytes())[1:]:
-            stamp = content_stamp(paths[name]) if name in paths else None
-            if stamp is not None:
-                done.stamps.setdefault(name, stamp)
+    def _with_other_content(
+        self, ready: list[tuple[FoundImage, FileStamp]]
+    ) -> dict[str, tuple[FoundImage, FileStamp]]:
+        """The images whose bytes have no row yet, by name; the times of the others are noted."""
+        others = {}
+        for image, stamp, content in in_order(
+            self._hashed, ready, available_cpus(), N_HASHED_AHEAD
+        ):
+            if content is None:
+                others[image.name] = (image, stamp)
+            else:
+                name = no_formula(image.name)
+                self._journal.restamp(name, content)
+                self.done[name] = content
+                self.unsettled.pop(image.name, None)
+        return others
 
-    def _add_rows(self, rows: Sequence[Sequence[str]]) -> None:
-        """Put the output with these rows at its end in place, at once."""
-        before = self.out.read_bytes() if self.out.is_file() else b""
-        write_bytes(self.out, before + b"".join(map(encode, rows)))
+    def _hashed(
+        self, image_and_stamp: tuple[FoundImage, FileStamp]
+    ) -> tuple[FoundImage, FileStamp, FileStamp | None]:
+        """The image, its stamp, and that with a hash where this is the one that was answered."""
+        image, stamp = image_and_stamp
+        done = self.done.get(no_formula(image.name))
+        if done is None or not done.sha256 or done.size != stamp.size:
+            return image, stamp, None
+        content = hashed_stamp(image.path)
+        same = content is not None and content.sha256 == done.sha256
+        return image, stamp, content if same else None
 
-    def _write_note(self, done: Done) -> None:
-        text = to_json(done, indent=None)
-        write_bytes(self._note, text.encode("utf-8", "surrogateescape"))
+    def _answer(self, ready: dict[str, tuple[FoundImage, FileStamp]]) -> int:
+        """Answer these images, and write their rows batch by batch; how many there were."""
+        images = [image for image, _ in ready.values()]
+        answers = self.predictor.predict_all(images, self.stages, self.say)
+        whole = self.beside.written(self._whole(answers, ready))
+        n_images = 0
+        size = self.predictor.batch_size
+        for batch, answered in commit(whole, size, self._journal, self.predictor.spec):
+            self._output.add(self._journal.rows(batch))
+            for answer in answered:
+                self._note(answer)
+            n_images += len(answered)
+        return n_images
+
+    def _whole(
+        self,
+        answers: Iterator[PredictedImage],
+        ready: dict[str, tuple[FoundImage, FileStamp]],
+    ) -> Iterator[PredictedImage]:
+        """The answers to what did not change between the look at it and its reading."""
+        for answer in answers:
+            image, stamp = ready[answer.prediction.path]
+            now = answer.stamp or current_stamp(image.path)
+            if now is None:  # it went away before it was read
+                self.unsettled.pop(image.name, None)
+            elif now.has_times_of(stamp):
+                yield answer if answer.stamp else replace(answer, stamp=now)
+            else:
+                self.unsettled[image.name] = (now, self.clock())
+
+    def _note(self, answer: PredictedImage) -> None:
+        """Remember the image as answered."""
+        path = answer.prediction.path
+        name = no_formula(path)
+        if name in self.done:
+            self.say(f"{path} has changed since its first row, and has a second one now")
+        if answer.stamp is not None:
+            self.done[name] = answer.stamp
+        self.unsettled.pop(path, None)
+        self.counts.add(answer.prediction)
+        if self.keeps:
+            self.predictions.append(answer.prediction)
+
+
+def stamps_of(journal: Journal) -> dict[str, FileStamp]:
+    """What the journal's rows answer, by path, but for files that could not be read.
+
+    These are tried again.
+    """
+    stamps = {
+        path: stamp
+        for batch in journal.found.batches
+        for path, stamp in zip(batch.paths, batch.stamps, strict=True)
+        if stamp is not None
+    }
+    stamps |= journal.found.stamps
+    return {path: stamp for path, stamp in stamps.items() if stamp.sha256}
 
 
 def watch(
     watching: Watch, interval: float = 1.0, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Step every `interval` seconds, until a KeyboardInterrupt."""
+    """Step every `interval` seconds, more rarely where a look takes longer, until an interrupt."""
     while True:
+        start = time.monotonic()
         n_images = watching.step()
         if n_images:
-            n_done = len(watching.done.stamps)
+            n_done = len(watching.done)
             watching.say(f"answered {n_images:,} images; {n_done:,} in {watching.out}")
-        sleep(interval)
+        sleep(max(interval, time.monotonic() - start))
 
 
-def content_stamp(path: Path) -> ContentStamp | None:
-    """The stamp of the file as it is now; None where it is gone."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return ContentStamp(status.st_size, status.st_mtime_ns)
+def answer_new(watching: Watch, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Answer what has no row yet and stands still; the rest stays `unsettled`.
+
+    What is new is looked at twice, `settle` seconds apart.
+    """
+    watching.step()
+    if watching.unsettled:
+        sleep(watching.settle)
+        watching.step()

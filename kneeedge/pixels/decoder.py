@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +20,7 @@ from kneeedge.errors import ImageError, KneeEdgeError
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.pixels.reader import ReadOptions, read_input
 from kneeedge.system.processes import Failure
+from kneeedge.system.stamps import FileStamp
 from kneeedge.system.strict_json import from_json, to_json
 
 ALARM_SECONDS = 10
@@ -37,6 +37,7 @@ class DecoderReply:
     "the pixels that follow are (side, side) uint8; none where it is 0"
     dicom: DicomFacts | None = None
     study: DicomStudy | None = None
+    stamp: FileStamp | None = None
     blank: bool = False
     reason: str = ""
     "why there are no pixels"
@@ -49,18 +50,24 @@ class DecoderReply:
 
 def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, NDArray[np.uint8]]:
     """What became of the file, and its pixels (S, S), or (0, 0) where it has none."""
-    start = time.thread_time()
     no_pixels = np.empty((0, 0), dtype=np.uint8)
     try:
-        result = read_input(path, options)
+        read = read_input(path, options)
     except KneeEdgeError as error:
         return DecoderReply(failure=Failure(type(error).__name__, str(error))), no_pixels
-    seconds = time.thread_time() - start
+    result = read.result
     if isinstance(result, ImageError):
-        return DecoderReply(reason=result.reason, remedy=result.remedy, seconds=seconds), no_pixels
-    side = len(result.pixels)
+        refusal = DecoderReply(
+            reason=result.reason, remedy=result.remedy, stamp=read.stamp, seconds=read.seconds
+        )
+        return refusal, no_pixels
     reply = DecoderReply(
-        side=side, dicom=result.dicom, study=result.study, blank=result.blank, seconds=seconds
+        side=len(result.pixels),
+        dicom=result.dicom,
+        study=result.study,
+        stamp=read.stamp,
+        blank=result.blank,
+        seconds=read.seconds,
     )
     return reply, result.pixels
 

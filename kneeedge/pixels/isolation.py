@@ -16,7 +16,7 @@ import numpy as np
 from kneeedge.errors import ImageError, WorkerError
 from kneeedge.pixels.decoder import DecoderReply
 from kneeedge.pixels.pixel_path import Input
-from kneeedge.pixels.reader import ReadOptions
+from kneeedge.pixels.reader import ReadFile, ReadOptions
 from kneeedge.system.processes import Child, ChildLostError, as_raised
 from kneeedge.system.strict_json import from_json, to_json
 
@@ -103,27 +103,27 @@ class ProcessReader:
         self._decoders: set[Decoder] = set()
         "the idle ones and those at work"
 
-    def read(self, path: Path) -> tuple[Input | ImageError, float]:
-        """The network's input or why there is none, and the seconds of processor time it took.
+    def read(self, path: Path) -> ReadFile:
+        """What became of the file.
 
         Raises what ends the run, such as MissingExtraError, and WorkerError where no decoder
         starts.
         """
         decoder = self._take()
         if decoder is None:
-            return ImageError(path, STOPPED), 0.0
+            return ReadFile(ImageError(path, STOPPED))
         try:
             reply, pixels = decoder.ask(path)
         except (DecoderLostError, WorkerError) as error:
             self._dismiss(decoder)
             if self._closed:
-                return ImageError(path, STOPPED), 0.0
+                return ReadFile(ImageError(path, STOPPED))
             if isinstance(error, WorkerError):
                 raise
-            return ImageError(path, error.reason, error.remedy), 0.0
+            return ReadFile(ImageError(path, error.reason, error.remedy))
         with self._lock:
             self._idle.append(decoder)
-        return input_of(path, reply, pixels), reply.seconds
+        return read_of(path, reply, pixels)
 
     def close(self) -> None:
         """Kill the decoders, in whatever they do."""
@@ -153,11 +153,14 @@ class ProcessReader:
         decoder.end()
 
 
-def input_of(path: Path, reply: DecoderReply, pixels: bytes) -> Input | ImageError:
+def read_of(path: Path, reply: DecoderReply, pixels: bytes) -> ReadFile:
     """What a decoder's reply says of the file; raises what it says ends the run."""
     if reply.failure:
         raise as_raised(reply.failure.kind, reply.failure.message)
+    result: Input | ImageError
     if reply.reason:
-        return ImageError(path, reply.reason, reply.remedy)
-    square = np.frombuffer(pixels, dtype=np.uint8).reshape(reply.side, reply.side)
-    return Input(square, reply.dicom, reply.blank, reply.study)
+        result = ImageError(path, reply.reason, reply.remedy)
+    else:
+        square = np.frombuffer(pixels, dtype=np.uint8).reshape(reply.side, reply.side)
+        result = Input(square, reply.dicom, reply.blank, reply.study)
+    return ReadFile(result, reply.stamp, reply.seconds)

@@ -3,8 +3,8 @@
 It is read whole and handed to the Pillow plugin for its content, or to pydicom.
 """
 
-import hashlib
 import io
+import os
 import stat
 import struct
 import zlib
@@ -32,6 +32,7 @@ from kneeedge.pixels.headers import (
     tiff_pages,
     webp_size,
 )
+from kneeedge.system.stamps import FileStamp, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +84,19 @@ class WholeFile:
     "(H, W) at full size, upright"
 
 
+@dataclass(frozen=True)
+class FileContent:
+    """A file's bytes, and what it was when they were read."""
+
+    status: os.stat_result
+    "taken after the file was opened and before it was read"
+    data: bytes
+
+    def stamp(self) -> FileStamp:
+        """Size, times and hash; the hash takes about a millisecond a megabyte."""
+        return stamp_of(self.status, self.data)
+
+
 def read_grey(path: Path, size: int, window: int = 0) -> NDArray[np.uint8]:
     """Grey pixels (H, W) uint8 as `read_picture` gives them."""
     return read_picture(path, size, window).grey
@@ -97,7 +111,7 @@ def read_picture(path: Path, size: int, window: int = 0, max_pixels: int = MAX_P
     `size`. Raises ImageError for a file that gives no pixels, or more than `max_pixels`; those
     are never decoded.
     """
-    return _decode(_read_bytes(path), path, size, window, max_pixels)
+    return decode_picture(read_bytes(path).data, path, size, window, max_pixels)
 
 
 def read_file(path: Path) -> WholeFile:
@@ -105,12 +119,13 @@ def read_file(path: Path) -> WholeFile:
 
     Raises ImageError for a file that gives no pixels, or more than MAX_PIXELS.
     """
-    data = _read_bytes(path)
-    picture = _decode(data, path, MAX_PIXELS, 0, MAX_PIXELS)
-    return WholeFile(picture.header, hashlib.sha256(data).hexdigest(), picture.grey)
+    content = read_bytes(path)
+    picture = decode_picture(content.data, path, MAX_PIXELS, 0, MAX_PIXELS)
+    return WholeFile(picture.header, content.stamp().sha256, picture.grey)
 
 
-def _decode(data: bytes, path: Path, size: int, window: int, max_pixels: int) -> Picture:
+def decode_picture(data: bytes, path: Path, size: int, window: int, max_pixels: int) -> Picture:
+    """What `read_picture` gives for a file of these bytes; `path` is named in what it raises."""
     if is_dicom(data):
         grey, facts, study = decode_dicom(data, path, window, max_pixels)
         header = Header("DICOM", facts.photometric, facts.bits_stored, len(data))
@@ -129,12 +144,14 @@ def _decode(data: bytes, path: Path, size: int, window: int, max_pixels: int) ->
         raise ImageError(path, f"damaged or unsupported image ({detail})") from error
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> FileContent:
     """All of a regular file of 1 to MAX_BYTES bytes; raises ImageError for any other."""
     try:
         status = path.stat()
+        # a pipe or a device is never opened
         if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_BYTES:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return FileContent(os.fstat(file.fileno()), file.read())
     except FileNotFoundError as error:
         raise ImageError(path, "is not there", "check the path") from error
     except OSError as error:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
-from kneeedge.pixels.picture import MAX_PIXELS, read_picture
+from kneeedge.pixels.picture import MAX_PIXELS, decode_picture, read_bytes
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,14 @@ def load_with_facts(path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIX
 
     Raises ImageError for a file that gives no pixels, or more than `max_pixels`.
     """
-    picture = read_picture(path, pixel_path.size, pixel_path.dicom_window, max_pixels)
+    return input_of_bytes(read_bytes(path).data, path, pixel_path, max_pixels)
+
+
+def input_of_bytes(
+    data: bytes, path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIXELS
+) -> Input:
+    """What `load_with_facts` gives for a file of these bytes; `path` is named in what it raises."""
+    picture = decode_picture(data, path, pixel_path.size, pixel_path.dicom_window, max_pixels)
     blank = bool(picture.grey.min() == picture.grey.max())
     return Input(to_input(picture.grey, pixel_path), picture.dicom, blank, picture.study)
 

@@ -8,9 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from kneeedge.errors import ImageError
-from kneeedge.pixels.pixel_path import Input
-from kneeedge.pixels.reader import Reader, ReadOptions, ThreadReader
+from kneeedge.pixels.reader import Reader, ReadFile, ReadOptions, ThreadReader
 from kneeedge.system.threads import in_order
 
 READING, RUNNING, DECODING = "reading", "running", "decoding"
@@ -46,8 +44,8 @@ class StageClock:
 
 def read_batches(
     images: Iterable[Image], reader: Reader, batch_size: int, n_readers: int, clock: StageClock
-) -> Generator[list[tuple[Image, Input | ImageError]]]:
-    """Batches of images, each with its pixels (S, S) and facts, or why it has none; in order.
+) -> Generator[list[tuple[Image, ReadFile]]]:
+    """Batches of images, each with what became of its file; in order.
 
     Pillow and ONNX Runtime both release the interpreter lock, so threads suffice. No more than
     LOOK_AHEAD batches, and one image a reader, are read beyond the batch handed over. `clock` gets
@@ -55,8 +53,8 @@ def read_batches(
     reader is closed at the end.
     """
 
-    def read(image: Image) -> tuple[Image, Input | ImageError, float]:
-        return image, *reader.read(image.path)
+    def read(image: Image) -> tuple[Image, ReadFile]:
+        return image, reader.read(image.path)
 
     n_ahead = LOOK_AHEAD * batch_size + n_readers
     results = in_order(read, images, n_readers, n_ahead, reader.close)
@@ -66,8 +64,8 @@ def read_batches(
                 batch = list(islice(results, batch_size))
             if not batch:
                 return
-            clock.seconds[DECODING] += sum(seconds for _, _, seconds in batch)
-            yield [(image, pixels) for image, pixels, _ in batch]
+            clock.seconds[DECODING] += sum(file.seconds for _, file in batch)
+            yield batch
 
 
 def open_reader(options: ReadOptions) -> Reader:

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kneeedge.errors import ConfigError, ImageError
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.errors import ConfigError, ImageError, MissingExtraError
 from kneeedge.model.spec import PixelPath
-from kneeedge.pixels.picture import MAX_PIXELS
-from kneeedge.pixels.pixel_path import Input, load_with_facts
+from kneeedge.pixels.picture import MAX_PIXELS, read_bytes
+from kneeedge.pixels.pixel_path import Input, input_of_bytes
+from kneeedge.system.stamps import FileStamp
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,29 @@ class ReadOptions:
             raise ConfigError("a file needs at least one pixel and some time", "raise the limit")
 
 
+@dataclass(frozen=True)
+class ReadFile:
+    """What became of a file that was to be read."""
+
+    result: Input | ImageError
+    "the network's input, or why there is none"
+    stamp: FileStamp | None = None
+    "of the very bytes that were decoded; absent where none could be read"
+    seconds: float = 0.0
+    "of processor time"
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """The network's input (S, S) uint8; raises the ImageError where there is none."""
+        if isinstance(self.result, ImageError):
+            raise self.result
+        return self.result.pixels
+
+
 class Reader(Protocol):
     """Reads image files for several threads at once."""
 
-    def read(self, path: Path) -> tuple[Input | ImageError, float]:
-        """The network's input or why there is none, and the seconds of processor time it took."""
+    def read(self, path: Path) -> ReadFile:
+        """What became of the file."""
 
     def close(self) -> None:
         """Let go of everything at once, what is being read included."""
@@ -44,20 +66,30 @@ class ThreadReader:
     def __init__(self, options: ReadOptions) -> None:
         self._options = options
 
-    def read(self, path: Path) -> tuple[Input | ImageError, float]:
-        start = time.thread_time()
-        return read_input(path, self._options), time.thread_time() - start
+    def read(self, path: Path) -> ReadFile:
+        return read_input(path, self._options)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def read_input(path: Path, options: ReadOptions) -> Input | ImageError:
-    """The network's input (S, S) for an image file, or why there is none."""
+def read_input(path: Path, options: ReadOptions) -> ReadFile:
+    """What becomes of an image file, which is opened once.
+
+    DICOM without pydicom is an unreadable file as any other.
+    """
+    start = time.thread_time()
+    stamp = None
+    result: Input | ImageError
     try:
-        return load_with_facts(path, options.pixel_path, options.max_pixels)
+        content = read_bytes(path)
+        stamp = content.stamp()
+        result = input_of_bytes(content.data, path, options.pixel_path, options.max_pixels)
     except ImageError as error:
-        return error
+        result = error
+    except MissingExtraError as error:
+        result = ImageError(path, str(error), "install it, or take the file out")
     except MemoryError:
         remedy = "free some memory or shrink the image"
-        return ImageError(path, "there is not enough memory to decode it", remedy)
+        result = ImageError(path, "there is not enough memory to decode it", remedy)
+    return ReadFile(result, stamp, time.thread_time() - start)

@@ -6,7 +6,7 @@ from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
-    from kneeedge.inference.folder import FolderResult, FolderSummary
+    from kneeedge.inference.summary import FolderResult, FolderSummary
     from kneeedge.runtime.golden import GoldenReport
 
 
@@ -36,6 +36,11 @@ def infer_text(result: "FolderResult") -> str:
         lines.append(f"left out, since they are no images: {len(result.others):,} files")
         lines += [f"  {path}" for path in result.others[:N_LISTED]]
         lines += ["  …"] if len(result.others) > N_LISTED else []
+    if summary.n_before:
+        lines.append(f"{summary.n_before:,} images had their rows before")
+    if summary.n_unfinished:
+        unfinished = f"{summary.n_unfinished:,} files were still being written"
+        lines.append(f"{unfinished}; the next run with --new-only answers them")
     if summary.n_errors:
         lines.append("the rows with status=error say what is wrong with each file")
     return "\n".join([*lines, DISCLAIMER])

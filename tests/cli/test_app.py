@@ -127,7 +127,8 @@ def test_quiet_says_nothing_on_stderr(model, images, tmp_path):
     assert result.stderr == ""
 
 
-def test_an_output_folder_that_is_not_there_is_one_line(model, images, tmp_path):
+def test_an_output_below_a_file_is_one_line(model, images, tmp_path):
+    (tmp_path / "no").write_text("a file")
     result = run("infer", images, "--model", model, "--out", tmp_path / "no/p.csv")
     assert result.exit_code == 1
     assert result.stderr.strip().splitlines()[-1].startswith("error: ")

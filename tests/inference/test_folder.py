@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 from kneeedge import Predictor
 from kneeedge.errors import ConfigError, ImageError, OutOfMemoryError
-from kneeedge.inference.folder import FolderOptions, StageSeconds, infer_folder
+from kneeedge.inference.folder import FolderOptions, infer_folder
+from kneeedge.inference.summary import StageSeconds
 from kneeedge.pixels.listing import find_images
 from kneeedge.report.inference import infer_text
 from kneeedge.system.progress import Progress

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kneeedge.inference.heatmap import heatmap_path, overlay
+from kneeedge.inference.heatmap import heatmap_path, overlay, write_heatmap
 
 
 def test_a_heat_map_never_leaves_its_folder() -> None:
@@ -17,6 +17,21 @@ def test_a_heat_map_never_leaves_its_folder() -> None:
         path = heatmap_path(Path("maps"), name)
         assert path.parts[0] == "maps"
         assert ".." not in path.parts
+
+
+@pytest.mark.parametrize("name", ["k" * 251 + ".png", "é" * 125 + ".dcm", "漢" * 84])
+def test_a_name_as_long_as_a_file_system_takes_has_a_heat_map_too(
+    name: str, tmp_path: Path
+) -> None:
+    image = np.zeros((8, 8), dtype=np.uint8)
+    cam = np.ones((2, 2), dtype=np.float32)
+    write_heatmap(tmp_path, f"room/{name}", image, cam)
+    write_heatmap(tmp_path, f"room/x{name[1:]}", image, cam)
+    (path,) = (path for path in (tmp_path / "room").iterdir() if path.name[0] != "x")
+    assert path == heatmap_path(tmp_path, f"room/{name}")
+    assert path.name.startswith(name[:50])
+    assert path.suffix == ".png"
+    assert len(list((tmp_path / "room").iterdir())) == 2
 
 
 def test_a_heat_map_colours_the_evidence_and_nothing_else() -> None:
@@ -38,11 +53,11 @@ def test_a_full_disk_keeps_an_older_heat_map_of_that_name(tmp_path: Path) -> Non
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from kneeedge.inference.heatmap import HeatmapWriter
+        from kneeedge.inference.heatmap import write_heatmap
         resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
         noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-        with HeatmapWriter(Path(sys.argv[1])) as writer:
-            writer.write("room 1/knee.png", noise, np.ones((2, 2), dtype=np.float32))
+        cam = np.ones((2, 2), dtype=np.float32)
+        write_heatmap(Path(sys.argv[1]), "room 1/knee.png", noise, cam)
     """)
     command = [sys.executable, "-c", code, str(tmp_path)]
     full = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from kneeedge.cli.app import app
 from kneeedge.inference import request
 from kneeedge.inference.folder import FolderOptions, infer_folder, run_key
-from kneeedge.inference.journal import Journal, encode, whole_rows
+from kneeedge.inference.journal import Batch, Journal, KeptBatch, journal_of, read_content
+from kneeedge.inference.output import rows_of
 from kneeedge.inference.predictions import csv_row, prediction_of_row
 from kneeedge.inference.predictor import Predictor
 from kneeedge.pixels.listing import find_images
@@ -70,9 +71,12 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
     remedy = "make the place readable and writable, with room left"
     assert full.stderr == f"error: File too large; {remedy}\n"
     assert not out.exists()
-    part = (tmp_path / ".p.csv.part").read_bytes()
-    assert 100 < len(part) <= 900
-    assert b"".join(map(encode, whole_rows(part))) == part
+    journal = journal_of(out)
+    assert 100 < journal.stat().st_size <= 900
+    with journal.open("rb") as file:
+        content = read_content(file)
+    assert content.end == journal.stat().st_size
+    assert content.n_damaged == 0
     subprocess.run([*command, "--resume"], check=False)
     infer_folder(Predictor(model, "cpu", 1), find_images([night]), tmp_path / "whole.csv", QUIET)
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
@@ -110,12 +114,12 @@ def test_an_interrupted_run_goes_on_and_the_summary_counts_all(
     n_appended = 0
     real_append = Journal.append
 
-    def stop(self: Journal, cells: list[str]) -> None:
+    def stop(self: Journal, batch: Batch) -> KeptBatch:
         nonlocal n_appended
-        if n_appended == 10:
+        if n_appended == 2:
             raise KeyboardInterrupt
-        real_append(self, cells)
         n_appended += 1
+        return real_append(self, batch)
 
     monkeypatch.setattr(Journal, "append", stop)
     command = infer_command(night, model, out)
@@ -127,7 +131,7 @@ def test_an_interrupted_run_goes_on_and_the_summary_counts_all(
     monkeypatch.undo()
     again = CliRunner().invoke(app, [*command, "--resume"])
     assert again.exit_code == 1  # one image is broken
-    assert "going on behind 8 rows of the interrupted run" in again.stderr
+    assert "going on behind 8 rows of the run before" in again.stderr
     assert out.read_bytes() == whole.read_bytes()
     counts = ", ".join(f"{n} {name}" for name, n in result.summary.counts.items())
     assert again.stdout.splitlines()[0] == f"22 images: {counts}; 1 errors"
@@ -150,13 +154,13 @@ def test_a_stop_before_the_first_row_does_not_claim_that_rows_are_kept(
         assert "kept" not in stopped.stderr
         monkeypatch.undo()
     assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 1  # one image is broken
-    assert len(whole_rows(out.read_bytes())) == 23
+    assert len(rows_of(out.read_bytes())) == 23
 
 
 def test_sigterm_stops_as_ctrl_c_does(night: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.csv"
     process = slow_run(night, model, out, resume=False)
-    wait_for_start(out, None)
+    wait_for_batches(process, out, 1)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -164,45 +168,32 @@ def test_sigterm_stops_as_ctrl_c_does(night: Path, model: Path, tmp_path: Path) 
 
 
 def slow_run(night: Path, model: Path, out: Path, resume: bool) -> subprocess.Popen[bytes]:
-    """`kneeedge infer` that takes a while for each row."""
+    """`kneeedge infer` that takes a while for each batch."""
     code = textwrap.dedent("""
         import sys, time
         from kneeedge.inference.journal import Journal
         real = Journal.append
-        Journal.append = lambda self, row: (real(self, row), time.sleep(0.01))[0]
+        Journal.append = lambda self, batch: (real(self, batch), time.sleep(0.04))[0]
         from kneeedge.cli.app import main
         main()
     """)
     command = [sys.executable, "-c", code, *infer_command(night, model, out)]
+    command += ["--heatmaps", str(out.parent / "maps")]
     if resume:
         command.append("--resume")
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def started(out: Path) -> int | None:
-    """When the run that writes `out` began its rows; None where none has."""
-    state = out.with_name(f".{out.name}.run")
-    return state.stat().st_mtime_ns if state.is_file() else None
+def n_batches(out: Path) -> int:
+    """Batches in the journal so far."""
+    path = journal_of(out)
+    return path.read_bytes().count(b'"rows"') if path.exists() else 0
 
 
-def wait_for_start(out: Path, before: int | None) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and started(out) == before:
-        time.sleep(0.002)
-
-
-def n_lines(out: Path) -> int:
-    """Lines of the rows so far."""
-    try:
-        return out.with_name(f".{out.name}.part").read_bytes().count(b"\r\n")
-    except FileNotFoundError:  # it was put in place meanwhile
-        return 0
-
-
-def wait_for_rows(process: subprocess.Popen[bytes], out: Path, n: int) -> None:
-    """Until the run has written `n` rows more, or is done."""
-    wanted = n_lines(out) + n
-    while process.poll() is None and not out.exists() and n_lines(out) < wanted:
+def wait_for_batches(process: subprocess.Popen[bytes], out: Path, n: int) -> None:
+    """Until the run has written `n` batches more, or is done."""
+    wanted = n_batches(out) + n
+    while process.poll() is None and not out.exists() and n_batches(out) < wanted:
         time.sleep(0.002)
 
 
@@ -210,49 +201,63 @@ def wait_for_rows(process: subprocess.Popen[bytes], out: Path, n: int) -> None:
 def test_killed_at_fifty_random_points_the_result_is_that_of_an_unbroken_run(
     night: Path, model: Path, tmp_path: Path
 ) -> None:
-    whole = tmp_path / "whole.csv"
-    infer_folder(Predictor(model, "cpu", 1), find_images([night]), whole, QUIET)
+    """Rows and heat maps, to the last byte, and no half-written file beside them."""
+    whole = tmp_path / "whole"
+    options = FolderOptions(heatmaps=whole / "maps")
+    predictor = Predictor(model, "cpu", 1)
+    infer_folder(predictor, find_images([night]), whole / "p.csv", QUIET, options)
     rng = np.random.default_rng(0)
     n_killed = 0
     n_whole = 0
-    out = tmp_path / "p.csv"
+    broken = tmp_path / "broken"
+    out = broken / "p.csv"
     while n_killed < 50:
-        before = started(out)
         process = slow_run(night, model, out, resume=True)
-        wait_for_start(out, before)
-        wait_for_rows(process, out, int(rng.integers(0, 13)))
-        time.sleep(rng.uniform(0, 0.02))  # a row takes about as long
+        wait_for_batches(process, out, int(rng.integers(0, 4)))
+        time.sleep(rng.uniform(0, 0.08))  # two batches take about as long
         process.kill()
         process.communicate()
         n_killed += process.returncode == -signal.SIGKILL
         if out.exists():  # it was done before the kill: the next starts over
-            assert out.read_bytes() == whole.read_bytes()
-            out.unlink()
+            assert files_below(broken) == files_below(whole)
+            shutil.rmtree(broken)
             n_whole += 1
     last = slow_run(night, model, out, resume=True)
     last.communicate(timeout=60)
     assert last.returncode == 1  # one image is broken
-    assert out.read_bytes() == whole.read_bytes()
+    assert files_below(broken) == files_below(whole)
     assert n_whole >= 1  # the kills fell everywhere, to the last row
 
 
-def test_the_key_names_what_decides_the_rows(night: Path, model: Path) -> None:
-    run = run_key(Predictor(model, "cpu", 1), find_images([night]))
-    assert (run.n, run.provider, run.threads, run.batch_size) == (22, "cpu", 1, 4)
-    assert len(run.model_sha256) == len(run.names_sha256) == 64
+def files_below(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file but the journal."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in paths
+        if path.suffix != ".journal"
+    }
+
+
+def test_the_key_names_what_decides_the_rows(model: Path, tmp_path: Path) -> None:
+    run = run_key(Predictor(model, "cpu", 1), FolderOptions(heatmaps=tmp_path))
+    assert (run.provider, run.threads, run.batch_size) == ("cpu", 1, 4)
+    assert run.heatmaps == str(tmp_path.resolve())
+    assert len(run.model_sha256) == 64
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, n: int, happen: Callable[[], object]) -> None:
-    """Let something happen when `n` rows are written."""
+    """Let something happen when `n` batches are written."""
     real_append = Journal.append
     n_appended = 0
 
-    def append(self: Journal, cells: list[str]) -> None:
+    def append(self: Journal, batch: Batch) -> KeptBatch:
         nonlocal n_appended
-        real_append(self, cells)
+        kept = real_append(self, batch)
         n_appended += 1
         if n_appended == n:
             happen()
+        return kept
 
     monkeypatch.setattr(Journal, "append", append)
 
@@ -267,7 +272,7 @@ def test_an_input_that_goes_away_meanwhile_is_a_row_with_its_reason(
     command = infer_command(folder, model, tmp_path / "p.csv")
     result = CliRunner().invoke(app, [*command, "--batch-size", "1", "-q"])
     assert result.exit_code == 1
-    written = whole_rows((tmp_path / "p.csv").read_bytes())[1:]
+    written = rows_of((tmp_path / "p.csv").read_bytes())[1:]
     assert len(written) == 22
     assert written[-1][:2] == [last.name, "error"]
     assert written[-1][-1] == "is not there"
@@ -296,6 +301,6 @@ def test_an_input_that_is_replaced_meanwhile_is_answered_as_it_was_read(
     meanwhile(monkeypatch, 1, lambda: last.path.write_bytes(other))
     predictor = Predictor(model, "cpu", 1, batch_size=1)
     infer_folder(predictor, find_images([folder]), tmp_path / "p.csv", QUIET)
-    probability = float(whole_rows((tmp_path / "p.csv").read_bytes())[-1][3])
+    probability = float(rows_of((tmp_path / "p.csv").read_bytes())[-1][3])
     allowed = [predictor.predict(path).probability for path in (night / last.below, last.path)]
     assert min(abs(probability - p) for p in allowed) < 1e-6

@@ -71,7 +71,7 @@ def outputs_of(tmp_path: Path, *options: str) -> bytes:
     result = CliRunner().invoke(app, [*command, "--dicom-sr", str(out / "sr"), *options])
     assert result.exit_code == 0, result.output
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) == 4
+    assert len(files) == 5  # rows, JSON, heat map, report, and the journal
     return b"".join([result.output.encode(), *(path.read_bytes() for path in files)])
 
 

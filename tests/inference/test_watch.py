@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
 from kneeedge.errors import BusyError, ConfigError, OutputExistsError
-from kneeedge.inference import watch as watch_module
-from kneeedge.inference.folder import infer_folder
-from kneeedge.inference.journal import encode
+from kneeedge.inference import output as output_module
+from kneeedge.inference.folder import FolderOptions, infer_folder
+from kneeedge.inference.journal import Batch, Journal, KeptBatch, journal_of
+from kneeedge.inference.output import encode
+from kneeedge.inference.predictions import csv_columns
 from kneeedge.inference.predictor import Predictor
 from kneeedge.inference.watch import Watch, watch
 from kneeedge.pixels.listing import find_images
@@ -130,20 +132,20 @@ def test_a_restart_repeats_nothing_and_loses_nothing(begin, drop, images, tmp_pa
     assert names(tmp_path / "p.csv") == ["a.png", "b.png"]
 
 
-def test_a_stop_between_row_and_note_repeats_nothing(
-    begin, drop, images, tmp_path, clock, monkeypatch
+@pytest.mark.parametrize("stopped_at", ["before the output", "after the output"])
+def test_a_stop_between_journal_and_output_repeats_nothing_and_loses_nothing(
+    begin, drop, images, tmp_path, clock, monkeypatch, stopped_at
 ) -> None:
     watching = begin()
     shutil.copy(images[0], drop / "=a.png")
-
-    write_bytes = watch_module.write_bytes
+    write_bytes = output_module.write_bytes
 
     def stop(path: Path, content: bytes) -> None:
-        if path.suffix == ".watch":
-            raise KeyboardInterrupt
-        write_bytes(path, content)
+        if stopped_at == "after the output":
+            write_bytes(path, content)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(watch_module, "write_bytes", stop)
+    monkeypatch.setattr(output_module, "write_bytes", stop)
     watching.step()
     clock.now += 5.0
     with pytest.raises(KeyboardInterrupt):
@@ -151,9 +153,164 @@ def test_a_stop_between_row_and_note_repeats_nothing(
     watching.close()
     monkeypatch.undo()
     again = begin()
+    assert names(tmp_path / "p.csv") == ["./=a.png"]
     assert settle(again, clock) == 0
     again.close()
     assert names(tmp_path / "p.csv") == ["./=a.png"]
+
+
+def test_other_content_of_the_same_size_and_time_is_answered_anew(
+    begin, drop, images, tmp_path, clock
+) -> None:
+    first, second = (image.read_bytes().ljust(50_000, b"\0") for image in images[:2])
+    watching = begin()
+    (drop / "a.png").write_bytes(first)
+    status = (drop / "a.png").stat()
+    assert settle(watching, clock) == 1
+    (drop / "a.png").write_bytes(second)
+    os.utime(drop / "a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert settle(watching, clock) == 1
+    watching.close()
+    assert names(tmp_path / "p.csv") == ["a.png", "a.png"]
+
+
+def test_a_file_that_is_touched_keeps_its_one_row(begin, drop, images, tmp_path, clock) -> None:
+    lines: list[str] = []
+    watching = begin(lines.append)
+    shutil.copy(images[0], drop / "a.png")
+    assert settle(watching, clock) == 1
+    for mtime in (1, 2_000_000_000_000_000_000):
+        os.utime(drop / "a.png", ns=(mtime, mtime))
+        assert settle(watching, clock) == 0
+    watching.close()
+    again = begin(lines.append)
+    assert settle(again, clock) == 0
+    again.close()
+    assert names(tmp_path / "p.csv") == ["a.png"]
+    assert lines == []
+
+
+def test_a_file_that_is_replaced_between_the_look_and_the_reading_waits_until_it_stands(
+    begin, drop, images, tmp_path, clock, monkeypatch
+) -> None:
+    """Else half of a file that is being written would be answered as an image."""
+    watching = begin()
+    shutil.copy(images[0], drop / "a.png")
+    watching.step()
+    clock.now += 5.0
+    real_ready = watching.ready
+
+    def ready() -> list[object]:
+        images_and_stamps = real_ready()
+        (drop / "a.png").write_bytes(images[1].read_bytes()[:99])
+        return images_and_stamps
+
+    monkeypatch.setattr(watching, "ready", ready)
+    assert watching.step() == 0
+    assert names(tmp_path / "p.csv") == []
+    monkeypatch.undo()
+    shutil.copy(images[1], drop / "a.png")
+    assert settle(watching, clock) == 1
+    watching.close()
+    assert ",ok," in (tmp_path / "p.csv").read_text()
+
+
+def test_rows_come_before_all_images_are_through(
+    begin, drop, images, tmp_path, clock, monkeypatch
+) -> None:
+    """A kill in the midst of 6,000 files has its rows, and the next start goes on."""
+    for i in range(20):
+        shutil.copy(images[i % 6], drop / f"{i:02}.png")
+    watching = begin()
+    real_append = Journal.append
+    seen = []
+
+    def append(self: Journal, batch: Batch) -> KeptBatch:
+        seen.append(len(names(tmp_path / "p.csv")))
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return real_append(self, batch)
+
+    monkeypatch.setattr(Journal, "append", append)
+    monkeypatch.setattr(output_module, "REST", 0)
+    with pytest.raises(KeyboardInterrupt):
+        settle(watching, clock)
+    watching.close()
+    assert seen == [0, 4, 8, 12]
+    monkeypatch.undo()
+    again = begin()
+    assert settle(again, clock) == 8
+    again.close()
+    assert names(tmp_path / "p.csv") == [f"{i:02}.png" for i in range(20)]
+
+
+def test_an_output_that_was_moved_away_begins_anew_with_its_header(
+    begin, drop, images, tmp_path, clock
+) -> None:
+    lines: list[str] = []
+    watching = begin(lines.append)
+    shutil.copy(images[0], drop / "a.png")
+    settle(watching, clock)
+    (tmp_path / "p.csv").rename(tmp_path / "monday.csv")
+    shutil.copy(images[1], drop / "b.png")
+    settle(watching, clock)
+    assert names(tmp_path / "p.csv") == ["b.png"]
+    assert lines == [f"{watching.out} was taken away; it begins anew, with the rows from now on"]
+    watching.close()
+    (tmp_path / "p.csv").rename(tmp_path / "tuesday.csv")
+    again = begin(lines.append)
+    assert names(tmp_path / "p.csv") == []
+    again.close()
+
+
+def test_an_output_that_somebody_changed_is_left_alone_and_no_row_is_lost(
+    begin, drop, images, tmp_path, clock, monkeypatch
+) -> None:
+    watching = begin()
+    shutil.copy(images[0], drop / "a.png")
+    settle(watching, clock)
+    shutil.copy(images[1], drop / "b.png")
+    real_append = Journal.append
+
+    def append(self: Journal, batch: Batch) -> KeptBatch:
+        (tmp_path / "p.csv").write_text("notes of mine")
+        return real_append(self, batch)
+
+    monkeypatch.setattr(Journal, "append", append)
+    with pytest.raises(OutputExistsError, match="not as kneeedge left it: move it away"):
+        settle(watching, clock)
+    watching.close()
+    with pytest.raises(OutputExistsError, match="not as kneeedge left it"):
+        begin()
+    assert (tmp_path / "p.csv").read_text() == "notes of mine"
+    (tmp_path / "p.csv").rename(tmp_path / "notes")
+    again = begin()
+    assert settle(again, clock) == 0
+    again.close()
+    assert names(tmp_path / "p.csv") == ["b.png"]
+
+
+def test_a_folder_that_cannot_be_listed_for_a_while_is_said_once_and_looked_at_again(
+    begin, drop, images, tmp_path, clock
+) -> None:
+    lines: list[str] = []
+    watching = begin(lines.append)
+    drop.rename(tmp_path / "elsewhere")
+    assert settle(watching, clock) == 0
+    (tmp_path / "elsewhere").rename(drop)
+    shutil.copy(images[0], drop / "a.png")
+    assert settle(watching, clock) == 1
+    assert lines == [f"{drop} is not there; check the path; looking again"]
+    watching.close()
+
+
+def test_heat_maps_and_reports_come_with_the_rows(drop, images, tmp_path, clock, predictor) -> None:
+    options = FolderOptions(heatmaps=tmp_path / "maps")
+    watching = Watch(predictor, [drop], tmp_path / "p.csv", print, options, clock=clock)
+    shutil.copy(images[0], drop / "a.png")
+    assert settle(watching, clock) == 1
+    watching.close()
+    assert (tmp_path / "maps/a.png.png").is_file()
 
 
 def test_a_file_that_changed_after_its_row_has_a_second_one_and_that_is_said(
@@ -194,13 +351,15 @@ def test_a_file_that_goes_away_before_it_is_read_is_let_go(begin, drop, images, 
 def test_another_model_or_a_foreign_output_is_refused(begin, drop, tmp_path, clock) -> None:
     begin().close()
     other = Predictor(write_tiny_model(tmp_path / "other.onnx", seed=1), "cpu", 1)
-    with pytest.raises(ConfigError, match=r"p\.csv is of another model sha256; name another --out"):
+    with pytest.raises(
+        ConfigError, match=r"p\.csv has so far is of another model sha256; give the same"
+    ):
         Watch(other, [drop], tmp_path / "p.csv", print)
     (tmp_path / "x.csv").write_text("mine")
-    with pytest.raises(OutputExistsError, match="it is no --watch's; name another --out"):
+    with pytest.raises(OutputExistsError, match="it is not as kneeedge left it"):
         Watch(other, [drop], tmp_path / "x.csv", print)
     assert (tmp_path / "x.csv").read_text() == "mine"
-    (tmp_path / ".p.csv.watch").write_text("{")
+    journal_of(tmp_path / "p.csv").write_text("{\n")
     with pytest.raises(ConfigError, match="is damaged"):
         begin()
 
@@ -229,8 +388,8 @@ def test_a_reader_sees_whole_rows_at_any_moment(
         shutil.copy(images[i], drop / f"{i}.png")
         settle(watching, clock)
     watching.close()
-    assert len(contents) == 6
-    header = encode(watching.done.key.columns)
+    assert len(contents) == 3
+    header = encode(csv_columns(watching.predictor.spec))
     for content in contents:
         assert content.startswith(header)
         assert content.endswith(b"\r\n")
@@ -259,9 +418,17 @@ def test_watch_refuses_what_does_not_go_with_it_before_a_model_is_looked_for(
     drop: Path, tmp_path: Path
 ) -> None:
     model = str(tmp_path / "missing.onnx")
-    result = CliRunner().invoke(app, ["infer", str(drop), "--watch", "--resume", "--model", model])
-    assert result.exit_code == 2
-    assert "--watch writes rows alone" in result.output
+    for options, problem in (
+        (["--watch", "--resume"], "--watch always goes on; leave out --resume"),
+        (["--watch", "--new-only"], "--watch and --new-only exclude each other"),
+        (["--watch", "--json", "r.json"], "--watch has no end to report"),
+        (["--watch", "--out", "-"], "--watch needs an output that remembers its rows"),
+        (["--new-only", "--out", "-"], "--new-only needs an output that remembers its rows"),
+        (["--resume", "--out", "-"], "--resume needs an output that remembers its rows"),
+    ):
+        result = CliRunner().invoke(app, ["infer", str(drop), *options, "--model", model])
+        assert result.exit_code == 2
+        assert problem in result.output
 
 
 @pytest.mark.slow

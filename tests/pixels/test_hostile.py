@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -311,14 +312,14 @@ def test_a_file_that_may_not_be_read_is_a_row(
     path.chmod(0)
     # root reads all: then the system's answer is made
     if os.access(path, os.R_OK):
-        real = Path.read_bytes
+        real = Path.open
 
-        def refuse(self: Path) -> bytes:
+        def refuse(self: Path, *mode: Any, **how: Any) -> Any:
             if self == path:
                 raise PermissionError(13, "Permission denied", str(self))
-            return real(self)
+            return real(self, *mode, **how)
 
-        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr(Path, "open", refuse)
     closed, good = infer(folder, tmp_path, "--no-isolate")
     assert (closed["status"], closed["error"]) == ("error", "cannot be read (Permission denied)")
     assert good["status"] == "ok"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
 from kneeedge.errors import ImageError, MissingExtraError, WorkerError
-from kneeedge.inference.journal import Journal
+from kneeedge.inference.journal import Batch, Journal, KeptBatch, journal_of
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels import isolation
 from kneeedge.pixels.isolation import Decoder, ProcessReader
@@ -25,6 +25,7 @@ from kneeedge.pixels.pixel_path import Input
 from kneeedge.pixels.prefetch import StageClock, open_reader, read_batches
 from kneeedge.pixels.reader import ReadOptions, ThreadReader
 from kneeedge.system import processes
+from kneeedge.system.files import file_sha256
 from kneeedge.system.processes import as_raised
 from kneeedge.system.threads import in_order
 from tests.tiny_onnx import write_tiny_model
@@ -83,8 +84,12 @@ def test_the_pixels_are_those_of_a_thread(tmp_path: Path) -> None:
     threads = ThreadReader(OPTIONS)
     processes = ProcessReader(OPTIONS)
     for name in (*names, "broken.png", "none.png"):
-        by_thread, _ = threads.read(tmp_path / name)
-        by_process, _ = processes.read(tmp_path / name)
+        of_thread, of_process = (reader.read(tmp_path / name) for reader in (threads, processes))
+        by_thread, by_process = of_thread.result, of_process.result
+        assert (of_thread.stamp is None) == (name == "none.png")
+        if of_thread.stamp:
+            assert of_thread.stamp.has_times_of(of_process.stamp)
+            assert of_thread.stamp.sha256 == file_sha256(tmp_path / name)
         assert isinstance(by_thread, Input) == (name in names)
         if isinstance(by_thread, Input):
             assert (by_thread.pixels == by_process.pixels).all()
@@ -102,7 +107,7 @@ def test_a_decoder_that_dies_or_hangs_costs_one_file_and_is_replaced(
     reader = ProcessReader(HASTY)
     paths = [write(tmp_path / file, i) for i, file in enumerate(("1.png", name, "2.png"), 1)]
     try:
-        first, lost, last = (reader.read(path)[0] for path in paths)
+        first, lost, last = (reader.read(path).result for path in paths)
     finally:
         reader.close()
     assert isinstance(first, Input)
@@ -115,7 +120,7 @@ def test_every_file_keeps_its_place_between_crashes(tmp_path: Path) -> None:
     names = [f"{i}-segfault.png" if i % 3 == 0 else f"{i}.png" for i in range(12)]
     images = [SimpleNamespace(path=write(tmp_path / name, i + 1)) for i, name in enumerate(names)]
     batches = read_batches(images, ProcessReader(OPTIONS), 5, 2, StageClock())
-    rows = [(image, isinstance(pixels, Input)) for batch in batches for image, pixels in batch]
+    rows = [(image, isinstance(file.result, Input)) for batch in batches for image, file in batch]
     assert rows == [(image, i % 3 > 0) for i, image in enumerate(images)]
 
 
@@ -144,10 +149,11 @@ def test_a_run_goes_on_and_a_resumed_one_has_the_same_rows(
     appended = []
     real_append = Journal.append
 
-    def stop(self: Journal, cells: list[str]) -> None:
-        if len(appended) == 5:
+    def stop(self: Journal, batch: Batch) -> KeptBatch:
+        if len(appended) == 2:
             raise KeyboardInterrupt
-        appended.append(real_append(self, cells))
+        appended.append(real_append(self, batch))
+        return appended[-1]
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", stop)
@@ -161,14 +167,14 @@ def test_who_stops_does_not_wait_for_a_decoder_that_hangs(tmp_path: Path) -> Non
     path = write(tmp_path / "hang.png")
     reader = ProcessReader(OPTIONS)
     refusals = []
-    thread = threading.Thread(target=lambda: refusals.append(reader.read(path)[0]))
+    thread = threading.Thread(target=lambda: refusals.append(reader.read(path).result))
     thread.start()
     time.sleep(0.3)
     reader.close()
     thread.join(10)
     assert isinstance(refusals[0], ImageError)
     # closed: nobody waits for ever
-    assert isinstance(reader.read(path)[0], ImageError)
+    assert isinstance(reader.read(path).result, ImageError)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
@@ -190,7 +196,7 @@ def test_a_run_whose_decoders_hang_stops_at_once(tmp_path: Path, number: int) ->
     run = subprocess.Popen(
         [sys.executable, "-c", code, *command, "--file-timeout", "500"], stderr=subprocess.PIPE
     )
-    part = tmp_path / ".p.csv.part"
+    part = journal_of(out)
     end = time.monotonic() + 60
     while not part.is_file() and time.monotonic() < end:
         time.sleep(0.05)
@@ -225,7 +231,7 @@ def test_a_signal_to_the_whole_group_does_not_end_a_decoder(
     (decoder,) = decoders
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(decoder.child.pid, number)
-        assert isinstance(reader.read(path)[0], Input)
+        assert isinstance(reader.read(path).result, Input)
     assert decoders == [decoder]
     reader.close()
 

@@ -31,7 +31,7 @@ def test_batches_hold_the_images_in_order_and_the_last_one_the_rest(tmp_path):
     batches = list(read_batches(images, ThreadReader(SMALL), 4, 3, StageClock()))
     assert [len(batch) for batch in batches] == [4, 4, 3]
     assert [image for batch in batches for image, _ in batch] == images
-    levels = [int(pixels.pixels[0, 0]) for batch in batches for _, pixels in batch]
+    levels = [int(file.pixels()[0, 0]) for batch in batches for _, file in batch]
     assert levels == list(range(11))
 
 
@@ -39,7 +39,7 @@ def test_an_unreadable_image_keeps_its_place(tmp_path):
     images = numbered(tmp_path, 5)
     images[2].path.write_text("no picture")
     (batch,) = read_batches(images, ThreadReader(SMALL), 8, 2, StageClock())
-    refused = [isinstance(pixels, ImageError) for _, pixels in batch]
+    refused = [isinstance(file.result, ImageError) for _, file in batch]
     assert refused == [False, False, True, False, False]
 
 
