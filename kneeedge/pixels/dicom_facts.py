@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 # PS3.5, section 6.2: what the value representations UI, DA, TM, LO, SH and PN allow
 _UID = re.compile(r"[0-9.]{1,64}")
-_DATE = re.compile(r"[0-9]{8}")
-_TIME = re.compile(r"[0-9]{2,6}(\.[0-9]{1,6})?")
+_DATE = re.compile(r"[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])")
+_TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9](([0-5][0-9]|60)(\.[0-9]{1,6})?)?)?")
 _LONG = re.compile(r"[^\\]{1,64}")
 _SHORT = re.compile(r"[^\\]{1,16}")
 _LATERALITY = re.compile(r"[RLBU]")

@@ -155,6 +155,8 @@ def test_side_and_view_are_what_the_standard_defines_or_empty(
         {"SpecificCharacterSet": "ISO_IR 999"},
         {"PatientName": "Doe^Jane\\Roe^Richard"},
         {"StudyTime": "noon"},
+        {"StudyTime": "2561"},
+        {"StudyDate": "20261399"},
         {"PatientSex": "unknown"},
     ],
     ids=lambda odd: next(iter(odd)),
