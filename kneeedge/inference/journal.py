@@ -14,10 +14,11 @@ import io
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from kneeedge.errors import BusyError, ConfigError
 from kneeedge.system.files import sync_folder
@@ -123,7 +124,7 @@ def journal_of(out: Path) -> Path:
 def has_rows(out: Path) -> bool:
     """Whether an unfinished run has left rows to go on with."""
     try:
-        with journal_of(out).open("rb") as file:
+        with journal_of(out).open("rb", buffering=0) as file:
             return read_content(file).n_open() > 0
     except FileNotFoundError:
         return False
@@ -274,17 +275,14 @@ def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).hexdigest()[:DIGEST].encode("ascii")
 
 
-def read_content(file: BinaryIO) -> Content:
+def read_content(file: io.FileIO) -> Content:
     """All that the lines of a journal say, the damaged ones left out.
 
     Raises ValueError where the first line, which says what the rows are of, is not whole.
     """
     content = Content()
     file.seek(0)
-    data = file.read()
-    for line in io.BytesIO(data):
-        if not line.endswith(b"\n"):  # a kill cut it off
-            break
+    for line in _lines(file):
         record = checked_record(line)
         if record is None:
             content.n_damaged += 1
@@ -297,6 +295,17 @@ def read_content(file: BinaryIO) -> Content:
     if content.end and content.key is None:
         raise ValueError("it does not begin with what its rows are of")
     return content
+
+
+def _lines(file: io.FileIO) -> Iterator[bytes]:
+    """The whole lines from where the file stands; not the last one, where a kill cut it off."""
+    reader = io.BufferedReader(file)
+    try:
+        for line in reader:
+            if line.endswith(b"\n"):
+                yield line
+    finally:
+        reader.detach()  # else it would close the file, and let another run have it
 
 
 def _take(content: Content, record: dict[str, Any], offset: int, length: int) -> None:

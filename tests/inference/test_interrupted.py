@@ -73,7 +73,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
     assert not out.exists()
     journal = journal_of(out)
     assert 100 < journal.stat().st_size <= 900
-    with journal.open("rb") as file:
+    with journal.open("rb", buffering=0) as file:
         content = read_content(file)
     assert content.end == journal.stat().st_size
     assert content.n_damaged == 0

@@ -102,7 +102,7 @@ def test_a_line_that_was_edited_is_noticed_and_left_out(tmp_path: Path) -> None:
             if edited[at] == ord("\n"):
                 continue
             path.write_bytes(b"".join([*lines[:i], bytes(edited), *lines[i + 1 :]]))
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
                 content = read_content(file)
             assert (len(content.batches), content.n_damaged) == (2, 1)
 

@@ -225,7 +225,7 @@ def test_every_row_of_a_run_that_was_stopped_has_its_heat_map(
 def journal_key(out: Path) -> object:
     from kneeedge.inference.journal import read_content
 
-    with journal_of(out).open("rb") as file:
+    with journal_of(out).open("rb", buffering=0) as file:
         return read_content(file).key
 
 
