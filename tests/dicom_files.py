@@ -6,8 +6,12 @@ from pathlib import Path
 import gdcm
 import numpy as np
 import pydicom
+from pydicom import config
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -17,6 +21,8 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+
+from kneeedge.pixels.dicom import decode_dicom
 
 SHAPE = (40, 48)
 RNG = np.random.default_rng(0)
@@ -57,6 +63,49 @@ def dataset(
     for name, value in tags.items():
         setattr(image, name, value)
     return image
+
+
+def with_element(image: Dataset, keyword: str, vr: str, value: object) -> Dataset:
+    """The image with an element of this value representation and value, sound or not.
+
+    Text is written as it is, or values of it.
+    """
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+        raw = "\\".join(texts).encode()
+        raw += b" " * (len(raw) % 2)
+        image[tag] = RawDataElement(Tag(tag), vr, len(raw), raw, 0, False, True)
+    else:
+        image.add(DataElement(tag, vr, value, validation_mode=config.IGNORE))
+    return image
+
+
+def lut(first: int, entries: list[int], bits: int) -> Dataset:
+    """An item of a modality or VOI LUT sequence, an entry a word."""
+    table = Dataset()
+    table.LUTDescriptor = [len(entries) % 65536, first % 65536, bits]
+    table["LUTDescriptor"].VR = "US"
+    table.LUTData = entries
+    table["LUTData"].VR = "US"
+    return table
+
+
+def grey(data: bytes, window: int = 0) -> np.ndarray:
+    """The grey levels of a DICOM file."""
+    return decode_dicom(data, Path("a.dcm"), window, 1 << 20)[0]
+
+
+def grey_scale(data: bytes, window: int = 0) -> str:
+    """What is said of how its grey levels were made."""
+    return decode_dicom(data, Path("a.dcm"), window, 1 << 20)[1].grey_scale
+
+
+def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0…255 by a straight line, by the definition."""
+    share = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    return np.rint(share * 255).astype(np.uint8)
 
 
 def stored(image: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:

@@ -21,13 +21,15 @@ from PIL import Image
 
 from kneeedge.errors import ImageError, MissingExtraError, TooLargeError
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy, facts_of, study_of
-from kneeedge.pixels.dicom_limits import check_inflated, check_stream
+from kneeedge.pixels.dicom_frames import DELIMITER
+from kneeedge.pixels.dicom_grey import GreyLevels, Layout, monochrome_levels, palette_levels
+from kneeedge.pixels.dicom_limits import check_inflated
+from kneeedge.pixels.dicom_numbers import DamagedError, whole
+from kneeedge.pixels.dicom_pixels import is_compressed, words_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-
-Values = NDArray[np.float64]
 
 _INSTALL = "pip install 'kneeedge[dicom]'"
 PREAMBLE_BYTES = 128
@@ -36,10 +38,10 @@ _BARE = re.compile(
     re.DOTALL,
 )
 "a first tag of group 2 or 8 without the preamble: an explicit VR, or a length below 65,536"
-_REQUIRED = (
-    "Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation",
-    "SamplesPerPixel",
+_NUMBERS = (
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelRepresentation",
 )  # fmt: skip
+"without which there is no image: PS3.3, C.7.6.3"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _SAMPLED = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _COLOUR = ("PALETTE COLOR", *_SAMPLED)
@@ -72,14 +74,46 @@ def _decode(
     data: bytes, path: Path, window: int, max_pixels: int
 ) -> tuple[NDArray[np.uint8], DicomFacts, DicomStudy]:
     dataset = _parse(data, path, max_pixels)
-    _check(dataset, path, max_pixels)
-    stored = _pixels(dataset, path)
-    if dataset.PhotometricInterpretation in _COLOUR:
-        grey = _luma(stored, dataset, path)
-        grey_scale = f"luma of {dataset.PhotometricInterpretation}"
+    layout = _check(dataset, path, max_pixels)
+    words = _pixels(dataset, path)
+    photometric = dataset.PhotometricInterpretation
+    if photometric in _SAMPLED:
+        grey = _luma(words, layout)
+        grey_scale = f"luma of {photometric}"
     else:
-        grey, grey_scale = _grey(stored, dataset, path, window)
+        levels = _levels(dataset, layout, path, window)
+        grey = levels.levels[words]
+        grey_scale = levels.grey_scale
+        _check_contrast(grey, words, levels, path)
     return grey, facts_of(dataset, grey_scale), study_of(dataset)
+
+
+def _levels(dataset: "Dataset", layout: Layout, path: Path, window: int) -> GreyLevels:
+    if dataset.PhotometricInterpretation in _GREY:
+        return monochrome_levels(dataset, layout, path, window)
+    return palette_levels(dataset, layout, path)
+
+
+def _check_contrast(
+    grey: NDArray[np.uint8],
+    words: NDArray[np.unsignedinteger[Any]],
+    levels: GreyLevels,
+    path: Path,
+) -> None:
+    """Raise ImageError where pixels that differ have all become one level, padding aside.
+
+    An image that is blank from the start is told later on.
+    """
+    if not levels.padding.any() and grey.min() != grey.max():
+        return
+    occurs = np.bincount(words.ravel(), minlength=len(levels.levels)) > 0
+    shown = levels.levels[occurs & ~levels.padding]
+    if not len(shown):
+        raise ImageError(path, "all its pixels are padding")
+    if len(shown) > 1 and shown.min() == shown.max():
+        problem = f"its grey scale makes all pixels alike ({levels.grey_scale})"
+        remedy = "ask for another --dicom-window, or save it with a sound one"
+        raise ImageError(path, problem, remedy)
 
 
 def _parse(data: bytes, path: Path, max_pixels: int) -> "Dataset":
@@ -92,7 +126,11 @@ def _parse(data: bytes, path: Path, max_pixels: int) -> "Dataset":
     config.settings.reading_validation_mode = config.IGNORE
     quiet()
     check_inflated(data, path, max_pixels)
-    return pydicom.dcmread(io.BytesIO(data), force=True)
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    if "PixelData" not in dataset and is_compressed(dataset):
+        # pydicom passes over fragments that nothing closes
+        dataset = pydicom.dcmread(io.BytesIO(data + DELIMITER), force=True)
+    return dataset
 
 
 @cache
@@ -105,10 +143,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 
-def _check(dataset: "Dataset", path: Path, max_pixels: int) -> None:
-    """Raise ImageError, before anything is decoded, where this is not one image that we read."""
+def _check(dataset: "Dataset", path: Path, max_pixels: int) -> Layout:
+    """How the pixels lie; raises ImageError, before any is decoded, for what we do not read."""
     _check_kind(dataset, path)
-    lacking = [name for name in _REQUIRED if dataset.get(name) is None]
+    numbers = {name: whole(dataset, name) for name in _NUMBERS}
+    lacking = [name for name, number in numbers.items() if number is None]
+    if not dataset.get("PhotometricInterpretation"):
+        lacking.append("PhotometricInterpretation")
     if lacking:
         raise ImageError(path, f"damaged DICOM (no {', '.join(lacking)})")
     n_pixels = dataset.Rows * dataset.Columns
@@ -116,7 +157,8 @@ def _check(dataset: "Dataset", path: Path, max_pixels: int) -> None:
         raise ImageError(path, "holds no pixels")
     if n_pixels > max_pixels:
         raise TooLargeError(path, dataset.Columns, dataset.Rows, max_pixels)
-    _check_layout(dataset, path)
+    _check_samples(dataset, path)
+    return _layout(dataset, path)
 
 
 def _check_kind(dataset: "Dataset", path: Path) -> None:
@@ -126,12 +168,14 @@ def _check_kind(dataset: "Dataset", path: Path) -> None:
     if "PixelData" not in dataset:
         kind = getattr(dataset.get("SOPClassUID"), "name", None) or "DICOM object"
         raise ImageError(path, f"is a {kind} without integer pixels", "give the image itself")
-    n_frames = int(dataset.get("NumberOfFrames") or 1)
+    if not dataset.PixelData:
+        raise ImageError(path, "holds no pixels")
+    n_frames = whole(dataset, "NumberOfFrames") or 1
     if n_frames > 1:
         raise ImageError(path, f"holds {n_frames} frames", "save the one that is meant")
 
 
-def _check_layout(dataset: "Dataset", path: Path) -> None:
+def _check_samples(dataset: "Dataset", path: Path) -> None:
     """Raise ImageError where the pixels are laid out in a way that we do not read."""
     photometric = dataset.PhotometricInterpretation
     if photometric not in (*_GREY, *_COLOUR) or dataset.BitsAllocated not in (8, 16):
@@ -141,179 +185,49 @@ def _check_layout(dataset: "Dataset", path: Path) -> None:
     if n_samples != dataset.SamplesPerPixel:
         mismatch = f"{dataset.SamplesPerPixel} samples a pixel, {photometric} has {n_samples}"
         raise ImageError(path, f"damaged DICOM ({mismatch})")
+    if n_samples > 1 and whole(dataset, "PlanarConfiguration") not in (0, 1):
+        raise ImageError(path, "damaged DICOM (no PlanarConfiguration of 0 or 1)")
 
 
-def _pixels(dataset: "Dataset", path: Path) -> NDArray[np.integer]:
-    """The stored values (H, W), or (H, W, 3) with YBR made RGB, of BitsStored bits each."""
-    from pydicom.pixels.utils import pixel_array
-    from pydicom.uid import JPEGBaseline8Bit
+def _layout(dataset: "Dataset", path: Path) -> Layout:
+    """How the stored values lie in their words; raises ImageError for what we do not read."""
+    bits = dataset.BitsStored
+    allocated = dataset.BitsAllocated
+    highest = whole(dataset, "HighBit")
+    if not 1 <= bits <= allocated or highest not in (None, bits - 1):
+        depth = f"{bits} bits stored of {allocated}, the highest {highest}"
+        raise ImageError(path, f"pixels of {depth} are not supported")
+    if dataset.PixelRepresentation not in (0, 1):
+        problem = f"a PixelRepresentation of {dataset.PixelRepresentation}"
+        raise ImageError(path, f"damaged DICOM ({problem})")
+    signed = dataset.PixelRepresentation == 1
+    photometric = dataset.PhotometricInterpretation
+    if photometric in _SAMPLED and (bits < 8 or signed or (bits > 8 and "YBR_FULL" in photometric)):
+        depth = f"{photometric} pixels of {bits} {'signed ' if signed else ''}bits"
+        raise ImageError(path, f"{depth} are not supported", "export it with 8 bits")
+    return Layout(
+        allocated=allocated,
+        stored=bits,
+        signed=signed,
+        little_endian=dataset.original_encoding[1] is not False,
+    )
 
-    _ensure_syntax(dataset)
+
+def _pixels(dataset: "Dataset", path: Path) -> NDArray[np.unsignedinteger[Any]]:
+    """The words of the pixels; raises ImageError where they are not whole."""
     try:
-        check_stream(dataset, path)
-        # GDCM ends the process at a mere warning of its libjpeg, such as a JFIF header of another
-        # version.
-        baseline = dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
-        stored = pixel_array(dataset, decoding_plugin="pillow" if baseline else "")
-        # pydicom takes more bytes for more frames
-        if stored.shape[:2] != (dataset.Rows, dataset.Columns):
-            problem = f"damaged DICOM pixels (more than {dataset.Columns} × {dataset.Rows})"
-            raise ImageError(path, problem)
-        return _without_overlays(stored, dataset, path)
-    except ImageError:
-        raise
+        return words_of(dataset)
+    except DamagedError as error:
+        raise ImageError(path, f"damaged DICOM pixels ({error})") from error
     except _failures() as error:
-        problem = f"damaged or unsupported DICOM pixels ({_one_line(error)})"
+        problem = f"damaged or unsupported DICOM pixels ({_why(error)})"
         raise ImageError(path, problem) from error
 
 
-def _ensure_syntax(dataset: "Dataset") -> None:
-    """Give a data set without a transfer syntax the one that it was read by (PS3.5, section 10.1).
-
-    Such a data set is not compressed.
-    """
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    if getattr(dataset, "file_meta", None) and "TransferSyntaxUID" in dataset.file_meta:
-        return
-    dataset.ensure_file_meta()
-    implicit = dataset.original_encoding[0]
-    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    dataset.file_meta.TransferSyntaxUID = syntax
-
-
-def _without_overlays(
-    stored: NDArray[np.integer], dataset: "Dataset", path: Path
-) -> NDArray[np.integer]:
-    """The values without what older files keep in the bits above them (PS3.5, section 8.1.1)."""
-    bits = int(dataset.BitsStored)
-    allocated = int(dataset.BitsAllocated)
-    if not 1 <= bits <= allocated or dataset.get("HighBit", bits - 1) != bits - 1:
-        highest = dataset.get("HighBit")
-        depth = f"{bits} bits stored of {dataset.BitsAllocated}, the highest {highest}"
-        raise ImageError(path, f"pixels of {depth} are not supported")
-    n_above = stored.dtype.itemsize * 8 - bits
-    if not n_above or dataset.SamplesPerPixel != 1:
-        return stored
-    return (stored << n_above) >> n_above
-
-
-def _luma(stored: NDArray[np.integer], dataset: "Dataset", path: Path) -> NDArray[np.uint8]:
-    """ITU-R 601 luma (H, W) uint8 of colour pixels."""
-    from pydicom.pixels.processing import apply_color_lut
-
-    shift = int(dataset.BitsStored) - 8
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        try:
-            stored = apply_color_lut(stored, dataset)
-        except _failures() as error:
-            raise ImageError(path, f"damaged DICOM palette ({_one_line(error)})") from error
-        shift = stored.dtype.itemsize * 8 - 8
-    rgb = (stored >> max(shift, 0)).astype(np.uint8)[..., :3]
+def _luma(words: NDArray[np.unsignedinteger[Any]], layout: Layout) -> NDArray[np.uint8]:
+    """ITU-R 601 luma (H, W) uint8 of colours (H, W, 3)."""
+    rgb = (words >> (layout.stored - 8)).astype(np.uint8)
     return np.array(Image.fromarray(rgb).convert("L"))
-
-
-def _grey(
-    stored: NDArray[np.integer], dataset: "Dataset", path: Path, window: int
-) -> tuple[NDArray[np.uint8], str]:
-    """Grey levels (H, W) uint8, and how they were made."""
-    from pydicom.pixels.processing import apply_modality_lut
-
-    ends = _ends_of_range(dataset, stored.dtype)
-    try:
-        values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
-        low, high = np.asarray(apply_modality_lut(ends, dataset), dtype=np.float64)
-        full_range = (min(low, high), max(low, high))
-        brightness, grey_scale = _voi(values, full_range, dataset, path, window)
-    except ImageError:
-        raise
-    except _failures() as error:
-        raise ImageError(path, f"damaged DICOM grey scale ({_one_line(error)})") from error
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        brightness = 1.0 - brightness
-        grey_scale = f"{grey_scale}, inverted"
-    brightness[_padding(stored, dataset)] = 0.0
-    return np.rint(255.0 * brightness).astype(np.uint8), grey_scale
-
-
-def _ends_of_range(dataset: "Dataset", dtype: np.dtype[Any]) -> NDArray[np.integer]:
-    """The smallest and the largest value (2,) that BitsStored bits hold."""
-    bits = int(dataset.BitsStored)
-    if dataset.get("PixelRepresentation", 0):
-        return np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1], dtype=dtype)
-    return np.array([0, 2**bits - 1], dtype=dtype)
-
-
-def _voi(
-    values: Values, full_range: tuple[float, float], dataset: "Dataset", path: Path, index: int
-) -> tuple[Values, str]:
-    """The values of interest as brightness, 0 to 1, and by which grey scale that is.
-
-    That is VOI LUT number `index`, else window `index`, else the full range of BitsStored.
-    """
-    tables = dataset.get("VOILUTSequence") or ()
-    centres = _numbers(dataset.get("WindowCenter"))
-    widths = _numbers(dataset.get("WindowWidth"))
-    n_windows = len(tables) or min(len(centres), len(widths))
-    if index and index >= n_windows:
-        problem = f"has {n_windows} windows, and --dicom-window asks for number {index}"
-        raise ImageError(path, problem, "ask for a smaller one")
-    if tables:
-        return _looked_up(values, dataset, index), "VOI LUT"
-    if n_windows:
-        function = str(dataset.get("VOILUTFunction") or "LINEAR")
-        brightness = windowed(values, centres[index], widths[index], function)
-        return brightness, f"window {index} ({function})"
-    low, high = full_range
-    brightness = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
-    return brightness, f"full range of {dataset.BitsStored} bits"
-
-
-def _looked_up(values: Values, dataset: "Dataset", index: int) -> Values:
-    """The values as 0 to 1 by VOI LUT number `index`."""
-    from pydicom.pixels.processing import apply_voi
-
-    bits = int(dataset.VOILUTSequence[index].LUTDescriptor[2])
-    levels = np.asarray(apply_voi(values.astype(np.int32), dataset, index), np.float64)
-    brightness: Values = np.clip(levels / (2**bits - 1), 0, 1)
-    return brightness
-
-
-def windowed(values: Values, centre: float, width: float, function: str) -> Values:
-    """The values as 0 to 1 by a window (PS3.3, C.11.2.1.2 and C.11.2.1.3).
-
-    Raises ValueError for a width or a function that makes no window.
-    """
-    if function == "SIGMOID" and width > 0:
-        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700, 700)))
-    if function == "LINEAR_EXACT" and width > 0:
-        return np.clip((values - centre) / width + 0.5, 0, 1)
-    if function == "LINEAR" and width >= 1:
-        # the formula's limit is a step
-        if width == 1:
-            return (values > centre - 0.5).astype(np.float64)
-        return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
-    raise ValueError(f"a window of width {width:g} and function {function}")
-
-
-def _padding(stored: NDArray[np.integer], dataset: "Dataset") -> NDArray[np.bool_]:
-    """Where the stored values are padding (C.7.5.1.1.2): one value, or a range of them."""
-    first = dataset.get("PixelPaddingValue")
-    if first is None:
-        return np.zeros(stored.shape, dtype=np.bool_)
-    last = dataset.get("PixelPaddingRangeLimit", first)
-    padding: NDArray[np.bool_] = (stored >= min(first, last)) & (stored <= max(first, last))
-    return padding
-
-
-def _numbers(value: Any) -> list[float]:
-    """The numbers of an element of one value or several."""
-    from pydicom.multival import MultiValue
-
-    if value is None or value == "":
-        return []
-    numbers = value if isinstance(value, MultiValue) else [value]
-    return [float(number) for number in numbers]
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -336,6 +250,12 @@ def _failures() -> tuple[type[Exception], ...]:
         Image.DecompressionBombError,
         Warning,
     )
+
+
+def _why(error: Exception) -> str:
+    """Why there are no pixels; what each of pydicom's decoders raises is no reason."""
+    text = _one_line(error)
+    return "a frame that does not decode" if "by all available plugins" in text else text
 
 
 def _one_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kneeedge.errors import ImageError
+from kneeedge.pixels.dicom_numbers import DamagedError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -60,15 +61,16 @@ def check_inflated(data: bytes, path: Path, max_pixels: int) -> None:
             raise ImageError(path, problem)
 
 
-def check_stream(dataset: "Dataset", path: Path) -> None:
-    """Raise ImageError where the compressed frame is not what the data set says.
+def check_stream(stream: bytes, dataset: "Dataset") -> None:
+    """Raise DamagedError where the compressed frame is not what the data set says.
 
-    GDCM believes either of the two, or aborts.
+    GDCM believes either of the two, or aborts. Raises NotImplementedError for a depth that is not
+    read.
     """
-    from pydicom.encaps import get_frame
     from pydicom.uid import (
         JPEG2000TransferSyntaxes,
         JPEGBaseline8Bit,
+        JPEGExtended12Bit,
         JPEGLSTransferSyntaxes,
         JPEGTransferSyntaxes,
     )
@@ -76,17 +78,20 @@ def check_stream(dataset: "Dataset", path: Path) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         return
-    stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
     frame = j2k_header(stream) if syntax in JPEG2000TransferSyntaxes else jpeg_header(stream)
     if frame is None:
-        raise ImageError(path, "damaged DICOM pixels (no sound frame header)")
+        raise DamagedError("no sound frame header")
     declared = (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel)
     if frame[:3] != declared:
-        mismatch = f"a frame of {_size(frame[:3])}, not of {_size(declared)}"
-        raise ImageError(path, f"damaged DICOM pixels ({mismatch})")
-    if frame.bits > MAX_BITS or (syntax == JPEGBaseline8Bit and dataset.BitsStored != 8):
+        raise DamagedError(f"a frame of {_size(frame[:3])}, not of {_size(declared)}")
+    unsound = frame.bits > MAX_BITS
+    if syntax == JPEGBaseline8Bit:
+        unsound = dataset.BitsStored != 8
+    if syntax == JPEGExtended12Bit:
+        unsound = frame.bits != (8 if dataset.BitsStored <= 8 else 12)
+    if unsound:
         depth = f"{frame.bits} bits for {dataset.BitsStored} stored"
-        raise ImageError(path, f"DICOM frames of {depth} are not supported")
+        raise NotImplementedError(f"DICOM frames of {depth} are not supported")
 
 
 def _size(sides: tuple[int, ...]) -> str:

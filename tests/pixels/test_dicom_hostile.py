@@ -16,16 +16,14 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
 )
 
-from tests.dicom_files import EIGHT, TWELVE, dataset, encapsulated, stored
+from tests.dicom_files import EIGHT, RNG, TWELVE, dataset, encapsulated, grey, scaled, stored
 from tests.image_files import encode
-
-
-def grey(data: bytes) -> np.ndarray:
-    return decode_dicom(data, Path("a.dcm"), 0, 1 << 20)[0]
+from tests.jpeg_frames import flat_blocks, lossless, segment
 
 
 def j2k(width: int = 48, height: int = 40, components: int = 1) -> bytes:
@@ -164,6 +162,17 @@ def test_a_jpeg_with_something_between_its_segments_is_refused() -> None:
 def test_a_jpeg_of_another_jfif_version_is_read() -> None:
     """GDCM would end the process."""
     assert (grey(baseline(b"JFIF\0\1", b"JFIF\0\3")) == grey(baseline())).all()
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGExtended12Bit])
+def test_other_jpegs_of_another_jfif_version_are_read(syntax: str) -> None:
+    """GDCM would end the process."""
+    levels = RNG.integers(0, 4096, (5, 6))
+    blocks = np.kron(levels, np.ones((8, 8), dtype=int)).astype(np.uint16)
+    plain = lossless(blocks, 12) if syntax == JPEGLosslessSV1 else flat_blocks(levels, 12)
+    frame = plain[:2] + segment(0xE0, b"JFIF\0\3\1\0\0\1\0\1\0\0") + plain[2:]
+    data = encapsulated(dataset(blocks, 12), frame, syntax)
+    assert (grey(data) == scaled(blocks, 0, 4095)).all()
 
 
 def test_baseline_jpeg_has_8_bits() -> None:
