@@ -33,7 +33,7 @@ Values = NDArray[np.float64]
 _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 "the Presentation LUT Shape that says the same: C.8.11.3.1.2"
 _RESCALE = ("RescaleSlope", "RescaleIntercept")
-_WINDOW = ("WindowCenter", "WindowWidth")
+_WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
 _RESCALE_GROUP = "PixelValueTransformationSequence"
 _WINDOW_GROUP = "FrameVOILUTSequence"
 "functional groups of enhanced images: C.7.6.16.2.9 and C.7.6.16.2.10"
@@ -152,6 +152,9 @@ def _check_polarity(dataset: "Dataset", path: Path) -> None:
     """
     if dataset.get("PresentationLUTSequence"):
         raise ImageError(path, "a Presentation LUT is not supported", "apply it and save the image")
+    if dataset.get("PixelPresentation") in ("COLOR", "MIXED"):
+        problem = "grey pixels with colours among them are not supported"
+        raise ImageError(path, problem, "save it as grey or as colour")
     shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
     photometric = dataset.PhotometricInterpretation
     if shape not in ("", _SHAPES[photometric]):
@@ -227,13 +230,14 @@ def _holder(dataset: "Dataset", group: str, keywords: tuple[str, ...]) -> "Datas
     """What holds these elements: the data set, or one of its functional groups.
 
     A one-frame image of an enhanced class keeps them there (C.7.6.16). Raises DamagedError where
-    several places hold them.
+    several places hold them and differ.
     """
     holders = [dataset, *_functional_groups(dataset, group)]
-    filled = [item for item in holders if any(values_of(item, keyword) for keyword in keywords)]
-    if len(filled) > 1:
-        raise DamagedError(f"{' and '.join(keywords)} stand in {len(filled)} places")
-    return filled[0] if filled else dataset
+    contents = [[values_of(item, keyword) for keyword in keywords] for item in holders]
+    filled = [at for at, content in enumerate(contents) if any(content)]
+    if any(contents[at] != contents[filled[0]] for at in filled):
+        raise DamagedError(f"{', '.join(keywords)} stand in several places, and differ")
+    return holders[filled[0]] if filled else dataset
 
 
 def _functional_groups(dataset: "Dataset", group: str) -> "list[Dataset]":

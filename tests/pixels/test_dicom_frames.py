@@ -94,6 +94,16 @@ def test_an_extended_offset_table_changes_nothing(syntax: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.name)
+def test_fragments_of_a_defined_length_are_read(syntax: str, tmp_path: Path) -> None:
+    """Against the standard, and done."""
+    data = twelve(frame_of(syntax, tmp_path), syntax)
+    at = data.index(b"\xe0\x7f\x10\0") + 8
+    value = data[at + 4 : -len(DELIMITER)]
+    defined = data[:at] + struct.pack("<I", len(value)) + value
+    assert (grey(defined) == WANTED).all()
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.name)
 @pytest.mark.parametrize("n_kept", [0, 1, 3, 4, 7])
 def test_a_whole_frame_that_nothing_closes_is_read(
     syntax: str, n_kept: int, tmp_path: Path

@@ -282,6 +282,11 @@ def test_a_presentation_table_is_refused() -> None:
     refused(dataset(TWELVE, 12, PresentationLUTSequence=tables), "a Presentation LUT is not supp")
 
 
+@pytest.mark.parametrize("presentation", ["COLOR", "MIXED"])
+def test_colours_among_the_grey_are_refused(presentation: str) -> None:
+    refused(dataset(TWELVE, 12, PixelPresentation=presentation), "grey pixels with colours among")
+
+
 # Functional groups of enhanced images
 
 
@@ -326,13 +331,18 @@ def test_the_functional_groups_of_one_frame_are_heeded(
 def test_a_window_in_two_places_is_refused() -> None:
     group = groups(None, {"WindowCenter": 1000, "WindowWidth": 2000})
     image = dataset(TWELVE, 12, **WINDOW, **{SHARED: Sequence([group])})
-    refused(image, "WindowCenter and WindowWidth stand in 2 places")
+    refused(image, "WindowCenter, WindowWidth, VOILUTFunction stand in several places, and differ")
+
+
+def test_the_same_window_in_two_places_is_one() -> None:
+    twice = dataset(TWELVE, 12, **WINDOW, **{SHARED: Sequence([groups(None, dict(WINDOW))])})
+    assert (grey(stored(twice)) == grey(stored(dataset(TWELVE, 12, **WINDOW)))).all()
 
 
 def test_a_rescale_in_two_places_is_refused() -> None:
     group = groups({"RescaleSlope": 2, "RescaleIntercept": 0}, None)
-    sequences = {SHARED: Sequence([group]), PER_FRAME: Sequence([group])}
-    refused(dataset(TWELVE, 12, **sequences), "RescaleSlope and RescaleIntercept stand in 2 places")
+    image = dataset(TWELVE, 12, **RESCALE, **{PER_FRAME: Sequence([group])})
+    refused(image, "RescaleSlope, RescaleIntercept stand in several places, and differ")
 
 
 def test_groups_of_more_frames_than_one_are_refused() -> None:

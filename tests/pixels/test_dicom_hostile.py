@@ -85,6 +85,13 @@ def test_a_deflated_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.Mo
         decode_dicom(data, Path("a.dcm"), 0, 100_000)
 
 
+def test_a_deflated_data_set_that_is_cut_off_is_refused() -> None:
+    data = stored(dataset(TWELVE, 12), DeflatedExplicitVRLittleEndian)
+    for n in (2, 10, 1000):
+        with pytest.raises(ImageError, match=r"damaged DICOM .*decompressing"):
+            grey(data[:-n])
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(0, 48), (40, 0)])
 def test_an_image_of_no_pixels_is_refused(rows: int, columns: int) -> None:
     with pytest.raises(ImageError, match="holds no pixels; "):
