@@ -100,17 +100,17 @@ def _check_contrast(
     levels: GreyLevels,
     path: Path,
 ) -> None:
-    """Raise ImageError where pixels that differ have all become one level, padding aside.
+    """Raise ImageError where pixels that differ are no more than one level apart, padding aside.
 
     An image that is blank from the start is told later on.
     """
-    if not levels.padding.any() and grey.min() != grey.max():
+    if not levels.padding.any() and grey.max() - grey.min() > 1:
         return
     occurs = np.bincount(words.ravel(), minlength=len(levels.levels)) > 0
     shown = levels.levels[occurs & ~levels.padding]
     if not len(shown):
         raise ImageError(path, "all its pixels are padding")
-    if len(shown) > 1 and shown.min() == shown.max():
+    if shown.max() - shown.min() <= 1 and len(np.unique(shown)) < len(shown):
         problem = f"its grey scale makes all pixels alike ({levels.grey_scale})"
         remedy = "ask for another --dicom-window, or save it with a sound one"
         raise ImageError(path, problem, remedy)

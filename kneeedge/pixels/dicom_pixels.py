@@ -25,10 +25,11 @@ def words_of(dataset: "Dataset") -> NDArray[np.unsignedinteger[Any]]:
     Raises DamagedError for pixels that are not whole, and whatever pydicom and GDCM raise.
     """
     _ensure_syntax(dataset)
-    stored = _decoded(dataset) if is_compressed(dataset) else _as_array(dataset)
-    # pydicom takes more bytes for more frames
-    if stored.shape[:2] != (dataset.Rows, dataset.Columns):
-        raise DamagedError(f"more than {dataset.Columns} × {dataset.Rows}")
+    if is_compressed(dataset):
+        stored = _decoded(dataset)
+    else:
+        _check_length(dataset)
+        stored = _as_array(dataset)
     # a decoder may give 8 bits for 16 allocated, or the other byte order
     n_bytes = dataset.BitsAllocated // 8
     kind = "i" if stored.dtype.kind == "i" else "u"
@@ -54,6 +55,20 @@ def is_compressed(dataset: "Dataset") -> bool:
     """Whether the pixels come in fragments, by the transfer syntax."""
     syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
     return bool(syntax and syntax.is_transfer_syntax and syntax.is_encapsulated)
+
+
+def _check_length(dataset: "Dataset") -> None:
+    """Raise DamagedError where there are pixels for a line or a column more than are declared.
+
+    One that is not would shear the picture; fewer bytes are padding. Too few pydicom refuses.
+    """
+    samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
+    n_bytes = samples * dataset.BitsAllocated // 8
+    surplus = len(dataset.PixelData) - dataset.Rows * dataset.Columns * n_bytes
+    # of a single byte, padding
+    if surplus > 1 and surplus >= n_bytes * min(dataset.Rows, dataset.Columns):
+        size = f"{dataset.Columns} × {dataset.Rows}"
+        raise DamagedError(f"more than {size}, by {surplus} bytes")
 
 
 def _as_array(dataset: "Dataset", plugin: str = "") -> NDArray[Any]:

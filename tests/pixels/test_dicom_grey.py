@@ -93,6 +93,11 @@ def test_half_a_window_or_rescale_is_refused(
     refused(with_element(image, keyword, "DS", value), f"damaged DICOM grey scale .*{reason}")
 
 
+def test_zeros_pad_a_number() -> None:
+    image = with_element(dataset(TWELVE, 12, WindowWidth=4096), "WindowCenter", "DS", "2048\0\0")
+    assert (grey(stored(image)) == scaled(TWELVE, 0, 4095)).all()
+
+
 def test_an_empty_value_behind_a_window_is_no_second_one() -> None:
     image = dataset(TWELVE, 12, WindowWidth=4096)
     data = stored(with_element(image, "WindowCenter", "DS", ["2048", ""]))
@@ -160,6 +165,15 @@ def test_a_window_that_shows_none_of_the_values_is_refused(centre: int) -> None:
 def test_a_window_too_wide_for_any_contrast_is_refused() -> None:
     image = dataset(TWELVE, 12, WindowCenter=0, WindowWidth=900_000_000)
     refused(image, "its grey scale makes all pixels alike")
+
+
+def test_a_picture_of_two_dark_levels_is_refused_where_it_had_more() -> None:
+    image = dataset(
+        TWELVE, 12, VOILUTSequence=Sequence([lut(0, [i // 16 for i in range(4096)], 16)])
+    )
+    refused(image, r"makes all pixels alike \(VOI LUT \(entries end at 255 of 65535\)\)")
+    two = RNG.integers(0, 2, SHAPE, dtype=np.uint8)
+    assert (grey(stored(dataset(two))) == two).all()
 
 
 def test_a_flat_picture_beside_its_padding_is_refused() -> None:

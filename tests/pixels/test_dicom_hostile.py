@@ -98,6 +98,12 @@ def test_an_image_of_no_pixels_is_refused(rows: int, columns: int) -> None:
         grey(stored(dataset(TWELVE, 12, Rows=rows, Columns=columns)))
 
 
+def test_some_bytes_behind_the_pixels_are_padding() -> None:
+    image = dataset(TWELVE, 12)
+    image.PixelData += bytes(64)
+    assert (grey(stored(image)) == scaled(TWELVE, 0, 4095)).all()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 60_000), (60_000, 1)])
 def test_one_pixel_and_one_line_are_images(size: tuple[int, int]) -> None:
     white = stored(dataset(np.full(size, 4095, np.uint16), 12))
@@ -121,6 +127,8 @@ def test_a_deflated_data_set_that_is_damaged_is_refused() -> None:
         ({"PhotometricInterpretation": "RGB"}, "1 samples a pixel, RGB has 3"),
         ({"Rows": 20}, "more than 48 × 20"),
         ({"Rows": 1, "Columns": 3}, "more than 3 × 1"),
+        ({"Rows": 39}, "more than 48 × 39, by 96 bytes"),
+        ({"Columns": 47}, "more than 47 × 40, by 80 bytes"),
     ],
 )
 # outside the tests this warning is no error
