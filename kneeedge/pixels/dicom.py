@@ -152,6 +152,9 @@ def _check(dataset: "Dataset", path: Path, max_pixels: int) -> Layout:
         lacking.append("PhotometricInterpretation")
     if lacking:
         raise ImageError(path, f"damaged DICOM (no {', '.join(lacking)})")
+    odd = [name for name in _NUMBERS if not isinstance(dataset.get(name), int)]
+    if odd:
+        raise ImageError(path, f"damaged DICOM ({', '.join(odd)} of a wrong value representation)")
     n_pixels = dataset.Rows * dataset.Columns
     if not n_pixels:
         raise ImageError(path, "holds no pixels")

@@ -43,12 +43,12 @@ def frame_of(pixel_data: bytes) -> bytes:
         (size,) = struct.unpack_from("<I", pixel_data, at + 4)
         fragment = pixel_data[at + 8 : at + 8 + size]
         if pixel_data[at : at + 4] != _ITEM or len(fragment) != size:
-            raise DamagedError("its fragments are cut off")
+            raise DamagedError("its fragments are cut off or damaged")
         fragments.append(fragment)
         at += 8 + size
     # a file may end within its delimiter
     if not DELIMITER.startswith(pixel_data[at:]) or not any(fragments[1:]):
-        raise DamagedError("its fragments are cut off")
+        raise DamagedError("its fragments are cut off or damaged")
     return b"".join(fragments[1:])
 
 
@@ -152,21 +152,24 @@ def _check_j2k(stream: bytes) -> None:
             raise DamagedError(f"a JPEG 2000 codestream whose tile {tile} is cut off")
         if hole and stream.find(hole, at, end) >= 0:
             raise DamagedError(f"a JPEG 2000 codestream with a hole of zeros in tile {tile}")
-        if part != n_parts.get(tile, 0):
-            raise DamagedError(f"a JPEG 2000 codestream without all parts of tile {tile}")
-        n_parts[tile] = part + 1
-        n_declared[tile] = max(declared, n_declared.get(tile, 0))
+        # parts come in turn
+        if part == n_parts.get(tile, 0):
+            n_parts[tile] = part + 1
+        # some encoders declare one too few
+        n_declared[tile] = max(declared, part + 1, n_declared.get(tile, 0))
         at = end
-    if stream[at : at + 2] != _EOC:
-        raise DamagedError("a JPEG 2000 codestream without its end")
-    if _J2K_BEGIN in stream[at:]:
-        raise DamagedError("more than one frame")
+    _check_end(stream[at:])
     if len(n_parts) != tiles.n or max(n_parts) >= tiles.n:
         raise DamagedError(f"a JPEG 2000 codestream of {len(n_parts)} tiles, not {tiles.n}")
-    # some encoders declare one too few
-    short = [tile for tile, n in n_declared.items() if n_parts[tile] < n]
-    if short:
-        raise DamagedError(f"a JPEG 2000 codestream without all parts of tile {short[0]}")
+    if n_parts != n_declared:
+        raise DamagedError("a JPEG 2000 codestream without all parts of its tiles")
+
+
+def _check_end(rest: bytes) -> None:
+    if not rest.startswith(_EOC):
+        raise DamagedError("a JPEG 2000 codestream without its end")
+    if _J2K_BEGIN in rest:
+        raise DamagedError("more than one frame")
 
 
 def _main_header(stream: bytes) -> tuple[dict[bytes, bytes], int]:

@@ -53,7 +53,7 @@ def _ensure_syntax(dataset: "Dataset") -> None:
 
 def is_compressed(dataset: "Dataset") -> bool:
     """Whether the pixels come in fragments, by the transfer syntax."""
-    syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
+    syntax = (getattr(dataset, "file_meta", None) or {}).get("TransferSyntaxUID")
     return bool(syntax and syntax.is_transfer_syntax and syntax.is_encapsulated)
 
 

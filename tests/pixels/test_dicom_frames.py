@@ -381,9 +381,12 @@ def test_a_jpeg_2000_without_some_tiles_is_refused(syntax: str) -> None:
         (lambda stream, at: stream[: at[9]] + bytes(100), "without its end"),
         (
             lambda stream, at: stream[: at[4] + 11] + b"\2" + stream[at[4] + 12 :],
-            "all parts of tile 4",
+            "all parts of its tiles",
         ),
-        (lambda stream, at: stream[: at[4] + 10] + b"\1" + stream[at[4] + 11 :], "parts of tile 4"),
+        (
+            lambda stream, at: stream[: at[4] + 10] + b"\1" + stream[at[4] + 11 :],
+            "8 tiles, not 9",
+        ),
         (lambda stream, at: stream[: at[4] + 14] + bytes(200) + stream[at[4] + 214 :], "hole of"),
         (lambda stream, _: stream[:45], "damaged"),
     ],

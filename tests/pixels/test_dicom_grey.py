@@ -110,6 +110,7 @@ def test_an_empty_value_behind_a_window_is_no_second_one() -> None:
     ("keyword", "vr", "value", "reason"),
     [
         ("Rows", "US", None, "no Rows"),
+        ("Rows", "LO", "40", "Rows of a wrong value representation"),
         ("Columns", "US", [48, 48], "Columns has 2 values"),
         ("BitsAllocated", "US", None, "no BitsAllocated"),
         ("BitsStored", "US", None, "no BitsStored"),
