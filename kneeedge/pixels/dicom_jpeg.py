@@ -232,7 +232,7 @@ def check_lossless(scan: Scan, samples: NDArray[np.integer[Any]]) -> None:
     begins = np.arange(0, len(samples), scan.rows_per_segment)
     points = samples.astype(np.uint16)
     if scan.precision < 16 or scan.shift:
-        points = points % np.uint16(2**scan.precision) >> np.uint16(scan.shift)
+        points = (points & np.uint16(2**scan.precision - 1)) >> np.uint16(scan.shift)
     bits = np.take(_bits_of_differences(scan.table), _differences(scan, points, begins))
     n_bits = np.add.reduceat(bits.sum(axis=1, dtype=np.int64), begins)
     spare = np.array(scan.segment_bytes) - -(-n_bits // 8)

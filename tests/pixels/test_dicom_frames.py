@@ -221,6 +221,13 @@ def test_signed_lossless_jpeg_is_exact() -> None:
         assert (grey(data) == scaled(SIGNED, -2048, 2047)).all()
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("shift", [1, 3])
+def test_a_point_transform_drops_the_lowest_bits(shift: int, bits: int) -> None:
+    data = twelve(lossless(TWELVE, bits, shift=shift), JPEGLosslessSV1)
+    assert (grey(data) == scaled(TWELVE >> shift << shift, 0, 4095)).all()
+
+
 def test_fill_bytes_before_a_marker_are_no_part_of_a_scan() -> None:
     frame = lossless(TWELVE, 12, rows_per_restart=8)
     frame = frame.replace(b"\xff\xd2", b"\xff\xff\xff\xd2")
