@@ -45,7 +45,7 @@ class DicomFacts:
     view: str
     "AP, PA, LL, RL, RLD, LLD, RLO, LLO, or empty"
     grey_scale: str
-    "how its grey levels were made"
+    "how its grey levels were made, with a remark on a table that leaves its depth unused"
     photometric: str
     bits_stored: int
     patient_id: str = ""
