@@ -30,7 +30,7 @@ LISTED = {"PatientName", "PatientID", "StudyID", "AccessionNumber", "ReferringPh
 TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")
 DATE, TIME, NUMBER, UID = "19711103", "031407", "57317", "1.2.826.57317.1"
 "planted in every element of those value representations"
-LEFT_OUT = (0x0000, 0x0002, 0x0028, 0x5400, 0x7FE0)
+LEFT_OUT = (0x0000, 0x0002, 0x0028, 0x2050, 0x5400, 0x7FE0)
 "groups of messages and files, and those with nonsense in which there is no image"
 
 
