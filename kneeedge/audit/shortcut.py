@@ -12,7 +12,6 @@ from kneeedge.audit.facts import Facts
 from kneeedge.model.spec import default_positive
 from kneeedge.statistics.auroc import auroc
 from kneeedge.statistics.intervals import LEVEL, Interval
-from kneeedge.system.machine import available_cpus
 from kneeedge.system.progress import Progress
 
 Floats = NDArray[np.float64]
@@ -237,7 +236,7 @@ def _scores(known: Floats, positive: NDArray[np.bool_], held_out: Floats, seed: 
         TREES,
         min_samples_leaf=max(3, len(known) // 100),
         random_state=seed,
-        n_jobs=available_cpus(),
+        n_jobs=1,  # scikit-learn's threads race for the warning filters, and then warn of it
     )
     model.fit(known, positive)
     rng = np.random.default_rng(seed)

@@ -50,10 +50,27 @@ def test_the_command_writes_json_page_and_groups(data, tmp_path):
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_a_place_that_is_not_there_is_said_before_the_work(data, tmp_path):
-    result = run(data, "--html", tmp_path / "nowhere/page.html")
-    assert result.exit_code == 1
-    assert "nowhere: no such folder" in result.output
+def test_a_folder_that_is_not_there_is_made(data, tmp_path):
+    assert run(data, "--html", tmp_path / "new/one/page.html").exit_code == 0
+    assert (tmp_path / "new/one/page.html").is_file()
+
+
+@pytest.mark.slow
+def test_three_classes_give_a_report_and_nothing_on_stderr(tmp_path):
+    """Of scikit-learn's threads came a warning for each of hundreds of trees."""
+    write_dataset(tmp_path / "data", {"": 84}, size=48)
+    third = tmp_path / "data/Osteopenia"
+    third.mkdir()
+    for path in sorted(tmp_path.glob("data/*/P*.png"))[::3]:
+        path.rename(third / path.name)
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-m", "kneeedge", "audit", "-q", str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert "Osteopenia from the rest with AUROC" in done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
