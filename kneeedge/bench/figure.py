@@ -10,6 +10,7 @@ from kneeedge.model.spec import DISCLAIMER
 from kneeedge.runs.benchmark import Accuracy, BenchResult, Row, model_key, single_rows
 from kneeedge.statistics.intervals import Interval
 from kneeedge.system.files import replacing
+from kneeedge.system.own import figure_metadata
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,8 @@ def draw_figure(result: BenchResult, path: Path) -> None:
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     FigureCanvasAgg(figure)
     with replacing(path) as new:
-        figure.savefig(new, dpi=150, format=path.suffix.removeprefix("."))
+        kind = path.suffix.removeprefix(".")
+        figure.savefig(new, dpi=150, format=kind, metadata=figure_metadata(path.suffix))
 
 
 def point(row: Row) -> tuple[float, float, Reach | None, Reach]:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from kneeedge.cli.console import Json, Quiet, show_text
-from kneeedge.errors import MissingExtraError, NotFoundError, OutputExistsError
+from kneeedge.errors import MissingExtraError
 from kneeedge.system.files import write_text
+from kneeedge.system.outputs import DOCUMENT, GROUPS, PAGE, check_outputs
 from kneeedge.system.progress import Progress
 
 AUDIT_MODULES = ("scipy", "sklearn")
@@ -44,7 +45,8 @@ def audit(
     the label.
     """
     require_audit()
-    check_folders(html, write_groups, json)
+    inputs = [path for path in (data, patients) if path]
+    check_outputs([(html, PAGE), (write_groups, GROUPS), (json, DOCUMENT)], inputs)
     from kneeedge.audit.findings import failed, list_findings
     from kneeedge.audit.run import audit as run_audit
     from kneeedge.data import groups
@@ -62,15 +64,6 @@ def audit(
     show_text(audit_text(result, findings), record, json)
     if strict and failed(findings):
         raise typer.Exit(1)
-
-
-def check_folders(*files: Path | None) -> None:
-    """Raise NotFoundError or OutputExistsError where a file could not be written after the work."""
-    for file in files:
-        if file and not file.parent.is_dir():
-            raise NotFoundError(f"{file.parent}: no such folder", "make it, or name another")
-        if file and file.is_dir() and file != Path("-"):
-            raise OutputExistsError(file, "it is a folder; name a file")
 
 
 def require_audit() -> None:

@@ -15,8 +15,9 @@ from kneeedge.cli.console import (
     Threads,
     show_text,
 )
-from kneeedge.errors import ConfigError, NotFoundError, OutputExistsError
+from kneeedge.errors import ConfigError
 from kneeedge.system.files import write_text
+from kneeedge.system.outputs import BENCH_ROWS, DOCUMENT, FIGURE, SHEET, check_outputs
 from kneeedge.system.progress import Progress
 
 COMPARE = "Comparing two results"
@@ -80,7 +81,8 @@ def bench(
     """Speed beside accuracy: the PyTorch original and each variant,
     in processes that take turns.
     """
-    check_outputs(csv, markdown, figure, json)
+    outputs = [(csv, BENCH_ROWS), (markdown, SHEET), (figure, FIGURE), (json, DOCUMENT)]
+    check_outputs(outputs, [*(models or ()), *(compare or ())])
     if compare is not None:
         if models or run or data or csv or markdown or figure:
             remedy = "leave out what is to be measured and how it is shown"
@@ -144,17 +146,6 @@ def compare_files(old: Path, new: Path, max_slowdown: float, json: Path | None) 
     show_text(changes_table(comparison), document, json)
     if comparison.regressed or comparison.n_unknown:
         raise typer.Exit(1)
-
-
-def check_outputs(*files: Path | None) -> None:
-    """Raise where a result could not be written after minutes of work."""
-    for file in files:
-        if file is None or file == Path("-"):
-            continue
-        if not file.parent.is_dir():
-            raise NotFoundError(f"{file.parent}: no such folder", "make it, or name another")
-        if file.is_dir():
-            raise OutputExistsError(file, "it is a folder; name a file")
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError
 from kneeedge.system.files import write_text
+from kneeedge.system.outputs import DOCUMENT, check_output
 from kneeedge.system.strict_json import to_json
 
 WRONG_USAGE = 2
@@ -54,8 +55,17 @@ RequireSignature = Annotated[
         help="Run only a model that the owner of this Ed25519 key signed (`export --sign`).",
     ),
 ]
+
+
+def check_json(path: Path | None) -> Path | None:
+    """The place for the JSON; raises OutputExistsError, before any work, where it is none."""
+    check_output(path, DOCUMENT)
+    return path
+
+
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the result as JSON; - for stdout.")
+    Path | None,
+    typer.Option("--json", callback=check_json, help="Write the result as JSON; - for stdout."),
 ]
 Model = Annotated[
     Path | None, typer.Option(help="The .onnx file; else KNEEEDGE_MODEL, else the last run's best.")

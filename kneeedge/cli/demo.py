@@ -7,6 +7,7 @@ import typer
 
 from kneeedge.cli.console import require_train
 from kneeedge.errors import OutputExistsError
+from kneeedge.system.outputs import check_output_folder
 
 if TYPE_CHECKING:
     from kneeedge.runs.folder import Run
@@ -37,6 +38,7 @@ def demo(
     from kneeedge.pixels.phantom import write_dataset
     from kneeedge.runs.folder import Run
 
+    check_output_folder(out)
     if out.exists() and any(out.iterdir()):
         raise OutputExistsError(out, "remove it or give another --out")
     data = out / "radiographs"

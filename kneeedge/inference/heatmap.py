@@ -7,8 +7,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from kneeedge.system.files import replacing
+from kneeedge.system.outputs import HEATMAP, check_output
+from kneeedge.system.own import PNG_TEXT, mark_folder
 
 OPACITY = 0.45
 STOPS = np.array(
@@ -67,8 +70,16 @@ def _short_name(name: str, suffix: str) -> str:
 def write_heatmap(
     folder: Path, name: str, image: NDArray[np.uint8], cam: NDArray[np.float32]
 ) -> None:
-    """Write the overlay of one image (S, S) uint8 and its map (h, w) as PNG."""
+    """Write the overlay of one image (S, S) uint8 and its map (h, w) as PNG.
+
+    The picture says that kneeedge made it, so that it is never taken for a radiograph. Raises
+    OutputExistsError where it would replace anything but an older heat map.
+    """
     path = heatmap_path(folder, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_output(path, HEATMAP)
+    mark_folder(folder)
+    says = PngInfo()
+    for keyword, text in PNG_TEXT.items():
+        says.add_text(keyword, text)
     with replacing(path) as new:
-        Image.fromarray(overlay(image, cam)).save(new, "PNG", compress_level=1)
+        Image.fromarray(overlay(image, cam)).save(new, "PNG", compress_level=1, pnginfo=says)

@@ -9,6 +9,8 @@ from kneeedge.inference.predictions import ABSTAIN, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.pixels.dicom_facts import PATIENT_TAGS, DicomStudy
 from kneeedge.system.files import replacing
+from kneeedge.system.outputs import REPORT, check_output
+from kneeedge.system.own import mark_folder
 from kneeedge.version import __version__
 
 if TYPE_CHECKING:
@@ -40,13 +42,17 @@ class ReportWriter:
         self.n_without_study = 0
 
     def write(self, prediction: Prediction, study: DicomStudy) -> None:
-        """Write the report of a DICOM image; none where that does not say of which study it is."""
+        """Write the report of a DICOM image; none where that does not say of which study it is.
+
+        Raises OutputExistsError where it would replace anything but an older report.
+        """
         evidence = evidence_of(study, self.with_patient_id)
         if evidence is None:
             self.n_without_study += 1
             return
         path = place_below(self.folder, prediction.path, ".sr.dcm")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        check_output(path, REPORT)
+        mark_folder(self.folder)
         with replacing(path) as new:
             self.report(prediction, evidence).save_as(new, enforce_file_format=True)
         self.n_written += 1

@@ -15,6 +15,7 @@ from kneeedge.errors import CheckpointError, ModelFileError, NotFoundError, Outp
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.export_report import ExportReport
 from kneeedge.system.files import write_csv, write_text
+from kneeedge.system.own import RUN_CONFIG
 from kneeedge.system.strict_json import from_json, to_json
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Run:
 
     @property
     def config(self) -> Path:
-        return self.folder / "config.json"
+        return self.folder / RUN_CONFIG
 
     @property
     def split(self) -> Path:
@@ -258,7 +259,7 @@ class Run:
 
         Raises FileNotFoundError without the file, ValueError where an evaluation does not fit.
         """
-        from kneeedge.data.dataset import SPLITS
+        from kneeedge.data.layout import SPLITS
         from kneeedge.inference.metrics import Evaluation
 
         metrics = json.loads(self.metrics.read_text(encoding="utf-8"))

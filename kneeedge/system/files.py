@@ -2,14 +2,19 @@
 
 import io
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from kneeedge.errors import OutputExistsError
+
 SHOWN_DIGITS = 12
 "of a SHA-256, where people are shown one"
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/null", "/dev/full", "/dev/tty")
+_DESCRIPTOR = re.compile(r"/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
 
 
 @contextmanager
@@ -17,15 +22,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to write to, which takes its name when the block ends, all on the disk.
 
     Where the block raises, `path` stays as it was and nothing is left beside it. The permissions
-    are the umask's, whatever the writing library thinks of them. A device or a pipe, as
-    /dev/stdout, has no name to take: it is written to as it is.
+    are the umask's, whatever the writing library thinks of them. A pipe or a descriptor, as
+    /dev/stdout, has no name to take: it is written to as it is. Raises OutputExistsError for any
+    other device, which would be gone.
     """
     if is_stream(path):
         yield path
         return
+    _refuse_device(path)
     new = path.with_name(f".{path.name.removeprefix('.')}.new")
     try:
-        new.open("wb").close()
+        new.unlink(missing_ok=True)  # of a writer that was killed; a link would be written through
+        new.open("xb").close()
         mode = stat.S_IMODE(new.stat().st_mode)
         yield new
         new.chmod(mode)
@@ -36,7 +44,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Give a whole file beside `path` its name, and force both to the disk."""
+    """Give a whole file beside `path` its name, and force both to the disk.
+
+    Raises OutputExistsError where a device or a pipe has that name.
+    """
+    _refuse_device(path)
     with new.open("rb+") as file:
         os.fsync(file.fileno())
     new.replace(path)
@@ -75,10 +87,21 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether `path` is a device, a pipe or a descriptor, which nothing can be renamed to."""
-    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (
-        path.exists() and not path.is_file() and not path.is_dir()
-    )
+    """Whether `path` is a pipe, a descriptor, a terminal or /dev/null, which one writes into."""
+    place = os.path.abspath(path)  # noqa: PTH100 - takes out `..`
+    if place in _STREAMS or _DESCRIPTOR.fullmatch(place):
+        return True
+    return not path.is_symlink() and path.is_fifo()
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise OutputExistsError for what a rename would put an end to, as /dev/sda for root."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # is not there, or says so itself when it is written to
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        raise OutputExistsError(path, "it is a device, a pipe or a socket; name a file")
 
 
 def sync_folder(folder: Path) -> None:

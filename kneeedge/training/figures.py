@@ -17,6 +17,7 @@ from kneeedge.model.spec import DISCLAIMER, PixelPath
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.statistics.reliability import FIGURE_BINS, reliability_bins
 from kneeedge.system.files import replacing
+from kneeedge.system.own import figure_metadata
 from kneeedge.training.loop import Epoch
 
 BLUE, ORANGE, GREY, RED = "#1f5fa8", "#d9722b", "#8a8a8a", "#b03a48"
@@ -210,4 +211,5 @@ def _save(figure: Figure, path: Path, caveat: str = "") -> None:
     figure.text(0.995, 0.004, DISCLAIMER, ha="right", va="bottom", fontsize=6, color=GREY)
     FigureCanvasAgg(figure)
     with replacing(path) as new:
-        figure.savefig(new, dpi=120, format=path.suffix.removeprefix("."))
+        kind = path.suffix.removeprefix(".")
+        figure.savefig(new, dpi=120, format=kind, metadata=figure_metadata(path.suffix))

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from kneeedge.errors import ImageError, OutputExistsError
 from kneeedge.inference.heatmap import heatmap_path, overlay, write_heatmap
+from kneeedge.pixels.picture import read_grey
 
 
 def test_a_heat_map_never_leaves_its_folder() -> None:
@@ -43,12 +46,37 @@ def test_a_heat_map_colours_the_evidence_and_nothing_else() -> None:
     assert (overlay(image, -np.abs(cam)) == 100).all()
 
 
+def write(folder: Path, name: str, level: int = 0) -> Path:
+    image = np.full((32, 32), level, np.uint8)
+    write_heatmap(folder, name, image, np.ones((1, 1), np.float32))
+    return heatmap_path(folder, name)
+
+
+def test_a_heat_map_is_never_read_as_a_radiograph(tmp_path: Path) -> None:
+    path = write(tmp_path, "knee.dcm")
+    moved = path.rename(tmp_path / "radiograph.png")
+    with pytest.raises(ImageError, match="is a picture that kneeedge made, and no radiograph"):
+        read_grey(moved, 32)
+
+
+def test_a_heat_map_replaces_an_older_one_and_no_radiograph(tmp_path: Path) -> None:
+    path = write(tmp_path, "IM0001")
+    older = path.read_bytes()
+    write(tmp_path, "IM0001", level=200)
+    assert path.read_bytes() != older
+    Image.new("L", (8, 8)).save(path)
+    radiograph = path.read_bytes()
+    with pytest.raises(OutputExistsError, match="no heat map that kneeedge wrote"):
+        write(tmp_path, "IM0001")
+    assert path.read_bytes() == radiograph
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such limit")
 def test_a_full_disk_keeps_an_older_heat_map_of_that_name(tmp_path: Path) -> None:
     """A real limit, in a process of its own: none of its files may grow beyond 900 bytes."""
     path = heatmap_path(tmp_path, "room 1/knee.png")
-    path.parent.mkdir()
-    path.write_bytes(b"an older heat map")
+    write_heatmap(tmp_path, "room 1/knee.png", np.zeros((8, 8), np.uint8), np.ones((1, 1)))
+    older = path.read_bytes()
     code = textwrap.dedent("""
         import resource, sys
         from pathlib import Path
@@ -62,5 +90,5 @@ def test_a_full_disk_keeps_an_older_heat_map_of_that_name(tmp_path: Path) -> Non
     command = [sys.executable, "-c", code, str(tmp_path)]
     full = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "File too large" in full.stderr.splitlines()[-1]
-    assert path.read_bytes() == b"an older heat map"
+    assert path.read_bytes() == older
     assert list(path.parent.iterdir()) == [path]

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
 from kneeedge.model.spec import DISCLAIMER
+from kneeedge.pixels.listing import find_images
 from kneeedge.system.files import file_sha256
 from kneeedge.version import __version__
 from tests.tiny_onnx import write_tiny_model
@@ -100,6 +101,30 @@ def test_an_image_without_a_study_has_no_report_and_that_is_said(
     assert "0 Structured Reports" in stderr
     assert "none for 1 DICOM images that do not say of which study they are" in stderr
     assert not path.exists()
+
+
+def test_own_reports_below_the_images_are_left_out_the_next_night(
+    tmp_path: Path, model: Path
+) -> None:
+    command = infer_command(tmp_path, model, tmp_path / "in")
+    for _ in range(2):
+        code, stderr, _ = run(tmp_path, model, "--dicom-sr", str(tmp_path / "in/sr"))
+        assert code == 0, stderr
+        assert len((tmp_path / "p.csv").read_text().splitlines()) == 2
+    assert CliRunner().invoke(app, command).exit_code == 0
+    report = tmp_path / "in/sr/a b/x.dcm.sr.dcm"
+    assert find_images([tmp_path / "in"]).own == (report,)
+
+
+def test_a_report_replaces_an_older_one_and_no_image(tmp_path: Path, model: Path) -> None:
+    _, _, path = run(tmp_path, model)
+    assert run(tmp_path, model)[0] == 0
+    image = (tmp_path / "in/a b/x.dcm").read_bytes()
+    path.write_bytes(image)
+    code, stderr, _ = run(tmp_path, model)
+    assert code == 1
+    assert "it is no Structured Report that kneeedge wrote" in stderr
+    assert path.read_bytes() == image
 
 
 def test_other_formats_have_no_report(tmp_path: Path, model: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -12,9 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from kneeedge.system.files import copy_file, replacing, write_bytes, write_csv, write_text
+from kneeedge.errors import OutputExistsError
+from kneeedge.system.files import (
+    copy_file,
+    put_in_place,
+    replacing,
+    write_bytes,
+    write_csv,
+    write_text,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="umask, pipes and /dev are POSIX's")
+
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of the system's, in which one is made
 
 
 @pytest.fixture
@@ -176,6 +188,42 @@ def test_a_named_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
         os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_what_a_rename_would_put_an_end_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket stands for the devices that root could replace."""
+    monkeypatch.chdir(tmp_path)
+    new = Path("new")
+    new.write_text("text")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("device")
+        for write in (lambda path: write_text(path, "x"), lambda path: put_in_place(new, path)):
+            with pytest.raises(OutputExistsError, match="name a file"):
+                write(Path("device"))
+        assert stat.S_ISSOCK(Path("device").stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "new"]
+
+
+def test_a_link_in_the_way_of_the_new_file_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "radiograph.png").write_text("pixels")
+    (tmp_path / ".rows.csv.new").symlink_to("radiograph.png")
+    write_text(tmp_path / "rows.csv", "rows")
+    assert (tmp_path / "radiograph.png").read_text() == "pixels"
+    assert (tmp_path / "rows.csv").read_text() == "rows"
+    assert not (tmp_path / "rows.csv").is_symlink()
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="there is no /dev/shm here")
+def test_a_file_in_shared_memory_is_a_file() -> None:
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as folder:
+        path = Path(folder) / "file.txt"
+        path.write_text("old")
+        before = path.stat().st_ino
+        write_text(path, "new")
+        assert path.read_text() == "new"
+        assert path.stat().st_ino != before
 
 
 def test_a_table_keeps_the_bytes_of_names_that_are_no_utf8(tmp_path: Path) -> None:
