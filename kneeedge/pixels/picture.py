@@ -32,6 +32,7 @@ from kneeedge.pixels.headers import (
     tiff_pages,
     webp_size,
 )
+from kneeedge.system.own import HEAD_BYTES, is_own_picture
 from kneeedge.system.stamps import FileStamp, stamp_of
 
 if TYPE_CHECKING:
@@ -165,6 +166,9 @@ def read_bytes(path: Path) -> FileContent:
 
 def _open(data: bytes, path: Path, max_pixels: int) -> ImageFile.ImageFile:
     """The one picture in `data`, header read and pixels not yet decoded."""
+    if is_own_picture(data[:HEAD_BYTES]):
+        problem = "is a picture that kneeedge made, and no radiograph"
+        raise ImageError(path, problem, "take it out of the folder")
     plugin = next((plugin for magic, plugin in PLUGINS if magic.match(data)), None)
     if plugin is None:
         raise ImageError(path, "is not a JPEG, PNG, TIFF, BMP, WebP or DICOM image")
