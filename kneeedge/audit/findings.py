@@ -17,14 +17,16 @@ from kneeedge.audit.shortcut import (
     is_shortcut,
 )
 from kneeedge.data.groups import Pair
+from kneeedge.data.patients import patient_doubts, patients_line
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
 UNREADABLE, CONFLICT, LEAK, PATIENT_LEAK = "UNREADABLE", "LABEL CONFLICT", "LEAK", "PATIENT LEAK"
-NO_PATIENT, COPIES = "NO PATIENT", "COPIES"
+PATIENTS, NO_PATIENT, COPIES = "PATIENTS", "NO PATIENT", "COPIES"
 SHORTCUT_FOUND, SHORTCUT_TEST = "SHORTCUT", "SHORTCUT TEST"
 IMBALANCE, NO_CLASS = "IMBALANCE", "NO CLASS"
 SIZE, ASPECT = "SIZE", "ASPECT"
 BLANK, BARS, TEXT, OTHERS = "BLANK", "WHITE BAR", "WRITING", "NO IMAGE"
+OWN, CLUTTER = "KNEEEDGE'S OWN", "CLUTTER"
 UNEVEN = 2.0
 "times as many images in the largest class as in the smallest, from which it is said"
 ODD_AREA = 4.0
@@ -154,6 +156,17 @@ def _faults(audit: Audit) -> Iterable[Finding]:
 
 
 def _patients(audit: Audit) -> Iterable[Finding]:
+    owners = [(image.name, image.patient) for image in audit.images]
+    doubts = patient_doubts(owners, audit.classes)
+    known = patients_line(owners)
+    if known:
+        yield Finding(
+            kind=PATIENTS,
+            severity=WARNING if doubts else NOTE,
+            what=known,
+            cases=tuple(doubts),
+            remedy="see whether that is a patient: what is none keeps no images together",
+        )
     without = tuple(image.name for image in audit.images if not image.patient)
     if 0 < len(without) < len(audit.images):
         yield Finding(
@@ -315,8 +328,24 @@ def _others(audit: Audit) -> Iterable[Finding]:
         yield Finding(
             kind=OTHERS,
             severity=NOTE,
-            what=f"{counted(len(audit.others), 'file')} of another kind, not opened",
+            what=f"{counted(len(audit.others), 'file')} of another kind",
             cases=audit.others,
+            remedy="none; they are left out",
+        )
+    if audit.own:
+        yield Finding(
+            kind=OWN,
+            severity=NOTE,
+            what=f"{counted(len(audit.own), 'item')} that kneeedge wrote",
+            cases=audit.own,
+            remedy="none; they are left out, and would be better outside the data",
+        )
+    if audit.clutter:
+        yield Finding(
+            kind=CLUTTER,
+            severity=NOTE,
+            what=f"{counted(len(audit.clutter), 'item')} of the system or file server",
+            cases=audit.clutter,
             remedy="none; they are left out",
         )
     loose = tuple(image.name for image in audit.images if audit.classes and not image.label)

@@ -1,12 +1,14 @@
 """A data folder, faults and all: every image with the split, class and patient that are known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from kneeedge.data.dataset import SPLITS, patient_of
 from kneeedge.data.groups import PATIENT_COLUMNS, read_table
-from kneeedge.errors import DataError, NotFoundError
+from kneeedge.data.layout import read_layout
+from kneeedge.data.patients import patient_of
+from kneeedge.errors import DataError
 from kneeedge.pixels.listing import find_images
 
 
@@ -25,7 +27,7 @@ class Entry:
     '"" where it is not known'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Folder:
     """What a data folder holds."""
 
@@ -36,67 +38,87 @@ class Folder:
     "in the order of their names"
     others: tuple[str, ...]
     "files that are no images"
+    own: tuple[str, ...] = ()
+    "what kneeedge wrote there: run folders, heat maps, reports"
+    clutter: tuple[str, ...] = ()
+    "what the system left there"
+
+
+class Place(NamedTuple):
+    """Where an image stands in a data folder."""
+
+    split: str
+    label: str
+    below: str
+    "its path below the class folder"
 
 
 def list_folder(root: Path, group_regex: str | None = None, patients: Path | None = None) -> Folder:
     """Every image below `root`: {train,val,test}/<Class>/…, <Class>/…, or without classes.
 
     `patients` is a CSV file with the columns path,patient; it goes before `group_regex`. Raises
-    NotFoundError for a folder that is not there, DataError for one without images, or a table or
-    pattern that does not fit it.
+    NotFoundError for a folder that is not there, DataError for one without images, for folders that
+    may or may not be splits, or a table or pattern that does not fit it.
     """
-    if not root.is_dir():
-        remedy = "give a folder of images, best with one sub-folder a class"
-        raise NotFoundError(f"{root}: no such data folder", remedy)
+    layout = read_layout(root)
+    split_of = {folder.name: split for split, folder in layout.splits.items()}
     listing = find_images([root])
     names = [image.name for image in listing.images]
-    splits = [name for name in SPLITS if (root / name).is_dir()]
-    places = [_place(name, splits) for name in names]
-    labels = sorted({label for _, label in places if label})
+    places = [_place(name, split_of) for name in names]
+    labels = sorted({place.label for place in places if place.label})
     classes = tuple(labels) if len(labels) > 1 else ()
     owners = _patients(names, places, group_regex, patients)
     entries = [
         Entry(
             path=image.path,
             name=image.name,
-            split=split,
-            label=label if classes else "",
+            split=place.split,
+            label=place.label if classes else "",
             patient=patient,
         )
-        for image, (split, label), patient in zip(listing.images, places, owners, strict=True)
+        for image, place, patient in zip(listing.images, places, owners, strict=True)
     ]
     entries.sort(key=lambda entry: entry.name)
-    others = tuple(path.relative_to(root).as_posix() for path in listing.others)
-    return Folder(root, classes, tuple(entries), others)
+
+    def relative(paths: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(path.relative_to(root).as_posix() for path in paths)
+
+    return Folder(
+        root=root,
+        classes=classes,
+        entries=tuple(entries),
+        others=relative(listing.others),
+        own=relative(listing.own),
+        clutter=relative(listing.clutter),
+    )
 
 
-def _place(name: str, splits: Sequence[str]) -> tuple[str, str]:
+def _place(name: str, split_of: Mapping[str, str]) -> Place:
     """Split and class folder of a relative path; "" for each that it does not lie in.
 
-    A folder beside train/, val/ and test/ is no class: `valid/Healthy` is in no split, and not of a
-    class `valid`.
+    A folder beside those of the splits is no class: `sorted_out/Healthy` is in no split, and not of
+    a class `sorted_out`.
     """
-    folders = PurePosixPath(name).parts[:-1]
-    if not splits:
-        return "", folders[0] if folders else ""
-    if not folders or folders[0] not in splits:
-        return "", ""
-    return folders[0], folders[1] if len(folders) > 1 else ""
+    *folders, file = PurePosixPath(name).parts
+    split = ""
+    if split_of:
+        split = split_of.get(folders[0], "") if folders else ""
+        if not split:
+            return Place("", "", name)
+        folders = folders[1:]
+    label = folders[0] if folders else ""
+    return Place(split, label, "/".join([*folders[1:], file]))
 
 
 def _patients(
-    names: Sequence[str],
-    places: Sequence[tuple[str, str]],
-    group_regex: str | None,
-    table: Path | None,
+    names: Sequence[str], places: Sequence[Place], group_regex: str | None, table: Path | None
 ) -> list[str]:
     """The patient of each image, by the table or else by the pattern; "" where it is not known."""
     by_name = _patient_table(table, names) if table else {}
-    patients = []
-    for name, (split, _) in zip(names, places, strict=True):
-        below = name.removeprefix(f"{split}/") if split else name
-        patients.append(by_name.get(name) or patient_of(below, group_regex))
-    return patients
+    return [
+        by_name.get(name) or patient_of(place.below, group_regex)
+        for name, place in zip(names, places, strict=True)
+    ]
 
 
 def _patient_table(table: Path, names: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from kneeedge.audit.fingerprint import Fingerprint, fingerprint
 from kneeedge.audit.listing import Entry, Folder, list_folder
 from kneeedge.audit.quick import Copies, check_copies
 from kneeedge.audit.shortcut import Shortcut, shortcut_test
-from kneeedge.data.dataset import SPLITS
+from kneeedge.data.layout import SPLITS
 from kneeedge.errors import ImageError
 from kneeedge.pixels.picture import read_file
 from kneeedge.system.progress import Progress
@@ -63,7 +63,11 @@ class Audit:
     images: tuple[AuditedImage, ...]
     unreadable: tuple[Unreadable, ...]
     others: tuple[str, ...]
-    "files that are no images; never opened"
+    "files that are no images"
+    own: tuple[str, ...]
+    "run folders, heat maps and reports that kneeedge wrote; left out"
+    clutter: tuple[str, ...]
+    "what the system or the file server left there; left out"
     copies: Copies
     shared_patients: tuple[SharedPatient, ...]
     shortcut: Shortcut | None
@@ -90,6 +94,8 @@ def audit(root: Path, group_regex: str | None, patients: Path | None, progress: 
         images=images,
         unreadable=unreadable,
         others=folder.others,
+        own=folder.own,
+        clutter=folder.clutter,
         copies=copies,
         shared_patients=_shared_patients(images),
         shortcut=_shortcut(folder.classes, images, copies, progress) if folder.classes else None,

@@ -2,20 +2,20 @@
 
 import csv
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from kneeedge.data.layout import SPLITS, ClassFolders, Layout, list_classes, read_layout
+from kneeedge.data.patients import patient_doubts, patient_of, patients_line
 from kneeedge.errors import DataError, ImageError, NotFoundError
-from kneeedge.pixels.listing import FoundImage, find_images
+from kneeedge.pixels.listing import Listing
 from kneeedge.pixels.picture import read_grey
 from kneeedge.system.files import file_sha256, write_csv
 from kneeedge.system.machine import available_cpus
 
-SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "sha256", "split", "class", "group")
 SHORT_HASH = 16
 "hex digits of `Sample.short_hash`"
@@ -57,6 +57,8 @@ class Dataset:
     samples: tuple[Sample, ...]
     others: tuple[Path, ...] = ()
     "files that are no images, and what stands beside the folders of splits and classes"
+    remarks: tuple[str, ...] = ()
+    "lines on what else is left out, on folders of other names that are splits, and on patients"
 
     def split(self, name: str) -> tuple[Sample, ...]:
         return tuple(sample for sample in self.samples if sample.split == name)
@@ -88,80 +90,71 @@ class Dataset:
 def scan(root: Path, group_regex: str | None = None) -> Dataset:
     """Every image below `root`, hashed and decoded once, with its class and its folders' split.
 
-    Samples of a folder without {train,val,test} all carry the split `train`. Raises NotFoundError
+    Samples of a folder without folders of splits all carry the split `train`. Raises NotFoundError
     where there is no such folder, and DataError where the layout is neither of the two, or where
     images cannot be read.
     """
-    if not root.is_dir():
-        remedy = "give a folder with one sub-folder a class"
-        raise NotFoundError(f"{root}: no such data folder", remedy)
-    split_folders = [name for name in SPLITS if (root / name).is_dir()]
-    if not split_folders:
-        classes = _class_folders(root)
-        samples, no_images = labelled_images(root, classes, "train", group_regex)
-        return _dataset(root, classes, samples, [*_beside(root, classes), *no_images])
-    if "train" not in split_folders:
-        problem = f"it has {split_folders[0]}/ but no train/"
+    layout = read_layout(root)
+    if not layout.splits:
+        return _dataset(layout, {"train": list_classes(root)}, group_regex)
+    if "train" not in layout.splits:
+        (folder, *_) = layout.splits.values()
+        problem = f"it has {folder.name}/ but no train/"
         raise DataError(root, problem, "add train/, or give the folder of classes")
-    classes = _class_folders(root / "train")
-    samples = []
-    others = _beside(root, split_folders)
-    for split in split_folders:
-        of_split, no_images = labelled_images(root / split, classes, split, group_regex)
-        samples += [replace(sample, name=f"{split}/{sample.name}") for sample in of_split]
-        others += [*_beside(root / split, classes), *no_images]
-    return _dataset(root, classes, samples, others)
+    of_train = list_classes(layout.splits["train"])
+    found = {"train": of_train}
+    for split, folder in layout.splits.items():
+        if split != "train":
+            found[split] = list_classes(folder, tuple(of_train.listings))
+    return _dataset(layout, found, group_regex)
 
 
-def _dataset(
-    root: Path, classes: tuple[str, ...], samples: Sequence[Sample], others: Sequence[Path]
-) -> Dataset:
-    in_order = sorted(samples, key=lambda sample: sample.name)
-    return Dataset(root, classes, tuple(in_order), tuple(others))
+def _dataset(layout: Layout, found: Mapping[str, ClassFolders], group_regex: str | None) -> Dataset:
+    classes = tuple(found["train"].listings)
+    samples: list[Sample] = []
+    for split, folders in found.items():
+        samples += labelled_samples(layout.root, folders, split, group_regex)
+    samples.sort(key=lambda sample: sample.name)
+    others = [*layout.beside, *(path for folders in found.values() for path in folders.others)]
+    left_out = left_out_remarks(*found.values(), clutter=layout.clutter)
+    remarks = (*layout.remarks(), *left_out, *patient_remarks(samples, classes))
+    return Dataset(layout.root, classes, tuple(samples), tuple(others), remarks)
 
 
-def labelled_images(
-    folder: Path, classes: Sequence[str], split: str, group_regex: str | None = None
-) -> tuple[list[Sample], list[Path]]:
-    """The samples of `folder`/<Class>/… by class and name, and the files there that are no images.
+def labelled_samples(
+    root: Path, folders: ClassFolders, split: str, group_regex: str | None = None
+) -> list[Sample]:
+    """The samples of class folders by class and name, their names relative to `root`.
 
-    Raises DataError where the folder's classes are others, or where images cannot be read.
+    Raises DataError where images cannot be read, or the pattern finds no patient.
     """
-    images, others = _list_classes(folder, classes)
-    hashes = _hashes([image.path for _, image in images])
-    samples = []
-    for (label, image), sha256 in zip(images, hashes, strict=True):
-        name = f"{classes[label]}/{image.name}"
-        sample = Sample(
-            path=image.path,
+    above = folders.folder.relative_to(root).as_posix()
+    prefix = "" if above == "." else f"{above}/"
+    rows = []
+    for label, (name, listing) in enumerate(folders.listings.items()):
+        for image in listing.images:
+            patient = patient_of(image.name, group_regex)
+            rows.append((image.path, f"{prefix}{name}/{image.name}", label, patient))
+    return make_samples(rows, split)
+
+
+def make_samples(rows: Sequence[tuple[Path, str, int, str]], split: str) -> list[Sample]:
+    """Samples of (path, name, label, patient), hashed; "" is a patient who is not known.
+
+    Raises DataError where an image cannot be read.
+    """
+    hashes = _hashes([path for path, *_ in rows])
+    return [
+        Sample(
+            path=path,
             name=name,
             sha256=sha256,
             split=split,
             label=label,
-            group=patient_of(name, group_regex) or sha256,
+            group=patient or sha256,
         )
-        samples.append(sample)
-    return samples, others
-
-
-def _list_classes(
-    folder: Path, classes: Sequence[str]
-) -> tuple[list[tuple[int, FoundImage]], list[Path]]:
-    """Label and file of every image in the class folders, and what is no image."""
-    names = ", ".join(classes)
-    unknown = sorted(set(_class_folders(folder)) - set(classes))
-    if unknown:
-        problem = f"{unknown[0]!r} is none of the classes {names}"
-        raise DataError(folder, problem, "rename or remove it")
-    images: list[tuple[int, FoundImage]] = []
-    others: list[Path] = []
-    for label, name in enumerate(classes):
-        if not (folder / name).is_dir():
-            raise DataError(folder, f"it has no folder {name!r}", f"add one for each of {names}")
-        listing = find_images([folder / name])
-        others += listing.others
-        images += [(label, image) for image in listing.images]
-    return images, others
+        for (path, name, label, patient), sha256 in zip(rows, hashes, strict=True)
+    ]
 
 
 def _hashes(paths: Sequence[Path]) -> list[str]:
@@ -198,8 +191,12 @@ def read_split(path: Path, root: Path, classes: Sequence[str]) -> Dataset:
             raise DataError(path, f"its columns are not {','.join(COLUMNS)}", "train the run again")
         rows = list(reader)
     label_of = {name: i for i, name in enumerate(classes)}
-    samples = (
-        Sample(
+    samples = []
+    for row in rows:
+        if row["class"] not in label_of:
+            problem = f"its class {row['class']!r} is none of {', '.join(classes)}"
+            raise DataError(path, problem, "train the run again")
+        sample = Sample(
             path=root / row["path"],
             name=row["path"],
             sha256=row["sha256"],
@@ -207,8 +204,7 @@ def read_split(path: Path, root: Path, classes: Sequence[str]) -> Dataset:
             label=label_of[row["class"]],
             group=row["group"],
         )
-        for row in rows
-    )
+        samples.append(sample)
     return Dataset(root, tuple(classes), tuple(samples))
 
 
@@ -222,22 +218,26 @@ def check_unchanged(samples: Iterable[Sample]) -> None:
             raise DataError(sample.path, problem, "restore it or train again")
 
 
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
-    if len(names) < 2:
-        problem = f"it holds {len(names)} class folders"
-        raise DataError(folder, problem, "put each class's images in a folder of its own")
-    return tuple(names)
+def others_line(others: Sequence[Path]) -> str:
+    """What is left out as no image of a class; "" where nothing is."""
+    if not others:
+        return ""
+    left_out = f"{len(others):,} files or folders, {others[0]} the first"
+    return f"left out, since they are no images in a class folder: {left_out}"
 
 
-def _beside(folder: Path, wanted: Sequence[str]) -> list[Path]:
-    """What `folder` holds beside the folders that are wanted."""
-    return sorted(entry for entry in _entries(folder) if entry.name not in wanted)
+def left_out_remarks(*found: ClassFolders, clutter: Sequence[Path] = ()) -> list[str]:
+    """A line on each kind of thing that is left out beside files that are no images."""
+    own = tuple(path for folders in found for path in folders.own)
+    in_folders = tuple(path for folders in found for path in folders.clutter)
+    return Listing(images=(), own=own, clutter=(*clutter, *in_folders)).remarks()
 
 
-def _entries(folder: Path) -> list[Path]:
-    """All but the hidden ones."""
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+def patient_remarks(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
+    """How many patients the samples are of, and what makes that doubtful; none without patients."""
+    owners = [(sample.name, sample.group) for sample in samples if sample.group != sample.sha256]
+    doubts = [f"PATIENTS: {doubt}; check the pattern" for doubt in patient_doubts(owners, classes)]
+    return [*filter(None, [patients_line(owners)]), *doubts]
 
 
 def _hash_and_decode(path: Path) -> str | ImageError:
@@ -248,24 +248,3 @@ def _hash_and_decode(path: Path) -> str | ImageError:
         return error
     except OSError as error:
         return ImageError(path, error.strerror or str(error))
-
-
-def patient_of(name: str, pattern: str | None) -> str:
-    """The regular expression's first group, else all that it finds, in <Class>/<file>; "" for None.
-
-    Raises DataError where it is no regular expression, or finds no patient.
-    """
-    if pattern is None:
-        return ""
-    try:
-        match = re.search(pattern, name)
-    except re.error as error:
-        problem = f"--group-regex {pattern!r} is no regular expression ({error})"
-        raise DataError(name, problem, "correct it") from error
-    patient = ""
-    if match:
-        patient = match.group(1) if match.re.groups else match.group()
-    if not patient:  # a group that may be empty would leave patients apart in silence
-        problem = f"--group-regex {pattern!r} finds no patient in this path"
-        raise DataError(name, problem, "make it match every file")
-    return patient

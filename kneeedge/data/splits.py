@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kneeedge.data.dataset import SPLITS, Dataset, Sample
+from kneeedge.data.dataset import Dataset, Sample
 from kneeedge.data.groups import connected
+from kneeedge.data.layout import SPLITS
 from kneeedge.errors import DataError
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.data.dataset import SPLITS, Sample, labelled_images
-from kneeedge.errors import ConfigError, DataError, NotFoundError, SpecError
+from kneeedge.data.dataset import (
+    Sample,
+    labelled_samples,
+    left_out_remarks,
+    others_line,
+    patient_remarks,
+)
+from kneeedge.data.layout import list_classes, read_layout, split_named
+from kneeedge.errors import ConfigError, DataError, SpecError
 from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
 from kneeedge.pixels.prefetch import StageClock, read_batches
@@ -74,7 +81,7 @@ def evaluate_model(
             "give a share above 0 and below 1, as 0.15",
         )
     spec = session.spec
-    split_name, samples = evaluation_samples(data, spec.classes, split, group_regex)
+    split_name, samples = evaluation_samples(data, spec.classes, split, group_regex, progress)
     outputs = answer_samples(session, samples, batch_size or DEFAULT_BATCH, progress)
 
     def evaluate_rows(rows: NDArray[np.intp]) -> Evaluation:
@@ -104,28 +111,40 @@ def answered_rows(spec: ModelSpec, outputs: Outputs) -> NDArray[np.intp]:
 
 
 def evaluation_samples(
-    data: Path, classes: Sequence[str], split: str | None = None, group_regex: str | None = None
+    data: Path,
+    classes: Sequence[str],
+    split: str | None = None,
+    group_regex: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[str, list[Sample]]:
     """The split's name and its samples, from DATA/{train,val,test}/<Class>/… or DATA/<Class>/….
 
     With split folders and no `split` it is test, else val; without them it is the whole folder,
-    under the folder's name. Raises DataError where the split is missing, a class folder is missing
-    or unknown, or an image is broken.
+    under the folder's name. `say` is told what is left out, and how many patients there are. Raises
+    DataError where the split is missing, a class folder is missing or unknown, or an image is
+    broken.
     """
-    if not data.is_dir():
-        raise NotFoundError(
-            f"{data}: no such data folder", "give a folder with one sub-folder a class"
-        )
-    present = [name for name in SPLITS if (data / name).is_dir()]
-    if not present:
-        if split is not None:
-            remedy = "leave out --split to use all its images"
-            raise DataError(data, f"it has no {split}/ folder", remedy)
+    say = say or _say_nothing
+    layout = read_layout(data)
+    if layout.splits:
+        name = _choose_split(data, layout.splits, split)
+        folder = layout.splits[name]
+    elif split is None:
         name = data.resolve().name
-        return name, labelled_images(data, classes, name, group_regex)[0]
-    name = _choose_split(data, present, split)
-    samples, _ = labelled_images(data / name, classes, name, group_regex)
-    return name, [dataclasses.replace(sample, name=f"{name}/{sample.name}") for sample in samples]
+        folder = data
+    else:
+        remedy = "leave out --split to use all its images"
+        raise DataError(data, f"it has no {split}/ folder", remedy)
+    folders = list_classes(folder, classes)
+    samples = labelled_samples(data, folders, name, group_regex)
+    remarks = [others_line(folders.others), *left_out_remarks(folders)]
+    for remark in filter(None, (*remarks, *patient_remarks(samples, classes))):
+        say(remark)
+    return name, samples
+
+
+def _say_nothing(line: str) -> None:
+    """For who has nobody to tell."""
 
 
 def answer_samples(
@@ -169,7 +188,8 @@ def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
     return sum(sample.short_hash in seen for sample in samples)
 
 
-def _choose_split(data: Path, present: Sequence[str], split: str | None) -> str:
+def _choose_split(data: Path, present: Collection[str], split: str | None) -> str:
+    """The split asked for by any of its names, else the best one to evaluate."""
     listed = ", ".join(f"{name}/" for name in present)
     if split is None:
         for name in HELD_OUT:
@@ -177,7 +197,8 @@ def _choose_split(data: Path, present: Sequence[str], split: str | None) -> str:
                 return name
         remedy = "add test/ or val/, or name the training images with --split train"
         raise DataError(data, f"it has {listed} but neither test/ nor val/", remedy)
-    if split not in present:
+    name = split_named(split)
+    if name not in present:
         problem = f"it has no split {split!r}, only {listed}"
         raise DataError(data, problem, "name one of these with --split")
-    return split
+    return name

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kneeedge.audit.quick import Copies, quick_audit
-from kneeedge.data.dataset import Dataset, scan
+from kneeedge.data.dataset import Dataset, others_line, scan
 from kneeedge.data.groups import Pair, groups, read_groups
 from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pooled
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
@@ -113,9 +113,10 @@ def say_splits(
         labels = [sample.label for sample in dataset.split(split)]
         counts = ", ".join(f"{labels.count(k):,} {name}" for k, name in enumerate(dataset.classes))
         progress(f"{split}: {len(labels):,} images ({counts})")
+    for remark in dataset.remarks:
+        progress(remark)
     if dataset.others:
-        others = f"{len(dataset.others):,} files or folders, {dataset.others[0]} the first"
-        progress(f"left out, since they are no images in a class folder: {others}")
+        progress(others_line(dataset.others))
     pairs = leaks(gathered.pairs, dataset)
     if pairs:
         first = example(pairs[0])

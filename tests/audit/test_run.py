@@ -143,15 +143,54 @@ def test_files_outside_the_class_folders_are_said(data):
 
 
 def test_a_folder_beside_the_splits_is_neither_a_split_nor_a_class(data):
-    (data / "valid/Healthy").mkdir(parents=True)
-    shutil.copy(data / HEALTHY, data / "valid/Healthy/again.png")
+    (data / "more/knees").mkdir(parents=True)
+    shutil.copy(data / HEALTHY, data / "more/knees/again.png")
     result = audit(data, None, None, QUIET)
     findings = list_findings(result)
     assert result.classes == ("Healthy", "Osteoporosis")
     (others,) = [finding for finding in findings if finding.kind == kinds.OTHERS]
-    assert others.cases == ("valid/Healthy/again.png",)
+    assert others.cases == ("more/knees/again.png",)
     assert not {kinds.CONFLICT, kinds.NO_CLASS} & {finding.kind for finding in findings}
     assert " none        0             0    1\n" in audit_text(result, findings)
+
+
+def test_splits_by_other_names_are_splits_and_no_classes(data):
+    (data / "train").rename(data / "Training")
+    (data / "test").rename(data / "TST")
+    result = audit(data, None, None, QUIET)
+    assert result.classes == ("Healthy", "Osteoporosis")
+    assert list(result.counts) == ["train", "test"]
+    assert {image.split for image in result.images} == {"train", "test"}
+
+
+def test_a_folder_of_the_same_classes_beside_the_splits_stops(data):
+    shutil.copytree(data / "test", data / "auto_test")
+    with pytest.raises(DataError, match="auto_test/ holds the class 'Healthy' too"):
+        audit(data, None, None, QUIET)
+
+
+def test_what_kneeedge_and_the_system_wrote_is_said_and_left_out(data):
+    before = audit(data, None, None, QUIET)
+    run = data / "runs/first"
+    run.mkdir(parents=True)
+    shutil.copy(data / HEALTHY, run / "samples.png")
+    (run / "config.json").write_text('{"config": {}, "command": [], "data_root": "/"}')
+    (data / "train/@eaDir").mkdir()
+    shutil.copy(data / HEALTHY, data / "train/@eaDir/thumb.png")
+    result = audit(data, None, None, QUIET)
+    assert (result.images, result.classes) == (before.images, before.classes)
+    findings = {finding.kind: finding for finding in list_findings(result)}
+    assert findings[kinds.OWN].cases == ("runs/first",)
+    assert findings[kinds.CLUTTER].cases == ("train/@eaDir",)
+
+
+def test_patients_are_said_with_an_example_and_doubted_where_they_are_none(data):
+    finding = findings_in(data, PATIENT)[kinds.PATIENTS]
+    assert (finding.severity, finding.cases) == (kinds.NOTE, ())
+    assert finding.what == "6 patients, as test/Healthy/P00004L.png → 00004"
+    doubted = findings_in(data, r"P\d+[LR]")[kinds.PATIENTS]
+    assert doubted.severity == kinds.WARNING
+    assert kinds.PATIENTS not in findings_in(data)
 
 
 def test_images_that_the_table_of_patients_lacks_are_said(data, tmp_path):

@@ -89,6 +89,24 @@ def test_the_split_file_survives_the_round_trip(flat, tmp_path):
     assert restored.sha256() == dataset.sha256()
 
 
+def test_a_class_that_the_spec_lacks_is_refused_with_the_file(flat, tmp_path):
+    dataset = scan(flat)
+    write_split(dataset, tmp_path / "split.csv")
+    with pytest.raises(DataError, match=r"split\.csv: its class 'Ill' is none of Healthy, Sick"):
+        read_split(tmp_path / "split.csv", flat, ("Healthy", "Sick"))
+
+
+def test_groups_of_an_older_run_are_read_as_they_are(tmp_path):
+    """Of a pattern that found the class folder, before it looked below that alone."""
+    rows = ["path,sha256,split,class,group", "KL0/1L.png,aa,train,KL0,0", "KL4/2L.png,bb,val,KL4,4"]
+    (tmp_path / "split.csv").write_text("\n".join(rows))
+    dataset = read_split(tmp_path / "split.csv", tmp_path, ("KL0", "KL4"))
+    assert [(s.name, s.split, s.label, s.group) for s in dataset.samples] == [
+        ("KL0/1L.png", "train", 0, "0"),
+        ("KL4/2L.png", "val", 1, "4"),
+    ]
+
+
 def test_the_data_hash_does_not_depend_on_where_the_folder_is(flat, tmp_path_factory):
     moved = tmp_path_factory.mktemp("elsewhere") / "data"
     shutil.copytree(flat, moved)
@@ -107,10 +125,10 @@ def test_other_files_are_counted(flat):
 
 
 def test_what_stands_outside_the_folders_of_splits_and_classes_is_counted(tmp_path):
-    names = ["train/a/1.png", "train/b/2.png", "train/3.png", "valid/a/4.png", "5.png"]
+    names = ["train/a/1.png", "train/b/2.png", "train/3.png", "more/4.png", "5.png"]
     make_images(tmp_path, names)
     others = [path.relative_to(tmp_path).as_posix() for path in scan(tmp_path).others]
-    assert others == ["5.png", "valid", "train/3.png"]
+    assert others == ["5.png", "more", "train/3.png"]
 
 
 def test_a_changed_image_is_noticed(flat):
