@@ -8,6 +8,7 @@ from typing import NamedTuple
 from kneeedge.data.groups import PATIENT_COLUMNS, read_table
 from kneeedge.data.layout import read_layout
 from kneeedge.data.patients import patient_of
+from kneeedge.data.table import Table, read_labels
 from kneeedge.errors import DataError
 from kneeedge.pixels.listing import find_images
 
@@ -56,10 +57,13 @@ class Place(NamedTuple):
 def list_folder(root: Path, group_regex: str | None = None, patients: Path | None = None) -> Folder:
     """Every image below `root`: {train,val,test}/<Class>/…, <Class>/…, or without classes.
 
-    `patients` is a CSV file with the columns path,patient; it goes before `group_regex`. Raises
-    NotFoundError for a folder that is not there, DataError for one without images, for folders that
-    may or may not be splits, or a table or pattern that does not fit it.
+    `root` may be a CSV file of labels too. `patients` is a CSV file with the columns path,patient;
+    it goes before `group_regex`. Raises NotFoundError for a folder that is not there, DataError for
+    one without images, for folders that may or may not be splits, or a table or pattern that does
+    not fit it.
     """
+    if root.is_file():
+        return _list_table(read_labels(root, group_regex), patients)
     layout = read_layout(root)
     split_of = {folder.name: split for split, folder in layout.splits.items()}
     listing = find_images([root])
@@ -93,6 +97,21 @@ def list_folder(root: Path, group_regex: str | None = None, patients: Path | Non
     )
 
 
+def _list_table(table: Table, patients: Path | None) -> Folder:
+    by_name = _patient_table(patients, [row.name for row in table.rows]) if patients else {}
+    entries = [
+        Entry(
+            path=row.path,
+            name=row.name,
+            split=row.split,
+            label=row.label,
+            patient=by_name.get(row.name) or row.patient,
+        )
+        for row in sorted(table.rows, key=lambda row: row.name)
+    ]
+    return Folder(root=table.root, classes=table.classes, entries=tuple(entries), others=())
+
+
 def _place(name: str, split_of: Mapping[str, str]) -> Place:
     """Split and class folder of a relative path; "" for each that it does not lie in.
 
@@ -116,7 +135,7 @@ def _patients(
     """The patient of each image, by the table or else by the pattern; "" where it is not known."""
     by_name = _patient_table(table, names) if table else {}
     return [
-        by_name.get(name) or patient_of(place.below, group_regex)
+        by_name.get(name) or patient_of(place.below, group_regex, name)
         for name, place in zip(names, places, strict=True)
     ]
 

@@ -55,7 +55,7 @@ class Audit:
     """All that is known of a data folder; `kneeedge.audit.findings` says what it means."""
 
     data: str
-    "the folder"
+    "the folder, or the table of labels"
     classes: tuple[str, ...]
     "none where the images are in fewer than two class folders"
     counts: dict[str, dict[str, int]]
@@ -73,9 +73,18 @@ class Audit:
     shortcut: Shortcut | None
     "absent where there are no classes"
 
+    @property
+    def root(self) -> Path:
+        """The folder that names are relative to."""
+        data = Path(self.data)
+        return data.parent if data.is_file() else data
+
 
 def audit(root: Path, group_regex: str | None, patients: Path | None, progress: Progress) -> Audit:
-    """Look through a data folder; what cannot be read is a finding, and no error."""
+    """Look through a data folder, or the images of a table of labels.
+
+    What cannot be read is a finding, and no error.
+    """
     folder = list_folder(root, group_regex, patients)
     files = in_threads(_read, folder.entries, "reading", progress)
     unreadable = tuple(file for file in files if isinstance(file, Unreadable))

@@ -18,9 +18,13 @@ AUDIT_MODULES = ("scipy", "sklearn")
 def audit(
     data: Annotated[
         Path,
-        typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…, or just of images."),
+        typer.Argument(
+            help="Folder of CLASS/… or {train,val,test}/CLASS/…, or of images; or CSV path,label."
+        ),
     ],
-    group_regex: Annotated[str | None, typer.Option(help="Finds the patient in a path.")] = None,
+    group_regex: Annotated[
+        str | None, typer.Option(help="Finds the patient in a path below CLASS.")
+    ] = None,
     patients: Annotated[
         Path | None, typer.Option(help="CSV file path,patient; goes before --group-regex.")
     ] = None,

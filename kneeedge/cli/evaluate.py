@@ -21,13 +21,16 @@ from kneeedge.system.progress import Progress
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="The .onnx file.")],
-    data: Annotated[Path, typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…, or CSV path,label."),
+    ],
     split: Annotated[str | None, typer.Option(help="Which split of DATA; test by default.")] = None,
     prevalence: Annotated[
         float | None, typer.Option(help="PPV and NPV at this prevalence too, as 0.15.")
     ] = None,
     group_regex: Annotated[
-        str | None, typer.Option(help="Finds the patient in a path, for the intervals.")
+        str | None, typer.Option(help="Finds the patient in a path below CLASS, for the intervals.")
     ] = None,
     require_signature: RequireSignature = None,
     provider: Provider = "auto",

@@ -35,7 +35,8 @@ def option(name: str, text: str, panel: str) -> Any:
 def train(
     ctx: typer.Context,
     data: Annotated[
-        Path | None, typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…")
+        Path | None,
+        typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…, or CSV path,label."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the time by default.")] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders stand.")] = RUNS,
@@ -52,7 +53,7 @@ def train(
         bool | None, option("abstain", "Learn which images to refuse", STEPS)
     ] = None,
     group_regex: Annotated[
-        str | None, option("group_regex", "Finds the patient in a path", IMAGES)
+        str | None, option("group_regex", "Finds the patient in a path below CLASS", IMAGES)
     ] = None,
     groups: Annotated[
         Path | None, option("groups", "CSV of path,group that `audit` writes", IMAGES)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kneeedge.data.layout import SPLITS, ClassFolders, Layout, list_classes, read_layout
 from kneeedge.data.patients import patient_doubts, patient_of, patients_line
+from kneeedge.data.table import Row, Table, read_labels
 from kneeedge.errors import DataError, ImageError, NotFoundError
 from kneeedge.pixels.listing import Listing
 from kneeedge.pixels.picture import read_grey
@@ -47,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All samples of a data folder, in the order of their names.
+    """All samples of a data folder or a table, in the order of their names.
 
     Under the paper's protocol an image may be two samples.
     """
@@ -90,10 +91,12 @@ class Dataset:
 def scan(root: Path, group_regex: str | None = None) -> Dataset:
     """Every image below `root`, hashed and decoded once, with its class and its folders' split.
 
-    Samples of a folder without folders of splits all carry the split `train`. Raises NotFoundError
-    where there is no such folder, and DataError where the layout is neither of the two, or where
-    images cannot be read.
+    `root` may be a CSV file of labels too. Samples of data without splits all carry the split
+    `train`. Raises NotFoundError where there is no such folder, and DataError where the layout is
+    none of these, or where images cannot be read.
     """
+    if root.is_file():
+        return _scan_table(read_labels(root, group_regex))
     layout = read_layout(root)
     if not layout.splits:
         return _dataset(layout, {"train": list_classes(root)}, group_regex)
@@ -121,6 +124,26 @@ def _dataset(layout: Layout, found: Mapping[str, ClassFolders], group_regex: str
     return Dataset(layout.root, classes, tuple(samples), tuple(others), remarks)
 
 
+def _scan_table(table: Table) -> Dataset:
+    classes = table.classes
+    by_split = table.by_split()
+    if "train" not in by_split and "" not in by_split:
+        raise DataError(table.path, f"it has {min(by_split)} but no train", "add training images")
+    samples: list[Sample] = []
+    for split, rows in by_split.items():
+        table.check_classes(rows, classes, split)
+        samples += table_samples(rows, classes, split or "train")
+    samples.sort(key=lambda sample: sample.name)
+    remarks = patient_remarks(samples, classes)
+    return Dataset(table.root, classes, tuple(samples), remarks=tuple(remarks))
+
+
+def table_samples(rows: Iterable[Row], classes: Sequence[str], split: str) -> list[Sample]:
+    """The samples of a table's rows; raises DataError where an image cannot be read."""
+    found = [(row.path, row.name, classes.index(row.label), row.patient) for row in rows]
+    return make_samples(found, split)
+
+
 def labelled_samples(
     root: Path, folders: ClassFolders, split: str, group_regex: str | None = None
 ) -> list[Sample]:
@@ -133,8 +156,9 @@ def labelled_samples(
     rows = []
     for label, (name, listing) in enumerate(folders.listings.items()):
         for image in listing.images:
-            patient = patient_of(image.name, group_regex)
-            rows.append((image.path, f"{prefix}{name}/{image.name}", label, patient))
+            whole = f"{prefix}{name}/{image.name}"
+            patient = patient_of(image.name, group_regex, whole)
+            rows.append((image.path, whole, label, patient))
     return make_samples(rows, split)
 
 
@@ -181,7 +205,13 @@ def write_split(dataset: Dataset, path: Path) -> None:
 
 
 def read_split(path: Path, root: Path, classes: Sequence[str]) -> Dataset:
-    """The dataset that `write_split` wrote, with its files looked for below `root`."""
+    """The dataset that `write_split` wrote, with its files looked for below `root`.
+
+    `root` may be a CSV file of labels, whose folder is meant. Raises NotFoundError without the
+    file, DataError where its columns or its classes are others.
+    """
+    if root.is_file():
+        root = root.parent
     if not path.is_file():
         remedy = "give a run folder that `kneeedge train` made"
         raise NotFoundError(f"{path}: no such split file", remedy)

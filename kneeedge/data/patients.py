@@ -7,25 +7,26 @@ from collections.abc import Iterable, Sequence
 from kneeedge.errors import DataError
 
 
-def patient_of(name: str, pattern: str | None) -> str:
+def patient_of(below: str, pattern: str | None, name: str = "") -> str:
     """The regular expression's first group, else all that it finds, in a file's path.
 
-    The path is that below the class folder, which may hold digits too. "" for no pattern. Raises
-    DataError where it is no regular expression, or finds no patient.
+    The path is that below the class folder, which may hold digits too; `name` is the whole of it,
+    for the error. "" for no pattern. Raises DataError where it is no regular expression, or finds
+    no patient.
     """
     if pattern is None:
         return ""
     try:
-        match = re.search(pattern, name)
+        match = re.search(pattern, below)
     except re.error as error:
         problem = f"--group-regex {pattern!r} is no regular expression ({error})"
-        raise DataError(name, problem, "correct it") from error
+        raise DataError(name or below, problem, "correct it") from error
     patient = ""
     if match:
         patient = match.group(1) if match.re.groups else match.group()
     if not patient:  # a group that may be empty would leave patients apart in silence
-        problem = f"--group-regex {pattern!r} finds no patient in this path"
-        raise DataError(name, problem, "make it match every file")
+        problem = f"--group-regex {pattern!r} finds no patient in {below}"
+        raise DataError(name or below, problem, "make it match every file")
     return patient
 
 

@@ -16,8 +16,10 @@ from kneeedge.data.dataset import (
     left_out_remarks,
     others_line,
     patient_remarks,
+    table_samples,
 )
-from kneeedge.data.layout import list_classes, read_layout, split_named
+from kneeedge.data.layout import SPLITS, list_classes, read_layout, split_named
+from kneeedge.data.table import read_labels
 from kneeedge.errors import ConfigError, DataError, SpecError
 from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
@@ -119,28 +121,43 @@ def evaluation_samples(
 ) -> tuple[str, list[Sample]]:
     """The split's name and its samples, from DATA/{train,val,test}/<Class>/… or DATA/<Class>/….
 
-    With split folders and no `split` it is test, else val; without them it is the whole folder,
-    under the folder's name. `say` is told what is left out, and how many patients there are. Raises
-    DataError where the split is missing, a class folder is missing or unknown, or an image is
-    broken.
+    DATA may be a CSV file of labels too. With splits and no `split` it is test, else val; without
+    them it is all images, under the folder's or the file's name. `say` is told what is left out,
+    and how many patients there are. Raises DataError where the split is missing, a class is missing
+    or unknown, or an image is broken.
     """
     say = say or _say_nothing
-    layout = read_layout(data)
-    if layout.splits:
-        name = _choose_split(data, layout.splits, split)
-        folder = layout.splits[name]
-    elif split is None:
-        name = data.resolve().name
-        folder = data
+    left_out: list[str] = []
+    if data.is_file():
+        name, samples = _samples_of_table(data, classes, split, group_regex)
     else:
-        remedy = "leave out --split to use all its images"
-        raise DataError(data, f"it has no {split}/ folder", remedy)
-    folders = list_classes(folder, classes)
-    samples = labelled_samples(data, folders, name, group_regex)
-    remarks = [others_line(folders.others), *left_out_remarks(folders)]
-    for remark in filter(None, (*remarks, *patient_remarks(samples, classes))):
+        name, samples, left_out = _samples_of_folder(data, classes, split, group_regex)
+    for remark in filter(None, (*left_out, *patient_remarks(samples, classes))):
         say(remark)
     return name, samples
+
+
+def _samples_of_folder(
+    data: Path, classes: Sequence[str], split: str | None, group_regex: str | None
+) -> tuple[str, list[Sample], list[str]]:
+    """The split's name and samples, and lines on what is left out."""
+    layout = read_layout(data)
+    name = _choose_split(data, layout.splits, split)
+    folders = list_classes(layout.splits.get(name, data), classes)
+    samples = labelled_samples(data, folders, name, group_regex)
+    return name, samples, [others_line(folders.others), *left_out_remarks(folders)]
+
+
+def _samples_of_table(
+    data: Path, classes: Sequence[str], split: str | None, group_regex: str | None
+) -> tuple[str, list[Sample]]:
+    """The split's name and samples, from a CSV file of labels."""
+    table = read_labels(data, group_regex)
+    by_split = table.by_split()
+    name = _choose_split(data, [known for known in SPLITS if known in by_split], split)
+    rows = by_split.get(name, table.rows)
+    table.check_classes(rows, classes, name if name in by_split else "")
+    return name, table_samples(rows, classes, name)
 
 
 def _say_nothing(line: str) -> None:
@@ -189,7 +206,15 @@ def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
 
 
 def _choose_split(data: Path, present: Collection[str], split: str | None) -> str:
-    """The split asked for by any of its names, else the best one to evaluate."""
+    """The split asked for by any of its names, else the best one to evaluate.
+
+    The name of the data where there are no splits.
+    """
+    if not present:
+        if split is not None:
+            remedy = "leave out --split to use all its images"
+            raise DataError(data, f"it has no split {split!r}", remedy)
+        return data.resolve().stem if data.is_file() else data.resolve().name
     listed = ", ".join(f"{name}/" for name in present)
     if split is None:
         for name in HELD_OUT:

@@ -167,7 +167,7 @@ def _pairs(audit: Audit) -> list[str]:
     if not ordered:
         return []
     images = {image.name: image for image in audit.images}
-    root = Path(audit.data)
+    root = audit.root
     shown = [
         _pair(pair, pair in conflicts, pair in leaks, images, root) for pair in ordered[:N_PAIRS]
     ]

@@ -35,7 +35,10 @@ def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
 
     A group is a patient, or what --groups says, joined with the groups of its images' copies.
     """
-    dataset = scan(Path(config.data).resolve(), config.group_regex)
+    data = Path(config.data)
+    # a table stands where its name does, since paths are relative to that
+    root = data.absolute() if data.is_file() else data.resolve()
+    dataset = scan(root, config.group_regex)
     if config.groups is not None:
         dataset = named_groups(dataset, read_groups(Path(config.groups)), Path(config.groups))
     dataset = join_groups(dataset, {sample.name: sample.sha256 for sample in dataset.samples})

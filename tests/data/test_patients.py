@@ -6,6 +6,7 @@ import pytest
 
 from kneeedge.data.dataset import scan
 from kneeedge.data.patients import patient_doubts, patient_of, patients_line
+from kneeedge.errors import DataError
 from tests.data.test_dataset import make_images
 
 
@@ -31,6 +32,12 @@ def test_the_first_group_counts_else_the_whole_match() -> None:
     assert patient_of("9003126R.png", r"(\d+)[LR]") == "9003126"
     assert patient_of("9003126R.png", r"\d+R") == "9003126R"
     assert patient_of("9003126R.png", None) == ""
+
+
+def test_a_file_without_a_patient_is_named_whole(tmp_path: Path) -> None:
+    make_images(tmp_path, ["KL0/P1.png", "KL4/other.png"])
+    with pytest.raises(DataError, match=r"KL4/other\.png: .* finds no patient in other\.png; make"):
+        scan(tmp_path, r"\d")
 
 
 def test_the_number_of_patients_is_said_with_an_example(tmp_path: Path) -> None:

@@ -75,6 +75,26 @@ def test_a_table_of_groups_is_kept_together(config, tmp_path):
     assert len({sample.group for sample in samples}) == 5  # six, two of which the copy joins
 
 
+def test_a_table_of_labels_trains_the_run_that_its_folders_train(config, flat, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(flat, data)
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    rows = [f"{name},{Path(name).parent}" for name in names]
+    (data / "labels.csv").write_text("\n".join(["path,label", *rows, ""]))
+    runs = []
+    for source in (data, data / "labels.csv"):
+        run = tmp_path / source.name / "run"
+        changed = dataclasses.replace(config, data=str(source))
+        training.train(changed, run, [], QUIET)
+        runs.append(open_run(run))
+    by_folder, by_table = runs
+    assert by_table.model.read_bytes() == by_folder.model.read_bytes()
+    assert by_table.split.read_bytes() == by_folder.split.read_bytes()
+    assert by_table.read_spec().training == by_folder.read_spec().training
+    assert by_table.read_config().data_root == by_folder.read_config().data_root
+    assert by_table.card.is_file()
+
+
 def test_a_copy_across_split_folders_is_said_counted_and_left_where_it_is(tmp_path, config):
     write_dataset(tmp_path / "data", {"train": 12, "val": 8, "test": 8}, size=64)
     from PIL import Image
