@@ -20,6 +20,7 @@ from kneeedge.cli.console import (
     show,
     stoppable,
 )
+from kneeedge.system.outputs import DOCUMENT, STDOUT, check_output
 from kneeedge.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def infer(
     is 1.
     """
     from kneeedge.errors import ConfigError
-    from kneeedge.inference.folder import STDOUT, FolderOptions
+    from kneeedge.inference.folder import FolderOptions
     from kneeedge.inference.request import InferRequest, infer_request
     from kneeedge.pixels.picture import MAX_PIXELS
     from kneeedge.report.inference import infer_text
@@ -141,6 +142,7 @@ def infer(
     )
     if out == STDOUT and json is not None:
         raise ConfigError("the rows go to stdout", "leave out --json, or name a file as --out")
+    check_output(json, DOCUMENT)
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     with stoppable():
@@ -161,7 +163,6 @@ def infer(
 
 def stopped_text(request: "InferRequest") -> str:
     """What became of the rows of a run that was stopped, and how to go on."""
-    from kneeedge.inference.folder import STDOUT
     from kneeedge.inference.journal import has_rows
 
     if request.out == STDOUT:

@@ -29,13 +29,11 @@ from kneeedge.inference.summary import (
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.listing import FoundImage, Listing
 from kneeedge.pixels.prefetch import StageClock
+from kneeedge.system.outputs import STDOUT
 from kneeedge.system.progress import Progress
 from kneeedge.system.stamps import FileStamp, still_is
 from kneeedge.system.threads import in_threads
 from kneeedge.version import __version__
-
-STDOUT = Path("-")
-"the output that is no file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +88,7 @@ def folder_result(
         provider=predictor.session.provider,
         summary=summary,
         others=tuple(map(str, listing.others)),
+        remarks=tuple(listing.remarks()),
         predictions=tuple(predictions),
     )
 

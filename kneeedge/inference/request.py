@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from kneeedge.errors import ConfigError
 from kneeedge.inference.folder import (
-    STDOUT,
     FolderOptions,
     folder_result,
     infer_folder,
@@ -19,6 +18,7 @@ from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.picture import MAX_PIXELS
 from kneeedge.pixels.reader import ReadOptions
 from kneeedge.runtime.cuda import GpuOptions
+from kneeedge.system.outputs import ROWS, STDOUT, check_output, check_output_folder
 from kneeedge.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -79,6 +79,9 @@ def infer_request(request: InferRequest, model: Path, why: str, progress: Progre
     `why` says in a word why it is this model. Raises what `find_images`, `open_model`, `Session`
     and `infer_folder` raise.
     """
+    check_output(request.out, ROWS)
+    check_output_folder(request.options.heatmaps)
+    check_output_folder(request.options.dicom_sr)
     if request.new_only:
         return infer_new(request, model, why, progress)
     listing = find_images(request.paths)
@@ -115,6 +118,7 @@ def open_watch(request: InferRequest, model: Path, why: str, progress: Progress)
     """What answers the files that come into the request's folders, with the model file."""
     from kneeedge.inference.watch import Watch
 
+    check_output(request.out, ROWS)
     n_images = len(find_images(request.paths, least=0).images)
     predictor = open_predictor(request, model, n_images)
     say_model(predictor, why, progress)

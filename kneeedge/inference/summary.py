@@ -66,6 +66,8 @@ class FolderResult:
     summary: FolderSummary
     others: tuple[str, ...]
     "files in the folders that are no images"
+    remarks: tuple[str, ...] = ()
+    "what else was left out: of kneeedge's own making, the system's, or not to be listed"
     predictions: tuple[Prediction, ...] = ()
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kneeedge.errors import DataError, NotFoundError
 from kneeedge.inference.folder import FolderOptions, commit, run_key, say_what_is_found
 from kneeedge.inference.journal import Journal
 from kneeedge.inference.output import GrowingOutput
@@ -61,7 +60,7 @@ class Watch:
         self.keeps = options.keep
         self.predictions: list[Prediction] = []
         "what was answered since the start, where that is to be kept"
-        self.listing = Listing((), ())
+        self.listing = Listing(images=())
         "what the folders held at the last look"
         self.unsettled: dict[str, tuple[FileStamp, float]] = {}
         "files that are not yet known to be whole: their stamp, and since when it stands"
@@ -109,14 +108,14 @@ class Watch:
         return settled
 
     def _look(self) -> Listing:
-        """What the folders hold; as before where they cannot be listed, which is said once."""
-        try:
-            self.listing = find_images(self.folders, least=0)
-            self._problem = ""
-        except (DataError, NotFoundError) as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
-                self.say(f"{error}; looking again")
+        """What the folders hold; of those that cannot be listed, the first is said once."""
+        self.listing = find_images(self.folders, least=0, strict=False)
+        problem = ""
+        if self.listing.unlisted:
+            problem = f"{self.listing.unlisted[0]} cannot be listed"
+            if problem != self._problem:
+                self.say(f"{problem}; looking again")
+        self._problem = problem
         return self.listing
 
     def _is_answered(self, image: FoundImage, stamp: FileStamp) -> bool:

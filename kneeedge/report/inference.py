@@ -36,6 +36,7 @@ def infer_text(result: "FolderResult") -> str:
         lines.append(f"left out, since they are no images: {len(result.others):,} files")
         lines += [f"  {path}" for path in result.others[:N_LISTED]]
         lines += ["  …"] if len(result.others) > N_LISTED else []
+    lines += result.remarks
     if summary.n_before:
         lines.append(f"{summary.n_before:,} images had their rows before")
     if summary.n_unfinished:

@@ -300,7 +300,7 @@ def test_a_folder_that_cannot_be_listed_for_a_while_is_said_once_and_looked_at_a
     (tmp_path / "elsewhere").rename(drop)
     shutil.copy(images[0], drop / "a.png")
     assert settle(watching, clock) == 1
-    assert lines == [f"{drop} is not there; check the path; looking again"]
+    assert lines == [f"{drop} cannot be listed; looking again"]
     watching.close()
 
 
