@@ -98,6 +98,17 @@ def test_an_image_of_no_pixels_is_refused(rows: int, columns: int) -> None:
         grey(stored(dataset(TWELVE, 12, Rows=rows, Columns=columns)))
 
 
+@pytest.mark.parametrize("pixels", [TWELVE, EIGHT[:39, :47]], ids=["16 bit", "odd"])
+@pytest.mark.parametrize("n_lost", [2, 4, 600])
+def test_uncompressed_pixels_that_are_too_few_are_refused(pixels: np.ndarray, n_lost: int) -> None:
+    image = dataset(pixels)
+    image.PixelData = image.PixelData[:-n_lost] + bytes(len(image.PixelData) % 2)
+    with pytest.raises(ImageError, match="bytes of pixel data is less than expected"):
+        grey(stored(image))
+    with pytest.raises(ImageError, match="damaged"):
+        grey(stored(dataset(pixels))[:-n_lost])
+
+
 def test_some_bytes_behind_the_pixels_are_padding() -> None:
     image = dataset(TWELVE, 12)
     image.PixelData += bytes(64)
