@@ -32,6 +32,7 @@ Values = NDArray[np.float64]
 
 _SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 "the Presentation LUT Shape that says the same: C.8.11.3.1.2"
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _RESCALE = ("RescaleSlope", "RescaleIntercept")
 _WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
 _RESCALE_GROUP = "PixelValueTransformationSequence"
@@ -150,14 +151,14 @@ def _check_polarity(dataset: "Dataset", path: Path) -> None:
     The standard binds the shape to the interpretation (C.8.11.3.1.2); where they differ DCMTK and
     dcm4che follow the shape, most other readers the interpretation.
     """
-    if dataset.get("PresentationLUTSequence"):
+    if any("LUTData" in item for item in items_of(dataset, "PresentationLUTSequence")):
         raise ImageError(path, "a Presentation LUT is not supported", "apply it and save the image")
     if dataset.get("PixelPresentation") in ("COLOR", "MIXED"):
         problem = "grey pixels with colours among them are not supported"
         raise ImageError(path, problem, "save it as grey or as colour")
     shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
     photometric = dataset.PhotometricInterpretation
-    if shape not in ("", _SHAPES[photometric]):
+    if shape in _SHAPES.values() and shape != _SHAPES[photometric]:
         problem = f"is {photometric} with the Presentation LUT Shape {shape}, which contradict"
         remedy = "find out which is true and set the other by it"
         raise ImageError(path, f"{problem} each other", remedy)
@@ -266,7 +267,8 @@ def windowed(values: Values, centre: float, width: float, function: str) -> Valu
         if width == 1:
             return (values > centre - 0.5).astype(np.float64)
         return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
-    raise DamagedError(f"a window of width {width:g} and function {function}")
+    known = function if function in _FUNCTIONS else "that is not known"
+    raise DamagedError(f"a window of width {width:g} and a function {known}")
 
 
 def _padding(dataset: "Dataset", layout: Layout) -> NDArray[np.bool_]:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class DamagedError(ValueError):
-    """What a file says of itself that is not so, or is nothing that can be followed."""
+    """What a file says of itself that is not so, or is nothing that can be followed.
+
+    No text of the file is repeated in it, since any element may name a patient.
+    """
 
 
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
@@ -94,7 +97,8 @@ def _decimal(value: Any, keyword: str) -> float | None:
     if not text:
         return None
     if isinstance(value, bytes) or not _DECIMAL.fullmatch(text):
-        raise DamagedError(f"{keyword} is {text[:40]!r}, no number")
-    if not abs(float(text)) <= MAX_DECIMAL:
-        raise DamagedError(f"{keyword} is {text[:40]}, no number of grey values")
-    return float(text)
+        raise DamagedError(f"{keyword} is no number")
+    number = float(text)
+    if not abs(number) <= MAX_DECIMAL:
+        raise DamagedError(f"{keyword} is {number:g}, no number of grey values")
+    return number
