@@ -127,10 +127,12 @@ def _clipped(stored: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
 def _extended_jpeg(frame: bytes, dataset: "Dataset") -> NDArray[np.uint16]:
     """The samples (H, W) of 12-bit JPEG Extended; pydicom does not ask GDCM, which decodes it.
 
-    Raises DamagedError where GDCM gives none.
+    Raises DamagedError where GDCM gives none, RuntimeError where it is not installed.
     """
-    import gdcm
-
+    try:
+        import gdcm
+    except ModuleNotFoundError as error:
+        raise RuntimeError("12-bit JPEG needs gdcm, which is not installed") from error
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(frame)
     fragments = gdcm.SequenceOfFragments.New()

@@ -277,6 +277,13 @@ def test_12_bit_jpeg_is_exact(blocks_per_restart: int) -> None:
     assert (grey(data) == scaled(BLOCKS, 0, 4095)).all()
 
 
+def test_12_bit_jpeg_without_gdcm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encapsulated(dataset(BLOCKS, 12), flat_blocks(LEVELS, 12), JPEGExtended12Bit)
+    monkeypatch.setitem(__import__("sys").modules, "gdcm", None)
+    with pytest.raises(ImageError, match="12-bit JPEG needs gdcm, which is not installed"):
+        grey(data)
+
+
 def test_12_bit_jpeg_of_fewer_stored_bits_clips_what_was_lost() -> None:
     """A value beyond the highest would wrap to black."""
     blocks = np.kron(LEVELS // 4, np.ones((8, 8), dtype=int)).astype(np.uint16)
