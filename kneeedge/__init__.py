@@ -1,26 +1,48 @@
-"""kneeedge: labelled knee X-rays to a verified edge model. Research use only; not a medical device.
+"""Labelled knee X-rays to a verified edge model. Research use only; not a medical device.
 
-from kneeedge import Predictor
-print(Predictor("model.onnx").predict("xray.png"))
+    from kneeedge import Predictor
+
+    predictor = Predictor("model.onnx")
+    answer = predictor.predict("xray.png")  # or an array, a Pillow image, a file's bytes, a list
+    print(answer.prediction, answer.confidence)
+    answers = predictor.predict_folder("radiographs")
+
+What is raised is a KneeEdgeError, one line that ends in what to do; `kneeedge.errors` has them all.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kneeedge.errors import KneeEdgeError
-from kneeedge.model.spec import ModelSpec
+from kneeedge.errors import ImageError, InputError, KneeEdgeError
 from kneeedge.version import __version__
 
 if TYPE_CHECKING:
     from kneeedge.inference.predictions import Prediction
     from kneeedge.inference.predictor import Predictor
+    from kneeedge.model.spec import ModelSpec
 
-__all__ = ["KneeEdgeError", "ModelSpec", "Prediction", "Predictor", "__version__"]
-LAZY = {"Prediction": "kneeedge.inference.predictions", "Predictor": "kneeedge.inference.predictor"}
-"imported on first use: they bring in ONNX Runtime"
+__all__ = [
+    "ImageError",
+    "InputError",
+    "KneeEdgeError",
+    "ModelSpec",
+    "Prediction",
+    "Predictor",
+    "__version__",
+]
+LAZY = {
+    "ModelSpec": "kneeedge.model.spec",
+    "Prediction": "kneeedge.inference.predictions",
+    "Predictor": "kneeedge.inference.predictor",
+}
+"imported on first use: they bring in numpy, Pillow and ONNX Runtime"
 
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
         return getattr(import_module(LAZY[name]), name)
     raise AttributeError(f"module 'kneeedge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -3,6 +3,8 @@
 KneeEdgeError
 ├── ImageError (ValueError)               a file that gives no pixels
 │   └── TooLargeError                     an image of more pixels than may be decoded
+├── InputError (TypeError)                what is given to be answered is of no kind that is taken
+├── SharingError (TypeError)              what was to be sent to another process and cannot be
 ├── DataError (ValueError)                a data folder that cannot be used as asked
 ├── ConfigError (ValueError)              options that contradict each other
 ├── SpecError (ValueError)                a spec that is missing, damaged or of another version
@@ -22,6 +24,7 @@ KneeEdgeError
 """
 
 from pathlib import Path
+from typing import Any
 
 MAX_PROBLEM = 400
 "characters of a problem; a file may say things without end"
@@ -30,6 +33,18 @@ EXPORT_AGAIN = "export the model again with `kneeedge export`"
 
 class KneeEdgeError(Exception):
     """Anything kneeedge refuses to do, as one line that ends in the remedy."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pool of processes sends errors by pickle, which would call the class with `args`."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[KneeEdgeError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """The error of that class, message and attributes, its `__init__` not called again."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def _one_line(text: str) -> str:
@@ -63,6 +78,20 @@ class TooLargeError(ImageError):
     def __init__(self, path: Path | str, width: int, height: int, max_pixels: int) -> None:
         reason = f"{width} × {height} is more than {max_pixels} pixels"
         super().__init__(path, reason, "take it out, or raise --max-megapixels of `kneeedge infer`")
+
+
+class InputError(KneeEdgeError, TypeError):
+    """What is given to be answered is of no kind that is taken for an image."""
+
+    def __init__(self, which: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{which} {problem}; {remedy}")
+
+
+class SharingError(KneeEdgeError, TypeError):
+    """What was to be sent to another process and cannot be."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} cannot be pickled; {remedy}")
 
 
 class DataError(KneeEdgeError, ValueError):

@@ -1,12 +1,17 @@
 """What a model says of one image, and `predictions.csv`: a row for each, in input order."""
 
+import csv
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
+from kneeedge.system.files import replacing
 from kneeedge.system.stamps import FileStamp
 
 OK, ABSTAIN, ERROR = "ok", "abstain", "error"
@@ -24,25 +29,55 @@ class Prediction:
     """
 
     path: str
-    "as in predictions.csv: relative to the folder given"
+    """as in predictions.csv: relative to the folder given; of what is given to `predict`: its path,
+    the name of a file object, or <array>, <image>, <bytes> or <file>
+    """
     status: str
     "ok, abstain or error"
     prediction: str | None = None
     "the class, by the model's locked threshold; None for an error or where the model abstains"
     probability: float | None = None
-    "of the positive class"
+    """0 to 1; of the positive class, whichever class is the answer and however many there are; None
+    where there is no prediction
+    """
     probabilities: dict[str, float] = field(default_factory=dict)
-    "of each class; empty where there is no prediction"
+    "0 to 1, of each class; they sum to 1; empty where there is no prediction"
     error: str = ""
     "why there is none, or why it is not to be trusted"
     distance: float | None = None
     "from the image's features to those of the training images; None where the model has none"
     dicom: DicomFacts | None = None
     "what a DICOM file says of itself, but for the patient; None for other formats"
+    heatmap: NDArray[np.uint8] | None = field(default=None, compare=False)
+    """(S, S, 3) RGB: the network's input with the evidence for the predicted class over it, where
+    that was asked for; None without a prediction, and from a head that has no class activation map
+    """
 
     @property
     def ok(self) -> bool:
+        """Whether there is an answer that may be trusted: the status is `ok`."""
         return self.status == OK
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability, 0 to 1, of the predicted class; None where there is no prediction.
+
+        Of two classes it is below 0.5 where the threshold is not 0.5 and decides so.
+        """
+        return None if self.prediction is None else self.probabilities[self.prediction]
+
+    def flatten(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The fields for JSON: with the confidence, without the heat map."""
+        del record["heatmap"]
+        return record | {"confidence": self.confidence}
+
+    def __repr__(self) -> str:
+        parts = [repr(self.path)]
+        if self.prediction is not None:
+            parts += [repr(self.prediction), f"confidence={self.confidence:.4g}"]
+        if not self.ok or self.error:
+            parts.append(f"{self.status}: {self.error}")
+        return f"Prediction({', '.join(parts)})"
 
 
 @dataclass(frozen=True)
@@ -128,3 +163,19 @@ def prediction_of_row(cells: list[str], spec: ModelSpec) -> Prediction:
         distance=float(distance) if distance else None,
         dicom=facts,
     )
+
+
+def kept_in(out: Path, predictions: Iterator[Prediction], spec: ModelSpec) -> Iterator[Prediction]:
+    """Pass the predictions on while their rows are written; `out` appears with the last one.
+
+    Nothing is left of a run that is broken off: a `Journal` keeps one that must go on.
+    """
+    with (
+        replacing(out) as new,
+        new.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(csv_columns(spec))
+        for prediction in predictions:
+            writer.writerow(csv_row(prediction, spec))
+            yield prediction

@@ -1,21 +1,45 @@
 """Predictor: a model file, ready to answer images."""
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, Protocol, overload
 
 import numpy as np
 
-from kneeedge.errors import ImageError, ModelFileError
-from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, PredictedImage, Prediction
+from kneeedge.errors import ImageError, ModelFileError, SharingError
+from kneeedge.inference.heatmap import overlay
+from kneeedge.inference.predictions import (
+    ABSTAIN,
+    ERROR,
+    OK,
+    PredictedImage,
+    Prediction,
+    kept_in,
+)
 from kneeedge.model.file import ModelFile
-from kneeedge.pixels.listing import FoundImage
-from kneeedge.pixels.pixel_path import Input, load_with_facts
-from kneeedge.pixels.prefetch import READING, RUNNING, StageClock, open_reader, read_batches
+from kneeedge.pixels.from_memory import (
+    ImageLike,
+    is_several,
+    load_source,
+    read_source,
+    take,
+    take_all,
+)
+from kneeedge.pixels.listing import FoundImage, find_images
+from kneeedge.pixels.pixel_path import Input
+from kneeedge.pixels.prefetch import (
+    READING,
+    RUNNING,
+    StageClock,
+    load_batches,
+    open_reader,
+    read_batches,
+)
 from kneeedge.pixels.reader import ReadFile, ReadOptions
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.cuda import GpuOptions
@@ -36,12 +60,28 @@ def say_nothing(line: str) -> None:
     """What a long run says by the way, unless its caller wants to hear it."""
 
 
+class Named(Protocol):
+    """An image that is to be answered, by the name that its prediction has."""
+
+    @property
+    def name(self) -> str: ...
+
+
 class Predictor:
     """A model file, ready to answer: `Predictor("model.onnx").predict("xray.png")`.
 
-    Where `n_images` are many, each CPU core answers batches of its own: cores that share a batch
-    wait for each other. With `answer_all` an image unlike the training images is answered all the
-    same; its status stays `abstain`.
+    `provider` is auto, cpu, openvino, cuda or tensorrt, as of `kneeedge infer`; `threads` and
+    `batch_size` are what suits it where they are None. Where `n_images` are many, each CPU core
+    answers batches of its own: cores that share a batch wait for each other. With `answer_all` an
+    image unlike the training images is answered all the same; its status stays `abstain`. For
+    another DICOM window or a larger limit of pixels, replace its `read_options`.
+
+    Raises NotFoundError where there is no such file, ModelFileError and SpecError where it is no
+    model that kneeedge wrote, and ProviderError where the provider asked for cannot run it.
+
+    Threads may share one. A process makes its own: it cannot be pickled; one that was idle at a
+    fork answers in the child on the CPU, with one core, and not on a GPU. It holds memory alone,
+    the GPU's too, which goes with it: there is nothing to close.
     """
 
     def __init__(
@@ -68,17 +108,66 @@ class Predictor:
             self.lanes = self.session.gpu.lanes
         self.answer_all = answer_all
 
-    def predict(self, path: Path | str) -> Prediction:
-        """The answer to one image file.
+    @overload
+    def predict(  # type: ignore[overload-overlap] # a str is also an iterable of str
+        self, images: "ImageLike", heatmap: bool = False
+    ) -> Prediction: ...
+    @overload
+    def predict(self, images: "Iterable[ImageLike]", heatmap: bool = False) -> list[Prediction]: ...
+    def predict(
+        self, images: "ImageLike | Iterable[ImageLike]", heatmap: bool = False
+    ) -> Prediction | list[Prediction]:
+        """The answer to one image, or a list of answers to several, in their order.
 
-        Raises ImageError where it cannot be read, and OutOfMemoryError where memory does not
-        suffice to run the network.
+        An image is a path; a numpy array, upright, (H, W) or (H, W, 1) grey or (H, W, 3) RGB, uint8
+        or uint16 with white at 65535; a Pillow image, turned upright by its EXIF; the bytes of an
+        image file, DICOM too; or a file opened with "rb". Each is answered as a file of the same
+        pixels is. What is decoded lacks what its file says besides: a palette has indices for
+        levels; a JPEG is read straight to grey, at reduced scale where it is large; a DICOM image
+        has a window and may be inverted; 12 bits end at 4095. Where there is a file, give it.
+
+        With `heatmap` the predictions have one, where the model gives a class activation map.
+
+        Several are any other iterable of these. They are answered in batches, decoded by threads
+        ahead of them; the last digits may depend on the batch.
+
+        Raises InputError for what is none of these. One image that cannot be read raises
+        ImageError; among several it is a prediction with the status `error`. Raises
+        OutOfMemoryError where memory does not suffice to run the network.
         """
-        options = self.read_options
-        loaded = load_with_facts(Path(path), options.pixel_path, options.max_pixels)
+        if is_several(images):
+            return [prediction_of(answer, heatmap) for answer in self._answer_several(images)]
+        source = take(images, self.read_options.max_pixels)
+        loaded = load_source(source, self.read_options)
         runner = BatchRunner(self.session, say_nothing)
-        (answer,) = self._answer_inputs(runner, [(str(path), loaded)])
-        return answer.prediction
+        (answer,) = self._answer_inputs(runner, [(source.name, loaded)])
+        return prediction_of(answer, heatmap)
+
+    def predict_folder(
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        out: str | os.PathLike[str] | None = None,
+        isolate: bool | None = None,
+    ) -> list[Prediction]:
+        """The answers to all images of a folder, as `kneeedge infer` gives them.
+
+        `paths` is a folder, read recursively, an image, or several of both; the predictions are in
+        the order of their names inside a folder, and named relative to it. An image that cannot be
+        read is one with the status `error`. Several images are decoded in processes of their own,
+        which may crash or hang at the cost of that image; `isolate` says otherwise.
+
+        With `out` that CSV file is written as well, and appears once all are answered. A run that
+        must outlive a kill, and heat maps of many images, are for `kneeedge infer`.
+
+        Raises NotFoundError for a path that is not there, and DataError where there are no images.
+        """
+        given = [paths] if isinstance(paths, str | os.PathLike) else paths
+        images = find_images([Path(path) for path in given]).images
+        isolated = len(images) > 1 if isolate is None else isolate
+        options = replace(self.read_options, isolated=isolated)
+        answers = self._answer_files(images, options, StageClock(), say_nothing)
+        predictions = (answer.prediction for answer in answers)
+        return list(kept_in(Path(out), predictions, self.spec) if out is not None else predictions)
 
     def predict_all(
         self,
@@ -92,10 +181,49 @@ class Predictor:
         not suffice, which goes to `say`; `clock` gets the seconds of each stage. Raises
         OutOfMemoryError where not even one image fits.
         """
-        clock = clock or StageClock()
+        yield from self._answer_files(images, self.read_options, clock or StageClock(), say)
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        threshold = spec.threshold if len(spec.classes) == 2 else None
+        precision = spec.file.precision if spec.file else None
+        facts = f"positive={spec.positive!r}, {threshold=}, {precision=}"
+        provider = self.session.provider
+        size = spec.pixel_path.size
+        path = str(self.session.path)
+        return f"Predictor({path!r}, classes={spec.classes}, {facts}, {provider=}, {size=})"
+
+    def __reduce__(self) -> NoReturn:
+        remedy = "make one in each process, as in the initializer of a pool"
+        raise SharingError("a Predictor", remedy)
+
+    def _answer_several(self, images: Iterable[object]) -> Iterator[PredictedImage]:
+        clock = StageClock()
+        sources = take_all(images, self.read_options.max_pixels)
+        read = partial(read_source, options=self.read_options)
+        batches = load_batches(read, sources, self.batch_size, self.threads, clock)
+        return self._answer_batches(batches, clock, say_nothing)
+
+    def _answer_files(
+        self,
+        images: Iterable[FoundImage],
+        options: ReadOptions,
+        clock: StageClock,
+        say: Callable[[str], None],
+    ) -> Iterator[PredictedImage]:
+        reader = open_reader(options)
+        batches = read_batches(images, reader, self.batch_size, self.threads, clock)
+        return self._answer_batches(batches, clock, say)
+
+    def _answer_batches(
+        self,
+        batches: Generator[Sequence[tuple[Named, ReadFile]]],
+        clock: StageClock,
+        say: Callable[[str], None],
+    ) -> Iterator[PredictedImage]:
+        """The answers to batches of images, in their order; the batches are closed at the end."""
         runner = BatchRunner(self.session, say, self.lanes)
-        reader = open_reader(self.read_options)
-        with closing(read_batches(images, reader, self.batch_size, self.threads, clock)) as batches:
+        with closing(batches):
             # One batch more than there are lanes, so that no lane waits while the caller writes.
             answer_batch = partial(self._answer_batch, runner)
             answered = in_order(answer_batch, batches, self.lanes, self.lanes + 1)
@@ -103,7 +231,7 @@ class Predictor:
                 yield from answers
 
     def _answer_batch(
-        self, runner: BatchRunner, batch: list[tuple[FoundImage, ReadFile]]
+        self, runner: BatchRunner, batch: Sequence[tuple[Named, ReadFile]]
     ) -> list[PredictedImage]:
         inputs = [
             (image.name, file.result) for image, file in batch if isinstance(file.result, Input)
@@ -160,6 +288,13 @@ class Predictor:
         if novelty is None or distance is None or distance <= novelty.limit:
             return ""
         return f"unlike the training images (distance {distance:.4g}, limit {novelty.limit:.4g})"
+
+
+def prediction_of(answer: PredictedImage, heatmap: bool) -> Prediction:
+    """The prediction; with its heat map, where that is asked for and there is a map."""
+    if not heatmap or answer.image is None or answer.cam is None:
+        return answer.prediction
+    return replace(answer.prediction, heatmap=overlay(answer.image, answer.cam))
 
 
 def with_facts(prediction: Prediction, loaded: Input) -> Prediction:

@@ -107,7 +107,7 @@ class ModelSpec:
     classes: tuple[str, ...]
     "in the order of the network's outputs"
     positive: str
-    "the class whose probability `predictions.csv` reports"
+    "the class whose probability a prediction gives as its `probability`, whatever the answer"
     architecture: Architecture
     pixel_path: PixelPath
     mean: tuple[float, ...]

@@ -45,7 +45,7 @@ class Header:
     bit_depth: int
     "bits a channel"
     n_bytes: int
-    "of the file"
+    "of the file; 0 for an image that is in memory"
 
 
 class QuietExif(ImageFile.ImageFile):
@@ -57,9 +57,11 @@ class QuietExif(ImageFile.ImageFile):
         """The orientation, read once: `exif_transpose` takes it out once the image is turned."""
         if self._exif_kept is None:
             self._exif_kept = Image.Exif()
-            block = self.info.get("exif", b"").removeprefix(b"Exif\0\0")
-            tags = self.tag_v2 if isinstance(self, TiffImageFile) else _embedded_tags(block)
-            self._exif_kept[_ORIENTATION_TAG] = tags.get(_ORIENTATION_TAG, 1)
+            if isinstance(self, TiffImageFile):
+                orientation = self.tag_v2.get(_ORIENTATION_TAG, 1)
+            else:
+                orientation = orientation_of(self)
+            self._exif_kept[_ORIENTATION_TAG] = orientation
         return self._exif_kept
 
 
@@ -85,12 +87,21 @@ PLUGINS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
 "the plugin of each format, by how its files begin"
 
 
-def header_of(image: ImageFile.ImageFile, n_bytes: int) -> Header:
-    """What an image that was opened, and not yet decoded, says; its file has `n_bytes`."""
+def orientation_of(image: Image.Image) -> int:
+    """The orientation in the EXIF block that an image carries; 1 without one, or a damaged one.
+
+    A TIFF has none: Pillow turns it as it decodes it.
+    """
+    block = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    return _embedded_tags(block).get(_ORIENTATION_TAG, 1)
+
+
+def header_of(image: Image.Image, n_bytes: int) -> Header:
+    """What an image says of itself, best before it is decoded; its file has `n_bytes`."""
     return Header(image.format or "", image.mode, _bit_depth(image), n_bytes)
 
 
-def _bit_depth(image: ImageFile.ImageFile) -> int:
+def _bit_depth(image: Image.Image) -> int:
     """Bits a channel; one where a TIFF has no tag for them (TIFF 6.0)."""
     if isinstance(image, TiffImageFile):
         return int(image.tag_v2.get(BITS_TAG, (1,))[0])

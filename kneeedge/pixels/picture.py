@@ -29,6 +29,7 @@ from kneeedge.pixels.headers import (
     WebP,
     header_of,
     n_frames,
+    orientation_of,
     tiff_pages,
     webp_size,
 )
@@ -113,6 +114,31 @@ def read_picture(path: Path, size: int, window: int = 0, max_pixels: int = MAX_P
     are never decoded.
     """
     return decode_picture(read_bytes(path).data, path, size, window, max_pixels)
+
+
+def picture_of_image(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The grey pixels of an image in memory, by the rules of `read_picture` for its mode.
+
+    It is turned upright by the EXIF that it carries, in a copy. Raises ImageError, which calls it
+    `name`, for an image of several frames, or of more than `max_pixels`.
+    """
+    path = Path(name)
+    try:
+        if getattr(image, "n_frames", 1) > 1:
+            problem = "holds more than one picture (pages or frames)"
+            raise ImageError(name, problem, "give a copy of the one that is meant: image.copy()")
+        _check_size(path, image.width, image.height, max_pixels)
+        image.load()
+        # a copy is no TiffImageFile, whose tags `_narrow` needs
+        upright = ImageOps.exif_transpose(image) if orientation_of(image) != 1 else image
+        wide = image.mode[0] in "IF"
+        grey = _narrow(upright, path) if wide else _grey(upright)
+        return Picture(grey, header_of(image, 0))
+    except ImageError:
+        raise
+    except _DECODER_ERRORS as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(name, f"damaged or unsupported image ({detail})") from error
 
 
 def read_file(path: Path) -> WholeFile:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
-from kneeedge.pixels.picture import MAX_PIXELS, decode_picture, read_bytes
+from kneeedge.pixels.picture import MAX_PIXELS, Picture, decode_picture, read_bytes
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ def input_of_bytes(
 ) -> Input:
     """What `load_with_facts` gives for a file of these bytes; `path` is named in what it raises."""
     picture = decode_picture(data, path, pixel_path.size, pixel_path.dicom_window, max_pixels)
+    return input_of_picture(picture, pixel_path)
+
+
+def input_of_picture(picture: Picture, pixel_path: PixelPath) -> Input:
+    """The network's input for a picture, and what its file says of itself."""
     blank = bool(picture.grey.min() == picture.grey.max())
     return Input(to_input(picture.grey, pixel_path), picture.dicom, blank, picture.study)
 

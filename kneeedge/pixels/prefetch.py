@@ -25,6 +25,7 @@ class HasPath(Protocol):
 
 
 Image = TypeVar("Image", bound=HasPath)
+Item = TypeVar("Item")
 
 
 class StageClock:
@@ -45,19 +46,35 @@ class StageClock:
 def read_batches(
     images: Iterable[Image], reader: Reader, batch_size: int, n_readers: int, clock: StageClock
 ) -> Generator[list[tuple[Image, ReadFile]]]:
-    """Batches of images, each with what became of its file; in order.
+    """Batches of image files as `load_batches` gives them; the reader is closed at the end."""
+
+    def read(image: Image) -> ReadFile:
+        return reader.read(image.path)
+
+    return load_batches(read, images, batch_size, n_readers, clock, reader.close)
+
+
+def load_batches(
+    load: Callable[[Item], ReadFile],
+    items: Iterable[Item],
+    batch_size: int,
+    n_readers: int,
+    clock: StageClock,
+    stop: Callable[[], None] | None = None,
+) -> Generator[list[tuple[Item, ReadFile]]]:
+    """Batches of items, each with what became of it by `load`; in order.
 
     Pillow and ONNX Runtime both release the interpreter lock, so threads suffice. No more than
     LOOK_AHEAD batches, and one image a reader, are read beyond the batch handed over. `clock` gets
-    the time waited for readers (READING) and the processor time that they took (DECODING). The
-    reader is closed at the end.
+    the time waited for readers (READING) and the processor time that they took (DECODING). `stop`
+    is called at the end.
     """
 
-    def read(image: Image) -> tuple[Image, ReadFile]:
-        return image, reader.read(image.path)
+    def read(item: Item) -> tuple[Item, ReadFile]:
+        return item, load(item)
 
     n_ahead = LOOK_AHEAD * batch_size + n_readers
-    results = in_order(read, images, n_readers, n_ahead, reader.close)
+    results = in_order(read, items, n_readers, n_ahead, stop)
     with closing(results):
         while True:
             with clock.measure(READING):

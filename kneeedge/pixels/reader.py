@@ -50,6 +50,20 @@ class ReadFile:
         return self.result.pixels
 
 
+UNREAD = (ImageError, MissingExtraError, MemoryError)
+"what is raised for one image, and ends no run of several"
+
+
+def why_unread(name: Path | str, error: Exception) -> ImageError:
+    """What one of UNREAD says of the image `name`."""
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, MissingExtraError):
+        return ImageError(name, str(error), "install it, or take the file out")
+    remedy = "free some memory or shrink the image"
+    return ImageError(name, "there is not enough memory to decode it", remedy)
+
+
 class Reader(Protocol):
     """Reads image files for several threads at once."""
 
@@ -85,11 +99,6 @@ def read_input(path: Path, options: ReadOptions) -> ReadFile:
         content = read_bytes(path)
         stamp = content.stamp()
         result = input_of_bytes(content.data, path, options.pixel_path, options.max_pixels)
-    except ImageError as error:
-        result = error
-    except MissingExtraError as error:
-        result = ImageError(path, str(error), "install it, or take the file out")
-    except MemoryError:
-        remedy = "free some memory or shrink the image"
-        result = ImageError(path, "there is not enough memory to decode it", remedy)
+    except UNREAD as error:
+        result = why_unread(path, error)
     return ReadFile(result, stamp, time.thread_time() - start)

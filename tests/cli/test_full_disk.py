@@ -11,8 +11,8 @@ from kneeedge.pixels.phantom import write_dataset
 from tests.tiny_onnx import write_tiny_model
 
 resource = pytest.importorskip("resource", reason="this system has no limits to set")
-OLD = "the report of last week\n"
-N_BYTES = 300
+
+N_BYTES = 250
 "that a file may have: less than any of the reports"
 
 
@@ -27,14 +27,20 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "knees"
 
 
-def run_on_full_disk(command: list[object]) -> subprocess.CompletedProcess[str]:
+def run(command: list[object], n_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    """The command; where `n_bytes` is given, none of its files may grow beyond that."""
+
+    def limit() -> None:
+        if n_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
     return subprocess.run(
         [sys.executable, "-m", "kneeedge", *map(str, command)],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (N_BYTES, N_BYTES)),
+        preexec_fn=limit,
     )
 
 
@@ -53,7 +59,6 @@ def test_the_old_report_outlives_a_full_disk(
 ) -> None:
     report = tmp_path / "reports" / "report"
     report.parent.mkdir()
-    report.write_text(OLD)
     command: dict[str, list[object]] = {
         "info": ["info", model, "--json", report],
         "verify": ["verify", model, "--json", report],
@@ -61,10 +66,13 @@ def test_the_old_report_outlives_a_full_disk(
         "audit": ["audit", images, "--html", report, "-q"],
         "groups": ["audit", images, "--write-groups", report, "-q"],
     }
-    done = run_on_full_disk(command[kind])
+    run(command[kind])
+    old = report.read_text()
+    assert len(old) > N_BYTES
+    done = run(command[kind], N_BYTES)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "error: File too large; make the place readable and writable, with room left"
     )
-    assert report.read_text() == OLD
+    assert report.read_text() == old
     assert [path.name for path in report.parent.iterdir()] == ["report"]

@@ -5,6 +5,7 @@ What cannot be run here stands in a short list with the reason.
 
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from glob import glob
@@ -182,14 +183,20 @@ def test_every_option_that_a_page_names_is_there():
 
 
 @pytest.mark.slow
-def test_the_python_example_of_the_readme_runs(exported, phantoms, tmp_path, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "kneeedge/inference/README.md"])
+def test_the_python_example_of_the_page_runs(
+    page, exported, phantoms, tmp_path, monkeypatch, capsys
+):
+    (example,) = re.findall(r"```python\n(.*?)```", TEXTS[page], re.DOTALL)
     image = next((phantoms / "test/Healthy").iterdir())
     (tmp_path / "model.onnx").write_bytes(exported["int8"].read_bytes())
     (tmp_path / "xray.png").write_bytes(image.read_bytes())
+    shutil.copytree(phantoms / "test/Healthy", tmp_path / "radiographs/test")
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - our own text
-    assert re.search(r"(Healthy|Osteoporosis) 0\.\d+", capsys.readouterr().out)
+    names = {}
+    exec(compile(example, page, "exec"), names)  # noqa: S102 - our own text
+    assert re.search(r"(Healthy|Osteoporosis) [01]\.\d+", capsys.readouterr().out)
+    assert len(names["answers"]) == len(list((phantoms / "test/Healthy").iterdir()))
 
 
 @pytest.mark.slow

@@ -101,6 +101,34 @@ def test_evaluate(precision):
     assert (result["n"], result["n_seen"]) == (60, 0)
 
 
+def test_python_answers_what_memory_holds_as_it_answers_the_file():
+    import numpy as np
+    from PIL import Image
+
+    from kneeedge import Predictor
+
+    predictor = Predictor(MODELS["int8"], "cpu", answer_all=True)
+    path = next((DATA / "test/Healthy").glob("*.png"))
+    expected = predictor.predict(path, heatmap=True)
+    image = Image.open(path)
+    for given in (path.read_bytes(), image, np.array(image)):
+        answer = predictor.predict(given, heatmap=True)
+        assert (answer.prediction, answer.confidence) == (expected.prediction, expected.confidence)
+        assert np.array_equal(answer.heatmap, expected.heatmap)
+    assert len(predictor.predict_folder(DATA / "test")) == 60
+
+
+def test_python_names_the_extra_that_dicom_bytes_need():
+    from kneeedge import KneeEdgeError, Predictor
+
+    predictor = Predictor(MODELS["int8"], "cpu")
+    dicom = bytes(128) + b"DICM"
+    with pytest.raises(KneeEdgeError, match=r"pip install 'kneeedge\[dicom\]'"):
+        predictor.predict(dicom)
+    (unread,) = predictor.predict([dicom])
+    assert "pip install 'kneeedge[dicom]'" in unread.error
+
+
 def test_evaluate_on_training_images_says_leaky():
     done = kneeedge("evaluate", MODELS["fp32"], DATA, "--split", "train")
     assert "LEAKY: the model was trained or chosen on 120 of these images" in done.stdout

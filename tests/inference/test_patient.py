@@ -71,7 +71,8 @@ def outputs_of(tmp_path: Path, *options: str) -> bytes:
     result = CliRunner().invoke(app, [*command, "--dicom-sr", str(out / "sr"), *options])
     assert result.exit_code == 0, result.output
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) == 5  # rows, JSON, heat map, report, and the journal
+    # rows, journal, JSON, heat map and report, and the marks of their two folders
+    assert len(files) == 7
     return b"".join([result.output.encode(), *(path.read_bytes() for path in files)])
 
 
