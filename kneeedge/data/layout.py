@@ -83,7 +83,7 @@ def read_layout(root: Path) -> Layout:
 
     Raises NotFoundError where there is no such folder. Raises DataError where two folders name one
     split, where a name says a split and something else, and where a folder beside the splits holds
-    the same classes.
+    the same classes, or is one.
     """
     if not root.is_dir():
         remedy = "give a folder with one sub-folder a class, or a CSV file path,label"
@@ -114,13 +114,17 @@ def read_layout(root: Path) -> Layout:
 
 
 def _check_beside(root: Path, splits: dict[str, Path], others: Iterable[Path]) -> None:
-    """Raise DataError where a folder beside the splits holds classes of theirs."""
-    classes = {entry.name for folder in splits.values() for entry in _folders(folder)}
+    """Raise DataError where a folder beside the splits holds classes of theirs, or is one."""
+    classes = {entry.name.casefold() for folder in splits.values() for entry in _folders(folder)}
     for other in others:
-        same = classes & {entry.name for entry in _folders(other)}
-        if same and _holds_images(other):
-            problem = f"{other.name}/ holds the class {min(same)!r} too, and names no split"
-            raise DataError(root, problem, "move it out of there, or name a split by it")
+        same = [entry.name for entry in _folders(other) if entry.name.casefold() in classes]
+        problem = ""
+        if other.name.casefold() in classes:
+            problem = f"the class {other.name}/ stands beside the splits"
+        elif same:
+            problem = f"{other.name}/ holds the class {same[0]!r} too, and names no split"
+        if problem and _holds_images(other):
+            raise DataError(root, problem, "move it out of there, or into a split, or rename it")
 
 
 def _check_no_split(root: Path, folders: Iterable[Path]) -> None:

@@ -140,12 +140,13 @@ def evaluation_samples(
 def _samples_of_folder(
     data: Path, classes: Sequence[str], split: str | None, group_regex: str | None
 ) -> tuple[str, list[Sample], list[str]]:
-    """The split's name and samples, and lines on what is left out."""
+    """The split's name and samples, and lines on the layout and on what is left out."""
     layout = read_layout(data)
     name = _choose_split(data, layout.splits, split)
     folders = list_classes(layout.splits.get(name, data), classes)
     samples = labelled_samples(data, folders, name, group_regex)
-    return name, samples, [others_line(folders.others), *left_out_remarks(folders)]
+    left_out = [others_line(folders.others), *left_out_remarks(folders)]
+    return name, samples, [*layout.remarks(), *left_out]
 
 
 def _samples_of_table(

@@ -130,7 +130,8 @@ def check_outputs(outputs: Iterable[tuple[Path | None, Kind]], inputs: Iterable[
         if path is None:
             continue
         if path == STDOUT and kind is not DOCUMENT:
-            raise ConfigError(f"- is no place for a {kind.name}", "name a file, or /dev/stdout")
+            remedy = "name a file, or /dev/stdout" if kind.streams else "name a file"
+            raise ConfigError(f"- is no place for a {kind.name}", remedy)
         check_output(path, kind, sources)
         place = os.path.realpath(path)
         if place in seen and not is_stream(path):

@@ -68,6 +68,14 @@ def test_a_folder_beside_the_splits_with_their_classes_stops(tmp_path: Path) -> 
             look(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a", "B"])
+def test_a_class_beside_the_splits_stops(tmp_path: Path, name: str) -> None:
+    splits(tmp_path, "train", "test")
+    make_images(tmp_path, [f"{name}/more.png"])
+    with pytest.raises(DataError, match=f"the class {name}/ stands beside the splits; move it"):
+        scan(tmp_path)
+
+
 def test_another_folder_beside_the_splits_is_left_out_and_said(tmp_path: Path) -> None:
     splits(tmp_path, "train", "test")
     make_images(tmp_path, ["unsorted/1.png", "raw/knees/2.png", "loose.png"])

@@ -138,6 +138,8 @@ def test_standard_output_is_for_json_alone() -> None:
     check_outputs([(STDOUT, DOCUMENT), (None, ROWS)])
     with pytest.raises(ConfigError, match="- is no place for a page"):
         check_outputs([(STDOUT, PAGE)])
+    with pytest.raises(ConfigError, match="- is no place for a table of answers; name a file$"):
+        check_outputs([(STDOUT, ROWS)])
 
 
 def test_two_results_in_one_file_are_refused(tmp_path: Path) -> None:
