@@ -138,7 +138,7 @@ def test_standard_output_is_for_json_alone() -> None:
     check_outputs([(STDOUT, DOCUMENT), (None, ROWS)])
     with pytest.raises(ConfigError, match="- is no place for a page"):
         check_outputs([(STDOUT, PAGE)])
-    with pytest.raises(ConfigError, match="- is no place for a table of answers; name a file$"):
+    with pytest.raises(ConfigError, match=r"- is no place for a table of answers; name a file$"):
         check_outputs([(STDOUT, ROWS)])
 
 
