@@ -1,5 +1,6 @@
 """How a data folder is laid out: {train,val,test}/<Class>/… or <Class>/…, by many a name."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -82,13 +83,13 @@ def read_layout(root: Path) -> Layout:
     """Which folders of `root` are splits.
 
     Raises NotFoundError where there is no such folder. Raises DataError where two folders name one
-    split, where a name says a split and something else, and where a folder beside the splits holds
-    the same classes, or is one.
+    split, where a name says a split and something else, where a folder beside the splits holds the
+    same classes, or is one, and where a class holds splits.
     """
     if not root.is_dir():
         remedy = "give a folder with one sub-folder a class, or a CSV file path,label"
         raise NotFoundError(f"{root}: no such data folder", remedy)
-    folders = [entry for entry in _visible(root) if entry.is_dir()]
+    folders = _folders(root)
     splits: dict[str, Path] = {}
     for folder in folders:
         split = split_named(folder.name)
@@ -103,6 +104,8 @@ def read_layout(root: Path) -> Layout:
         _check_beside(root, splits, others)
     else:
         _check_no_split(root, others)
+    for folder in splits.values() or [root]:
+        _check_within(folder)
     beside = tuple(entry for entry in _visible(root) if entry not in splits.values())
     ordered = {split: splits[split] for split in SPLITS if split in splits}
     return Layout(
@@ -128,15 +131,20 @@ def _check_beside(root: Path, splits: dict[str, Path], others: Iterable[Path]) -
 
 
 def _check_no_split(root: Path, folders: Iterable[Path]) -> None:
-    """Raise DataError where class folders look like splits, or hold them."""
+    """Raise DataError where class folders look like splits."""
     for folder in folders:
         if set(_words(folder.name)) & set(_WORDS) and _holds_images(folder):
             problem = f"{folder.name}/ names a split and something else"
             raise DataError(root, problem, f"{_RENAME}, or give another name to the class")
-        for entry in _folders(folder):
+
+
+def _check_within(folder: Path) -> None:
+    """Raise DataError where a class folder of `folder` holds a split."""
+    for class_folder in _folders(folder):
+        for entry in _folders(class_folder):
             if split_named(entry.name) and _holds_images(entry):
-                problem = f"{folder.name}/{entry.name}/ is a split within a class"
-                raise DataError(root, problem, "give DATA/{train,val,test}/CLASS/…, or rename it")
+                problem = f"{class_folder.name}/{entry.name}/ is a split within a class"
+                raise DataError(folder, problem, "give DATA/{train,val,test}/CLASS/…, or rename it")
 
 
 def list_classes(folder: Path, classes: Sequence[str] | None = None) -> ClassFolders:
@@ -189,7 +197,10 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in _visible(folder) if entry.is_dir()]
+    """The folders in order, linked ones too, without those that are hidden or clutter."""
+    with os.scandir(folder) as entries:  # 100,000 images of a class need no look at each
+        names = [entry.name for entry in entries if entry.is_dir() and _is_visible(entry.name)]
+    return [folder / name for name in sorted(names)]
 
 
 def _clutter(folder: Path) -> tuple[Path, ...]:
@@ -198,8 +209,8 @@ def _clutter(folder: Path) -> tuple[Path, ...]:
 
 def _visible(folder: Path) -> list[Path]:
     """The entries in order, without those that are hidden or clutter."""
-    return [
-        entry
-        for entry in sorted(folder.iterdir())
-        if not entry.name.startswith(".") and not is_clutter(entry.name)
-    ]
+    return [entry for entry in sorted(folder.iterdir()) if _is_visible(entry.name)]
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and not is_clutter(name)

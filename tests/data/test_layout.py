@@ -91,8 +91,10 @@ def test_a_class_whose_name_also_says_a_split_stops(tmp_path: Path, name: str) -
         scan(tmp_path)
 
 
-def test_splits_within_the_classes_stop(tmp_path: Path) -> None:
-    make_images(tmp_path, ["Healthy/train/1.png", "Healthy/test/2.png", "Ill/train/3.png"])
+@pytest.mark.parametrize("above", ["", "train/", "Test/"])
+def test_splits_within_the_classes_stop(tmp_path: Path, above: str) -> None:
+    names = ["Healthy/train/1.png", "Healthy/test/2.png", "Ill/train/3.png"]
+    make_images(tmp_path, [above + name for name in names])
     with pytest.raises(DataError, match=r"Healthy/test/ is a split within a class; give DATA/"):
         scan(tmp_path)
 
