@@ -63,9 +63,9 @@ def _one_line(text: str) -> str:
 class ImageError(KneeEdgeError, ValueError):
     """A file that gives no pixels."""
 
-    def __init__(
-        self, path: Path | str, reason: str, remedy: str = "replace the file or take it out"
-    ) -> None:
+    REMEDY = "replace the file or take it out"
+
+    def __init__(self, path: Path | str, reason: str, remedy: str = REMEDY) -> None:
         self.path = str(path)
         self.reason = _one_line(reason)
         self.remedy = remedy

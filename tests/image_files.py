@@ -87,3 +87,80 @@ def tiff(pixels: np.ndarray, order: str = "<", deflate: bool = False, **tags: in
     magic = b"II*\0" if order == "<" else b"MM\0*"
     head = magic + struct.pack(f"{order}I", 8 + len(data))
     return head + data + struct.pack(f"{order}H", len(values)) + b"".join(entries) + bytes(4)
+
+
+def tiff_of(
+    strips: list[bytes], tags: dict[int, object], order: str = "<", closing: int = 0
+) -> bytes:
+    """A TIFF of any layout: strips or tiles, then one directory (TIFF 6.0, section 2).
+
+    A tag's value is a whole number (SHORT, or LONG where it is large), a tuple of them, or bytes
+    (ASCII); a tag of None is left out. `closing` is the offset of a further directory.
+    """
+    offsets = [8 + sum(map(len, strips[:i])) for i in range(len(strips))]
+    lengths = [len(strip) for strip in strips]
+    values = {273: tuple(offsets), 279: tuple(lengths)} | tags
+    begin = 8 + sum(lengths)
+    after = begin + 2 + 12 * len(values) + 4
+    entries = b""
+    outside = b""
+    for tag, value in sorted((tag, value) for tag, value in values.items() if value is not None):
+        code, count, packed = _packed(value, order)
+        if len(packed) > 4:
+            place = struct.pack(f"{order}I", after + len(outside))
+            outside += packed
+        else:
+            place = packed.ljust(4, b"\0")
+        entries += struct.pack(f"{order}HHI", tag, code, count) + place
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    n_entries = struct.pack(f"{order}H", len(entries) // 12)
+    end = struct.pack(f"{order}I", closing)
+    head = magic + struct.pack(f"{order}I", begin) + b"".join(strips)
+    return head + n_entries + entries.ljust(12 * len(values), b"\0") + end + outside
+
+
+def _packed(value: object, order: str) -> tuple[int, int, bytes]:
+    """Type code, count and bytes of a tag's value."""
+    if isinstance(value, bytes):
+        return 2, len(value) + 1, value + b"\0"
+    numbers = value if isinstance(value, tuple) else (value,)
+    code, letter = (4, "I") if max(numbers) > 65535 else (3, "H")
+    return code, len(numbers), struct.pack(f"{order}{len(numbers)}{letter}", *numbers)
+
+
+def grey_tags(height: int, width: int, bits: int = 8, **more: object) -> dict[int, object]:
+    """The tags of a grey TIFF in one strip; `more` by the names of TIFF 6.0."""
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 277: 1, 278: height}
+    return tags | {TIFF_TAGS[name]: value for name, value in more.items()}
+
+
+TIFF_TAGS = {
+    "subfile": 254, "old_subfile": 255, "compression": 259, "photometric": 262, "fill_order": 266,
+    "description": 270, "samples": 277, "rows": 278, "planar": 284, "predictor": 317,
+    "colours": 320, "tile_width": 322, "tile_length": 323, "tile_offsets": 324,
+    "tile_lengths": 325, "ink_set": 332, "extra": 338, "format": 339, "subsampling": 530,
+    "bits": 258, "offsets": 273, "lengths": 279, "depth": 32997, "stack": 33629,
+    "width": 256, "height": 257,
+}  # fmt: skip
+
+
+def bmp(
+    rows: bytes,
+    width: int,
+    height: int,
+    bits: int,
+    palette: bytes = b"",
+    compression: int = 0,
+    masks: tuple[int, ...] = (),
+    n_colours: int = 0,
+    header_size: int = 40,
+) -> bytes:
+    """A BMP with rows as they are stored: bottom up, or top down where the height is negative.
+
+    `masks` are of red, green, blue and alpha: behind a header of 40 bytes, inside a larger one.
+    """
+    head = struct.pack("<IiiHHIIiiII", header_size, width, height, 1, bits, compression, len(rows),
+                       2835, 2835, n_colours, 0)  # fmt: skip
+    head = (head + struct.pack(f"<{len(masks)}I", *masks)).ljust(header_size, b"\0") + palette
+    offset = 14 + len(head)
+    return b"BM" + struct.pack("<IHHI", offset + len(rows), 0, 0, offset) + head + rows

@@ -10,7 +10,7 @@ import torch
 from export.to_onnx import fold_batch_norm
 from kneeedge.data.dataset import read_split, write_split
 from kneeedge.model.provenance import Slimmed
-from kneeedge.model.spec import Architecture, PixelPath
+from kneeedge.model.spec import Architecture
 from kneeedge.report.card import write_card
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.slim.chain import links, narrow
@@ -49,7 +49,7 @@ def write_slim_run(original: Path, folder: Path) -> Path:
     write_split(dataset, run.split)
     run.write_config(record)
     save_weights(slim, run.model)
-    pixel_path = PixelPath(record.config.size, record.config.fit)
+    pixel_path = record.config.pixel_path
     files = FileBatches(dataset.split("train"), (), record.config, pixel_path)
     score(run, record, dataset, State(), files, Progress(quiet=True))
     write_card(Run(folder))

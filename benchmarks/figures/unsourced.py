@@ -22,7 +22,7 @@ ALLOWED = (
     (r"\brefuse 1 % of val", "how the limit is set, in kneeedge/training/novelty.py"),
     (r"\bunder 1 point", "the gate's tolerance, in kneeedge/model/verdict.py"),
     (r"\baim of 0\.90", "what was aimed at"),
-    (r"\b8 (?:or|to) 16 bits?", "bit depths that are read"),
+    (r"\b(?:8 (?:or|to) )?1[26] bits?\b", "bit depths that are read"),
     (r"\b548 MB", "the size of torchvision's file, as its documentation has it"),
     (r"\bat 50 random points", "the number of kills in tests/inference/test_interrupted.py"),
     (r"\b(?:1|32) MiB|\bfirst 16 digits", "bounds of a model file, in kneeedge/model/"),

@@ -27,6 +27,7 @@ IMBALANCE, NO_CLASS = "IMBALANCE", "NO CLASS"
 SIZE, ASPECT = "SIZE", "ASPECT"
 BLANK, BARS, TEXT, OTHERS = "BLANK", "WHITE BAR", "WRITING", "NO IMAGE"
 OWN, CLUTTER = "KNEEEDGE'S OWN", "CLUTTER"
+DEPTH = "DEPTH"
 UNEVEN = 2.0
 "times as many images in the largest class as in the smallest, from which it is said"
 ODD_AREA = 4.0
@@ -54,7 +55,17 @@ class Finding:
 
 def list_findings(audit: Audit) -> tuple[Finding, ...]:
     """All findings, the worst first."""
-    checks = (_faults, _patients, _copies, _shortcut, _classes, _outliers, _contents, _others)
+    checks = (
+        _faults,
+        _patients,
+        _copies,
+        _shortcut,
+        _classes,
+        _outliers,
+        _depth,
+        _contents,
+        _others,
+    )
     findings = [finding for check in checks for finding in check(audit)]
     severities = (FAULT, WARNING, NOTE)
     return tuple(sorted(findings, key=lambda finding: severities.index(finding.severity)))
@@ -292,6 +303,21 @@ def _far(values: Sequence[float], factor: float) -> list[int]:
     distance = np.abs(logs - np.median(logs))
     limit = max(np.log(factor), FAR * 1.4826 * float(np.median(distance)))
     return np.flatnonzero(distance > limit).tolist()
+
+
+def _depth(audit: Audit) -> Iterable[Finding]:
+    suspects = [image for image in audit.images if image.depth_suspect]
+    if suspects:
+        bits = max(image.depth_suspect for image in suspects)
+        yield Finding(
+            kind=DEPTH,
+            severity=WARNING,
+            what=f"{counted(len(suspects), 'image')} of 16 bits a pixel that come out dark"
+            f"{_by_class(suspects)}: they use no more than {bits} bits",
+            cases=tuple(f"{image.name}: {image.depth_suspect} bits" for image in suspects),
+            remedy=f"if they were made with {bits} bits, give --grey-bits {bits} to `audit`, "
+            "`train`, `infer` and `evaluate`; if they are dark pictures, --grey-bits 16",
+        )
 
 
 def _contents(audit: Audit) -> Iterable[Finding]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
@@ -29,13 +30,15 @@ class Copies:
     data_report: DataReport
 
 
-def quick_audit(dataset: "Dataset", progress: Progress) -> Copies:
+def quick_audit(dataset: "Dataset", progress: Progress, grey_bits: int = 0) -> Copies:
     """The copies among the samples of a data set whose images are known to be readable."""
     # brings in SciPy, which a device does not install
     from kneeedge.audit.duplicates import find_pairs
 
     samples = dataset.samples
-    fingerprints = in_threads(_fingerprint, samples, "audit", progress)
+    fingerprints = in_threads(
+        partial(_fingerprint, grey_bits=grey_bits), samples, "audit", progress
+    )
     pairs = find_pairs(fingerprints, progress)
     labels = {sample.name: dataset.classes[sample.label] for sample in samples}
     splits = {sample.name: sample.split for sample in samples}
@@ -72,8 +75,8 @@ def check_copies(
     )
 
 
-def _fingerprint(sample: "Sample") -> Fingerprint:
-    return fingerprint(sample.name, sample.sha256, read_file(sample.path).grey)
+def _fingerprint(sample: "Sample", grey_bits: int) -> Fingerprint:
+    return fingerprint(sample.name, sample.sha256, read_file(sample.path, grey_bits).grey)
 
 
 def _differ(pair: Pair, values: Mapping[str, str]) -> bool:

@@ -1,6 +1,7 @@
 """The whole audit: every file opened once, then copies, patients and the shortcut test."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kneeedge.audit.duplicates import find_pairs
@@ -31,6 +32,8 @@ class AuditedImage:
     patient: str
     '"" where it is not known'
     facts: Facts
+    depth_suspect: int = 0
+    "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Audit:
     shared_patients: tuple[SharedPatient, ...]
     shortcut: Shortcut | None
     "absent where there are no classes"
+    grey_bits: int = 0
+    "that pixels of 16 bits were read with; 0: all 16"
 
     @property
     def root(self) -> Path:
@@ -80,13 +85,20 @@ class Audit:
         return data.parent if data.is_file() else data
 
 
-def audit(root: Path, group_regex: str | None, patients: Path | None, progress: Progress) -> Audit:
+def audit(
+    root: Path,
+    group_regex: str | None,
+    patients: Path | None,
+    progress: Progress,
+    grey_bits: int = 0,
+) -> Audit:
     """Look through a data folder, or the images of a table of labels.
 
     What cannot be read is a finding, and no error.
     """
     folder = list_folder(root, group_regex, patients)
-    files = in_threads(_read, folder.entries, "reading", progress)
+    read = partial(_read, grey_bits=grey_bits)
+    files = in_threads(read, folder.entries, "reading", progress)
     unreadable = tuple(file for file in files if isinstance(file, Unreadable))
     readable = [file for file in files if not isinstance(file, Unreadable)]
     images = tuple(image for image, _ in readable)
@@ -108,12 +120,13 @@ def audit(root: Path, group_regex: str | None, patients: Path | None, progress: 
         copies=copies,
         shared_patients=_shared_patients(images),
         shortcut=_shortcut(folder.classes, images, copies, progress) if folder.classes else None,
+        grey_bits=grey_bits,
     )
 
 
-def _read(entry: Entry) -> tuple[AuditedImage, Fingerprint] | Unreadable:
+def _read(entry: Entry, grey_bits: int) -> tuple[AuditedImage, Fingerprint] | Unreadable:
     try:
-        file = read_file(entry.path)
+        file = read_file(entry.path, grey_bits)
     except ImageError as error:
         return Unreadable(entry.name, error.reason)
     image = AuditedImage(
@@ -122,6 +135,7 @@ def _read(entry: Entry) -> tuple[AuditedImage, Fingerprint] | Unreadable:
         label=entry.label,
         patient=entry.patient,
         facts=facts_of(file),
+        depth_suspect=file.depth_suspect,
     )
     return image, fingerprint(entry.name, file.sha256, file.grey)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kneeedge.cli.console import Json, Quiet, show_text
+from kneeedge.cli.console import GreyBits, Json, Quiet, show_text
 from kneeedge.errors import MissingExtraError
 from kneeedge.system.files import write_text
 from kneeedge.system.outputs import DOCUMENT, GROUPS, PAGE, check_outputs
@@ -28,6 +28,7 @@ def audit(
     patients: Annotated[
         Path | None, typer.Option(help="CSV file path,patient; goes before --group-regex.")
     ] = None,
+    grey_bits: GreyBits = None,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +59,7 @@ def audit(
     from kneeedge.report.audit_page import audit_page
     from kneeedge.system.strict_json import to_json
 
-    result = run_audit(data, group_regex, patients, Progress(quiet))
+    result = run_audit(data, group_regex, patients, Progress(quiet), grey_bits or 0)
     findings = list_findings(result)
     if write_groups:
         groups.write_groups(result.copies.groups, write_groups)

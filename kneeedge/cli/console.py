@@ -41,6 +41,15 @@ BatchSize = Annotated[
 GpuMemory = Annotated[
     float | None, typer.Option("--gpu-memory-gb", help="Most GPU memory to take, GiB.")
 ]
+GreyBits = Annotated[
+    int | None,
+    typer.Option(
+        "--grey-bits",
+        min=8,
+        max=16,
+        help="Bits that pixels of 16 use, as 12; by default the model's, else all 16.",
+    ),
+]
 Tf32 = Annotated[
     bool, typer.Option("--tf32", help="GPU: round the products of an fp32 file to TF32; faster.")
 ]

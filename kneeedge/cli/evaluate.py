@@ -8,6 +8,7 @@ import typer
 from kneeedge.cli.console import (
     BatchSize,
     GpuMemory,
+    GreyBits,
     Json,
     Provider,
     Quiet,
@@ -32,6 +33,7 @@ def evaluate(
     group_regex: Annotated[
         str | None, typer.Option(help="Finds the patient in a path below CLASS, for the intervals.")
     ] = None,
+    grey_bits: GreyBits = None,
     require_signature: RequireSignature = None,
     provider: Provider = "auto",
     batch_size: BatchSize = None,
@@ -44,7 +46,7 @@ def evaluate(
     """How a model does on labelled images: report, confusion matrix, AUROC, each with a 95 %
     interval.
     """
-    from kneeedge.inference.evaluation import evaluate_model
+    from kneeedge.inference.evaluation import evaluate_model, read_with_depth
     from kneeedge.model.file import open_model
     from kneeedge.report.scorecard import evaluation_text
     from kneeedge.runtime.cuda import GpuOptions
@@ -55,5 +57,6 @@ def evaluate(
     session = Session(file, provider, threads, GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb))
     if session.notice:
         progress(session.notice)
+    read_with_depth(session, grey_bits)
     report = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
     show(evaluation_text(report), report.as_record(), json)

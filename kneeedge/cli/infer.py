@@ -10,6 +10,7 @@ from kneeedge.cli.console import (
     BatchSize,
     CudaGraph,
     GpuMemory,
+    GreyBits,
     Json,
     Model,
     Provider,
@@ -80,6 +81,7 @@ def infer(
     dicom_window: Annotated[
         int, typer.Option(min=0, help="DICOM: which of several windows; the first is 0.")
     ] = 0,
+    grey_bits: GreyBits = None,
     max_megapixels: Annotated[
         float | None,
         typer.Option(min=0.0, help="Refuse larger images before they are decoded; 67 by default."),
@@ -133,6 +135,7 @@ def infer(
         public_key=require_signature,
         answer_all=answer_all,
         dicom_window=dicom_window,
+        grey_bits=grey_bits,
         max_pixels=MAX_PIXELS if max_megapixels is None else round(max_megapixels * 1e6),
         isolate=isolate,
         file_timeout=file_timeout,
@@ -142,7 +145,7 @@ def infer(
     )
     if out == STDOUT and json is not None:
         raise ConfigError("the rows go to stdout", "leave out --json, or name a file as --out")
-    check_output(json, DOCUMENT)
+    check_output(json, DOCUMENT, paths)
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     with stoppable():

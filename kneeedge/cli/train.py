@@ -72,6 +72,9 @@ def train(
     ] = None,
     size: Annotated[int | None, option("size", "Side of the input, pixels", IMAGES)] = None,
     fit: Annotated[str | None, option("fit", "stretch or pad", IMAGES)] = None,
+    grey_bits: Annotated[
+        int | None, option("grey_bits", "Bits that 16-bit pixels use; 0: all", IMAGES)
+    ] = None,
     rotation: Annotated[
         float | None, option("rotation", "Largest rotation, degrees", IMAGES)
     ] = None,

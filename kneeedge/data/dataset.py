@@ -3,17 +3,19 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kneeedge.data.layout import SPLITS, ClassFolders, Layout, list_classes, read_layout
 from kneeedge.data.patients import patient_doubts, patient_of, patients_line
 from kneeedge.data.table import Row, Table, read_labels
 from kneeedge.errors import DataError, ImageError, NotFoundError
+from kneeedge.pixels.depth import depth_warning
 from kneeedge.pixels.listing import Listing
-from kneeedge.pixels.picture import read_grey
+from kneeedge.pixels.picture import read_picture
 from kneeedge.system.files import file_sha256, write_csv
 from kneeedge.system.machine import available_cpus
 
@@ -39,6 +41,8 @@ class Sample:
     """patient, or the file's hash where no patient is known, joined with those of copies; stands on
     one side of a split
     """
+    depth_suspect: int = 0
+    "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
 
     @property
     def short_hash(self) -> str:
@@ -88,7 +92,14 @@ class Dataset:
         return tuple(s for s in held_out if s.sha256 in shared or s.group in shared)
 
 
-def scan(root: Path, group_regex: str | None = None) -> Dataset:
+def say_depths(samples: Sequence[Sample], say: Callable[[str], None]) -> None:
+    """Say which samples of 16 bits seem to use fewer."""
+    suspects = [(sample.name, sample.depth_suspect) for sample in samples if sample.depth_suspect]
+    if suspects:
+        say(depth_warning(suspects))
+
+
+def scan(root: Path, group_regex: str | None = None, grey_bits: int = 0) -> Dataset:
     """Every image below `root`, hashed and decoded once, with its class and its folders' split.
 
     `root` may be a CSV file of labels too. Samples of data without splits all carry the split
@@ -96,10 +107,10 @@ def scan(root: Path, group_regex: str | None = None) -> Dataset:
     none of these, or where images cannot be read.
     """
     if root.is_file():
-        return _scan_table(read_labels(root, group_regex))
+        return _scan_table(read_labels(root, group_regex), grey_bits)
     layout = read_layout(root)
     if not layout.splits:
-        return _dataset(layout, {"train": list_classes(root)}, group_regex)
+        return _dataset(layout, {"train": list_classes(root)}, group_regex, grey_bits)
     if "train" not in layout.splits:
         (folder, *_) = layout.splits.values()
         problem = f"it has {folder.name}/ but no train/"
@@ -109,14 +120,16 @@ def scan(root: Path, group_regex: str | None = None) -> Dataset:
     for split, folder in layout.splits.items():
         if split != "train":
             found[split] = list_classes(folder, tuple(of_train.listings))
-    return _dataset(layout, found, group_regex)
+    return _dataset(layout, found, group_regex, grey_bits)
 
 
-def _dataset(layout: Layout, found: Mapping[str, ClassFolders], group_regex: str | None) -> Dataset:
+def _dataset(
+    layout: Layout, found: Mapping[str, ClassFolders], group_regex: str | None, grey_bits: int
+) -> Dataset:
     classes = tuple(found["train"].listings)
     samples: list[Sample] = []
     for split, folders in found.items():
-        samples += labelled_samples(layout.root, folders, split, group_regex)
+        samples += labelled_samples(layout.root, folders, split, group_regex, grey_bits)
     samples.sort(key=lambda sample: sample.name)
     others = [*layout.beside, *(path for folders in found.values() for path in folders.others)]
     left_out = left_out_remarks(*found.values(), clutter=layout.clutter)
@@ -124,7 +137,7 @@ def _dataset(layout: Layout, found: Mapping[str, ClassFolders], group_regex: str
     return Dataset(layout.root, classes, tuple(samples), tuple(others), remarks)
 
 
-def _scan_table(table: Table) -> Dataset:
+def _scan_table(table: Table, grey_bits: int) -> Dataset:
     classes = table.classes
     by_split = table.by_split()
     if "train" not in by_split and "" not in by_split:
@@ -132,20 +145,26 @@ def _scan_table(table: Table) -> Dataset:
     samples: list[Sample] = []
     for split, rows in by_split.items():
         table.check_classes(rows, classes, split)
-        samples += table_samples(rows, classes, split or "train")
+        samples += table_samples(rows, classes, split or "train", grey_bits)
     samples.sort(key=lambda sample: sample.name)
     remarks = patient_remarks(samples, classes)
     return Dataset(table.root, classes, tuple(samples), remarks=tuple(remarks))
 
 
-def table_samples(rows: Iterable[Row], classes: Sequence[str], split: str) -> list[Sample]:
+def table_samples(
+    rows: Iterable[Row], classes: Sequence[str], split: str, grey_bits: int = 0
+) -> list[Sample]:
     """The samples of a table's rows; raises DataError where an image cannot be read."""
     found = [(row.path, row.name, classes.index(row.label), row.patient) for row in rows]
-    return make_samples(found, split)
+    return make_samples(found, split, grey_bits)
 
 
 def labelled_samples(
-    root: Path, folders: ClassFolders, split: str, group_regex: str | None = None
+    root: Path,
+    folders: ClassFolders,
+    split: str,
+    group_regex: str | None = None,
+    grey_bits: int = 0,
 ) -> list[Sample]:
     """The samples of class folders by class and name, their names relative to `root`.
 
@@ -159,15 +178,17 @@ def labelled_samples(
             whole = f"{prefix}{name}/{image.name}"
             patient = patient_of(image.name, group_regex, whole)
             rows.append((image.path, whole, label, patient))
-    return make_samples(rows, split)
+    return make_samples(rows, split, grey_bits)
 
 
-def make_samples(rows: Sequence[tuple[Path, str, int, str]], split: str) -> list[Sample]:
+def make_samples(
+    rows: Sequence[tuple[Path, str, int, str]], split: str, grey_bits: int = 0
+) -> list[Sample]:
     """Samples of (path, name, label, patient), hashed; "" is a patient who is not known.
 
     Raises DataError where an image cannot be read.
     """
-    hashes = _hashes([path for path, *_ in rows])
+    files = _read_all([path for path, *_ in rows], grey_bits)
     return [
         Sample(
             path=path,
@@ -176,26 +197,30 @@ def make_samples(rows: Sequence[tuple[Path, str, int, str]], split: str) -> list
             split=split,
             label=label,
             group=patient or sha256,
+            depth_suspect=depth_suspect,
         )
-        for (path, name, label, patient), sha256 in zip(rows, hashes, strict=True)
+        for (path, name, label, patient), (sha256, depth_suspect) in zip(rows, files, strict=True)
     ]
 
 
-def _hashes(paths: Sequence[Path]) -> list[str]:
-    """The SHA-256 of every file; raises DataError where one of them gives no pixels."""
-    hashes = []
+def _read_all(paths: Sequence[Path], grey_bits: int) -> list[tuple[str, int]]:
+    """The SHA-256 of every file, and the depth that its pixels seem to have.
+
+    Raises DataError where a file gives no pixels.
+    """
+    files = []
     errors = []
     with ThreadPoolExecutor(available_cpus()) as pool:
-        for result in pool.map(_hash_and_decode, paths):
+        for result in pool.map(partial(_hash_and_decode, grey_bits=grey_bits), paths):
             if isinstance(result, ImageError):
                 errors.append(result)
             else:
-                hashes.append(result)
+                files.append(result)
     if errors:
         also = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         remedy = "repair or remove the file; none is left out unsaid"
         raise DataError(errors[0].path, f"{errors[0].reason}{also}", remedy)
-    return hashes
+    return files
 
 
 def write_split(dataset: Dataset, path: Path) -> None:
@@ -270,10 +295,10 @@ def patient_remarks(samples: Sequence[Sample], classes: Sequence[str]) -> list[s
     return [*filter(None, [patients_line(owners)]), *doubts]
 
 
-def _hash_and_decode(path: Path) -> str | ImageError:
+def _hash_and_decode(path: Path, grey_bits: int) -> tuple[str, int] | ImageError:
     try:
-        read_grey(path, 32)
-        return file_sha256(path)
+        picture = read_picture(path, 32, grey_bits=grey_bits)
+        return file_sha256(path), picture.depth_suspect
     except ImageError as error:
         return error
     except OSError as error:

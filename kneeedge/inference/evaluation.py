@@ -16,6 +16,7 @@ from kneeedge.data.dataset import (
     left_out_remarks,
     others_line,
     patient_remarks,
+    say_depths,
     table_samples,
 )
 from kneeedge.data.layout import SPLITS, list_classes, read_layout, split_named
@@ -63,6 +64,13 @@ class EvaluationReport:
         return about | evaluation | {"answered": plain(self.answered)}
 
 
+def read_with_depth(session: Session, grey_bits: int | None) -> None:
+    """Let pixels of 16 bits be read as of so many, whatever the model was trained with."""
+    if grey_bits is not None:
+        pixel_path = dataclasses.replace(session.spec.pixel_path, grey_bits=grey_bits)
+        session.spec = dataclasses.replace(session.spec, pixel_path=pixel_path)
+
+
 def evaluate_model(
     session: Session,
     data: Path,
@@ -83,7 +91,10 @@ def evaluate_model(
             "give a share above 0 and below 1, as 0.15",
         )
     spec = session.spec
-    split_name, samples = evaluation_samples(data, spec.classes, split, group_regex, progress)
+    split_name, samples = evaluation_samples(
+        data, spec.classes, split, group_regex, progress, spec.pixel_path.grey_bits
+    )
+    say_depths(samples, progress)
     outputs = answer_samples(session, samples, batch_size or DEFAULT_BATCH, progress)
 
     def evaluate_rows(rows: NDArray[np.intp]) -> Evaluation:
@@ -118,6 +129,7 @@ def evaluation_samples(
     split: str | None = None,
     group_regex: str | None = None,
     say: Callable[[str], None] | None = None,
+    grey_bits: int = 0,
 ) -> tuple[str, list[Sample]]:
     """The split's name and its samples, from DATA/{train,val,test}/<Class>/… or DATA/<Class>/….
 
@@ -129,28 +141,36 @@ def evaluation_samples(
     say = say or _say_nothing
     left_out: list[str] = []
     if data.is_file():
-        name, samples = _samples_of_table(data, classes, split, group_regex)
+        name, samples = _samples_of_table(data, classes, split, group_regex, grey_bits)
     else:
-        name, samples, left_out = _samples_of_folder(data, classes, split, group_regex)
+        name, samples, left_out = _samples_of_folder(data, classes, split, group_regex, grey_bits)
     for remark in filter(None, (*left_out, *patient_remarks(samples, classes))):
         say(remark)
     return name, samples
 
 
 def _samples_of_folder(
-    data: Path, classes: Sequence[str], split: str | None, group_regex: str | None
+    data: Path,
+    classes: Sequence[str],
+    split: str | None,
+    group_regex: str | None,
+    grey_bits: int,
 ) -> tuple[str, list[Sample], list[str]]:
     """The split's name and samples, and lines on the layout and on what is left out."""
     layout = read_layout(data)
     name = _choose_split(data, layout.splits, split)
     folders = list_classes(layout.splits.get(name, data), classes)
-    samples = labelled_samples(data, folders, name, group_regex)
+    samples = labelled_samples(data, folders, name, group_regex, grey_bits)
     left_out = [others_line(folders.others), *left_out_remarks(folders)]
     return name, samples, [*layout.remarks(), *left_out]
 
 
 def _samples_of_table(
-    data: Path, classes: Sequence[str], split: str | None, group_regex: str | None
+    data: Path,
+    classes: Sequence[str],
+    split: str | None,
+    group_regex: str | None,
+    grey_bits: int,
 ) -> tuple[str, list[Sample]]:
     """The split's name and samples, from a CSV file of labels."""
     table = read_labels(data, group_regex)
@@ -158,7 +178,7 @@ def _samples_of_table(
     name = _choose_split(data, [known for known in SPLITS if known in by_split], split)
     rows = by_split.get(name, table.rows)
     table.check_classes(rows, classes, name if name in by_split else "")
-    return name, table_samples(rows, classes, name)
+    return name, table_samples(rows, classes, name, grey_bits)
 
 
 def _say_nothing(line: str) -> None:

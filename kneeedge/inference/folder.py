@@ -157,6 +157,7 @@ def run_key(predictor: Predictor, options: SideOptions) -> RunKey:
         batch_size=predictor.batch_size,
         answer_all=predictor.answer_all,
         dicom_window=predictor.read_options.pixel_path.dicom_window,
+        grey_bits=predictor.read_options.pixel_path.grey_bits,
         max_pixels=predictor.read_options.max_pixels,
         with_patient_id=options.with_patient_id,
         heatmaps=_folder(options.heatmaps),

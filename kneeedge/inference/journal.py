@@ -45,6 +45,7 @@ class RunKey:
     "images that are answered together"
     answer_all: bool
     dicom_window: int
+    grey_bits: int
     max_pixels: int
     with_patient_id: bool
     heatmaps: str
@@ -328,7 +329,7 @@ def open_locked(path: Path, out: Path) -> io.FileIO:
 
     Raises BusyError where another run holds it, and so writes `out`.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     while True:
         file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         try:

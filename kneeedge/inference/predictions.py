@@ -93,6 +93,8 @@ class PredictedImage:
     "of which study a DICOM image is, and whose: from the bytes that were answered"
     stamp: FileStamp | None = None
     "what the file was when it was read; absent where it could not be"
+    depth_suspect: int = 0
+    "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
 
 
 def csv_columns(spec: ModelSpec) -> list[str]:

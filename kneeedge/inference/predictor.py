@@ -22,6 +22,7 @@ from kneeedge.inference.predictions import (
     kept_in,
 )
 from kneeedge.model.file import ModelFile
+from kneeedge.pixels.depth import depth_remark, depth_warning
 from kneeedge.pixels.from_memory import (
     ImageLike,
     is_several,
@@ -137,7 +138,7 @@ class Predictor:
         """
         if is_several(images):
             return [prediction_of(answer, heatmap) for answer in self._answer_several(images)]
-        source = take(images, self.read_options.max_pixels)
+        source = take(images, self.read_options)
         loaded = load_source(source, self.read_options)
         runner = BatchRunner(self.session, say_nothing)
         (answer,) = self._answer_inputs(runner, [(source.name, loaded)])
@@ -199,7 +200,7 @@ class Predictor:
 
     def _answer_several(self, images: Iterable[object]) -> Iterator[PredictedImage]:
         clock = StageClock()
-        sources = take_all(images, self.read_options.max_pixels)
+        sources = take_all(images, self.read_options)
         read = partial(read_source, options=self.read_options)
         batches = load_batches(read, sources, self.batch_size, self.threads, clock)
         return self._answer_batches(batches, clock, say_nothing)
@@ -227,8 +228,14 @@ class Predictor:
             # One batch more than there are lanes, so that no lane waits while the caller writes.
             answer_batch = partial(self._answer_batch, runner)
             answered = in_order(answer_batch, batches, self.lanes, self.lanes + 1)
+            suspects: list[tuple[str, int]] = []
             for answers in _timed(answered, clock):
+                suspects += [
+                    (a.prediction.path, a.depth_suspect) for a in answers if a.depth_suspect
+                ]
                 yield from answers
+            if suspects:
+                say(depth_warning(suspects))
 
     def _answer_batch(
         self, runner: BatchRunner, batch: Sequence[tuple[Named, ReadFile]]
@@ -260,7 +267,15 @@ class Predictor:
             cam = None
             if outputs.cam is not None and prediction.prediction is not None:
                 cam = outputs.cam[i, decided[i]]
-            answers.append(PredictedImage(prediction, loaded.pixels, cam, loaded.study))
+            answers.append(
+                PredictedImage(
+                    prediction,
+                    loaded.pixels,
+                    cam,
+                    loaded.study,
+                    depth_suspect=loaded.depth_suspect,
+                )
+            )
         return answers
 
     def _predict(self, name: str, outputs: Outputs, i: int, decided: int) -> Prediction:
@@ -302,6 +317,8 @@ def with_facts(prediction: Prediction, loaded: Input) -> Prediction:
     remarks = [prediction.error] if prediction.error else []
     if loaded.blank:
         remarks.append(BLANK)
+    if loaded.depth_suspect:
+        remarks.append(depth_remark(loaded.depth_suspect))
     return replace(prediction, dicom=loaded.dicom, error="; ".join(remarks))
 
 

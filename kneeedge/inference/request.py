@@ -48,6 +48,8 @@ class InferRequest:
     "answer images unlike the training images too"
     dicom_window: int = 0
     "which of several windows of a DICOM image; the first is 0"
+    grey_bits: int | None = None
+    "bits that pixels of 16 use; None: what the model was trained with"
     max_pixels: int = MAX_PIXELS
     "an image of more is refused before it is decoded"
     isolate: bool | None = None
@@ -79,7 +81,7 @@ def infer_request(request: InferRequest, model: Path, why: str, progress: Progre
     `why` says in a word why it is this model. Raises what `find_images`, `open_model`, `Session`
     and `infer_folder` raise.
     """
-    check_output(request.out, ROWS)
+    check_output(request.out, ROWS, request.paths)
     check_output_folder(request.options.heatmaps)
     check_output_folder(request.options.dicom_sr)
     if request.new_only:
@@ -118,7 +120,7 @@ def open_watch(request: InferRequest, model: Path, why: str, progress: Progress)
     """What answers the files that come into the request's folders, with the model file."""
     from kneeedge.inference.watch import Watch
 
-    check_output(request.out, ROWS)
+    check_output(request.out, ROWS, request.paths)
     n_images = len(find_images(request.paths, least=0).images)
     predictor = open_predictor(request, model, n_images)
     say_model(predictor, why, progress)
@@ -139,8 +141,11 @@ def open_predictor(request: InferRequest, model: Path, n_images: int) -> Predict
     isolated = request.isolate
     if isolated is None:
         isolated = request.watch or request.new_only or n_images > 1
+    pixel_path = replace(predictor.spec.pixel_path, dicom_window=request.dicom_window)
+    if request.grey_bits is not None:
+        pixel_path = replace(pixel_path, grey_bits=request.grey_bits)
     predictor.read_options = ReadOptions(
-        pixel_path=replace(predictor.spec.pixel_path, dicom_window=request.dicom_window),
+        pixel_path=pixel_path,
         max_pixels=request.max_pixels,
         isolated=isolated,
         timeout=request.file_timeout,

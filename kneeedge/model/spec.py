@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 VGG19_CHANNELS = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
 FITS = ("stretch", "pad")
 HEADS = ("gap", "classifier")
+MIN_GREY_BITS, MAX_GREY_BITS = 8, 16
+"of pixels that are stored in 16 bits"
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,25 @@ class PixelPath:
     "stretch: both sides to `size`, as the paper does; pad: keep the aspect, black bars"
     dicom_window: int = 0
     "which of several VOI LUTs or windows of a DICOM image; the first is 0"
+    grey_bits: int = 0
+    "bits that pixels of 16 or 32 use, 8 to 16, where fewer than 16; 0: not told, and all 16"
+
+    def flatten(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Its JSON, without a depth that is not told: earlier versions read that too."""
+        return {name: value for name, value in record.items() if name != "grey_bits" or value}
+
+    @classmethod
+    def unflatten(cls, record: dict[str, Any]) -> dict[str, Any]:
+        return record
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32 or self.size > 4096:
             raise ValueError(f"size must be a multiple of 32 from 32 to 4096, not {self.size}")
         if self.dicom_window < 0:
             raise ValueError(f"dicom_window must be 0 or more, not {self.dicom_window}")
+        if self.grey_bits and not MIN_GREY_BITS <= self.grey_bits <= MAX_GREY_BITS:
+            depths = f"{MIN_GREY_BITS} to {MAX_GREY_BITS}"
+            raise ValueError(f"grey_bits must be 0 or {depths}, not {self.grey_bits}")
         if self.fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, not {self.fit!r}")
 

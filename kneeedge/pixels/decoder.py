@@ -39,6 +39,7 @@ class DecoderReply:
     study: DicomStudy | None = None
     stamp: FileStamp | None = None
     blank: bool = False
+    depth_suspect: int = 0
     reason: str = ""
     "why there are no pixels"
     remedy: str = ""
@@ -67,6 +68,7 @@ def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, NDArray[np.u
         study=result.study,
         stamp=read.stamp,
         blank=result.blank,
+        depth_suspect=result.depth_suspect,
         seconds=read.seconds,
     )
     return reply, result.pixels

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 
 from kneeedge.errors import ImageError, InputError
 from kneeedge.pixels.headers import PLUGINS
-from kneeedge.pixels.picture import MAX_BYTES, MAX_PIXELS, Picture, picture_of_image
+from kneeedge.pixels.picture import MAX_BYTES, Picture, picture_of_image
 from kneeedge.pixels.pixel_path import Input, input_of_bytes, input_of_picture, load_with_facts
 from kneeedge.pixels.reader import UNREAD, ReadFile, ReadOptions, why_unread
 
@@ -85,29 +85,29 @@ def is_several(given: object) -> TypeGuard[Iterable[object]]:
     return True
 
 
-def take_all(images: Iterable[object], max_pixels: int = MAX_PIXELS) -> Iterator[Source]:
+def take_all(images: Iterable[object], options: ReadOptions) -> Iterator[Source]:
     """Each of the images as `take` gives it; an InputError says which one it is, from 0."""
     for i, image in enumerate(images):
-        yield take(image, max_pixels, f"input {i}")
+        yield take(image, options, f"input {i}")
 
 
-def take(given: object, max_pixels: int = MAX_PIXELS, which: str = "the input") -> Source:
+def take(given: object, options: ReadOptions, which: str = "the input") -> Source:
     """One image as it is now, whatever it is given as:
 
     - a path;
     - an array, (H, W) or (H, W, 1) grey, or (H, W, 3) RGB; uint8, or uint16 by the rule for 16-bit
-      files: 65535 is white;
+      files: 65535 is white, unless `options` say that fewer bits are used;
     - a Pillow image of a mode that files have, turned upright by its EXIF; one that is opened and
       not decoded yet is its file;
     - the bytes of an image file, DICOM too;
     - a file opened in binary mode, read from its beginning where it can seek.
 
-    Raises InputError for anything else. An image that cannot be read, or has more than
-    `max_pixels`, is a source that says so.
+    Raises InputError for anything else. An image that cannot be read, or has more pixels than
+    allowed, is a source that says so.
     """
     name = name_of(given)
     try:
-        return Source(name, _content(given, name, max_pixels, which))
+        return Source(name, _content(given, name, options, which))
     except ImageError as error:
         return Source(name, error)
 
@@ -184,7 +184,7 @@ def _check_shape(shape: tuple[int, ...], which: str) -> None:
 
 
 def _content(
-    given: object, name: str, max_pixels: int, which: str
+    given: object, name: str, options: ReadOptions, which: str
 ) -> Path | bytes | Picture | ImageError:
     if isinstance(given, str | os.PathLike):
         if not name or "\0" in name:
@@ -195,10 +195,10 @@ def _content(
     if isinstance(given, np.ndarray):
         if not given.size and given.ndim:
             raise ImageError(name, "holds no pixels", "give one that does")
-        return picture_of_image(image_of_array(given, which), name, max_pixels)
+        return _picture(image_of_array(given, which), name, options)
     if isinstance(given, Image.Image):
         data = _undecoded(given, name)
-        return _sized(data, name) if data else _decoded(given, name, max_pixels, which)
+        return _sized(data, name) if data else _decoded(given, name, options, which)
     if isinstance(given, bytes | bytearray | memoryview):
         return _sized(bytes(given), name)
     if _is_stream(given):
@@ -232,11 +232,15 @@ def _undecoded(image: Image.Image, name: str) -> bytes:
     return data if any(magic.match(data) for magic, _ in PLUGINS) else b""
 
 
-def _decoded(image: Image.Image, name: str, max_pixels: int, which: str) -> Picture:
+def _decoded(image: Image.Image, name: str, options: ReadOptions, which: str) -> Picture:
     if image.mode not in IMAGE_MODES:
         problem = f"is an image of mode {image.mode}"
         raise InputError(which, problem, 'give image.convert("L"), or "RGB"')
-    return picture_of_image(image, name, max_pixels)
+    return _picture(image, name, options)
+
+
+def _picture(image: Image.Image, name: str, options: ReadOptions) -> Picture:
+    return picture_of_image(image, name, options.max_pixels, options.pixel_path.grey_bits)
 
 
 def _is_stream(given: object) -> TypeGuard[IO[Any]]:

@@ -28,6 +28,8 @@ class Input:
     "all pixels of the file are alike"
     study: DicomStudy | None = None
     "of which study a DICOM file is, and whose"
+    depth_suspect: int = 0
+    "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
 
 
 def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
@@ -47,14 +49,17 @@ def input_of_bytes(
     data: bytes, path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIXELS
 ) -> Input:
     """What `load_with_facts` gives for a file of these bytes; `path` is named in what it raises."""
-    picture = decode_picture(data, path, pixel_path.size, pixel_path.dicom_window, max_pixels)
+    picture = decode_picture(
+        data, path, pixel_path.size, pixel_path.dicom_window, max_pixels, pixel_path.grey_bits
+    )
     return input_of_picture(picture, pixel_path)
 
 
 def input_of_picture(picture: Picture, pixel_path: PixelPath) -> Input:
     """The network's input for a picture, and what its file says of itself."""
     blank = bool(picture.grey.min() == picture.grey.max())
-    return Input(to_input(picture.grey, pixel_path), picture.dicom, blank, picture.study)
+    square = to_input(picture.grey, pixel_path)
+    return Input(square, picture.dicom, blank, picture.study, picture.depth_suspect)
 
 
 def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:

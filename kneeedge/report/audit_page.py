@@ -169,7 +169,8 @@ def _pairs(audit: Audit) -> list[str]:
     images = {image.name: image for image in audit.images}
     root = audit.root
     shown = [
-        _pair(pair, pair in conflicts, pair in leaks, images, root) for pair in ordered[:N_PAIRS]
+        _pair(pair, pair in conflicts, pair in leaks, images, root, audit.grey_bits)
+        for pair in ordered[:N_PAIRS]
     ]
     order = (
         "Conflicts and leaks first; "
@@ -185,7 +186,12 @@ def _pairs(audit: Audit) -> list[str]:
 
 
 def _pair(
-    pair: Pair, conflict: bool, leak: bool, images: dict[str, AuditedImage], root: Path
+    pair: Pair,
+    conflict: bool,
+    leak: bool,
+    images: dict[str, AuditedImage],
+    root: Path,
+    grey_bits: int,
 ) -> str:
     tags = [f'<span class="tag">{escape(pair.how)}</span>']
     if pair.similarity < 1:
@@ -194,24 +200,24 @@ def _pair(
         tags.append('<span class="tag bad">label conflict</span>')
     if leak:
         tags.append('<span class="tag bad">leak</span>')
-    figures = "".join(_figure(images[name], root) for name in (pair.first, pair.second))
+    figures = "".join(_figure(images[name], root, grey_bits) for name in (pair.first, pair.second))
     frame = "pair bad" if conflict or leak else "pair"
     return f'<div class="{frame}">{"".join(tags)}<div class="two">{figures}</div></div>'
 
 
-def _figure(image: AuditedImage, root: Path) -> str:
+def _figure(image: AuditedImage, root: Path, grey_bits: int) -> str:
     facts = image.facts
     size = f"{facts.width} × {facts.height} {facts.format}"
     place = ", ".join(part for part in (image.split, image.label) if part)
     strong = f"<strong>{escape(place)}</strong>, " if place else ""
     caption = f"{escape(image.name)}<br>{strong}{escape(size)}"
-    picture = f'<img alt="" src="data:image/jpeg;base64,{_picture(root / image.name)}">'
+    picture = f'<img alt="" src="data:image/jpeg;base64,{_picture(root / image.name, grey_bits)}">'
     return f'<figure><div class="frame">{picture}</div><figcaption>{caption}</figcaption></figure>'
 
 
-def _picture(path: Path) -> str:
+def _picture(path: Path, grey_bits: int) -> str:
     """A small JPEG in base64."""
-    small = Image.fromarray(read_grey(path, PICTURE_SIDE))
+    small = Image.fromarray(read_grey(path, PICTURE_SIDE, grey_bits=grey_bits))
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)

@@ -169,6 +169,7 @@ def limit_lines(facts: CardFacts) -> list[str]:
     """What the figures above cannot carry."""
     training = facts.spec.training
     pixels = facts.spec.pixel_path
+    depth = f"; 16-bit files as of {pixels.grey_bits} bits" if pixels.grey_bits else ""
     limits = []
     if training.caveat:
         limits.append(f"{training.caveat}.")
@@ -181,7 +182,7 @@ def limit_lines(facts: CardFacts) -> list[str]:
         limits.append(WIDTHS)
     limits += [
         ONE_SOURCE,
-        f"It sees {pixels.size}×{pixels.size} grey pixels ({pixels.fit}), and no more.",
+        f"It sees {pixels.size}×{pixels.size} grey pixels ({pixels.fit}{depth}), and no more.",
         HEAT_MAP,
     ]
     return [f"- {limit}" for limit in limits]

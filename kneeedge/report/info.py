@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
     """What the file says of itself, and the providers that can run it here."""
     pixels = spec.pixel_path
+    depth = f", 16-bit files as of {pixels.grey_bits} bits" if pixels.grey_bits else ""
     training = spec.training
     precision = spec.file.precision if spec.file else "checkpoint"
     network = f"VGG {width_text(spec.architecture.channels)}, {spec.architecture.head} head"
@@ -33,7 +34,7 @@ def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
         ("positive", f"{spec.positive}, {_answer_rule(spec)}"),
         ("temperature", f"{spec.temperature:g}"),
         *_novelty_rows(spec.novelty),
-        ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}"),
+        ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}{depth}"),
         ("network", network),
         ("trained on", ", ".join(images)),
         ("data hash", training.data_sha256),

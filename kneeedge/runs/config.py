@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 from kneeedge.errors import ConfigError
 from kneeedge.model.decision import DEFAULT_THRESHOLD, parse_rule
 from kneeedge.model.provenance import GROUPED, PAPER
-from kneeedge.model.spec import FITS, HEADS, VGG19_CHANNELS, Architecture
+from kneeedge.model.spec import (
+    FITS,
+    HEADS,
+    MAX_GREY_BITS,
+    MIN_GREY_BITS,
+    VGG19_CHANNELS,
+    Architecture,
+    PixelPath,
+)
 
 AUTO = "auto"
 RECIPES = ("default", "paper")
@@ -50,6 +58,8 @@ class TrainConfig:
     size: int = 224
     "side of the network's input, pixels"
     fit: str = "stretch"
+    grey_bits: int = 0
+    "bits that pixels of 16 use, 8 to 16; 0: not told, and all 16"
     weights: str = "imagenet"
     "imagenet, none, or a safetensors file"
     head: str = "gap"
@@ -110,8 +120,16 @@ class TrainConfig:
             _at_least(name, getattr(self, name), 0)
         for name in ("dropout", "label_smoothing", "warmup", "ema"):
             _share(name, getattr(self, name))
+        if self.grey_bits and not MIN_GREY_BITS <= self.grey_bits <= MAX_GREY_BITS:
+            problem = f"--grey-bits {self.grey_bits} is no depth of pixels"
+            raise ConfigError(problem, f"give {MIN_GREY_BITS} to {MAX_GREY_BITS}, or leave it out")
         self._check_data()
         self._check_network()
+
+    @property
+    def pixel_path(self) -> PixelPath:
+        """How an image becomes the network's input."""
+        return PixelPath(self.size, self.fit, grey_bits=self.grey_bits)
 
     def _check_data(self) -> None:
         for name in ("val_fraction", "test_fraction"):

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kneeedge.data.dataset import Sample
-from kneeedge.model.spec import PixelPath
 from kneeedge.runs.config import TrainConfig
 from kneeedge.slim.chain import head
 from kneeedge.system.files import write_text
@@ -69,7 +68,7 @@ def compute_targets(
     The maps stand in `folder`; what was computed already is taken up again. The images are read
     anew: 50 KB a view.
     """
-    pixel_path = PixelPath(config.size, config.fit)
+    pixel_path = config.pixel_path
     jobs = [(sample, k) for sample in samples for k in range(n_views)]
     images = np.empty((len(jobs), config.size, config.size), dtype=np.uint8)
     maps, n_done = _open(model, jobs, config, folder)

@@ -255,7 +255,7 @@ def cache_activations(
             for sample, count in n_views.items()
             for k in range(count)
         ]
-        _compute(model, jobs, path, PixelPath(config.size, config.fit), bf16, progress)
+        _compute(model, jobs, path, config.pixel_path, bf16, progress)
         write_text(complete, key)
     first_row: dict[str, int] = {}
     n_rows = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kneeedge.audit.quick import Copies, quick_audit
-from kneeedge.data.dataset import Dataset, others_line, scan
+from kneeedge.data.dataset import Dataset, others_line, say_depths, scan
 from kneeedge.data.groups import Pair, groups, read_groups
 from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pooled
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
@@ -38,13 +38,14 @@ def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
     data = Path(config.data)
     # a table stands where its name does, since paths are relative to that
     root = data.absolute() if data.is_file() else data.resolve()
-    dataset = scan(root, config.group_regex)
+    dataset = scan(root, config.group_regex, config.grey_bits)
+    say_depths(dataset.samples, progress)
     if config.groups is not None:
         dataset = named_groups(dataset, read_groups(Path(config.groups)), Path(config.groups))
     dataset = join_groups(dataset, {sample.name: sample.sha256 for sample in dataset.samples})
     if not config.audit:
         return GatheredImages(dataset)
-    copies = quick_audit(dataset, progress)
+    copies = quick_audit(dataset, progress, config.grey_bits)
     dataset = join_groups(dataset, copies.groups)
     say_copies(copies, progress)
     if config.drop_conflicts:

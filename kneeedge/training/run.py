@@ -15,7 +15,7 @@ from kneeedge.errors import ConfigError, OutputExistsError
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.model.decision import check_rule
 from kneeedge.model.provenance import TrainingRecord
-from kneeedge.model.spec import Architecture, PixelPath, default_positive
+from kneeedge.model.spec import Architecture, default_positive
 from kneeedge.report.card import write_card
 from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import STEPS, Run, link_latest
@@ -267,7 +267,7 @@ def _batches(
     val = dataset.split("val")
     config = record.config
     if not record.n_views:
-        return FileBatches(train, val, config, PixelPath(config.size, config.fit))
+        return FileBatches(train, val, config, config.pixel_path)
     if store is None:
         wanted = views_wanted(train, val, record.n_views)
         store = cache_activations(model.eval(), wanted, config, run.cache, record.bf16, progress)

@@ -130,7 +130,7 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
         positive=record.positive,
         training=training,
         architecture=record.architecture,
-        pixel_path=PixelPath(config.size, config.fit),
+        pixel_path=config.pixel_path,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
@@ -149,7 +149,7 @@ def fit_novelty(
     n_done = record.n_frozen_blocks if record.n_views else 0
     train = dataset.split("train")
     if n_done > BLOCK:  # the cache holds what stands behind the features
-        batches = FileBatches(train, (), config, PixelPath(config.size, config.fit))
+        batches = FileBatches(train, (), config, config.pixel_path)
         n_done = 0
     inputs = (x for epoch in range(N_VIEWS) for x, _ in batches.train(epoch))
     n_images = N_VIEWS * len(train)

@@ -46,5 +46,5 @@ def apply_view(grey: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 def load_view(sample: Sample, view: View, pixel_path: PixelPath) -> NDArray[np.uint8]:
     """The network's input (S, S) uint8 for one view of a sample."""
-    grey = read_grey(sample.path, pixel_path.size, pixel_path.dicom_window)
+    grey = read_grey(sample.path, pixel_path.size, pixel_path.dicom_window, pixel_path.grey_bits)
     return to_input(apply_view(grey, view), pixel_path)

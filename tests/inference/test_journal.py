@@ -37,6 +37,7 @@ def key(**changes: object) -> RunKey:
         batch_size=2,
         answer_all=False,
         dicom_window=0,
+        grey_bits=0,
         max_pixels=9,
         with_patient_id=False,
         heatmaps="",

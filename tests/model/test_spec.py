@@ -94,3 +94,18 @@ def test_a_damaged_spec_says_where():
 )
 def test_the_positive_class_is_the_one_that_is_not_health(classes, positive):
     assert default_positive(classes) == positive
+
+
+def test_a_depth_that_is_not_told_leaves_the_spec_as_earlier_versions_read_it():
+    assert "grey_bits" not in make_spec().to_json()
+
+
+def test_a_spec_keeps_the_depth_of_the_training_images():
+    spec = make_spec(pixel_path=PixelPath(64, "pad", grey_bits=12))
+    assert ModelSpec.from_json(spec.to_json(), "here").pixel_path.grey_bits == 12
+
+
+@pytest.mark.parametrize("bits", [-1, 1, 7, 17])
+def test_a_depth_that_no_pixels_of_16_bits_have_is_refused(bits):
+    with pytest.raises(ValueError, match="grey_bits must be 0 or 8 to 16"):
+        PixelPath(grey_bits=bits)

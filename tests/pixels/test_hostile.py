@@ -174,19 +174,9 @@ def test_palettes_of_every_depth_are_looked_up(tmp_path: Path, bits: int) -> Non
     assert np.abs(read_grey(path, SIZE) - luma(levels[index])).max() <= 1
 
 
-def test_a_palette_of_too_few_colours_is_an_image_or_refused(tmp_path: Path) -> None:
-    """Indices beyond the palette: Pillow gives black, and nothing outside the palette is read."""
-    rows = b"".join(b"\0" + bytes(range(i, i + 8)) for i in range(8))
-    head = png_header(8, 8, colour_type=3)
-    data = png(head, (b"PLTE", bytes([200, 200, 200])), (b"IDAT", zlib.compress(rows)))
-    grey = read_grey(write(tmp_path / "a.png", data), SIZE)
-    assert grey[0, 0] == 200
-    assert not grey[1:, 1:].any()
-
-
 def test_a_palette_image_without_its_palette_is_refused(tmp_path: Path) -> None:
     data = png(png_header(8, 8, colour_type=3), (b"IDAT", zlib.compress(bytes(72))))
-    with pytest.raises(ImageError, match="damaged or unsupported image"):
+    with pytest.raises(ImageError, match="damaged PNG: a pixel has colour 0, and its palette 0"):
         read_grey(write(tmp_path / "a.png", data), SIZE)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from kneeedge.errors import ConfigError
 from kneeedge.model.provenance import PAPER
+from kneeedge.model.spec import PixelPath
 from kneeedge.runs.config import TrainConfig, paper_recipe
 
 
@@ -28,6 +29,7 @@ def test_the_paper_recipe_is_the_papers():
         ({"freeze_blocks": 6}, "0 to 5"),
         ({"threshold": "yuden"}, "--threshold yuden is no rule; give youden"),
         ({"threshold": "sensitivity=2"}, "out of range"),
+        ({"grey_bits": 7}, "--grey-bits 7 is no depth of pixels; give 8 to 16"),
     ],
 )
 def test_options_out_of_range_name_the_option(changes, complaint):
@@ -47,3 +49,9 @@ def test_options_out_of_range_name_the_option(changes, complaint):
 def test_options_of_the_split_that_contradict_are_refused(changes, complaint):
     with pytest.raises(ConfigError, match=complaint):
         TrainConfig(data="", **changes)
+
+
+def test_the_pixel_path_holds_what_images_are_read_with():
+    config = TrainConfig(data="", size=96, fit="pad", grey_bits=12)
+    assert config.pixel_path == PixelPath(96, "pad", grey_bits=12)
+    assert TrainConfig(data="").pixel_path == PixelPath()

@@ -4,11 +4,14 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 pytest.importorskip("torch")
 
+from kneeedge.errors import DataError
 from kneeedge.model.provenance import GROUPED
 from kneeedge.pixels.phantom import write_dataset
 from kneeedge.runs.config import TrainConfig
@@ -122,3 +125,37 @@ def test_a_grouped_draw_forgets_the_folders_and_leaks_nothing(tmp_path, config):
     assert protocol == GROUPED
     assert dataset.leaked() == ()
     assert any(not sample.name.startswith(f"{sample.split}/") for sample in dataset.samples)
+
+
+@pytest.fixture(scope="module")
+def twelve_bits(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """The images, each in 16 bits of which it uses 12."""
+    root = tmp_path_factory.mktemp("twelve")
+    for path in Path(config.data).rglob("*.png"):
+        with Image.open(path) as image:
+            wide = np.asarray(image.convert("L"), dtype=np.uint32) * 4095 // 255
+        copy = root / path.relative_to(config.data)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(wide.astype(np.uint16)).save(copy)
+    return dataclasses.replace(config, data=str(root))
+
+
+def test_a_depth_that_was_not_told_is_said_before_training(twelve_bits):
+    progress = Recorder()
+    gather_images(twelve_bits, progress)
+    assert "use no more than 12" in progress.line("DEPTH: ")
+    assert "--grey-bits 12" in progress.line("DEPTH: ")
+
+
+def test_a_depth_that_was_told_is_what_the_run_and_its_model_read_with(twelve_bits, tmp_path):
+    progress = Recorder()
+    told = dataclasses.replace(twelve_bits, grey_bits=12)
+    run = training.train(told, tmp_path / "run", ["kneeedge"], progress).run
+    assert progress.line("DEPTH: ") == ""
+    assert run.read_spec().pixel_path == told.pixel_path
+    assert run.read_spec().pixel_path.grey_bits == 12
+
+
+def test_pixels_beyond_the_depth_that_was_told_are_refused_before_training(twelve_bits):
+    with pytest.raises(DataError, match=r"integer pixels outside 0 to 1023"):
+        gather_images(dataclasses.replace(twelve_bits, grey_bits=10), QUIET)
