@@ -48,9 +48,10 @@ from kneeedge.training.data import (
     views_wanted,
 )
 from kneeedge.training.loop import fit
-from kneeedge.training.model import KneeVGG, load_pretrained
+from kneeedge.training.model import KneeVGG
 from kneeedge.training.prepare import GatheredImages, gather_images
 from kneeedge.training.run import build_model, choose_bf16, choose_frozen, make_fabric
+from kneeedge.training.weights import load_pretrained
 
 ASIDE = 0.25
 "share of the groups put aside where the data has no test folder"

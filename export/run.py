@@ -182,7 +182,8 @@ class Exporter:
             mean_abs_logit_change=report.mean_abs_logit_change,
             provider=report.provider,
         )
-        facts = dataclasses.replace(read_facts(self.run), variants=(report,))
+        # What was measured is of an earlier file, whose place this one takes.
+        facts = dataclasses.replace(read_facts(self.run), variants=(report,), speed=None, stale=())
         extra = {
             GOLDEN_KEY: to_metadata(golden),
             SEEN_KEY: seen_metadata(self.dataset),

@@ -85,7 +85,8 @@ def search(
 
     1. Every method of METHODS for the ranges, all layers in 8 bits. 2. With the best method, each
     layer alone in float, then the layers that gain most, together. 3. The gate. What the time does
-    not allow is left untried and named; with time enough the result does not depend on it.
+    not allow is left untried and named; with time enough the result does not depend on it, but
+    where nothing passes: of recipes that flip alike the fastest here is taken.
     """
     if not minutes:
         recipe = Recipe(METHODS[0])
@@ -213,14 +214,17 @@ def preference(trials: dict[Recipe, Trial]) -> list[Recipe]:
 def settle(trials: Trials, gate: Gate) -> SearchResult:
     """The first of MOST_GATED recipes, in the order of `preference`, whose verdict is `pass`.
 
-    Else the first `inconclusive`, else the first. Inconclusive without a single flip ends the
-    search: no recipe can do better.
+    Where none passes, the best by `by_evidence`. After one that is inconclusive without a flip only
+    faster ones are looked at: no recipe can flip less.
     """
     order = preference(trials.by_recipe)
     trials.time(timed(order))
     graphs: dict[Recipe, onnx.ModelProto] = {}
     reports: dict[Recipe, VerifyReport] = {}
+    slowest = np.inf
     for recipe in order[:MOST_GATED]:
+        if pace(trials.by_recipe[recipe]) >= slowest:
+            continue
         if reports and not trials.in_time:
             trials.untried.append(f"the gate of {recipe}")
             continue
@@ -231,10 +235,11 @@ def settle(trials: Trials, gate: Gate) -> SearchResult:
         trial = trials.by_recipe[recipe]
         n_flips = len(report.flips)
         trials.by_recipe[recipe] = replace(trial, flips=n_flips, verdict=report.verdict)
-        if report.verdict == PASS or (report.verdict == INCONCLUSIVE and not report.flips):
+        if report.verdict == PASS:
             break
-    rank = (PASS, INCONCLUSIVE, FAIL)
-    chosen = min(reports, key=lambda recipe: rank.index(reports[recipe].verdict))
+        if report.verdict == INCONCLUSIVE and not report.flips:
+            slowest = pace(trials.by_recipe[recipe])
+    chosen = min(reports, key=lambda recipe: by_evidence(trials.by_recipe[recipe]))
     trials.by_recipe[chosen] = replace(trials.by_recipe[chosen], chosen=True)
     return SearchResult(
         recipe=chosen,
@@ -245,9 +250,26 @@ def settle(trials: Trials, gate: Gate) -> SearchResult:
     )
 
 
+def by_evidence(trial: Trial) -> tuple[int, int, float]:
+    """What orders recipes that the gate has seen: verdict, then fewest flips, then least time."""
+    rank = (PASS, INCONCLUSIVE, FAIL).index(trial.verdict or FAIL)
+    return rank, trial.flips or 0, pace(trial)
+
+
+def pace(trial: Trial) -> float:
+    """The latency to a tenth of the fp32 graph's, for less is noise; infinite where not timed."""
+    return np.inf if trial.latency is None else round(trial.latency, 1)
+
+
 def timed(order: Sequence[Recipe]) -> list[Recipe]:
-    """The most preferred recipe of each number of float layers, to show what one costs in time."""
-    first: dict[int, Recipe] = {}
-    for recipe in order:
-        first.setdefault(len(recipe.float_layers), recipe)
+    """The recipes that the gate may see, and the first of each number of float layers.
+
+    Of those with the same float layers, which share a latency, the most preferred.
+    """
+    first: dict[tuple[str, ...], Recipe] = {}
+    counts: set[int] = set()
+    for i, recipe in enumerate(order):
+        if i < MOST_GATED or len(recipe.float_layers) not in counts:
+            first.setdefault(recipe.float_layers, recipe)
+        counts.add(len(recipe.float_layers))
     return list(first.values())

@@ -140,10 +140,15 @@ def test_the_benchmark_of_an_original_does_not_load_it(poison, trained_run, expo
 
 @pytest.mark.parametrize("module", ["kneeedge", "export"])
 def test_no_module_can_read_one(module):
-    """Nothing imports pickle but for its error's name; nothing lets numpy or torch read one."""
+    """Nothing imports pickle but for its error's name; nothing lets numpy or torch read one.
+
+    But for tensors alone, of the one file that torchvision offers in no other form.
+    """
     folder = Path(__file__).parent.parent / module
     for path in folder.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "pickle.load" not in text, path
-        assert "torch.load(" not in text, path
+        loads = [line for line in text.splitlines() if "torch.load(" in line]
+        assert loads == [] or path.name == "weights.py", path
+        assert all("weights_only=True" in line for line in loads), path
         assert "allow_pickle=True" not in text, path

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kneeedge.bench.ceiling import ARITHMETIC
-from kneeedge.model.verdict import FAIL
+from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.runs.answers import ORIGINAL
 from kneeedge.runs.benchmark import (
     BenchResult,
@@ -33,18 +33,26 @@ CLOCK_DRIFT = 0.05
 
 
 def advice(result: BenchResult) -> str:
-    """Which model to use, why not the others, and what it costs, by the SingleStream rows."""
+    """Which model to use, why not the others, and what it costs, by the SingleStream rows.
+
+    No file is advised that the gate has not passed, however fast it is.
+    """
     rows = single_rows(result)
     base = _base_of(rows)
     others = [row for row in rows if row is not base and row.precision != ORIGINAL]
     if base is None or not others:
         return "there is no second model to compare; bench two variants of one model"
     names = names_of(rows)
-    usable = [row for row in others if _is_clearly_faster(row, base) and not _is_worse(row)]
     drawbacks = [
-        _drawback(row, base, names, result.environment) for row in others if row not in usable
+        _drawback(row, base, names, result.environment)
+        for row in others
+        if not (_is_clearly_faster(row, base) and may_be_used(row))
     ]
-    best = max(usable, key=lambda row: times_as_fast(row, base), default=base)
+    if not may_be_used(base):
+        drawbacks.insert(0, f"{names[model_key(base)]} is not advised, {_why_not_used(base)}")
+    best = _best_of(rows, base)
+    if best is None:
+        return f"{' and '.join(drawbacks)}: use none of these"
     use = f"use {names[model_key(best)]}"
     if best is not base:
         ratio = times_as_fast(best, base)
@@ -109,6 +117,8 @@ def row_cautions(rows: Sequence[Row], idle_cpu: float, notice: str) -> list[str]
         cautions.append(f"{name}: unstable, {apart}; quiet the machine, run again")
     accuracies = [row.accuracy for row in rows if row.accuracy is not None]
     reasons = dict.fromkeys(part.reason for part in accuracies if part.verdict == FAIL)
+    if first.gate is not None and first.gate != PASS:
+        cautions.append(f"{name}: the gate did not pass it at its export ({first.gate})")
     return cautions + [f"{name}: the gate fails it: {reason}" for reason in reasons]
 
 
@@ -162,13 +172,45 @@ def _is_worse(row: Row) -> bool:
     return row.accuracy is not None and (row.accuracy.surely_lost or row.accuracy.verdict == FAIL)
 
 
+def may_be_used(row: Row) -> bool:
+    """Whether the gate has passed the file, and nothing measured here speaks against it.
+
+    What it said at the export counts; where the file carries no verdict, that on the images here.
+    PyTorch's original needs none.
+    """
+    return row.precision == ORIGINAL or (_verdict(row) == PASS and not _is_worse(row))
+
+
+def _verdict(row: Row) -> str | None:
+    return row.gate or (row.accuracy.verdict if row.accuracy else None)
+
+
+def _why_not_used(row: Row) -> str:
+    """Why `may_be_used` is false of a row."""
+    if _is_worse(row):
+        return f"loses accuracy ({_cost(row)})"
+    verdict = _verdict(row)
+    if verdict is None:
+        return "no gate has judged it; export it, or give --data"
+    return f"the gate did not pass it ({verdict})"
+
+
+def _best_of(rows: Sequence[Row], base: Row) -> Row | None:
+    """The fastest file that is clearly faster than the base, else the base, of those to be used."""
+    allowed = [row for row in rows if may_be_used(row)]
+    files = [row for row in allowed if row.precision != ORIGINAL and _is_clearly_faster(row, base)]
+    if not files and base in allowed:
+        return base
+    return max(files or allowed, key=lambda row: times_as_fast(row, base), default=None)
+
+
 def _drawback(row: Row, base: Row, names: dict[ModelKey, str], environment: Environment) -> str:
     """Why a model is not the one to use."""
     name = names[model_key(row)]
     base_name = names[model_key(base)]
     ratio = times_as_fast(row, base)
     if _is_clearly_faster(row, base):
-        return f"{name} is {ratio:.1f}× {base_name} but loses accuracy ({_cost(row)})"
+        return f"{name} is {ratio:.1f}× {base_name} but {_why_not_used(row)}"
     place = ""
     if " on " not in name:
         place = " on this CPU" if row.provider in CPU_PROVIDERS else f" on {row.provider}"

@@ -89,9 +89,13 @@ class FileRun:
 
 @dataclass(frozen=True)
 class AnswerImages:
-    """Answer the labelled images."""
+    """Answer some of the labelled images."""
 
     batch_size: int
+    first: int = 0
+    "of the labelled images"
+    end: int | None = None
+    "the one behind the last; None: all to the end"
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,6 @@ class Reply:
     window: Window | None = None
     file_runs: tuple[FileRun, ...] | None = None
     logits: tuple[tuple[float, ...], ...] | None = None
-    "(N, K) of the labelled images"
+    "(N, K) of the labelled images asked for"
     placement: str | None = None
     failure: Failure | None = None

@@ -32,7 +32,7 @@ CSV_COLUMNS = (
     "accuracy.sensitivity", "accuracy.specificity", "accuracy.auroc",
     "accuracy.n_seen", "accuracy.reference", "accuracy.flips", "accuracy.delta_accuracy",
     "accuracy.delta_interval.low", "accuracy.delta_interval.high", "accuracy.verdict",
-    "inputs", "model_sha256",
+    "gate", "inputs", "model_sha256",
 )  # fmt: skip
 "fields of a row by the names that they have in the JSON"
 
@@ -64,7 +64,8 @@ def closing_lines(result: BenchResult) -> list[str]:
     """Where and how it was measured, what to bear in mind, and what to use."""
     first = result.results[0]
     lines = [machine_line(result.environment)]
-    lines.append(f"measured: {result.processes}; {first.inputs}; {first.threads} threads")
+    when = f"{result.measured}; " if result.measured else ""
+    lines.append(f"measured: {when}{result.processes}; {first.inputs}; {first.threads} threads")
     hashes: list[str] = []
     placements: list[str] = []
     for row in result.results:

@@ -84,7 +84,14 @@ def make_row(
         windows=counts,
         samples=samples,
         model_sha256=subject.sha256,
+        gate=gate_of(subject.spec),
     )
+
+
+def gate_of(spec: ModelSpec) -> str | None:
+    """The export gate's verdict that a file carries; None for a checkpoint, and without one."""
+    verification = spec.file.verification if spec.file else None
+    return verification.verdict if verification else None
 
 
 def samples_of(windows: Sequence[Window]) -> tuple[float, ...]:

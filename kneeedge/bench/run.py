@@ -4,9 +4,8 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from kneeedge.bench.accuracy import make_accuracy
 from kneeedge.bench.advice import machine_cautions, row_cautions
@@ -25,16 +24,23 @@ from kneeedge.bench.subjects import (
     open_original,
     work_request,
 )
-from kneeedge.bench.turns import Measurement, Plan, locate_all, start_all, take_turns
+from kneeedge.bench.turns import (
+    Measurement,
+    Plan,
+    answer_jobs,
+    locate_all,
+    start_all,
+    take_turns,
+)
 from kneeedge.bench.windows import scenarios
 from kneeedge.errors import ConfigError, MissingExtraError, ModelFileError
 from kneeedge.inference.evaluation import count_seen
-from kneeedge.runs.answers import ORIGINAL, Answers
+from kneeedge.runs.answers import ORIGINAL
 from kneeedge.runs.benchmark import FORMAT, BenchResult, Ceiling, Row
 from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.system import machine
 from kneeedge.system.files import file_sha256
-from kneeedge.system.progress import Progress
+from kneeedge.system.progress import Progress, duration
 
 INSTALL = "pip install 'kneeedge[train,cpu]'"
 N_ROUNDS = 6
@@ -104,6 +110,7 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
     Raises what a worker refuses as it is (ProviderError, ModelFileError, …), WorkerError where one
     dies or hangs, and ConfigError where the models' classes differ.
     """
+    measured = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     environment = machine.environment()
     before = machine.conditions()
     threads = request.threads or machine.available_cpus()
@@ -145,6 +152,7 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
         ceilings=ceilings,
         results=tuple(rows),
         warnings=tuple(cautions),
+        measured=measured,
     )
 
 
@@ -180,8 +188,9 @@ def measure_all(
     with Crew(timeout, fresh) as crew:
         start_all(crew, measurements, progress)
         locate_all(crew, measurements)
-        take_turns(crew, plan, measurements, progress)
-        answer_all(crew, plan, measurements, material, progress)
+        n_images = len(material.samples)
+        take_turns(crew, plan, measurements, n_images, progress)
+        answer_all(crew, plan, measurements, n_images, progress)
     return processes
 
 
@@ -198,30 +207,27 @@ def share_memory(subjects: Sequence[Subject], plan: Plan) -> tuple[bool, str]:
             f"{len(subjects)} models need about {needed / 1e3:.1f} GB together, "
             f"and {free / 1e3:.1f} GB are free"
         )
-        return True, f"a fresh process for each turn, since {why}; {plan.n_rounds} rounds"
-    return False, f"one process a model, all loaded, taking turns; {plan.n_rounds} rounds"
+        return True, f"a fresh process for each turn, since {why}; {plan.rounds}"
+    return False, f"one process a model, all loaded, taking turns; {plan.rounds}"
 
 
 def answer_all(
     crew: Crew,
     plan: Plan,
     measurements: Sequence[Measurement],
-    material: Material,
+    n_images: int,
     progress: Progress,
 ) -> None:
     """Let each model answer the labelled images, if there are any, at each of the batch sizes."""
-    n = len(material.samples)
-    if n == 0:
-        return
-    sizes = sorted({scenario.batch_size for scenario in plan.scenarios})
-    for measurement in measurements:
-        subject = measurement.subject
-        for size in sizes:
-            progress(f"bench: answers of {subject.path} to {n} images, batch {size}")
-            reply, _ = crew.ask(measurement.request, Command(answer=AnswerImages(size)))
-            logits = np.array(reply.logits, dtype=np.float64)
-            answers = Answers(subject.precision, subject.spec, logits, subject.sha256)
-            measurement.answers[size] = answers
+    jobs = answer_jobs(plan, measurements, n_images)
+    for i, job in enumerate(jobs):
+        measurement = job.measurement
+        left = duration(sum(other.seconds for other in jobs[i:]))
+        images = f"images {job.first + 1:,} to {job.end:,}, batch {job.batch_size}"
+        progress(f"bench: answers of {measurement.subject.path} to {images}; about {left} left")
+        asked = AnswerImages(job.batch_size, job.first, job.end)
+        reply, _ = crew.ask(measurement.request, Command(answer=asked))
+        measurement.logits.setdefault(job.batch_size, []).extend(reply.logits or ())
 
 
 def check_files_unchanged(subjects: Sequence[Subject]) -> None:

@@ -115,12 +115,17 @@ def headline(row: Row) -> str:
 
 
 def speed_note(result: BenchResult) -> str:
-    """What the columns `×` and `ceiling` are held against."""
+    """What the columns and marks mean, and what `×` and `ceiling` are held against."""
     note = f"×: times as fast as {baseline(result.results).precision}"
+    marks = {row.unstable for row in result.results}
+    if True in marks:
+        note += "; ~: unstable"
+    if None in marks:
+        note += "; ?: too few rounds to tell whether it was steady"
     products = [f"{c.arithmetic} {c.gops:,.0f} GOP/s ({c.product})" for c in result.ceilings]
     if products:
         note += f"; ceiling: the fastest product measured on this machine, {'; '.join(products)}"
-    return note
+    return f"{note}; reported: what MLPerf reports of the scenario"
 
 
 def stage_sheet(result: BenchResult, labels: dict[str, str]) -> Sheet:

@@ -1,10 +1,14 @@
 """Who is measured when: in each round every model has its turn, so that drift hits all alike."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 from typing import TypeVar
+
+import numpy as np
 
 from kneeedge.bench.crew import Crew
 from kneeedge.bench.messages import (
@@ -27,6 +31,8 @@ from kneeedge.system.progress import Progress, duration
 N_COLD_STARTS = 3
 FILE_RUNS_A_ROUND = 3
 "least runs of a turn over single files, however long they take"
+IMAGES_AT_ONCE = 256
+"that a worker answers before it is heard of again"
 Model = TypeVar("Model")
 
 
@@ -38,6 +44,11 @@ class Plan:
     n_rounds: int
     seconds: float
     "for each scenario of each model, over all rounds"
+
+    @property
+    def rounds(self) -> str:
+        """How many there are, in words."""
+        return "1 round" if self.n_rounds == 1 else f"{self.n_rounds} rounds"
 
 
 @dataclass(kw_only=True)
@@ -54,8 +65,8 @@ class Measurement:
     file_runs: list[FileRun] = field(default_factory=list)
     placement: str | None = None
     "where its nodes ran; absent on the CPU"
-    answers: dict[int, Answers] = field(default_factory=dict)
-    "to the labelled images, by batch size"
+    logits: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)
+    "for the labelled images so far, by batch size"
     accuracies: dict[int, Accuracy] = field(default_factory=dict)
     "of those answers, by batch size"
 
@@ -65,9 +76,30 @@ class Measurement:
         return self.starts[-1].provider
 
     @property
+    def answers(self) -> dict[int, Answers]:
+        """To the labelled images, by batch size."""
+        subject = self.subject
+        return {
+            size: Answers(subject.precision, subject.spec, np.array(rows), subject.sha256)
+            for size, rows in self.logits.items()
+        }
+
+    @property
     def notice(self) -> str:
         """What the user should know of the provider, or empty."""
         return self.starts[-1].notice
+
+    def seconds_an_image(self, batch_size: int) -> float:
+        """From the file to the answer in batches of this size, by the turns so far."""
+        milliseconds = [
+            sample
+            for scenario, windows in self.windows.items()
+            if scenario.batch_size == batch_size
+            for window in windows
+            for sample in window.samples
+        ]
+        reading = [run.read + run.preprocess for run in self.file_runs]
+        return (mean(milliseconds) / batch_size + mean(reading)) / 1e3
 
     @property
     def idle_cpu(self) -> float:
@@ -107,9 +139,17 @@ def locate_all(crew: Crew, measurements: Sequence[Measurement]) -> None:
 
 
 def take_turns(
-    crew: Crew, plan: Plan, measurements: Sequence[Measurement], progress: Progress
+    crew: Crew,
+    plan: Plan,
+    measurements: Sequence[Measurement],
+    n_images: int,
+    progress: Progress,
 ) -> None:
-    """All rounds. No bar is drawn while they run: redrawing it would take time from the models."""
+    """All rounds. No bar is drawn while they run: redrawing it would take time from the models.
+
+    The time left includes that of the answers to `n_images` at each batch size, which come behind.
+    """
+    answers = f", the answers to {n_images:,} images included" if n_images else ""
     began = time.monotonic()
     for k in range(plan.n_rounds):
         ordered = in_turn(measurements, k)
@@ -119,8 +159,37 @@ def take_turns(
         for measurement in ordered:
             take_file_turn(crew, plan, measurement)
         seconds_a_round = (time.monotonic() - began) / (k + 1)
-        left = duration(seconds_a_round * (plan.n_rounds - k - 1))
-        progress(f"bench: round {k + 1} of {plan.n_rounds}; {left} left of the timing")
+        seconds_left = seconds_a_round * (plan.n_rounds - k - 1)
+        seconds_left += sum(job.seconds for job in answer_jobs(plan, measurements, n_images))
+        left = f"; about {duration(seconds_left)} left{answers}" if seconds_left else ""
+        progress(f"bench: round {k + 1} of {plan.n_rounds}{left}")
+
+
+@dataclass(frozen=True)
+class AnswerJob:
+    """A part of the labelled images that one model is to answer at one batch size."""
+
+    measurement: Measurement
+    batch_size: int
+    first: int
+    end: int
+    "the image behind the last"
+    seconds: float
+    "that it is going to take, by what the turns measured"
+
+
+def answer_jobs(plan: Plan, measurements: Sequence[Measurement], n_images: int) -> list[AnswerJob]:
+    """All answers, in parts of whole batches: none is so long that its worker seems to hang."""
+    jobs = []
+    for measurement in measurements:
+        for size in sorted({scenario.batch_size for scenario in plan.scenarios}):
+            seconds_an_image = measurement.seconds_an_image(size)
+            step = math.ceil(IMAGES_AT_ONCE / size) * size
+            for first in range(0, n_images, step):
+                end = min(first + step, n_images)
+                seconds = (end - first) * seconds_an_image
+                jobs.append(AnswerJob(measurement, size, first, end, seconds))
+    return jobs
 
 
 def in_turn(models: Sequence[Model], k: int) -> list[Model]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kneeedge.bench.messages import (
+    AnswerImages,
     Command,
     FileRun,
     FileTurn,
@@ -62,7 +63,7 @@ class Worker:
         elif command.file_turn:
             reply = Reply(file_runs=self.time_files(command.file_turn))
         elif command.answer:
-            reply = Reply(logits=self.answer(command.answer.batch_size))
+            reply = Reply(logits=self.answer(command.answer))
         elif command.placement:
             reply = Reply(placement=self.loaded.placement() if self.loaded.placement else None)
         else:
@@ -144,13 +145,14 @@ class Worker:
             end_to_end=load + run,
         )
 
-    def answer(self, batch_size: int) -> tuple[tuple[float, ...], ...]:
-        """Logits (N, K) of the labelled images, through the pixel path."""
+    def answer(self, asked: AnswerImages) -> tuple[tuple[float, ...], ...]:
+        """Logits (N, K) of the labelled images asked for, through the pixel path."""
         samples = [
             Sample(path=Path(path), name=path, sha256="", split="", label=0, group="")
-            for path in self.request.labelled
+            for path in self.request.labelled[asked.first : asked.end]
         ]
-        batches = input_batches(samples, self.request.pixel_path, batch_size, Progress(quiet=True))
+        quiet = Progress(quiet=True)
+        batches = input_batches(samples, self.request.pixel_path, asked.batch_size, quiet)
         logits = np.concatenate([self.loaded.logits(batch) for batch in batches])
         return tuple(tuple(map(float, row)) for row in logits)
 

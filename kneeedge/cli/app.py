@@ -12,6 +12,7 @@ from kneeedge.cli.evaluate import evaluate
 from kneeedge.cli.export import export
 from kneeedge.cli.infer import infer
 from kneeedge.cli.info import info
+from kneeedge.cli.runs import runs
 from kneeedge.cli.slim import slim
 from kneeedge.cli.train import train
 from kneeedge.cli.verify import verify
@@ -54,6 +55,7 @@ app.command(rich_help_panel=MAKE)(audit)
 app.command(rich_help_panel=MAKE)(train)
 app.command(rich_help_panel=MAKE)(export)
 app.command(rich_help_panel=MAKE)(slim)
+app.command(rich_help_panel=MAKE)(runs)
 app.command(rich_help_panel=DEVICE)(infer)
 app.command(rich_help_panel=DEVICE)(evaluate)
 app.command(rich_help_panel=DEVICE)(verify)

@@ -128,8 +128,7 @@ def bench(
     document = bench_json(result)
     show_text(bench_table(result), document, json)
     if original:
-        card = add_speed(Run(Path(original)), document)
-        progress(f"the figures are in {card} now")
+        progress(add_speed(Run(Path(original)), result, document))
 
 
 def compare_files(old: Path, new: Path, max_slowdown: float, json: Path | None) -> None:

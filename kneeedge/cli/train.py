@@ -83,7 +83,8 @@ def train(
     cache_gb: Annotated[float | None, option("cache_gb", "Disk for the cache, GB", IMAGES)] = None,
     workers: Annotated[int | None, option("workers", "Image reading processes", IMAGES)] = None,
     weights: Annotated[
-        str | None, option("weights", "imagenet, none or a safetensors file", MODEL)
+        str | None,
+        option("weights", "imagenet, none, a safetensors file or torchvision's .pth", MODEL),
     ] = None,
     head: Annotated[str | None, option("head", "gap or classifier", MODEL)] = None,
     width: Annotated[float | None, option("width", "Factor on the channels", MODEL)] = None,

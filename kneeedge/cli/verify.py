@@ -19,7 +19,7 @@ def verify(
 ) -> None:
     """Does this device give the answers that the file's golden inputs ask for?"""
     from kneeedge.model.file import open_model
-    from kneeedge.report.inference import golden_text
+    from kneeedge.report.inference import verify_text
     from kneeedge.runtime.cuda import GpuOptions
     from kneeedge.runtime.golden import verify as verify_session
     from kneeedge.runtime.session import Session
@@ -34,6 +34,6 @@ def verify(
         if session.notice:
             Progress()(session.notice)
         reports.append(verify_session(session, file.sha256, cpu, isa))
-    show("\n".join(map(golden_text, reports)), reports, json)
+    show(verify_text(reports), reports, json)
     if not all(report.passed for report in reports):
         raise typer.Exit(1)

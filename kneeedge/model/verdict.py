@@ -51,13 +51,29 @@ def conversion_fault(max_logit_change: float, precision: str) -> str | None:
 
 
 def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
-    """Verdict and its reason by the accuracy lost alone."""
+    """Verdict and its reason by the accuracy that may be lost, by Tango's bounds.
+
+    Answers lost and answers gained decide, and how many images there are; not the number of flips:
+    two answers gained can pass where none flipped on as few images cannot.
+    """
     least = -change.interval.high  # below 0 where it may be a gain
     most = change.worst_loss
-    limit = f"tolerance {tolerance:.2%}"
+    limit = f"95 % confidence, tolerance {tolerance:.2%}"
+    flips = flips_text(change)
     if most <= tolerance:
-        return PASS, f"at most {most:.2%} of accuracy lost (95 % confidence), {limit}"
+        lost = f"at most {most:.2%} of accuracy lost" if most > 0 else "no accuracy lost"
+        return PASS, f"{lost} ({limit}): {flips}"
     if least > tolerance:
-        return FAIL, f"at least {least:.2%} of accuracy lost (95 % confidence), {limit}"
-    loss = f"between {least:.2%} and {most:.2%} of accuracy lost"
-    return INCONCLUSIVE, f"{change.n} images cannot tell: {loss}, {limit}"
+        return FAIL, f"at least {least:.2%} of accuracy lost ({limit}): {flips}"
+    lost = f"up to {most:.2%} of accuracy may be lost ({limit})"
+    return INCONCLUSIVE, f"{change.n} images are too few: {flips}, yet {lost}"
+
+
+def flips_text(change: PairedChange) -> str:
+    """How many answers changed, and to what: what the bounds on the loss follow from."""
+    if change.flips == 0:
+        return "no answer flipped"
+    return (
+        f"{change.flips} of {change.n} answers flipped, "
+        f"{change.lost} right to wrong, {change.gained} wrong to right"
+    )

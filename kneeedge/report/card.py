@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from kneeedge.data.dataset import Dataset
-from kneeedge.errors import SpecError
+from kneeedge.errors import DataError, SpecError
 from kneeedge.model.file import ModelFile
 from kneeedge.model.spec import CARD_KEY, DISCLAIMER, ModelSpec, TemperatureFit
 from kneeedge.report.card_facts import CardFacts, read_facts
@@ -12,6 +12,7 @@ from kneeedge.report.card_figures import metric_lines, slimmed_lines, speed_line
 from kneeedge.report.claim import claim_rows
 from kneeedge.report.info import width_text
 from kneeedge.report.markdown import table
+from kneeedge.runs.benchmark import BenchResult, lacking
 from kneeedge.runs.folder import Run
 
 FEW = 100
@@ -42,10 +43,28 @@ def write_card(run: Run) -> Path:
     return run.card
 
 
-def add_speed(run: Run, bench_json: str) -> Path:
-    """Keep what `kneeedge bench` measured with the run, and write its card anew; its path."""
+def add_speed(run: Run, result: BenchResult, bench_json: str) -> str:
+    """Keep what `kneeedge bench` measured with the run; returns where it is, in words.
+
+    It becomes the run's record, which the card shows, unless that would lose models, scenarios or
+    accuracy; then it is kept beside the record. A record that cannot be read is replaced.
+    """
+    try:
+        old = run.read_benchmark()
+    except DataError:
+        old = None
+    missing = lacking(result, old, run.exported_hashes()) if old else []
+    if missing:
+        apart = run.benchmark_apart(result.measured)
+        run.write_benchmark(bench_json, apart)
+        return (
+            f"kept in {apart}: {run.benchmark} and the card stay as they are, since they also have "
+            f"{', '.join(missing)}, and figures of two sessions do not mix; measure those too, "
+            f"or remove {run.benchmark}, to replace them"
+        )
     run.write_benchmark(bench_json)
-    return write_card(run)
+    replaced = f", in place of those of {old.measured or 'an earlier session'}" if old else ""
+    return f"the figures are in {write_card(run)} now{replaced}"
 
 
 def card_in(model: ModelFile) -> str:
@@ -66,7 +85,7 @@ def card(facts: CardFacts) -> str:
         ("How well it answers", metric_lines(facts.evaluations)),
         ("Threshold, probabilities and abstaining", decision_lines(spec)),
         ("Exported files", variant_lines(facts.variants)),
-        ("Speed", speed_lines(facts.speed)),
+        ("Speed", speed_lines(facts.speed, facts.stale)),
         ("Limits", limit_lines(facts)),
         ("How it was made", made_lines(facts)),
         ("CLAIM 2024", claim_lines(facts)),

@@ -1,7 +1,7 @@
 """What a run folder holds for its model card."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from kneeedge.data.dataset import Dataset
 from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.model.spec import ModelSpec
-from kneeedge.runs.benchmark import BenchResult
+from kneeedge.runs.benchmark import BenchResult, model_name, rows_of
 from kneeedge.runs.export_report import VerifyReport
 from kneeedge.runs.folder import Run
 
@@ -28,7 +28,9 @@ class CardFacts:
     "where it was trained"
     variants: tuple[VerifyReport, ...] = ()
     speed: BenchResult | None = None
-    "of `kneeedge bench`, where it was run on this run's files"
+    "of `kneeedge bench`, the rows of this run's files as they are now; absent where there are none"
+    stale: tuple[str, ...] = ()
+    "names of what it measured beside: other files, and earlier exports of these"
 
 
 def read_facts(run: Run) -> CardFacts:
@@ -47,6 +49,7 @@ def read_facts(run: Run) -> CardFacts:
         problem = f"its records do not fit ({error})"
         raise CheckpointError(run.folder, problem, "train the run again") from error
     exported = run.read_export_report().files if run.export_report.is_file() else ()
+    speed, stale = current_speed(run)
     return CardFacts(
         spec=spec,
         dataset=run.read_dataset(root, spec.classes),
@@ -54,5 +57,16 @@ def read_facts(run: Run) -> CardFacts:
         choices=choices,
         cpu=cpu,
         variants=tuple(file.report for file in exported),
-        speed=run.read_benchmark(),
+        speed=speed,
+        stale=stale,
     )
+
+
+def current_speed(run: Run) -> tuple[BenchResult | None, tuple[str, ...]]:
+    """The run's benchmark less the rows of files that it has no longer, and the names of those."""
+    speed = run.read_benchmark()
+    if speed is None:
+        return None, ()
+    kept = rows_of(speed, run.exported_hashes())
+    others = dict.fromkeys(model_name(row.model) for row in speed.results if row not in kept)
+    return (replace(speed, results=kept) if kept else None), tuple(others)

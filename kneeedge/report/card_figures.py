@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from kneeedge.inference.metrics import Evaluation, OneVersusRest
 from kneeedge.model.provenance import Score, Slimmed
 from kneeedge.model.spec import ModelSpec
+from kneeedge.model.verdict import INCONCLUSIVE
 from kneeedge.report.info import width_text
 from kneeedge.report.markdown import table
 from kneeedge.report.scorecard import OF_CLASS, TITLES, figure_title, with_interval
@@ -55,6 +56,8 @@ def metric_lines(evaluations: dict[str, Evaluation]) -> list[str]:
         lines += [f"### {split}, {evaluation.n:,} images, {prevalence}", ""]
         rows = [*estimate_rows(evaluation), *error_rows(evaluation)]
         lines += [*table(["figure", "value", "95 % interval", "method"], rows), ""]
+        if evaluation.uncalibrated:
+            lines += ["ECE and Brier score: before → after the fitted temperature.", ""]
         if evaluation.one_versus_rest:
             titles = [TITLES.get(name, name) for name in OF_CLASS]
             rows = [class_row(*item) for item in evaluation.one_versus_rest.items()]
@@ -113,6 +116,11 @@ def variant_lines(variants: Sequence[VerifyReport]) -> list[str]:
         changes = [f"{report.precision} {report.own_logit_change:.3g}" for report in slimmed]
         whose = "this model's own PyTorch network"
         line += f" Largest logit change from {whose}: {', '.join(changes)}."
+    same = [report.precision for report in variants if report.passed_by_logits]
+    if same:
+        line += f" {', '.join(same)} passed as the same network: logits are alike up to rounding."
+    if any(report.verdict == INCONCLUSIVE for report in variants):
+        line += " Inconclusive: too few images to exclude such a loss, however few flips."
     return [*table(FILE_COLUMNS, map(variant_row, variants)), "", line]
 
 
@@ -129,14 +137,26 @@ def variant_row(report: VerifyReport) -> list[str]:
     ]
 
 
-def speed_lines(speed: BenchResult | None) -> list[str]:
-    """One image at a time, as `kneeedge bench` measured it."""
+def speed_lines(speed: BenchResult | None, stale: Sequence[str] = ()) -> list[str]:
+    """One image at a time, as `kneeedge bench` measured it in one session.
+
+    `stale` are the names of what it measured beside, which is no file of the run as it is now.
+    """
+    others = f" Left out, since they are not this run's files as they are: {', '.join(stale)}."
     if speed is None:
-        return ["Not measured yet: run `kneeedge bench`, which adds it here."]
+        note = "Not measured yet: run `kneeedge bench`, which adds it to the run's MODEL_CARD.md."
+        return [note + (others if stale else "")]
     single = single_rows(speed)
     first = single[0]
     where = f"{first.threads} threads, {speed.environment.cpu}"
+    if speed.measured:
+        where += f", {speed.measured}"
     note = f"Median of single images (× the first row's speed), {where}."
+    note += others if stale else ""
+    if any(row.unstable is None for row in single):
+        note += " Too few rounds to tell whether the machine was steady."
+    if speed.warnings:
+        note += f" Measured with warnings: {'; '.join(speed.warnings)}."
     return [*table(SPEED_COLUMNS, [speed_row(row, first) for row in single]), "", note]
 
 

@@ -4,11 +4,20 @@ from typing import TYPE_CHECKING
 
 from kneeedge.model.file_record import Calibration, HalfRange
 from kneeedge.model.spec import DISCLAIMER
-from kneeedge.model.verdict import PASS
+from kneeedge.model.verdict import INCONCLUSIVE, PASS
 from kneeedge.report.inference import N_LISTED
 
 if TYPE_CHECKING:
     from kneeedge.runs.export_report import CaseChange, ExportReport, VerifyReport
+    from kneeedge.statistics.intervals import Interval
+    from kneeedge.statistics.paired import PairedChange
+
+WHAT_DECIDES = (
+    "inconclusive: the verdict follows from how much accuracy may be lost on other images "
+    "(Tango 1998), by the answers that went wrong or right here and by the number of images, "
+    "not from the number of flips: few images leave room for a loss even where none flipped. "
+    "`infer` takes such a file only where it is named; more validation images would settle it"
+)
 
 
 def gate_text(report: "ExportReport") -> str:
@@ -22,34 +31,52 @@ def gate_text(report: "ExportReport") -> str:
         if file.calibration:
             lines += trial_lines(file.calibration)
         lines.append("")
+    if any(file.report.verdict == INCONCLUSIVE for file in report.files):
+        lines += [WHAT_DECIDES, ""]
     return "\n".join([*lines, DISCLAIMER])
 
 
 def comparison_lines(report: "VerifyReport") -> list[str]:
     """One variant beside the original."""
     change = report.changes["accuracy"]
-    span = f"[{change.interval.low:+.4f}, {change.interval.high:+.4f}]"
     against = f", against {report.against}, which it was slimmed from" if report.against else ""
-    lines = [
-        f"  {report.reason}",
-        (
-            f"  {report.n} {report.split} images on {report.provider}{against}: "
-            f"accuracy {report.original.accuracy:.4f} → {report.variant.accuracy:.4f}, "
-            f"change {change.delta:+.4f} {span}, McNemar p {change.mcnemar_p:.3f}"
-        ),
-    ]
+    where = f"{report.n} {report.split} images on {report.provider}{against}"
+    accuracy = f"accuracy {report.original.accuracy:.4f} → {report.variant.accuracy:.4f}"
+    p = f", McNemar p {change.mcnemar_p:.3f}" if change.flips else ""
+    told = "no answer changed" if report.passed_by_logits else change_text(change)
+    lines = [f"  {report.reason}", f"  {where}: {accuracy}, {told}{p}"]
     for name in ("sensitivity", "specificity"):
-        if name in report.changes:
-            change = report.changes[name]
-            span = f"[{change.interval.low:+.4f}, {change.interval.high:+.4f}]"
-            lines.append(f"  {name} change {change.delta:+.4f} {span} on {change.n} images")
-    if report.auroc_change is not None:
-        area = report.auroc_interval
-        span = f" [{area.low:+.5f}, {area.high:+.5f}]" if area else ""
-        lines.append(f"  AUROC change {report.auroc_change:+.5f}{span}")
+        if name in report.changes and change.flips:
+            of_class = report.changes[name]
+            lines.append(f"  {name}: {change_text(of_class)} on {of_class.n} images")
+    lines += auroc_lines(report)
     ece = report.ece_interval
     lines.append(f"  ECE change {report.ece_change:+.5f} [{ece.low:+.5f}, {ece.high:+.5f}]")
     return [*lines, *logit_lines(report), *case_lines(report)]
+
+
+def change_text(change: "PairedChange") -> str:
+    """A change of answers with its paired interval; without a flip, what the images leave open."""
+    if change.flips == 0:
+        return f"no answer changed (on other images up to ±{change.interval.high:.4f} is possible)"
+    span = f"[{change.interval.low:+.4f}, {change.interval.high:+.4f}]"
+    return f"change {change.delta:+.4f} {span}"
+
+
+def auroc_lines(report: "VerifyReport") -> list[str]:
+    """The change of AUROC with its paired interval; none with one class only."""
+    if report.auroc_change is None:
+        return []
+    return [f"  {auroc_text(report.auroc_change, report.auroc_interval)}"]
+
+
+def auroc_text(change: float, interval: "Interval | None") -> str:
+    """A change of AUROC with its paired interval; in words where the rankings are alike."""
+    if interval is None:
+        return f"AUROC change {change:+.5f}"
+    if interval.low == interval.high:
+        return "AUROC change 0: both rank these images alike"
+    return f"AUROC change {change:+.5f} [{interval.low:+.5f}, {interval.high:+.5f}]"
 
 
 def logit_lines(report: "VerifyReport") -> list[str]:
@@ -72,13 +99,14 @@ def logit_lines(report: "VerifyReport") -> list[str]:
 
 def case_lines(report: "VerifyReport") -> list[str]:
     """The images whose answer changed; without any and without a pass, those that moved most."""
-    cases = report.flips
-    if not cases and report.verdict != PASS:
-        cases = report.largest[:N_LISTED]
-    lines = [f"  flips: {len(report.flips)}", *map(case_line, cases)]
+    lines = [f"  flips: {len(report.flips)}", *map(case_line, report.flips)]
+    if not report.flips and report.verdict != PASS:
+        lines.append("  the logits that moved most, no answer among them changed:")
+        lines += map(case_line, report.largest[:N_LISTED])
     if report.images_to_settle:
-        n = f"{report.images_to_settle:,}"
-        lines.append(f"  about {n} images would settle it at this rate of flips")
+        n = f"{report.images_to_settle:,} {report.split} images"
+        share = "at this rate of flips" if report.flips else "if none of them flips"
+        lines.append(f"  about {n} would settle it {share}")
     return lines
 
 

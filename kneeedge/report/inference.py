@@ -1,5 +1,6 @@
 """What `kneeedge infer` and `verify` print."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kneeedge.model.spec import DISCLAIMER
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
 N_LISTED = 5
 "files named, of those that are left out"
+WHAT_GOLDEN_SHOWS = (
+    "The golden inputs are phantoms, synthetic radiographs: they show that this device computes as "
+    "the exporting machine did, not how well the model answers; "
+    "`kneeedge evaluate MODEL DATA` shows that on images of yours"
+)
 STAGES = {
     "running": "the network",
     "reading": "reading the images",
@@ -67,6 +73,11 @@ def stage_line(summary: "FolderSummary") -> str:
     return f"limited by {STAGES[summary.limited_by]}: {shares}; {decoding}"
 
 
+def verify_text(reports: "Sequence[GoldenReport]") -> str:
+    """A line on each model that `kneeedge verify` ran, and what such lines do not show."""
+    return "\n".join([*map(golden_text, reports), WHAT_GOLDEN_SHOWS, DISCLAIMER])
+
+
 def golden_text(report: "GoldenReport") -> str:
     """One line on a model that `kneeedge verify` ran."""
     verdict = "PASS" if report.passed else "FAIL"
@@ -81,7 +92,7 @@ def golden_text(report: "GoldenReport") -> str:
         f"(allowed {report.original_tolerance:.3g})"
     )
     parts = [
-        f"{verdict}  {model}: {report.n} golden inputs on {device}",
+        f"{verdict}  {model}: {report.n} golden inputs (phantoms) on {device}",
         f"largest logit change {from_file}, {from_original}",
     ]
     if report.wrong_cases:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kneeedge.inference.metrics import Evaluation, classification_report
 from kneeedge.model.spec import DISCLAIMER
+from kneeedge.model.verdict import PASS
 from kneeedge.report.info import width_text
 from kneeedge.report.scorecard import (
     TITLES,
@@ -18,6 +19,11 @@ from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FIGURES, FoldsReport
 from kneeedge.runs.slim_report import SlimReport, Step
 
+NONE_PASSED = (
+    "the gate passed none of these: of those that seem within the tolerance the one with the "
+    "fewest flips is taken, of equals the fastest, and where there is none, the one that loses "
+    "least; `infer` takes its files only where they are named"
+)
 SLOWER = 1.05
 "a measured latency beyond this share of the one asked for is said"
 
@@ -69,6 +75,9 @@ def slim_text(report: SlimReport, folder: Path) -> str:
     lines = [f"original: {original}   int8 files against it on the validation images", ""]
     for step in report.steps:
         lines += step_lines(step, step.name == report.chosen)
+    taken = [step for step in report.steps if step.name == report.chosen]
+    if any(step.verdict != PASS for step in taken):
+        lines += ["", NONE_PASSED]
     if report.config.curve:
         run = Run(folder)
         lines += ["", f"accuracy against latency: {run.curve_figure}, {run.curve}"]

@@ -1,7 +1,7 @@
 """A benchmark's result: a row a model, provider, scenario and batch size, with its raw samples."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -178,6 +178,8 @@ class Row:
     "milliseconds of each run, in order, none left out"
     model_sha256: str = ""
     "of the file, for the original of its weights; empty in results older than this field"
+    gate: str | None = None
+    "verdict of the export gate that the file carries; absent for the original, and without one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +195,8 @@ class BenchResult:
     ceilings: tuple[Ceiling, ...]
     results: tuple[Row, ...]
     warnings: tuple[str, ...]
+    measured: str = ""
+    "when it began, UTC, as 2026-11-26T10:17:00Z; empty in results older than this field"
 
 
 def read_benchmark(path: Path) -> BenchResult:
@@ -215,6 +219,43 @@ def read_benchmark(path: Path) -> BenchResult:
         raise DataError(path, "it is not there", remedy) from error
     except (ValueError, TypeError) as error:
         raise DataError(path, f"no result of `kneeedge bench` ({error})", remedy) from error
+
+
+def lacking(new: BenchResult, old: BenchResult, present: Collection[str]) -> list[str]:
+    """What a run's record would lose were `new` to replace `old`, in words; empty where nothing.
+
+    `present` are the hashes of the files that the run has now: rows of other bytes are no loss.
+    Models, then scenarios, then accuracy are looked for; figures of two results are never mixed,
+    since they were not measured in turns.
+    """
+    kept = rows_of(old, present)
+    models = {_same_model(row): f"{model_name(row.model)} on {row.provider}" for row in kept}
+    measured = {_same_model(row) for row in new.results}
+    missing = [name for model, name in models.items() if model not in measured]
+    if missing:
+        return missing
+    scenarios = {scenario_name(row) for row in new.results}
+    missing = [name for name in dict.fromkeys(map(scenario_name, kept)) if name not in scenarios]
+    if missing:
+        return missing
+    had_accuracy = any(row.accuracy for row in kept)
+    return ["accuracy"] if had_accuracy and not any(row.accuracy for row in new.results) else []
+
+
+def rows_of(result: BenchResult, present: Collection[str]) -> tuple[Row, ...]:
+    """The original's rows, and those of the files whose hashes are `present`.
+
+    Results older than the hashes are taken as they are.
+    """
+    return tuple(
+        row
+        for row in result.results
+        if row.precision == ORIGINAL or not row.model_sha256 or row.model_sha256 in present
+    )
+
+
+def _same_model(row: Row) -> tuple[str, str]:
+    return row.model_sha256 or model_name(row.model), row.provider
 
 
 def baseline(rows: Sequence[Row]) -> Row:

@@ -61,7 +61,7 @@ class TrainConfig:
     grey_bits: int = 0
     "bits that pixels of 16 use, 8 to 16; 0: not told, and all 16"
     weights: str = "imagenet"
-    "imagenet, none, or a safetensors file"
+    "imagenet, none, a safetensors file or torchvision's vgg19-dcbb9e9d.pth"
     head: str = "gap"
     width: float = 1.0
     "factor on VGG19's channel counts; below 1 only with --weights none"

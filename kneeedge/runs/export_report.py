@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kneeedge.model.file_record import Calibration, HalfRange
 from kneeedge.model.provenance import Score
-from kneeedge.model.verdict import FAIL
+from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import PairedChange
 
@@ -79,6 +79,11 @@ class VerifyReport:
     "the original that this run's network was slimmed from; absent: this run's own PyTorch model"
     own_logit_change: float | None = None
     "largest logit change from this run's own PyTorch model, where the original is another network"
+
+    @property
+    def passed_by_logits(self) -> bool:
+        """Whether it passed as the original up to rounding, where statistics could not tell."""
+        return self.verdict == PASS and self.changes["accuracy"].worst_loss > self.tolerance
 
 
 @dataclass(frozen=True, kw_only=True)

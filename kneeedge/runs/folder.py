@@ -309,6 +309,11 @@ class Run:
         except ValueError as error:
             raise ModelFileError(path, f"not a report of this kneeedge ({error})") from error
 
+    def exported_hashes(self) -> frozenset[str]:
+        """SHA-256 of the files of the export report, rejected ones too; empty without a report."""
+        files = self.read_export_report().files if self.export_report.is_file() else ()
+        return frozenset(file.sha256 for file in files)
+
     def write_export_report(self, report: ExportReport) -> None:
         write_text(self.export_report, to_json(report))
 
@@ -318,8 +323,13 @@ class Run:
 
         return read_benchmark(self.benchmark) if self.benchmark.is_file() else None
 
-    def write_benchmark(self, bench_json: str) -> None:
-        write_text(self.benchmark, bench_json + "\n")
+    def write_benchmark(self, bench_json: str, path: Path | None = None) -> None:
+        """Write the run's record, or in `path` a result that is no substitute for it."""
+        write_text(path or self.benchmark, bench_json + "\n")
+
+    def benchmark_apart(self, measured: str) -> Path:
+        """A result kept beside the record; `measured` as 2026-11-26T10:17:00Z."""
+        return self.folder / f"bench-{measured.translate(str.maketrans('', '', '-:'))}.json"
 
     def write_card(self, text: str) -> None:
         write_text(self.card, text, errors="surrogateescape")
@@ -368,14 +378,19 @@ def latest_run(runs: Path = RUNS) -> Path:
     return runs / LATEST
 
 
+def check_latest(folder: Path) -> None:
+    """Raise OutputExistsError where something else than a link is `latest` beside a run folder."""
+    link = folder.parent / LATEST
+    if link.exists() and not link.is_symlink():
+        raise OutputExistsError(link, "it is no link; move it away")
+
+
 def link_latest(run: Run) -> None:
     """Let `latest`, beside the run folder, lead to it.
 
     Raises OutputExistsError where something else than a link has that name.
     """
+    check_latest(run.folder)
     link = run.folder.parent / LATEST
-    if link.is_symlink():
-        link.unlink()
-    elif link.exists():
-        raise OutputExistsError(link, "it is no link; move it away")
+    link.unlink(missing_ok=True)
     link.symlink_to(run.folder.name, target_is_directory=True)

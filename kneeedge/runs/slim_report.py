@@ -143,17 +143,20 @@ class SlimReport:
 
 
 def choose(steps: Sequence[Step], tolerance: float) -> Step:
-    """The fastest that passes, else the fastest inconclusive one that seems within the tolerance.
+    """The fastest that passes.
 
-    Where there is none of these either, the one that lost least.
+    Where none does, of the inconclusive ones that seem within the tolerance the one with the fewest
+    flips, else of all the one that lost least; the fastest of equals. Raises ValueError without a
+    step.
     """
     passed = [step for step in steps if step.verdict == PASS]
+    if passed:
+        return min(passed, key=lambda step: step.expected_ms)
     inconclusive = [step for step in steps if step.verdict == INCONCLUSIVE]
     likely = [step for step in inconclusive if -step.accuracy_change <= tolerance]
-    candidates = passed or likely
-    if candidates:
-        return min(candidates, key=lambda step: step.expected_ms)
-    return max(steps, key=lambda step: step.accuracy_change)
+    if likely:
+        return min(likely, key=lambda step: (step.flips, step.expected_ms))
+    return min(steps, key=lambda step: (-step.accuracy_change, step.flips, step.expected_ms))
 
 
 def tolerance_of(config: SlimConfig) -> float:

@@ -19,6 +19,8 @@ from kneeedge.runtime.session import Session
 from kneeedge.system.machine import has_vnni
 from kneeedge.system.strict_json import from_json, to_json
 
+PHANTOMS = "phantoms: synthetic radiographs, of no patient"
+
 
 @dataclass(frozen=True)
 class GoldenCase:
@@ -75,6 +77,8 @@ class GoldenReport:
     "why the file may not suit this CPU though its golden answers are right, and the remedy"
     placement: Placement | None = None
     "where the nodes ran; not profiled on provider cpu, which takes all"
+    inputs: str = PHANTOMS
+    "what the golden inputs are"
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> str:

@@ -59,6 +59,11 @@ class LayerTimes:
         by_input_share = np.array([np.interp(output_share, shares, row) for row in rows])
         return float(np.interp(input_share, shares, by_input_share))
 
+    @property
+    def full_ms(self) -> float:
+        """Milliseconds of a call of the whole network."""
+        return self.total(self.full)
+
     def total(self, widths: Sequence[int]) -> float:
         """Milliseconds of a call of the network with these channels."""
         inputs = (0, *widths[:-1])
@@ -105,6 +110,17 @@ def measure_layers(fp32: onnx.ModelProto, threads: int | None, progress: Progres
         threads=n_threads,
         cpu=machine.cpu_model(),
     )
+
+
+def uniform_times(fp32: onnx.ModelProto, threads: int | None) -> tuple[float, ...]:
+    """Milliseconds of a call with each of SHARES of all channels: in seconds, about what is there.
+
+    `measure_layers` takes minutes to know it well.
+    """
+    full = widths_of(fp32)
+    n_threads = threads or machine.available_cpus()
+    networks = [resized(fp32, [share_of(count, share) for count in full]) for share in SHARES]
+    return tuple(sum(profile(network, n_threads)) for network in networks)
 
 
 def share_of(channels: int, share: float) -> int:

@@ -13,7 +13,7 @@ import torch
 from export.run import PRECISIONS, ExportOptions, export_run
 from export.to_onnx import fold_batch_norm
 from kneeedge.data.dataset import Dataset, check_unchanged
-from kneeedge.errors import ConfigError, NotFoundError
+from kneeedge.errors import ConfigError, DataError, NotFoundError
 from kneeedge.model.provenance import Slimmed
 from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import FAIL, PASS
@@ -34,7 +34,14 @@ from kneeedge.slim.chain import narrow
 from kneeedge.slim.curve import draw_curve
 from kneeedge.slim.distil import DistilBatches, Targets, compute_targets, distillation
 from kneeedge.slim.refit import refit
-from kneeedge.slim.survey import Survey, some_images, take_survey
+from kneeedge.slim.survey import (
+    Survey,
+    goals_of,
+    read_survey,
+    some_images,
+    take_survey,
+    wanted_ms,
+)
 from kneeedge.system import machine
 from kneeedge.system.files import copy_file, file_sha256
 from kneeedge.system.progress import Progress, duration
@@ -48,6 +55,8 @@ N_TIMED = 50
 N_WARM_UP = 5
 N_REFIT = 160
 "training images for the least squares"
+LEAST_IMAGES = 4
+"for training: two to mend a layer by, and two to see what it changes"
 
 
 class Slimmer:
@@ -70,7 +79,9 @@ class Slimmer:
         self.architecture = replace(self.spec.architecture, batch_norm=False)
         root = Path(config.data or self.record.data_root)
         self.dataset: Dataset = self.original.read_dataset(root, self.spec.classes)
+        check_images(self.dataset)
         check_unchanged(self.dataset.samples)
+        self.original_files = original_files(self.original) if config.curve else []
 
     @cached_property
     def slimmed(self) -> Slimmed:
@@ -87,8 +98,11 @@ class Slimmer:
 
     @cached_property
     def survey(self) -> Survey:
-        run = Run(self.folder)
-        return take_survey(self.model, self.spec, self.dataset, self.config, run, self.progress)
+        """What the run was begun with, else measured now."""
+        begun = read_survey(Run(self.folder))
+        if begun is not None:
+            return begun
+        return take_survey(self.model, self.spec, self.dataset, self.config, self.progress)
 
     @cached_property
     def targets(self) -> Targets:
@@ -101,8 +115,10 @@ class Slimmer:
 
     def slim(self) -> SlimReport:
         """Go through the goals, take the best of what they gave, and finish the run folder."""
-        report = Run(self.folder).read_slim()
-        goals = self.survey.goals(self.config)
+        run = Run(self.folder)
+        report = run.read_slim()
+        run.write_survey(self.survey)
+        goals = self.goals()
         for i, milliseconds in enumerate(goals):
             if i < len(report.steps):
                 continue
@@ -127,11 +143,21 @@ class Slimmer:
         drop_cache(Run(self.folder).cache)
         return report
 
+    def goals(self) -> tuple[float, ...]:
+        """The latencies, ms, to be reached; says which speeds of a search are out of reach."""
+        times = self.survey.times
+        goals = goals_of(times, self.config)
+        left_out = wanted_ms(self.config, times.full_ms)[len(goals) :]
+        if left_out:
+            speeds = ", ".join(f"{times.full_ms / milliseconds:.1f}" for milliseconds in left_out)
+            self.progress(f"out of reach of this network here: {speeds} times as fast")
+        return goals
+
     def step(self, milliseconds: float) -> Step:
         """Narrow, mend, train, score and export for one latency."""
         times = self.survey.times
         allotment = self.survey.allot(milliseconds)
-        full = times.total(times.full)
+        full = times.full_ms
         expected = allotment.milliseconds + times.overhead_ms
         run = self.run_of(full / expected)
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -248,11 +274,7 @@ class Slimmer:
 
     def draw(self, report: SlimReport) -> None:
         """Measure and draw the original's own files and every step."""
-        models = [self.folder / step.model for step in report.steps]
-        if self.original.export_report.is_file():
-            files = self.original.read_export_report().files
-            int8 = [file.path for file in files if file.report.precision == "int8"]
-            models = [*(self.original.models / path for path in int8), *models]
+        models = [*self.original_files, *(self.folder / step.model for step in report.steps)]
         threads = self.config.threads
         draw_curve(Run(self.folder), self.original, models, self.dataset, threads, self.progress)
 
@@ -261,9 +283,14 @@ def slim(
     config: SlimConfig, folder: Path, command: Sequence[str], progress: Progress
 ) -> SlimReport:
     """Make a narrower network from a finished run, in a new `folder`."""
-    check_new(folder)
+    check_new(folder, f"give another --out, or go on with `kneeedge slim --resume {folder}`")
     slimmer = Slimmer(config, folder, command, progress)
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _ = slimmer.survey  # what is out of reach is said before anything is begun
+    except BaseException:
+        folder.rmdir()
+        raise
     Run(folder).write_slim(SlimReport(config, slimmer.slimmed))
     return slimmer.slim()
 
@@ -309,3 +336,20 @@ def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
     if not run.answers.is_file():
         problem = f"{run.answers}: the original's answers are missing"
         raise NotFoundError(problem, "train the run again")
+
+
+def check_images(dataset: Dataset) -> None:
+    """Raise DataError where the training images are too few to see what a narrowing costs."""
+    n = len(dataset.split("train"))
+    if n < LEAST_IMAGES:
+        problem = f"{n} training images are too few to choose widths by"
+        raise DataError(dataset.root, problem, f"slim a run of {LEAST_IMAGES} or more")
+
+
+def original_files(original: Run) -> list[Path]:
+    """The int8 file of the original's export, which a curve draws too; none without an export."""
+    if not original.export_report.is_file():
+        return []
+    files = original.read_export_report().files
+    paths = [original.models / file.path for file in files if file.report.precision == "int8"]
+    return [path for path in paths if path.is_file()]

@@ -97,10 +97,11 @@ def paired_auroc_change(
     """The variant's AUROC less the original's, with its paired interval; None with one class only.
 
     DeLong, DeLong & Clarke-Pearson 1988: the variance is that of the differences of the placements.
-    It is zero where both rank alike, though other images might part them, and cannot be estimated
-    from a class with one image. There the k = min(positives, negatives) disjoint pairs speak: none
-    departed from the difference d, so at most the share s = 1 - 0.025^(1/k) of all pairs does, and
-    the change is within d ± s(1 + |d|).
+    Where both place every image alike, they and their variance are zero, and the interval has no
+    width: nothing was seen to change, which is no proof for other images. Where all placements
+    differ alike, or a class has one image, the variance tells nothing. There the k =
+    min(positives, negatives) disjoint pairs speak: none departed from the difference d, so at most
+    the share s = 1 - 0.025^(1/k) of all pairs does, and the change is within d ± s(1 + |d|).
     """
     original = placements(positive, original_scores)
     variant = placements(positive, variant_scores)
@@ -109,6 +110,8 @@ def paired_auroc_change(
     of_positives = variant[0] - original[0]
     of_negatives = variant[1] - original[1]
     delta = float(of_positives.mean())
+    if not of_positives.any() and not of_negatives.any():
+        return 0.0, Interval(0.0, 0.0)
     variance = variance_of_mean(of_positives, of_negatives)
     if variance:
         half = Z_TWO_SIDED * math.sqrt(variance)

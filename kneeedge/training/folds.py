@@ -16,8 +16,9 @@ from kneeedge.system.files import copy_file
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.checkpoint import save_weights
 from kneeedge.training.data import ActivationStore, cache_activations, drop_cache, views_wanted
-from kneeedge.training.prepare import GatheredImages, gather_images, say_splits
+from kneeedge.training.prepare import GatheredImages, check_folders, gather_images, say_splits
 from kneeedge.training.run import Size, begin_run, check_new, finish_run, plan_run, start_model
+from kneeedge.training.weights import check_weights
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ def train_folds(
 ) -> FoldsResult:
     """Train `config.folds` runs in a new `folder`; every image is tested by one of them."""
     check_new(folder)
+    check_folders(config)
+    check_weights(config, progress)
     gathered = gather_images(config, progress)
     folds = make_folds(gathered.dataset, config.folds, config.val_fraction, config.seed)
     for dataset in folds:

@@ -1,19 +1,12 @@
-"""The one VGG builder: torchvision's layers, any channels, either head, ImageNet or own weights."""
+"""The one VGG builder: torchvision's layers, any channels, either head."""
 
 import itertools
-import warnings
-from pathlib import Path
-from pickle import UnpicklingError
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VGG19_Weights
 from torchvision.models.vgg import make_layers
 
-from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.model.spec import Architecture
-from kneeedge.system.files import file_sha256
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -114,77 +107,6 @@ class KneeVGG(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, n_classes),
         )
-
-
-def load_pretrained(model: KneeVGG, weights: str) -> str:
-    """Load `weights` (imagenet, none or a file) into all but the last layer.
-
-    The convolutions must all be there; the fully connected layers of the classifier head are taken
-    where they are. Returns what to record as the weights' origin. Raises CheckpointError for
-    weights that do not fit.
-    """
-    if weights == "none":
-        return "none"
-    state = _imagenet() if weights == "imagenet" else _read_state(Path(weights))
-    own = model.state_dict()
-    last_layer = list(own)[-2].rpartition(".")[0]
-    wanted = {name: tensor for name, tensor in own.items() if not name.startswith(last_layer)}
-    _check_fit(weights, state, wanted)
-    taken = {name: state[name].float() for name in wanted if name in state}
-    model.load_state_dict(taken, strict=False)
-    return "imagenet" if weights == "imagenet" else f"sha256:{file_sha256(Path(weights))}"
-
-
-def _check_fit(weights: str, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    for name in sorted(wanted):
-        if name.startswith("features.") and name not in state:
-            remedy = "give VGG19 weights with torchvision's key names"
-            raise CheckpointError(weights, f"it lacks {name}", remedy)
-    for name in sorted(wanted.keys() & state.keys()):
-        shape = tuple(state[name].shape)
-        wanted_shape = tuple(wanted[name].shape)
-        if shape != wanted_shape:
-            problem = f"{name} is {shape}, the model's {wanted_shape}"
-            remedy = "use --width 1 without batch norm, or --weights none"
-            raise CheckpointError(weights, problem, remedy)
-
-
-def _imagenet() -> dict[str, Tensor]:
-    enum = VGG19_Weights.IMAGENET1K_V1
-    options = {"progress": False, "check_hash": True, "weights_only": True}
-    try:
-        with warnings.catch_warnings():
-            # torch wonders at pickles of other protocols.
-            warnings.simplefilter("ignore", UserWarning)
-            state: dict[str, Tensor] = enum.get_state_dict(**options)
-    except UnpicklingError as error:  # torch refuses whatever but tensors; no code in it has run
-        problem = "the file in the cache is not torchvision's"
-        remedy = (
-            "remove it from torch's cache (TORCH_HOME, else ~/.cache/torch), "
-            "and give the command again"
-        )
-        raise CheckpointError(Path(enum.url).name, problem, remedy) from error
-    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the file's hash is wrong
-        remedy = (
-            "fetch it where there is a network and give it with --weights FILE, "
-            "or use --weights none"
-        )
-        raise CheckpointError(enum.url, f"cannot be downloaded ({error})", remedy) from error
-    return state
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        remedy = "give imagenet, none, or a safetensors file"
-        raise NotFoundError(f"{path}: no such weights file", remedy)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        remedy = "save the state dict with `safetensors.torch.save_file`; pickles are not read"
-        raise CheckpointError(path, f"it is no safetensors file ({error})", remedy) from error
 
 
 def _initialise(module: nn.Module) -> None:

@@ -8,6 +8,7 @@ from kneeedge.audit.quick import Copies, quick_audit
 from kneeedge.data.dataset import Dataset, others_line, say_depths, scan
 from kneeedge.data.groups import Pair, groups, read_groups
 from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pooled
+from kneeedge.errors import NotFoundError
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
 from kneeedge.runs.config import AUTO, TrainConfig
 from kneeedge.system.progress import Progress
@@ -28,6 +29,16 @@ class GatheredImages:
         if self.data_report is None:
             return None
         return replace(self.data_report, leaks=len(leaks(self.pairs, dataset)))
+
+
+def check_folders(config: TrainConfig) -> None:
+    """Raise NotFoundError where data or groups are not there, before weights are downloaded."""
+    if not Path(config.data).is_dir():
+        remedy = "give a folder with one sub-folder a class"
+        raise NotFoundError(f"{config.data}: no such data folder", remedy)
+    if config.groups is not None and not Path(config.groups).is_file():
+        remedy = "write it with `kneeedge audit DATA --write-groups FILE`"
+        raise NotFoundError(f"{config.groups}: no such groups file", remedy)
 
 
 def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:

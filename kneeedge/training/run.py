@@ -18,7 +18,7 @@ from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import Architecture, default_positive
 from kneeedge.report.card import write_card
 from kneeedge.runs.config import TrainConfig
-from kneeedge.runs.folder import STEPS, Run, link_latest
+from kneeedge.runs.folder import STEPS, Run, check_latest, link_latest
 from kneeedge.runs.record import RunRecord
 from kneeedge.system import machine
 from kneeedge.system.progress import Progress, duration
@@ -34,9 +34,10 @@ from kneeedge.training.data import (
     views_wanted,
 )
 from kneeedge.training.loop import fit
-from kneeedge.training.model import KneeVGG, load_pretrained
-from kneeedge.training.prepare import gather_images, say_splits, split_data
+from kneeedge.training.model import KneeVGG
+from kneeedge.training.prepare import check_folders, gather_images, say_splits, split_data
 from kneeedge.training.score import score
+from kneeedge.training.weights import check_weights, load_pretrained
 
 FASTER = 1.2
 "bf16 is taken on a CPU where it is measured to be at least this much faster"
@@ -71,6 +72,8 @@ def train(
 ) -> TrainResult:
     """Train a new run in `folder`, which must not be there yet."""
     check_new(folder)
+    check_folders(config)
+    check_weights(config, progress)
     gathered = gather_images(config, progress)
     dataset, protocol = split_data(gathered.dataset, config)
     check_splits(dataset)
@@ -102,11 +105,12 @@ def resume(folder: Path, progress: Progress) -> TrainResult:
     return result
 
 
-def check_new(folder: Path) -> None:
-    """Raise OutputExistsError where `folder` holds anything."""
+def check_new(folder: Path, remedy: str = "") -> None:
+    """Raise OutputExistsError where `folder` holds anything, or the link to it cannot be made."""
     if folder.exists() and any(folder.iterdir()):
-        remedy = f"give another --name, or go on with `kneeedge train --resume {folder}`"
-        raise OutputExistsError(folder, remedy)
+        go_on = f"give another --name, or go on with `kneeedge train --resume {folder}`"
+        raise OutputExistsError(folder, remedy or go_on)
+    check_latest(folder)
 
 
 def check_trained_here(folder: Path, record: RunRecord) -> None:

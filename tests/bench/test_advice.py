@@ -67,6 +67,45 @@ def test_a_fast_variant_that_loses_accuracy_is_not_advised(lossy: Accuracy) -> N
     )
 
 
+NOT_PASSED = {
+    "too few images at the export": ({"gate": "inconclusive"}, "the gate did not pass it"),
+    "failed at the export": ({"gate": "fail"}, "the gate did not pass it (fail)"),
+    "no gate": ({"gate": None}, "no gate has judged it; export it, or give --data"),
+}
+
+
+@pytest.mark.parametrize(("changes", "why"), NOT_PASSED.values(), ids=NOT_PASSED)
+def test_a_file_that_the_gate_did_not_pass_is_never_advised(
+    changes: dict[str, object], why: str
+) -> None:
+    text = advised(row("fp32", 100.0), row("int8", 25.0, **changes))
+    assert text.startswith(f"int8 is 4.0× fp32 but {why}")
+    assert text.endswith(": use fp32")
+
+
+def test_what_passed_only_here_does_not_outweigh_the_export() -> None:
+    text = advised(row("fp32", 100.0, accuracy(None)), row("int8", 25.0, accuracy(0), gate="fail"))
+    assert text.endswith(": use fp32")
+
+
+def test_a_file_without_a_verdict_may_pass_here() -> None:
+    text = advised(row("fp32", 100.0, accuracy(None)), row("int8", 25.0, accuracy(0), gate=None))
+    assert text.startswith("use int8 (4.0× fp32;")
+
+
+def test_where_no_file_has_passed_pytorch_is_advised() -> None:
+    rows = [row(name, ms, gate="inconclusive") for name, ms in (("fp32", 50.0), ("int8", 25.0))]
+    text = advised(row("pytorch-fp32", 100.0), *rows)
+    assert text.startswith("fp32 is not advised, the gate did not pass it (inconclusive) and int8")
+    assert ": use pytorch-fp32 (0.5× fp32; " in text
+    assert advised(*rows).endswith(": use none of these")
+
+
+def test_a_file_that_the_gate_did_not_pass_is_warned_of() -> None:
+    (text,) = row_cautions([row("int8", 9.0, gate="inconclusive")], 0.0, "")
+    assert text == "m.int8.onnx: the gate did not pass it at its export (inconclusive)"
+
+
 def test_a_difference_within_noise_is_none() -> None:
     assert "no faster than fp32" in advised(row("fp32", 100.0), row("fp16", 98.0))
 

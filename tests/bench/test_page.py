@@ -55,6 +55,16 @@ def test_the_table_keeps_the_losing_rows_with_their_answers() -> None:
     assert "Not a medical device" in text
 
 
+def test_marks_behind_a_figure_are_explained_where_they_stand() -> None:
+    steady = printed(row("fp32", 100.0))
+    assert "~:" not in steady
+    assert "?:" not in steady
+    assert "~: unstable" in printed(row("fp32", 100.0, unstable=True))
+    assert "?: too few rounds to tell whether it was steady" in printed(
+        row("fp32", 100.0, unstable=None)
+    )
+
+
 def test_what_this_machine_cannot_measure_has_no_column() -> None:
     text = printed(row("fp32", 100.0))
     assert not any(name in text for name in ("J an image", "GPU MB", "copy in", "flips"))

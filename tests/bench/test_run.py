@@ -359,7 +359,8 @@ def test_a_slim_run_is_measured_beside_its_original_and_its_card_says_so(
     result = bench_once((), run=str(run), data=str(phantoms), batch_sizes=(1,))
     row = result.results[0]
     metrics = json.loads((trained_run / "metrics.json").read_text())
-    card = add_speed(Run(run), bench_json(result)).read_text(encoding="utf-8")
+    add_speed(Run(run), result, bench_json(result))
+    card = Run(run).card.read_text(encoding="utf-8")
     assert (row.model, row.precision) == (str(trained_run), "pytorch-fp32")
     assert row.accuracy.accuracy == metrics["test"]["accuracy"]
     assert "| narrow | pytorch-fp32 |" in card

@@ -83,6 +83,13 @@ def test_a_worker_answers_as_a_session_does(models: tuple[str, ...], data: str) 
     np.testing.assert_allclose(reply.logits, outputs.logits, atol=1e-5)
 
 
+def test_a_worker_answers_the_part_that_it_is_asked_for(models: tuple[str, ...], data: str) -> None:
+    worker = Worker(small_work(models[0], data))
+    whole = worker.obey(Command(answer=AnswerImages(2))).logits
+    parts = [worker.obey(Command(answer=AnswerImages(2, k, k + 2))).logits for k in (0, 2, 4)]
+    assert tuple(row for part in parts for row in part) == whole
+
+
 def test_a_command_for_nothing_is_an_error(models: tuple[str, ...], data: str) -> None:
     with pytest.raises(ValueError, match="asks for one thing"):
         Worker(small_work(models[0], data)).obey(Command())

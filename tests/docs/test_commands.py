@@ -202,7 +202,8 @@ def test_the_python_example_of_the_page_runs(
 @pytest.mark.slow
 def test_weights_saved_as_the_training_page_says_are_read(tmp_path, monkeypatch):
     from kneeedge.model.spec import Architecture
-    from kneeedge.training.model import KneeVGG, load_pretrained
+    from kneeedge.training.model import KneeVGG
+    from kneeedge.training.weights import load_pretrained
 
     (example,) = re.findall(r"```python\n(.*?)```", TEXTS["kneeedge/training/README.md"], re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -25,19 +25,23 @@ from export.to_int8 import to_int8
 from export.to_onnx import to_onnx
 from kneeedge.data.dataset import scan
 from kneeedge.errors import DataError, NoAnswerError
+from kneeedge.model.file import open_model
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import Architecture, ModelSpec, PixelPath
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantom
 from kneeedge.pixels.pixel_path import load_input
+from kneeedge.report.card import card_in
 from kneeedge.report.export import gate_text
 from kneeedge.runs.export_report import ExportReport
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.runtime.golden import read_golden, verify
 from kneeedge.runtime.session import Session
 from kneeedge.system.progress import Progress
+from kneeedge.system.strict_json import to_json
 from kneeedge.training.checkpoint import load_original, predict_logits
 from kneeedge.training.model import KneeVGG
+from tests.bench_rows import result, row
 
 QUIET = Progress(quiet=True)
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -242,6 +246,17 @@ def test_the_gate_refuses_a_model_that_was_broken_on_purpose(run, monkeypatch):
     assert not (run / "models/narrow.int8.onnx").exists()
     assert len(reports["int8"].flips) > 20
     assert all(case.path.startswith("val/") for case in reports["int8"].flips)
+
+
+def test_the_card_in_a_file_shows_no_speed_of_the_file_whose_place_it_takes(run):
+    measured = row("fp32", 12.0, model="models/narrow.fp32.onnx", model_sha256="0" * 64)
+    Run(run).write_benchmark(to_json(result(measured)))
+    export_run(run, ExportOptions(precisions=("fp32",)), QUIET)
+    card = card_in(open_model(run / "models/narrow.fp32.onnx"))
+    assert "## Speed\n\nNot measured yet" in card
+    of_run = Run(run).card.read_text(encoding="utf-8")
+    assert "Not measured yet" in of_run
+    assert "not this run's files as they are: narrow.fp32.onnx." in of_run
 
 
 def test_a_variant_that_answers_nan_is_set_aside_and_the_others_are_done(run, monkeypatch):

@@ -23,6 +23,7 @@ from export.search import (
     preference,
     search,
     settle,
+    timed,
 )
 from export.to_int8 import to_int8
 from export.to_onnx import to_onnx
@@ -120,7 +121,32 @@ def test_the_first_recipe_that_passes_is_taken(measured, report):
     assert not result.untried
 
 
-def test_where_none_passes_the_first_inconclusive_one_is_taken(measured, report):
+def with_times(trials: Trials, monkeypatch: pytest.MonkeyPatch, *latencies: float) -> list[Recipe]:
+    """The recipes in the order of the gate, each given one of these latencies."""
+    order = preference(trials.by_recipe)
+
+    def time(recipes: list[Recipe]) -> None:
+        for recipe, latency in zip(order, latencies, strict=True):
+            trial = trials.by_recipe[recipe]
+            trials.by_recipe[recipe] = dataclasses.replace(trial, latency=latency)
+
+    monkeypatch.setattr(trials, "time", time)
+    return order
+
+
+def gate_of_flips(report, *counts: int):
+    """A gate that is never sure and finds these numbers of flips in turn."""
+    seen: list[onnx.ModelProto] = []
+
+    def gate(graph):
+        seen.append(graph)
+        flips = report.flips * counts[len(seen) - 1]
+        return dataclasses.replace(report, verdict=INCONCLUSIVE, flips=flips)
+
+    return gate, seen
+
+
+def test_where_none_passes_an_inconclusive_one_goes_before_one_that_fails(measured, report):
     gate, seen = gate_of(report, FAIL, INCONCLUSIVE, FAIL)
     result = settle(measured, gate)
     assert len(seen) == MOST_GATED
@@ -128,10 +154,47 @@ def test_where_none_passes_the_first_inconclusive_one_is_taken(measured, report)
     assert result.graph is seen[1]
 
 
-def test_too_few_images_end_the_search_where_nothing_flips(measured, report):
-    gate, seen = gate_of(dataclasses.replace(report, flips=()), INCONCLUSIVE)
+def test_where_none_passes_the_fewest_flips_then_the_least_time_decide(
+    measured, report, monkeypatch
+):
+    order = with_times(measured, monkeypatch, 0.5, 0.9, 0.71, 0.8, 0.6, 0.4)
+    gate, seen = gate_of_flips(report, 3, 1, 1, 2, 2)
+    result = settle(measured, gate)
+    assert len(seen) == MOST_GATED
+    assert result.recipe == order[2]
+
+
+def test_after_one_without_a_flip_only_faster_recipes_are_looked_at(measured, report, monkeypatch):
+    order = with_times(measured, monkeypatch, 0.97, 0.99, 0.75, 0.85, 0.97, 0.1)
+    gate, seen = gate_of_flips(report, 0, 0)
+    result = settle(measured, gate)
+    assert len(seen) == 2
+    assert result.recipe == order[2]
+    assert [trial.flips for trial in result.trials if trial.flips is not None] == [0, 0]
+
+
+def test_times_that_differ_by_noise_leave_the_preference(measured, report, monkeypatch):
+    order = with_times(measured, monkeypatch, 0.84, 0.82, 0.81, 0.83, 0.8, 0.8)
+    gate, seen = gate_of_flips(report, 1, 1, 1, 1, 1)
+    assert settle(measured, gate).recipe == order[0]
+    assert len(seen) == MOST_GATED
+
+
+def test_too_few_images_end_the_search_where_nothing_flips_and_nothing_is_faster(
+    measured, report, monkeypatch
+):
+    with_times(measured, monkeypatch, *[0.8] * len(METHODS))
+    gate, seen = gate_of_flips(report, 0)
     settle(measured, gate)
     assert len(seen) == 1
+
+
+def test_every_recipe_that_the_gate_may_see_is_timed(measured):
+    order = preference(measured.by_recipe)
+    one = [Recipe("minmax", (name,)) for name in "abcd"]
+    two = Recipe("minmax", ("a", "b"))
+    assert timed(order) == order[:1], "they differ in ranges alone"
+    assert timed([*one, *order, two]) == [*one, order[0], two]
 
 
 def test_every_method_and_every_layer_alone_is_tried(material, report):

@@ -125,7 +125,8 @@ def test_a_benchmark_puts_its_speed_into_the_card(trained_run: Path, tmp_path: P
         run=str(run.folder), batch_sizes=(1,), seconds=0.2, n_rounds=1, ceiling=False
     )
     result = bench(request, Progress(quiet=True))
-    text = add_speed(run, bench_json(result)).read_text(encoding="utf-8")
+    add_speed(run, result, bench_json(result))
+    text = run.card.read_text(encoding="utf-8")
     median = result.results[0].latency_ms.p50
     assert f"| run | pytorch-fp32 | cpu | {median:.3g} | 1.00 |" in text
     assert "Not measured yet" not in text

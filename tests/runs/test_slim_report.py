@@ -7,7 +7,7 @@ from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
 from kneeedge.runs.slim_report import SlimConfig, Step, choose
 
 
-def step(name: str, milliseconds: float, verdict: str, change: float = 0.0) -> Step:
+def step(name: str, milliseconds: float, verdict: str, change: float = 0.0, flips: int = 0) -> Step:
     return Step(
         name=name,
         asked_ms=milliseconds,
@@ -18,7 +18,7 @@ def step(name: str, milliseconds: float, verdict: str, change: float = 0.0) -> S
         size_mb=1.0,
         verdict=verdict,
         reason="",
-        flips=0,
+        flips=flips,
         n=100,
         accuracy_change=change,
         model="",
@@ -30,17 +30,27 @@ def test_the_fastest_that_passes_is_taken():
     assert choose(steps, 0.01).name == "b"
 
 
-def test_without_a_pass_the_fastest_that_seems_to_lose_no_more_than_the_tolerance_is_taken():
+def test_without_a_pass_the_fastest_of_those_with_the_fewest_flips_is_taken():
     steps = [
-        step("a", 9, INCONCLUSIVE),
-        step("b", 7, INCONCLUSIVE, -0.01),
-        step("c", 5, INCONCLUSIVE, -0.02),
+        step("a", 9, INCONCLUSIVE, flips=2),
+        step("b", 7, INCONCLUSIVE, -0.01, flips=2),
+        step("c", 5, INCONCLUSIVE, -0.01, flips=3),
+        step("d", 3, FAIL, flips=0),
     ]
     assert choose(steps, 0.01).name == "b"
 
 
+def test_without_a_pass_one_that_seems_to_lose_more_than_the_tolerance_is_left():
+    steps = [step("a", 9, INCONCLUSIVE, -0.01, 4), step("b", 5, INCONCLUSIVE, -0.02, 2)]
+    assert choose(steps, 0.01).name == "a"
+
+
 def test_where_all_lose_too_much_the_one_that_loses_least_is_taken():
     assert choose([step("a", 9, FAIL, -0.05), step("b", 7, FAIL, -0.1)], 0.01).name == "a"
+
+
+def test_of_two_that_lose_too_much_alike_the_faster_is_taken():
+    assert choose([step("a", 9, FAIL, -0.05, 5), step("b", 7, FAIL, -0.05, 5)], 0.01).name == "b"
 
 
 @pytest.mark.parametrize(

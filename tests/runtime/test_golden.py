@@ -172,3 +172,14 @@ def test_a_golden_input_that_is_no_image_of_the_networks_size_is_refused(model, 
     change_entry(model, GOLDEN_KEY, lambda golden: golden["cases"][0].update(png=png))
     with pytest.raises(SpecError, match="golden inputs are damaged"):
         report_of(model)
+
+
+def test_verify_says_that_its_inputs_are_phantoms_and_what_they_do_not_show(model):
+    done = CliRunner().invoke(app, ["verify", str(model), str(model), "--provider", "cpu"])
+    assert done.stdout.count(" golden inputs (phantoms) on cpu ") == 2
+    assert done.stdout.count("not how well the model answers") == 1
+    assert "Not a medical device" in done.stdout
+    (record, *_) = json.loads(
+        CliRunner().invoke(app, ["verify", str(model), "--provider", "cpu", "--json", "-"]).stdout
+    )
+    assert record["inputs"] == "phantoms: synthetic radiographs, of no patient"

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,17 @@ from typer.testing import CliRunner
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file, save_file
+
 from kneeedge.cli.app import app
 from kneeedge.data.dataset import read_split
-from kneeedge.errors import ConfigError, NotFoundError, OutputExistsError
+from kneeedge.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    NotFoundError,
+    OutputExistsError,
+)
 from kneeedge.report.training import slim_text
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.runs.slim_report import SlimConfig
@@ -22,7 +31,7 @@ from kneeedge.runtime.session import Session
 from kneeedge.slim.distil import compute_targets
 from kneeedge.slim.layer_times import LayerTimes, widths_of
 from kneeedge.slim.run import check_original, resume_slim, slim
-from kneeedge.slim.survey import MULTIPLE, Survey
+from kneeedge.slim.survey import MULTIPLE, Survey, check_reach, goals_of
 from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 from kneeedge.training import loop
@@ -53,6 +62,7 @@ def even_times(fp32, threads, progress) -> LayerTimes:
 def timed_evenly():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kneeedge.slim.survey.measure_layers", even_times)
+        patch.setattr("kneeedge.slim.survey.uniform_times", lambda *_: (0.0, 1.0))
         yield
 
 
@@ -191,12 +201,12 @@ def test_the_classifier_head_is_refused(trained_run):
 
 
 def test_each_kind_of_goal_becomes_a_latency(slim_run):
-    survey = read_survey(slim_run)
-    full = survey.times.total(survey.times.full)
-    assert survey.goals(SlimConfig(original="run", max_latency_ms=7.0)) == (7.0,)
-    assert survey.goals(SlimConfig(original="run", speedup=2.0)) == (full / 2,)
-    assert survey.goals(SlimConfig(original="run", keep=0.99)) == (full,)
-    goals = survey.goals(SlimConfig(original="run"))
+    times = read_survey(slim_run).times
+    full = times.full_ms
+    assert goals_of(times, SlimConfig(original="run", max_latency_ms=7.0)) == (7.0,)
+    assert goals_of(times, SlimConfig(original="run", speedup=2.0)) == (full / 2,)
+    assert goals_of(times, SlimConfig(original="run", keep=0.99)) == (full,)
+    goals = goals_of(times, SlimConfig(original="run"))
     assert list(goals) == sorted(goals, reverse=True)
 
 
@@ -215,9 +225,105 @@ def test_a_goal_out_of_reach_is_refused(config, slim_run, tmp_path):
         survey.allot(0.5 * survey.times.overhead_ms)
 
 
+GOALS = {
+    "a search": ({}, "a speedup of 4.4, the least that is searched for, is out of reach"),
+    "a curve": ({"curve": True}, "a speedup of 4.4, the least that is searched for, is out of"),
+    "a speedup": ({"speedup": 50.0}, "--speedup 50 is out of reach: here no width is as fast"),
+    "a latency": ({"max_latency_ms": 0.01}, "--max-latency-ms 0.01 is out of reach: here no width"),
+}
+
+
+@pytest.fixture
+def no_survey(monkeypatch):
+    """Fails where channels are weighed or layers narrowed."""
+
+    def fail(*arguments):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("kneeedge.slim.survey.channel_importance", fail)
+    monkeypatch.setattr("kneeedge.slim.survey.measure", fail)
+    monkeypatch.setattr("kneeedge.slim.survey.LADDER", (4.4, 6.0))
+
+
+def no_faster(fp32, threads, progress) -> LayerTimes:
+    """Layers so narrow that a call takes its overhead, whatever their widths."""
+    return dataclasses.replace(even_times(fp32, threads, progress), overhead_ms=1000.0)
+
+
+@pytest.mark.parametrize(("goal", "problem"), GOALS.values(), ids=GOALS)
+def test_a_goal_far_out_of_reach_is_refused_before_the_layers_are_timed(
+    goal, problem, trained_run, tmp_path, monkeypatch, no_survey
+):
+    monkeypatch.setattr("kneeedge.slim.survey.uniform_times", lambda *_: (0.5, 0.6))
+    monkeypatch.setattr("kneeedge.slim.survey.measure_layers", None)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        slim(SlimConfig(original=str(trained_run), **goal), tmp_path / "slim", [], QUIET)
+    assert "at most 1.2 times (0.5 ms in place of 0.6); ask for less" in str(caught.value)
+    assert not (tmp_path / "slim").exists()
+
+
+@pytest.mark.parametrize(("goal", "problem"), GOALS.values(), ids=GOALS)
+def test_a_goal_out_of_reach_is_refused_before_anything_is_narrowed(
+    goal, problem, trained_run, tmp_path, monkeypatch, no_survey
+):
+    monkeypatch.setattr("kneeedge.slim.survey.measure_layers", no_faster)
+    with pytest.raises(ConfigError, match=problem):
+        slim(SlimConfig(original=str(trained_run), **goal), tmp_path / "slim", [], QUIET)
+    assert not (tmp_path / "slim").exists()
+
+
+def test_a_goal_just_missed_by_uniform_widths_is_left_to_the_layer_times():
+    config = SlimConfig(original="run", speedup=4.0)
+    check_reach((0.3, 1.0), config)
+    with pytest.raises(ConfigError, match=r"at most 3\.1 times"):
+        check_reach((0.32, 1.0), config)
+    check_reach((1.0, 1.0), SlimConfig(original="run", keep=0.5))
+
+
+def test_a_search_goes_through_the_speeds_within_reach(slim_run):
+    times = read_survey(slim_run).times
+    full = times.full_ms
+    slow = dataclasses.replace(times, overhead_ms=full / 5)
+    goals = goals_of(slow, SlimConfig(original="run"))
+    assert [round(slow.full_ms / goal, 1) for goal in goals] == [4.4]
+
+
+def test_a_run_of_two_training_images_is_refused(trained_run, tmp_path, monkeypatch):
+    config = SlimConfig(original=str(trained_run), keep=0.6)
+    read_dataset = Run.read_dataset
+
+    def few(run, root, classes):
+        dataset = read_dataset(run, root, classes)
+        train = dataset.split("train")
+        kept = {sample.name for sample in (train[0], train[-1])}
+        samples = [s for s in dataset.samples if s.split != "train" or s.name in kept]
+        return dataclasses.replace(dataset, samples=tuple(samples))
+
+    monkeypatch.setattr(Run, "read_dataset", few)
+    with pytest.raises(DataError, match="2 training images are too few to choose widths by"):
+        slim(config, tmp_path / "slim", [], QUIET)
+    assert not (tmp_path / "slim").exists()
+
+
+def test_a_network_that_answers_all_images_alike_is_refused(trained_run, tmp_path):
+    run = Path(shutil.copytree(trained_run, tmp_path / "run", symlinks=True))
+    weights = load_file(run / "model.safetensors")
+    weights["classifier.1.weight"].zero_()
+    save_file(weights, run / "model.safetensors")
+    with pytest.raises(CheckpointError, match="it answers all training images alike"):
+        slim(SlimConfig(original=str(run), keep=0.6), tmp_path / "slim", [], QUIET)
+    assert not (tmp_path / "slim").exists()
+
+
+def test_a_folder_in_the_place_of_latest_is_refused_before_the_work(config, tmp_path, no_survey):
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(OutputExistsError, match="it is no link; move it away"):
+        slim(config, tmp_path / "slim", [], QUIET)
+
+
 def test_a_folder_with_something_in_it_is_left_alone(config, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputExistsError):
+    with pytest.raises(OutputExistsError, match="another --out, or go on with `kneeedge slim"):
         slim(config, tmp_path, [], QUIET)
 
 

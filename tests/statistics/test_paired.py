@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, binomtest, bootstrap
 
 from kneeedge.statistics.auroc import auroc
+from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import (
     PairedChange,
     images_to_settle,
@@ -227,13 +228,27 @@ def test_paired_auroc_change_agrees_with_the_covariances_of_every_pair(seed):
     assert (interval.low, interval.high) == pytest.approx((delta - half, delta + half))
 
 
-def test_equal_rankings_still_have_an_interval():
+def test_equal_rankings_have_a_paired_interval_of_no_width():
     random = np.random.default_rng(0)
     positive = np.arange(100) < 40
     scores = random.normal(size=100) + positive
     delta, interval = paired_auroc_change(positive, scores, np.exp(scores))
+    assert (delta, interval.low, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_two_images_of_one_class_that_change_places_change_no_auroc():
+    positive = np.array([False, False, True, True])
+    before = np.array([0.1, 0.2, 0.8, 0.9])
+    after = np.array([0.1, 0.2, 0.9, 0.8])
+    assert paired_auroc_change(positive, before, after) == (0.0, Interval(0.0, 0.0))
+
+
+def test_a_change_without_variance_still_has_an_interval():
+    positive = np.arange(100) < 40
+    scores = np.where(positive, 1.0, 0.0)
+    delta, interval = paired_auroc_change(positive, scores, -scores)
     share = 1 - 0.025 ** (1 / 40)
-    assert (delta, interval.low, interval.high) == pytest.approx((0.0, -share, share))
+    assert (delta, interval.low, interval.high) == pytest.approx((-1.0, -1.0, -1 + 2 * share))
 
 
 def test_a_class_of_one_image_leaves_nearly_everything_open():

@@ -5,12 +5,11 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from kneeedge.errors import CheckpointError
 from kneeedge.model.spec import VGG19_CHANNELS, Architecture
 from kneeedge.runs.config import TrainConfig
 from kneeedge.training import loop
 from kneeedge.training.data import as_activations, plan_cache
-from kneeedge.training.model import KneeVGG, load_pretrained
+from kneeedge.training.model import KneeVGG
 
 NARROW = tuple(tuple(count // 16 for count in block) for block in VGG19_CHANNELS)
 
@@ -56,37 +55,3 @@ def test_full_vgg19_has_torchvisions_shapes():
         own = KneeVGG(Architecture(head="classifier"), 1000).state_dict()
     for name, tensor in reference.items():
         assert own[name].shape == tensor.shape
-
-
-def test_pretrained_convolutions_are_loaded(tmp_path):
-    from safetensors.torch import save_file
-
-    source = KneeVGG(Architecture(NARROW), 5)
-    model = KneeVGG(Architecture(NARROW), 2)
-    path = tmp_path / "weights.safetensors"
-    save_file(source.state_dict(), path)
-    origin = load_pretrained(model, str(path))
-    assert origin.startswith("sha256:")
-    assert torch.equal(model.features[0].weight, source.features[0].weight)
-
-
-def test_weights_of_another_width_say_what_to_do(tmp_path):
-    from safetensors.torch import save_file
-
-    save_file(KneeVGG(Architecture(NARROW), 2).state_dict(), tmp_path / "w.safetensors")
-    other = tuple(tuple(2 * count for count in block) for block in NARROW)
-    with pytest.raises(CheckpointError, match=r"features\.0\.bias is .*use --width 1"):
-        load_pretrained(KneeVGG(Architecture(other), 2), str(tmp_path / "w.safetensors"))
-
-
-def test_without_a_network_imagenet_weights_say_what_to_do(monkeypatch):
-    from urllib.error import URLError
-
-    from torchvision.models import VGG19_Weights
-
-    def no_network(*args: object, **options: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(VGG19_Weights.IMAGENET1K_V1.__class__, "get_state_dict", no_network)
-    with pytest.raises(CheckpointError, match=r"cannot be downloaded.*give it with --weights FILE"):
-        load_pretrained(KneeVGG(Architecture(), 2), "imagenet")

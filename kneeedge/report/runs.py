@@ -1,0 +1,81 @@
+"""What `kneeedge runs` prints: the runs of a folder, and two runs beside each other."""
+
+from collections.abc import Sequence
+
+from kneeedge.model.spec import DISCLAIMER
+from kneeedge.report.export import auroc_text, change_text
+from kneeedge.report.scorecard import score_figures
+from kneeedge.runs.compare import RunComparison
+from kneeedge.runs.overview import FINISHED, FOLDS, FileSummary, RunSummary, n_unusable
+from kneeedge.system.files import SHOWN_DIGITS
+
+SHOWN = ("accuracy", "auroc")
+
+
+def runs_text(summaries: Sequence[RunSummary]) -> str:
+    """A few lines on each run, and how many cannot be used."""
+    lines: list[str] = []
+    for summary in summaries:
+        lines += [*run_lines(summary), ""]
+    counts = f"{len(summaries)} folders, {n_unusable(summaries)} of them unfinished or broken"
+    hint = "two compared, paired: kneeedge runs RUN RUN"
+    return "\n".join([*lines, f"{counts}   {hint}", DISCLAIMER])
+
+
+def run_lines(summary: RunSummary) -> list[str]:
+    """One run."""
+    mark = "  ← latest" if summary.is_latest else ""
+    if summary.state not in (FINISHED, FOLDS):
+        return [f"{summary.folder}{mark}  {summary.state.upper()}: {summary.problem}"]
+    facts = [summary.finished, f"{', '.join(summary.classes)}, positive {summary.positive}"]
+    facts.append(f"splits: {summary.protocol}")
+    if summary.data_sha256:
+        facts.append(f"data {summary.data_sha256[:SHOWN_DIGITS]}")
+    if summary.slimmed_from:
+        facts.append(f"slimmed from {summary.slimmed_from}")
+    lines = [f"{summary.folder}{mark}", f"  {'; '.join(facts)}"]
+    if summary.caveat:
+        lines.append(f"  {summary.caveat}")
+    for split, score in summary.scores.items():
+        lines.append(f"  {split}: {score_figures(score, SHOWN)} ({score.n:,} images)")
+    lines += map(file_line, summary.files)
+    if summary.state == FINISHED and not summary.files:
+        lines.append(f"  nothing is exported: kneeedge export {summary.folder}")
+    return lines
+
+
+def file_line(file: FileSummary) -> str:
+    """One exported file."""
+    problem = f"  {file.problem.upper()}" if file.problem else ""
+    return f"  {file.name}  {file.verdict}  {file.sha256[:SHOWN_DIGITS]}{problem}"
+
+
+def comparison_text(comparison: RunComparison) -> str:
+    """What the second run changes on the images of both, or why that cannot be said."""
+    pair = f"{comparison.first} → {comparison.second}"
+    if comparison.reason:
+        lines = [
+            f"{pair}: cannot be paired; {comparison.reason}",
+            "each run's own figures are of its own images: their difference would mix the two",
+        ]
+        return "\n".join([*lines, DISCLAIMER])
+    first, second = comparison.scores
+    change = comparison.changes["accuracy"]
+    lines = [
+        f"{pair}, the same {comparison.n:,} {comparison.split} images, PyTorch, paired",
+        f"  first   {score_figures(first, SHOWN)}",
+        f"  second  {score_figures(second, SHOWN)}",
+        f"  accuracy: {change_text(change)}, McNemar p {change.mcnemar_p:.3f}",
+    ]
+    for name in ("sensitivity", "specificity"):
+        if name in comparison.changes:
+            of_class = comparison.changes[name]
+            lines.append(f"  {name}: {change_text(of_class)} on {of_class.n:,} images")
+    if comparison.auroc_change is not None:
+        lines.append(f"  {auroc_text(comparison.auroc_change, comparison.auroc_interval)}")
+    lines.append(
+        f"  {change.flips:,} answers differ: {change.lost:,} right to wrong, "
+        f"{change.gained:,} wrong to right"
+    )
+    lines += [f"  caution: {caution}" for caution in comparison.cautions]
+    return "\n".join([*lines, "  intervals: 95 %, Tango 1998; AUROC by DeLong 1988", DISCLAIMER])
