@@ -1,5 +1,6 @@
 """`python -m kneeedge`."""
 
-from kneeedge.cli.app import main
+from kneeedge.cli.start import main
 
-main()
+if __name__ == "__main__":
+    main()

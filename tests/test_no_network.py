@@ -40,7 +40,7 @@ def model(tmp_path) -> Path:
 def command(name: str, model: Path, data: Path, out: Path) -> list[str]:
     arguments = {
         "infer": [data / "test", "--model", model, "--out", out / "p.csv"],
-        "bench": [model, "--seconds", "0.2", "--rounds", "1", "--batch-sizes", "1", "--data", data],
+        "bench": [model, "--seconds", "0.2", "--rounds", "1", "--batch-size", "1", "--data", data],
         "evaluate": [model, data],
     }.get(name, [model])
     return [sys.executable, "-m", "kneeedge", name, *map(str, arguments)]

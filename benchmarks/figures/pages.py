@@ -22,6 +22,8 @@ PAGES = (
     "benchmarks/README.md",
     "export/README.md",
     "kneeedge/audit/README.md",
+    "kneeedge/cli/JSON.md",
+    "kneeedge/cli/README.md",
     "kneeedge/inference/README.md",
     "kneeedge/training/README.md",
 )

@@ -8,9 +8,11 @@ import re
 
 ALLOWED = (
     (r"\b95 %", "the level of every interval"),
-    (r"\bexits? (?:codes? )?(?:with |is )?(?:130|[012])\b", "exit codes"),
-    (r"\b0 fine, 1 something asked", "exit codes"),
-    (r"\b2 (?:on )?wrong usage, 130 (?:when )?stopped", "exit codes"),
+    (r"\bexits? (?:codes? )?(?:with |is )?(?:130|[0-3])\b", "exit codes"),
+    (
+        r"\b0 done, 1 failed, 2 wrong usage,\s3 done but a part failed,\s130 stopped, 141\b",
+        "exit codes",
+    ),
     (r"\b2,045 knees|1,258 / 315 / 472|\b186 (?:normal|osteoporotic)", "the data sets as they are"),
     (r"grade 0 against grades 3 and 4", "the classes of knee-kl"),
     (r"\b224² PNGs|\b5-megapixel JPEGs", "what benchmarks/folders.py makes"),

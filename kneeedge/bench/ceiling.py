@@ -21,7 +21,7 @@ from kneeedge.errors import WorkerError
 from kneeedge.model.spec import Architecture
 from kneeedge.runs.benchmark import Ceiling
 from kneeedge.runtime.providers import CPU_PROVIDERS, load_runtime
-from kneeedge.system.processes import command, environment, last_words
+from kneeedge.system.processes import command, end_with_parent, environment, last_words
 
 SIDE = 1024
 "of a matrix of 4 MB; 2 · 1024³ = 2.1 · 10⁹ operations: long for a clock, short on a small device"
@@ -106,6 +106,7 @@ def macs(architecture: Architecture, size: int, n_classes: int) -> int:
 
 def main() -> None:
     """Print the ceilings of all products as JSON."""
+    end_with_parent()
     threads = int(sys.argv[1])
     seconds = float(sys.argv[2])
     ceilings = []

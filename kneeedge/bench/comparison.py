@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from kneeedge.bench.page import rich_table
+from kneeedge.bench.page import FittingTable
 from kneeedge.bench.sheets import NONE, Sheet, short
 from kneeedge.bench.windows import window_times
 from kneeedge.errors import ConfigError
@@ -112,7 +112,7 @@ def changes_table(comparison: Comparison) -> Group:
     if comparison.warnings:
         lines.append(f"warning: not the same {'; '.join(comparison.warnings)}")
     lines.append(closing_line(comparison))
-    return Group(rich_table(changes_sheet(comparison)), "", *map(Text, lines))
+    return Group(FittingTable(changes_sheet(comparison)), "", *map(Text, lines))
 
 
 def changes_sheet(comparison: Comparison) -> Sheet:

@@ -47,7 +47,7 @@ class WorkerProcess:
             if not error.timed_out:
                 raise WorkerError(self.job, error.reason) from error
             reason = f"it did not answer within {self.timeout:g} s"
-            remedy = "give more time with --timeout, or smaller --batch-sizes"
+            remedy = "give more time with --timeout, or smaller sizes with --batch-size"
             raise WorkerError(self.job, reason, remedy) from error
 
 

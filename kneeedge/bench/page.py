@@ -1,9 +1,9 @@
 """A benchmark on the terminal, as Markdown, JSON and CSV."""
 
-import csv
-import io
+from dataclasses import dataclass, replace
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -14,8 +14,11 @@ from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, Row, model_name, speedup
 from kneeedge.system.files import SHOWN_DIGITS
 from kneeedge.system.machine import Environment
+from kneeedge.system.spreadsheet import csv_text
 from kneeedge.system.strict_json import to_json
 
+NAME_WIDTH = 24
+"columns of a name; a longer one folds"
 CSV_COLUMNS = (
     "model", "precision", "provider", "scenario", "batch_size", "threads",
     "latency_ms.p50", "latency_ms.p90", "latency_ms.p99",
@@ -41,7 +44,7 @@ def bench_table(result: BenchResult) -> Group:
     """All sheets, then warnings and advice, for a terminal."""
     parts: list[RenderableType] = []
     for sheet in sheets_of(result):
-        parts += [Text(sheet.title, style="bold"), rich_table(sheet)]
+        parts += [Text(sheet.title, style="bold"), FittingTable(sheet)]
         if sheet.note:
             parts.append(Text(sheet.note, style="dim"))
         parts.append("")
@@ -105,20 +108,55 @@ def bench_json(result: BenchResult) -> str:
 
 def bench_csv(result: BenchResult) -> str:
     """One line a row, the same columns whatever was measured; raw samples are in the JSON only."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([*CSV_COLUMNS, "speedup"])
-    for row in result.results:
-        cells = [_cell(row, name) for name in CSV_COLUMNS]
-        writer.writerow([*cells, speedup(row, result)])
-    return text.getvalue()
+    rows = [
+        [*(_cell(row, name) for name in CSV_COLUMNS), speedup(row, result)]
+        for row in result.results
+    ]
+    return csv_text([*CSV_COLUMNS, "speedup"], rows)
+
+
+@dataclass(frozen=True)
+class FittingTable:
+    """A sheet for a terminal; where its figures do not fit side by side, they come in turn."""
+
+    sheet: Sheet
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from map(rich_table, parts_of(self.sheet, options.max_width))
+
+
+def parts_of(sheet: Sheet, width: int) -> list[Sheet]:
+    """The sheet, or sheets of the same names with some of its figures each, `width` columns wide.
+
+    A sheet has one figure at least, however wide it is.
+    """
+    columns = list(zip((*sheet.names, *sheet.figures), *sheet.rows, strict=True))
+    widths = [max(map(cell_len, column)) + 1 for column in columns]
+    n = len(sheet.names)
+    left = sum(min(w, NAME_WIDTH + 1) for w in widths[:n])
+    groups: list[list[int]] = []
+    used = width + 1
+    for i in range(n, len(columns)):
+        if used + widths[i] > width + 1 or not groups:
+            groups.append([])
+            used = left
+        groups[-1].append(i)
+        used += widths[i]
+    return [
+        replace(
+            sheet,
+            figures=tuple(columns[i][0] for i in group),
+            rows=tuple((*row[:n], *(row[i] for i in group)) for row in sheet.rows),
+        )
+        for group in groups
+    ]
 
 
 def rich_table(sheet: Sheet) -> Table:
     """A sheet for a terminal; names fold, figures never."""
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in sheet.names:
-        grid.add_column(name, overflow="fold", max_width=24)
+        grid.add_column(name, overflow="fold", max_width=NAME_WIDTH)
     for name in sheet.figures:
         grid.add_column(name, justify="right", no_wrap=True)
     for cells in sheet.rows:

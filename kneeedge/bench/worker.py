@@ -31,7 +31,7 @@ from kneeedge.errors import KneeEdgeError
 from kneeedge.inference.evaluation import input_batches
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runtime.providers import CPU_PROVIDERS
-from kneeedge.system.processes import Failure
+from kneeedge.system.processes import Failure, end_with_parent
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import from_json, to_json
 
@@ -182,6 +182,7 @@ def replies(lines: Iterable[str]) -> Iterable[Reply]:
 
 def main() -> None:
     """Answer stdin's lines on stdout, which is kept clear of what libraries print."""
+    end_with_parent()
     lines = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)

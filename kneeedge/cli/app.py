@@ -6,9 +6,10 @@ import typer
 
 from kneeedge.cli.audit import audit
 from kneeedge.cli.bench import bench
-from kneeedge.cli.console import OneLineErrors
+from kneeedge.cli.console import Command, OneLineErrors
 from kneeedge.cli.demo import demo
 from kneeedge.cli.evaluate import evaluate
+from kneeedge.cli.exit_codes import HELP
 from kneeedge.cli.export import export
 from kneeedge.cli.infer import infer
 from kneeedge.cli.info import info
@@ -27,6 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    epilog=HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help=f"Labelled knee X-rays to a verified edge model. {DISCLAIMER}",
 )
 
@@ -39,7 +42,7 @@ def print_version(asked: bool) -> None:
 
 
 VERSION = typer.Option(
-    "--version", is_eager=True, callback=print_version, help="Print the version and exit."
+    "--version", "-V", is_eager=True, callback=print_version, help="Print the version and exit."
 )
 
 
@@ -51,21 +54,21 @@ def root(
     """Options that stand before the command."""
 
 
-app.command(rich_help_panel=MAKE)(audit)
-app.command(rich_help_panel=MAKE)(train)
-app.command(rich_help_panel=MAKE)(export)
-app.command(rich_help_panel=MAKE)(slim)
-app.command(rich_help_panel=MAKE)(runs)
-app.command(rich_help_panel=DEVICE)(infer)
-app.command(rich_help_panel=DEVICE)(evaluate)
-app.command(rich_help_panel=DEVICE)(verify)
-app.command(rich_help_panel=DEVICE)(info)
-app.command(rich_help_panel=DEVICE)(bench)
-app.command(rich_help_panel=MAKE)(demo)
+app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(audit)
+app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(train)
+app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(export)
+app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(slim)
+app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(runs)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(infer)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(evaluate)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(verify)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(info)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(bench)
+app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(demo)
 
 
 def main() -> None:
-    """The `kneeedge` command."""
+    """The command line alone; `kneeedge.cli.start` is what a shell calls."""
     app()
 
 

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from kneeedge.cli.console import GreyBits, Json, Quiet, show_text
+from kneeedge.cli.checks import new_file
+from kneeedge.cli.console import GreyBits, Json, Quiet, show
+from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
+from kneeedge.cli.json_format import stamped
 from kneeedge.errors import MissingExtraError
 from kneeedge.system.files import write_text
 from kneeedge.system.outputs import DOCUMENT, GROUPS, PAGE, check_outputs
@@ -32,16 +35,20 @@ def audit(
     html: Annotated[
         Path | None,
         typer.Option(
-            help="Write a page with the copies side by side. It holds pictures of the patients."
+            callback=new_file,
+            help="Write a page with the copies side by side. It holds pictures of the patients.",
         ),
     ] = None,
     write_groups: Annotated[
         Path | None,
-        typer.Option(help="Write path,group: images for one side of a split (`train --groups`)."),
+        typer.Option(
+            callback=new_file,
+            help="Write path,group: images for one side of a split (`train --groups`).",
+        ),
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit 1 on a leak, a label conflict or an unreadable file."),
+        typer.Option("--strict", help="Exit 3 on a leak, a label conflict or an unreadable file."),
     ] = False,
     json: Json = None,
     quiet: Quiet = False,
@@ -57,18 +64,22 @@ def audit(
     from kneeedge.data import groups
     from kneeedge.report.audit import audit_text
     from kneeedge.report.audit_page import audit_page
-    from kneeedge.system.strict_json import to_json
 
     result = run_audit(data, group_regex, patients, Progress(quiet), grey_bits or 0)
     findings = list_findings(result)
     if write_groups:
         groups.write_groups(result.copies.groups, write_groups)
     if html:
-        write_text(html, audit_page(result, findings), errors="backslashreplace")
-    record = to_json({"failed": failed(findings), "findings": findings, "audit": result})
-    show_text(audit_text(result, findings), record, json)
+        write_text(html, audit_page(result, findings), errors="backslashreplace", private=True)
+    record = {"failed": failed(findings), "findings": findings, "audit": result}
+    options = f" --groups {write_groups}" if write_groups else ""
+    then = f"kneeedge train {data}{options}"
+    if failed(findings):
+        then = "mend what is found, and run the audit again"
+    text = audit_text(result, findings)
+    show(text, stamped("audit", record), json, (html, write_groups), then)
     if strict and failed(findings):
-        raise typer.Exit(1)
+        raise typer.Exit(DONE_WITH_FAULTS)
 
 
 def require_audit() -> None:

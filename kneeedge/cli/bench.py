@@ -1,20 +1,26 @@
 """`kneeedge bench`: speed beside accuracy, and two such results beside each other."""
 
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kneeedge.cli.checks import new_file
 from kneeedge.cli.console import (
     CudaGraph,
     GpuMemory,
     Json,
+    Providers,
     Quiet,
     RequireSignature,
+    Seed,
     Tf32,
     Threads,
-    show_text,
+    show,
 )
+from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
+from kneeedge.cli.json_format import stamped
 from kneeedge.errors import ConfigError
 from kneeedge.system.files import write_text
 from kneeedge.system.outputs import BENCH_ROWS, DOCUMENT, FIGURE, SHEET, check_outputs
@@ -27,12 +33,7 @@ def bench(
     models: Annotated[
         list[Path] | None, typer.Argument(help="The .onnx files; the last run's by default.")
     ] = None,
-    provider: Annotated[
-        str,
-        typer.Option(
-            help="auto, cpu, cuda, …, or several, separated by commas. Never falls back in silence."
-        ),
-    ] = "auto",
+    provider: Providers = "auto",
     data: Annotated[
         Path | None, typer.Option(help="Labelled images: accuracy and flips beside speed.")
     ] = None,
@@ -40,28 +41,40 @@ def bench(
         Path | None, typer.Option(help="The run whose PyTorch original is the first row.")
     ] = None,
     batch_sizes: Annotated[
-        str, typer.Option(help="Batch sizes of Offline, separated by commas.")
+        str, typer.Option("--batch-size", help="Batch sizes of Offline, separated by commas.")
     ] = "8,32",
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Time for each scenario of each model, over all rounds.")
+        float,
+        typer.Option(
+            min=0.1, max=1e5, help="Time for each scenario of each model, over all rounds."
+        ),
     ] = 12.0,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Turns of each model; 6 give an interval.")
+        int, typer.Option(min=1, max=1000, help="Turns of each model; 6 give an interval.")
     ] = 6,
     timeout: Annotated[
-        float, typer.Option(min=1.0, help="Seconds after which a silent model process is ended.")
+        float,
+        typer.Option(min=1.0, max=1e6, help="Seconds after which a silent model process is ended."),
     ] = 600.0,
     require_signature: RequireSignature = None,
     threads: Threads = None,
+    seed: Seed = 0,
     gpu_memory_gb: GpuMemory = None,
     tf32: Tf32 = False,
     cuda_graph: CudaGraph = True,
     json: Json = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the rows as CSV.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the report as Markdown.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(callback=new_file, help="Write the rows as CSV.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(callback=new_file, help="Write the report as Markdown.")
+    ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(help="Draw accuracy against latency, as .png or .svg; needs --data."),
+        typer.Option(
+            callback=new_file,
+            help="Draw accuracy against latency, as .png or .svg; needs --data.",
+        ),
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -73,7 +86,9 @@ def bench(
     max_slowdown: Annotated[
         float,
         typer.Option(
-            help="Exit 1 where a row is surely slower than this ratio.", rich_help_panel=COMPARE
+            min=0.0,
+            help="Exit 3 where a row is surely slower than this ratio.",
+            rich_help_panel=COMPARE,
         ),
     ] = 1.10,
     quiet: Quiet = False,
@@ -113,6 +128,7 @@ def bench(
         batch_sizes=parse_sizes(batch_sizes),
         seconds=seconds,
         n_rounds=rounds,
+        seed=seed,
         timeout=timeout,
         data=str(data) if data else None,
         gpu=GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph),
@@ -120,31 +136,33 @@ def bench(
     )
     result = run_bench(request, progress)
     if csv:
-        write_text(csv, bench_csv(result))
+        write_text(csv, bench_csv(result), errors="surrogateescape")
     if markdown:
-        write_text(markdown, bench_markdown(result))
+        write_text(markdown, bench_markdown(result), errors="backslashreplace")
     if figure:
         draw_figure(result, figure)
     document = bench_json(result)
-    show_text(bench_table(result), document, json)
-    if original:
-        progress(add_speed(Run(Path(original)), result, document))
+    kept = add_speed(Run(Path(original)), result, document) if original else ""
+    then = f"kneeedge bench --compare OLD.json {json}" if json else "--json FILE keeps the figures"
+    wrote = (csv, markdown, figure)
+    show(bench_table(result), stamped("bench", loads(document)), json, wrote, then)
+    if kept:
+        progress(kept)
 
 
 def compare_files(old: Path, new: Path, max_slowdown: float, json: Path | None) -> None:
     """Print how the second result differs from the first.
 
-    Exits 1 on a regression, and where a row has too few windows for one to show.
+    Exits with DONE_WITH_FAULTS on a regression, and where a row has too few windows to show one.
     """
     from kneeedge.bench.comparison import changes_table, compare_results
     from kneeedge.runs.benchmark import read_benchmark
-    from kneeedge.system.strict_json import to_json
 
     comparison = compare_results(read_benchmark(old), read_benchmark(new), max_slowdown)
-    document = to_json({"regressed": comparison.regressed, "comparison": comparison})
-    show_text(changes_table(comparison), document, json)
+    record = {"regressed": comparison.regressed, "comparison": comparison}
+    show(changes_table(comparison), stamped("compare", record), json)
     if comparison.regressed or comparison.n_unknown:
-        raise typer.Exit(1)
+        raise typer.Exit(DONE_WITH_FAULTS)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -153,7 +171,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise ConfigError(f"--batch-sizes {text} is no list of numbers", remedy) from error
+        raise ConfigError(f"--batch-size {text} is no list of numbers", remedy) from error
     if min(sizes) < 1:
-        raise ConfigError(f"--batch-sizes {text} has a size below 1", remedy)
+        raise ConfigError(f"--batch-size {text} has a size below 1", remedy)
     return sizes

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kneeedge.cli.console import require_train
+from kneeedge.cli.checks import new_folder
+from kneeedge.cli.console import Quiet, require_train
 from kneeedge.errors import OutputExistsError
 from kneeedge.system.outputs import check_output_folder
 
@@ -24,10 +25,13 @@ TRAIN = (
 
 def demo(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="A folder that is not there yet.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(callback=new_folder, help="A folder that is not there yet.")
+    ] = Path("demo"),
     images: Annotated[
         int, typer.Option(min=40, help="Synthetic radiographs for each of train, val and test.")
     ] = 400,
+    quiet: Quiet = False,
 ) -> None:
     """The whole job on synthetic radiographs: train, export, verify, infer, bench. Needs no data
     and no download.
@@ -43,12 +47,16 @@ def demo(
         raise OutputExistsError(out, "remove it or give another --out")
     data = out / "radiographs"
     run = Run(out / "runs" / "demo")
-    typer.echo(f"# {3 * images} synthetic radiographs below {data}", err=True)
+    if not quiet:
+        typer.echo(f"# {3 * images} synthetic radiographs below {data}", err=True)
     write_dataset(data, dict.fromkeys(("train", "val", "test"), images), size=SIZE)
     kneeedge = ctx.find_root().command
     for command in commands(data, run, out):
-        typer.echo(f"\n$ kneeedge {shlex.join(command)}")
-        kneeedge.main(command, standalone_mode=False)
+        words = [*command, "--quiet"] if quiet else command
+        typer.echo(f"\n$ kneeedge {shlex.join(words)}")
+        code = kneeedge.main(words, standalone_mode=False)
+        if code:
+            raise typer.Exit(code)
     made = f"the run with its figures in {run.folder}, heat maps in {out / HEATMAPS}"
     typer.echo(f"\nall of it is in {out}: {made}")
 

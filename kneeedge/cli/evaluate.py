@@ -17,6 +17,7 @@ from kneeedge.cli.console import (
     Threads,
     show,
 )
+from kneeedge.cli.json_format import stamped
 from kneeedge.system.progress import Progress
 
 
@@ -28,7 +29,8 @@ def evaluate(
     ],
     split: Annotated[str | None, typer.Option(help="Which split of DATA; test by default.")] = None,
     prevalence: Annotated[
-        float | None, typer.Option(help="PPV and NPV at this prevalence too, as 0.15.")
+        float | None,
+        typer.Option(min=1e-6, max=1 - 1e-6, help="PPV and NPV at this prevalence too, as 0.15."),
     ] = None,
     group_regex: Annotated[
         str | None, typer.Option(help="Finds the patient in a path below CLASS, for the intervals.")
@@ -59,4 +61,5 @@ def evaluate(
         progress(session.notice)
     read_with_depth(session, grey_bits)
     report = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
-    show(evaluation_text(report), report.as_record(), json)
+    record = stamped("evaluate", report.as_record())
+    show(evaluation_text(report), record, json, then=f"kneeedge infer PATHS --model {model}")

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from kneeedge.cli.console import Json, Provider, Quiet, require_train, show
+from kneeedge.cli.console import Data, Json, Provider, Quiet, completes, require_train, show
+from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
+from kneeedge.cli.json_format import stamped
 from kneeedge.system.progress import Progress
 
 SIGN_HELP = (
@@ -19,17 +21,25 @@ TOLERANCE_HELP = "Accuracy a variant may lose, as a share (default 0.01)."
 def export(
     run: Annotated[Path | None, typer.Argument(help="Run folder; runs/latest by default.")] = None,
     precision: Annotated[
-        str, typer.Option(help="Which variants, separated by commas.")
+        str,
+        typer.Option(
+            autocompletion=completes("fp32", "fp16", "int8"),
+            help="Which variants, separated by commas.",
+        ),
     ] = "fp32,fp16,int8",
     int8_target: Annotated[
-        str, typer.Option(help="auto, x86, x86-no-vnni, arm or tensorrt.")
+        str,
+        typer.Option(
+            autocompletion=completes("auto", "x86", "x86-no-vnni", "arm", "tensorrt"),
+            help="auto, x86, x86-no-vnni, arm or tensorrt.",
+        ),
     ] = "auto",
     calibration_images: Annotated[
-        int, typer.Option(min=1, help="Training images that set the int8 ranges.")
+        int, typer.Option(min=1, max=1_000_000, help="Training images that set the int8 ranges.")
     ] = 256,
     tolerance: Annotated[float | None, typer.Option(min=0.0, max=1.0, help=TOLERANCE_HELP)] = None,
-    search_minutes: Annotated[float, typer.Option(min=0.0, help=SEARCH_HELP)] = 5.0,
-    data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
+    search_minutes: Annotated[float, typer.Option(min=0.0, max=1e5, help=SEARCH_HELP)] = 5.0,
+    data: Data = None,
     sign: Annotated[Path | None, typer.Option(metavar="KEY.pem", help=SIGN_HELP)] = None,
     provider: Provider = "cpu",
     json: Json = None,
@@ -39,7 +49,7 @@ def export(
     require_train("export")
     from export.run import ExportOptions, export_run
     from kneeedge.report.export import gate_text
-    from kneeedge.runs.folder import latest_run
+    from kneeedge.runs.folder import Run, latest_run
 
     options = ExportOptions(
         precisions=tuple(name for name in precision.split(",") if name),
@@ -51,7 +61,12 @@ def export(
         search_minutes=search_minutes,
         sign=str(sign) if sign else None,
     )
-    report = export_run(run or latest_run(), options, Progress(quiet))
-    show(gate_text(report), report, json)
+    folder = run or latest_run()
+    report = export_run(folder, options, Progress(quiet))
+    models = Run(folder).models
+    then = f"kneeedge verify {models}/*.onnx, on the device"
     if report.failed:
-        raise typer.Exit(1)
+        then = f"`kneeedge bench --run {folder}`, or --precision without what failed"
+    show(gate_text(report), stamped("export", report), json, (models,), then)
+    if report.failed:
+        raise typer.Exit(DONE_WITH_FAULTS)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from kneeedge.cli.checks import new_folder
 from kneeedge.cli.console import (
-    INTERRUPTED,
     BatchSize,
     CudaGraph,
     GpuMemory,
@@ -19,8 +19,11 @@ from kneeedge.cli.console import (
     Tf32,
     Threads,
     show,
-    stoppable,
+    stopped,
 )
+from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
+from kneeedge.cli.json_format import stamped
+from kneeedge.system.files import write_text
 from kneeedge.system.outputs import DOCUMENT, STDOUT, check_output
 from kneeedge.system.progress import Progress
 
@@ -42,7 +45,8 @@ def infer(
     ),
     require_signature: RequireSignature = None,
     heatmaps: Annotated[
-        Path | None, typer.Option(help="Write class activation maps below this folder.")
+        Path | None,
+        typer.Option(callback=new_folder, help="Write class activation maps below this folder."),
     ] = None,
     answer_all: Annotated[
         bool,
@@ -69,7 +73,10 @@ def infer(
     ] = False,
     dicom_sr: Annotated[
         Path | None,
-        typer.Option(help="Write a DICOM Structured Report of each DICOM image below this folder."),
+        typer.Option(
+            callback=new_folder,
+            help="Write a DICOM Structured Report of each DICOM image below this folder.",
+        ),
     ] = None,
     with_patient_id: Annotated[
         bool,
@@ -79,12 +86,14 @@ def infer(
         ),
     ] = False,
     dicom_window: Annotated[
-        int, typer.Option(min=0, help="DICOM: which of several windows; the first is 0.")
+        int, typer.Option(min=0, max=1000, help="DICOM: which of several windows; the first is 0.")
     ] = 0,
     grey_bits: GreyBits = None,
     max_megapixels: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Refuse larger images before they are decoded; 67 by default."),
+        typer.Option(
+            min=0.0, max=1e5, help="Refuse larger images before they are decoded; 67 by default."
+        ),
     ] = None,
     isolate: Annotated[
         bool | None,
@@ -108,7 +117,7 @@ def infer(
     quiet: Quiet = False,
 ) -> None:
     """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code
-    is 1.
+    is 3.
     """
     from kneeedge.errors import ConfigError
     from kneeedge.inference.folder import FolderOptions
@@ -117,6 +126,7 @@ def infer(
     from kneeedge.report.inference import infer_text
     from kneeedge.runs.choose import choose_model
     from kneeedge.runtime.cuda import GpuOptions
+    from kneeedge.system.strict_json import to_json
 
     options = FolderOptions(
         heatmaps=heatmaps,
@@ -143,25 +153,25 @@ def infer(
         new_only=new_only,
         options=options,
     )
-    if out == STDOUT and json is not None:
-        raise ConfigError("the rows go to stdout", "leave out --json, or name a file as --out")
+    if out == STDOUT == json:
+        raise ConfigError("--out and --json both go to stdout", "name a file for one of them")
     check_output(json, DOCUMENT, paths)
     progress = Progress(quiet)
     choice = choose_model(model, provider)
-    with stoppable():
-        if watch:
-            watch_folders(request, choice, progress)
-        try:
-            result = infer_request(request, choice.path, choice.why, progress)
-        except KeyboardInterrupt:
-            typer.echo(stopped_text(request), err=True)
-            raise typer.Exit(INTERRUPTED) from None
+    if watch:
+        watch_folders(request, choice, progress)
+    try:
+        result = infer_request(request, choice.path, choice.why, progress)
+    except KeyboardInterrupt:
+        raise stopped(stopped_text(request)) from None
     if out == STDOUT:
         typer.echo(infer_text(result), err=True)
+        if json:
+            write_text(json, to_json(stamped("infer", result)) + "\n")
     else:
-        show(infer_text(result), result, json)
+        show(infer_text(result), stamped("infer", result), json, (out, heatmaps, dicom_sr))
     if result.summary.n_errors:
-        raise typer.Exit(1)
+        raise typer.Exit(DONE_WITH_FAULTS)
 
 
 def stopped_text(request: "InferRequest") -> str:
@@ -188,7 +198,7 @@ def watch_folders(request: "InferRequest", choice: "Choice", progress: Progress)
     try:
         watch(watching)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; {request.out} is whole, and the same command goes on", err=True)
+        message = f"stopped; {request.out} is whole, and the same command goes on"
     finally:
         watching.close()
-    raise typer.Exit(INTERRUPTED)
+    raise stopped(message)

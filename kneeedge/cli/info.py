@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kneeedge.cli.console import Json, RequireSignature, show
+from kneeedge.cli.console import Json, Quiet, RequireSignature, show
+from kneeedge.cli.json_format import stamped
 
 
 def info(
@@ -15,6 +16,7 @@ def info(
     ] = False,
     require_signature: RequireSignature = None,
     json: Json = None,
+    quiet: Quiet = False,
 ) -> None:
     """What a model file says of itself, and what can run it here."""
     from dataclasses import asdict
@@ -26,4 +28,6 @@ def info(
 
     file = open_model(model, require_signature)
     text = card_in(file) if card else info_text(file.spec, file, available_providers())
-    show(text, {"model_sha256": file.sha256, **asdict(file.spec)}, json)
+    spec = asdict(file.spec)
+    record = {"model_sha256": file.sha256, "spec_format": spec.pop("format"), **spec}
+    show(text, stamped("info", record), json, then=f"kneeedge verify {model}")

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from kneeedge.cli.console import INTERRUPTED, Json, Quiet, Threads, require_train, show
+from kneeedge.cli.checks import new_folder, run_folder
+from kneeedge.cli.console import Data, Json, Quiet, Seed, Threads, require_train, show, stopped
+from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
+from kneeedge.cli.json_format import stamped
 from kneeedge.errors import ConfigError
 from kneeedge.system.progress import Progress
 
 OPTIONS = (
     "run", "speedup", "max_latency_ms", "keep", "curve", "out",
-    "tolerance", "data", "epochs", "threads",
+    "tolerance", "data", "epochs", "threads", "seed",
 )  # fmt: skip
 "what --resume takes from the stopped run"
 
@@ -25,21 +28,29 @@ def slim(
     ] = None,
     speedup: Annotated[
         float | None,
-        typer.Option(help="Times as fast as the original's own int8 file, measured here."),
+        typer.Option(
+            min=1.0, max=1e6, help="Times as fast as the original's own int8 file, measured here."
+        ),
     ] = None,
     max_latency_ms: Annotated[
-        float | None, typer.Option(help="Latency of one image in int8, measured on this machine.")
+        float | None,
+        typer.Option(
+            min=0.0, max=1e6, help="Latency of one image in int8, measured on this machine."
+        ),
     ] = None,
     keep: Annotated[
         float | None,
-        typer.Option(help="As fast as with this share of every layer's channels, as 0.5."),
+        typer.Option(
+            min=0.0, max=1.0, help="As fast as with this share of every layer's channels, as 0.5."
+        ),
     ] = None,
     curve: Annotated[
         bool,
         typer.Option("--curve", help="Go through four widths and draw accuracy against latency."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the new run; RUN-slim by default.")
+        Path | None,
+        typer.Option(callback=new_folder, help="Folder of the new run; RUN-slim by default."),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this stopped slim run, by its choices.")
@@ -48,9 +59,12 @@ def slim(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Accuracy it may lose, as a share (default 0.01)."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="The data folder, where it has moved.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of distillation for each width.")] = 5,
+    data: Data = None,
+    epochs: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Epochs of distillation for each width.")
+    ] = 5,
     threads: Threads = None,
+    seed: Seed = 0,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -77,7 +91,7 @@ def slim(
         original = run or latest_run()
         if original.is_symlink():  # `latest` is going to name another run
             original = original.parent / original.resolve().name
-        folder = out or original.parent / f"{original.name}-slim"
+        folder = run_folder(out or original.parent / f"{original.name}-slim")
         config = SlimConfig(
             original=str(original),
             speedup=speedup,
@@ -88,6 +102,7 @@ def slim(
             tolerance=tolerance,
             threads=threads,
             epochs=epochs,
+            seed=seed,
         )
         job = partial(slim_run, config, folder, command, progress)
     try:
@@ -96,11 +111,10 @@ def slim(
         message = "stopped"
         if Run(folder).slim.is_file():
             message = f"stopped; go on with `kneeedge slim --resume {folder}`"
-        typer.echo(message, err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    show(slim_text(report, folder), report, json)
+        raise stopped(message) from None
+    show(slim_text(report, folder), stamped("slim", report), json)
     if report.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(DONE_WITH_FAULTS)
 
 
 def is_given(ctx: typer.Context, name: str) -> bool:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from kneeedge.cli.console import INTERRUPTED, Json, Quiet, require_train, show
+from kneeedge.cli.checks import new_folder, run_folder
+from kneeedge.cli.console import Json, Quiet, completes, require_train, show, stopped
+from kneeedge.cli.json_format import stamped
 from kneeedge.errors import ConfigError
 from kneeedge.model.provenance import PAPER as PAPER_SPLIT
 from kneeedge.runs.config import RECIPES, TrainConfig, paper_recipe
@@ -24,12 +26,33 @@ CONFIG_FIELDS = tuple(
 THRESHOLD_HELP = "youden, sensitivity=X, specificity=X on val; a number is free of chance in val"
 
 
+VALUES = {
+    "split": ("auto", "grouped", "paper"),
+    "fit": ("stretch", "pad"),
+    "weights": ("imagenet", "none"),
+    "head": ("gap", "classifier"),
+    "optimizer": ("adamw", "adam"),
+    "schedule": ("cosine", "constant"),
+    "precision": ("auto", "32", "bf16"),
+    "threshold": ("youden", "sensitivity=", "specificity="),
+}
+"what the shell completes"
+
+
 def option(name: str, text: str, panel: str) -> Any:
     """An option of TrainConfig's field `name`; the recipe decides where it is not given."""
     default = getattr(DEFAULTS, name)
     paper = getattr(PAPER, name)
-    values = f"default {default}" if default == paper else f"default {default}; paper {paper}"
-    return typer.Option(help=f"{text} ({values})", rich_help_panel=panel, show_default=False)
+    values = [f"default {default}"] if default is not None else []
+    values += [f"paper {paper}"] if default != paper else []
+    suffix = f" ({'; '.join(values)})" if values else ""
+    completion = completes(*VALUES[name]) if name in VALUES else None
+    return typer.Option(
+        help=text + suffix,
+        rich_help_panel=panel,
+        show_default=False,
+        autocompletion=completion,
+    )
 
 
 def train(
@@ -39,12 +62,18 @@ def train(
         typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…, or CSV path,label."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; the time by default.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where run folders stand.")] = RUNS,
+    runs: Annotated[
+        Path, typer.Option(callback=new_folder, help="Where run folders stand.")
+    ] = RUNS,
     resume: Annotated[
         Path | None, typer.Option(help="Go on with this stopped run; takes no other choice.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, or paper: rotation and flip, 200 epochs, no more.")
+        str,
+        typer.Option(
+            autocompletion=completes(*RECIPES),
+            help="default, or paper: rotation and flip, 200 epochs, no more.",
+        ),
     ] = "default",
     seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
     positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
@@ -129,17 +158,17 @@ def train(
     if resume is not None and (data is not None or given or name or recipe != DEFAULTS.recipe):
         problem = "--resume takes its choices from the stopped run"
         raise ConfigError(problem, "leave out DATA and the other options")
-    folder = resume or runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S"))
+    folder = resume or run_folder(runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S")))
     try:
         config = None if resume is not None else make_config(str(data), recipe, given)
         text, record = run_or_resume(config, folder, progress)
+        record = stamped("folds" if Run(folder).is_cross_validation else "train", record)
     except KeyboardInterrupt:
         run = Run(folder)
         message = "stopped"
         if run.config.is_file() or run.is_cross_validation:
             message = f"stopped; go on with `kneeedge train --resume {folder}`"
-        typer.echo(message, err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise stopped(message) from None
     show(text, record, json)
 
 

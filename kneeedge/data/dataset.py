@@ -18,6 +18,7 @@ from kneeedge.pixels.listing import Listing
 from kneeedge.pixels.picture import read_picture
 from kneeedge.system.files import file_sha256, write_csv
 from kneeedge.system.machine import available_cpus
+from kneeedge.system.spreadsheet import original_text
 
 COLUMNS = ("path", "sha256", "split", "class", "group")
 SHORT_HASH = 16
@@ -244,7 +245,7 @@ def read_split(path: Path, root: Path, classes: Sequence[str]) -> Dataset:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise DataError(path, f"its columns are not {','.join(COLUMNS)}", "train the run again")
-        rows = list(reader)
+        rows = [{name: original_text(cell) for name, cell in row.items()} for row in reader]
     label_of = {name: i for i, name in enumerate(classes)}
     samples = []
     for row in rows:

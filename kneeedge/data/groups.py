@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kneeedge.errors import DataError, NotFoundError
 from kneeedge.system.files import write_csv
+from kneeedge.system.spreadsheet import original_text
 
 BYTES, PIXELS, NEAR = "bytes", "pixels", "near"
 COLUMNS = ("path", "group")
@@ -70,8 +71,11 @@ def merge(
 
 
 def write_groups(group_of: Mapping[str, str], path: Path) -> None:
-    """Write `groups.csv`: path (POSIX, relative to the data folder), group; one row an image."""
-    write_csv(path, COLUMNS, group_of.items())
+    """Write `groups.csv`: path (POSIX, relative to the data folder), group; one row an image.
+
+    A group may be a patient's id: the file is its owner's alone.
+    """
+    write_csv(path, COLUMNS, group_of.items(), private=True)
 
 
 def read_groups(path: Path) -> dict[str, str]:
@@ -97,7 +101,7 @@ def read_table(path: Path, columns: tuple[str, str]) -> dict[str, str]:
                 problem = f"it has no column {min(missing)!r}"
                 raise DataError(path, problem, f"name the columns {names}")
             for row in reader:
-                key, value = (row[column] for column in columns)
+                key, value = (original_text(row[column] or "") for column in columns)
                 if not key or not value:
                     problem = f"line {reader.line_num} lacks a cell"
                     raise DataError(path, problem, "fill it, or take the line out")

@@ -14,7 +14,6 @@ from kneeedge.inference.predictions import (
     Prediction,
     csv_columns,
     csv_row,
-    no_formula,
     prediction_of_row,
 )
 from kneeedge.inference.predictor import Predictor
@@ -31,6 +30,7 @@ from kneeedge.pixels.listing import FoundImage, Listing
 from kneeedge.pixels.prefetch import StageClock
 from kneeedge.system.outputs import STDOUT
 from kneeedge.system.progress import Progress
+from kneeedge.system.spreadsheet import no_formula
 from kneeedge.system.stamps import FileStamp, still_is
 from kneeedge.system.threads import in_threads
 from kneeedge.version import __version__

@@ -72,8 +72,9 @@ def write_heatmap(
 ) -> None:
     """Write the overlay of one image (S, S) uint8 and its map (h, w) as PNG.
 
-    The picture says that kneeedge made it, so that it is never taken for a radiograph. Raises
-    OutputExistsError where it would replace anything but an older heat map.
+    It is its owner's alone, as a picture of a patient, and says that kneeedge made it, so that it
+    is never taken for a radiograph. Raises OutputExistsError where it would replace anything but an
+    older heat map.
     """
     path = heatmap_path(folder, name)
     check_output(path, HEATMAP)
@@ -81,5 +82,5 @@ def write_heatmap(
     says = PngInfo()
     for keyword, text in PNG_TEXT.items():
         says.add_text(keyword, text)
-    with replacing(path) as new:
+    with replacing(path, private=True) as new:
         Image.fromarray(overlay(image, cam)).save(new, "PNG", compress_level=1, pnginfo=says)

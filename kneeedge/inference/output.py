@@ -32,12 +32,12 @@ def rows_of(content: bytes) -> list[list[str]]:
 def publish(out: Path, rows: Iterable[Sequence[str]], journal: Journal) -> None:
     """Give the output these rows, below the header; a reader sees the old one or the whole new one.
 
-    The journal then knows what stands there.
+    The journal then knows what stands there. Rows that name patients are their owner's alone.
     """
     journal.sync()
     digest = hashlib.sha256()
     size = 0
-    with replacing(out) as new, new.open("wb") as file:
+    with replacing(out, journal.key.with_patient_id) as new, new.open("wb") as file:
         for row in chain([journal.key.columns], rows):
             line = encode(row)
             digest.update(line)
@@ -85,7 +85,7 @@ class GrowingOutput:
         start = self._clock()
         self.journal.sync()
         after = before + self._waiting
-        write_bytes(self.out, after)
+        write_bytes(self.out, after, self.journal.key.with_patient_id)
         self._published = _published(after)
         self.journal.note_published(self._published)
         self._waiting = b""

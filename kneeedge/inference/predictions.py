@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.system.files import replacing
+from kneeedge.system.spreadsheet import no_formula, original_text
 from kneeedge.system.stamps import FileStamp
 
 OK, ABSTAIN, ERROR = "ok", "abstain", "error"
 "what became of an image"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"with which a cell begins that a spreadsheet may run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,7 @@ def csv_row(prediction: Prediction, spec: ModelSpec) -> list[str]:
     return [
         no_formula(prediction.path),
         prediction.status,
-        prediction.prediction or "",
+        no_formula(prediction.prediction or ""),
         *(_number(value, 6) for value in (prediction.probability, *of_classes)),
         _number(prediction.distance, 4),
         *_dicom_cells(prediction.dicom),
@@ -126,16 +125,8 @@ def _number(value: float | None, digits: int) -> str:
 def _dicom_cells(facts: DicomFacts | None) -> list[str]:
     if facts is None:
         return [""] * 4
-    patient_id = no_formula(facts.patient_id)
-    return [facts.sop_instance_uid, facts.laterality, facts.view, patient_id]
-
-
-def no_formula(text: str) -> str:
-    """Text that no spreadsheet takes for a formula (CWE-1236).
-
-    Of a path it is still the path: `./=A1.png` is the file `=A1.png`.
-    """
-    return f"./{text}" if text.startswith(FORMULA) else text
+    texts = (facts.sop_instance_uid, facts.laterality, facts.view, facts.patient_id)
+    return [no_formula(text) for text in texts]
 
 
 def prediction_of_row(cells: list[str], spec: ModelSpec) -> Prediction:
@@ -158,7 +149,7 @@ def prediction_of_row(cells: list[str], spec: ModelSpec) -> Prediction:
     return Prediction(
         path=path,
         status=status,
-        prediction=prediction or None,
+        prediction=original_text(prediction) or None,
         probability=float(probability) if probability else None,
         probabilities={name: float(cell) for name, cell in named if cell},
         error=error,

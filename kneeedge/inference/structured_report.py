@@ -53,7 +53,7 @@ class ReportWriter:
         path = place_below(self.folder, prediction.path, ".sr.dcm")
         check_output(path, REPORT)
         mark_folder(self.folder)
-        with replacing(path) as new:
+        with replacing(path, private=True) as new:
             self.report(prediction, evidence).save_as(new, enforce_file_format=True)
         self.n_written += 1
 

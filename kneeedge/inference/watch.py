@@ -14,13 +14,14 @@ from pathlib import Path
 from kneeedge.inference.folder import FolderOptions, commit, run_key, say_what_is_found
 from kneeedge.inference.journal import Journal
 from kneeedge.inference.output import GrowingOutput
-from kneeedge.inference.predictions import PredictedImage, Prediction, no_formula
+from kneeedge.inference.predictions import PredictedImage, Prediction
 from kneeedge.inference.predictor import Predictor
 from kneeedge.inference.side_files import SideFiles
 from kneeedge.inference.summary import AnswerCounts
 from kneeedge.pixels.listing import FoundImage, Listing, find_images
 from kneeedge.pixels.prefetch import StageClock
 from kneeedge.system.machine import available_cpus
+from kneeedge.system.spreadsheet import no_formula
 from kneeedge.system.stamps import FileStamp, current_stamp, hashed_stamp
 from kneeedge.system.threads import in_order
 

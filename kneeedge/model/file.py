@@ -37,8 +37,12 @@ class ModelFile:
 
     @property
     def source(self) -> str | bytes:
-        """What ONNX Runtime loads."""
-        return str(self.path) if self.data is None else self.data
+        """What ONNX Runtime loads: the path, where it takes that, else the bytes."""
+        if self.data is not None:
+            return self.data
+        path = str(self.path)
+        is_utf8 = not any("\udc80" <= char <= "\udcff" for char in path)
+        return path if is_utf8 else self.path.read_bytes()
 
     @property
     def n_bytes(self) -> int:

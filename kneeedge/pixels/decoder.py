@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kneeedge.errors import ImageError, KneeEdgeError
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.pixels.reader import ReadOptions, read_input
-from kneeedge.system.processes import Failure
+from kneeedge.system.processes import Failure, end_with_parent
 from kneeedge.system.stamps import FileStamp
 from kneeedge.system.strict_json import from_json, to_json
 
@@ -119,6 +119,7 @@ def main() -> None:
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    end_with_parent()
     leave_no_core()
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)

@@ -13,6 +13,7 @@ from kneeedge.data.dataset import Sample
 from kneeedge.errors import CheckpointError
 from kneeedge.model.provenance import Slimmed
 from kneeedge.model.spec import ModelSpec, softmax
+from kneeedge.system.spreadsheet import original_text
 
 ORIGINAL = "pytorch-fp32"
 "what stands for the precision of a PyTorch model, beside the fp32, fp16 and int8 of files"
@@ -66,7 +67,8 @@ def read_answers(path: Path, classes: tuple[str, ...], split: str, remedy: str) 
     """
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == split]
+            cells = [row for row in csv.DictReader(file) if row["split"] == split]
+        rows = [{name: original_text(cell) for name, cell in row.items()} for row in cells]
         return RecordedAnswers(
             labels=np.array([classes.index(row["class"]) for row in rows], dtype=np.intp),
             probabilities=_numbers(rows, [f"p_{name}" for name in classes]),
@@ -74,7 +76,7 @@ def read_answers(path: Path, classes: tuple[str, ...], split: str, remedy: str) 
             names=tuple(row["path"] for row in rows),
             groups=tuple(row["group"] for row in rows),
         )
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise CheckpointError(path, f"its answers do not fit ({error})", remedy) from error
 
 

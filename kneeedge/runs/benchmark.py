@@ -12,6 +12,8 @@ from kneeedge.system.machine import Conditions, Environment
 from kneeedge.system.strict_json import from_json
 
 FORMAT = 2
+FORMAT_NAME = "kneeedge-bench"
+"before the number, in what `kneeedge bench --json` writes"
 "of the JSON; what an older kneeedge wrote is refused"
 SINGLE_STREAM, MULTI_STREAM, OFFLINE = "SingleStream", "MultiStream", "Offline"
 ModelKey = tuple[str, str, str]
@@ -207,6 +209,9 @@ def read_benchmark(path: Path) -> BenchResult:
         if not isinstance(document, dict):
             raise TypeError("it holds no object")
         version = document.get("format", 1)
+        if isinstance(version, str):
+            version = int(version.removeprefix(f"{FORMAT_NAME}/"))
+            document["format"] = version
         if "results" in document and version != FORMAT:
             problem = f"a result of format {version}, and this kneeedge reads {FORMAT}"
             raise DataError(path, problem, remedy)

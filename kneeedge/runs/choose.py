@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from kneeedge.errors import NotFoundError
+from kneeedge.errors import ConfigError, NotFoundError
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.runs.folder import RUNS, Run, latest_run
 from kneeedge.system.files import file_sha256
@@ -32,11 +32,14 @@ def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice
     """The model named, else `KNEEEDGE_MODEL`'s, else of the last run the one for the provider.
 
     Of a run only files that passed their verification are taken; raises NotFoundError where there
-    is none.
+    is none, and ConfigError where the variable is set and empty.
     """
     if named is not None:
         return Choice(named, "named")
-    if variable := os.environ.get(MODEL_VARIABLE):
+    variable = os.environ.get(MODEL_VARIABLE)
+    if variable == "":
+        raise ConfigError(f"{MODEL_VARIABLE} is set and empty", "name a file, or unset it")
+    if variable is not None:
         return Choice(Path(variable), f"from {MODEL_VARIABLE}")
     run = Run(latest_run(runs))
     files = run.read_export_report().files

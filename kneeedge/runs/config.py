@@ -23,6 +23,26 @@ SPLITS = (AUTO, GROUPED, PAPER)
 N_BLOCKS = len(VGG19_CHANNELS)
 
 
+RANGES = {
+    "size": (32, 4096),
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 65_536),
+    "views": (1, 10_000),
+    "seed": (0, 2**31 - 1),
+    "patience": (0, 1_000_000),
+    "workers": (0, 1024),
+    "folds": (0, 1000),
+    "rotation": (0, 360),
+    "weight_decay": (0, 1000),
+    "cache_gb": (0, 1_000_000),
+    "lr": (0, 1000),
+    "head_lr": (0, 1000),
+    "lr_decay": (0, 1000),
+    "width": (0, 16),
+}
+"least and most of a field: what is beyond is a slip, or takes all memory"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """What `kneeedge train` was asked to do."""
@@ -112,12 +132,12 @@ class TrainConfig:
         _one_of("precision", self.precision, (AUTO, "32", "bf16"))
         _one_of("split", self.split, SPLITS)
         parse_rule(self.threshold)
-        for name in ("epochs", "batch_size", "views"):
-            _at_least(name, getattr(self, name), 1)
         for name in ("lr", "head_lr", "width"):
             _above_zero(name, getattr(self, name))
-        for name in ("seed", "patience", "workers", "rotation", "weight_decay", "cache_gb"):
-            _at_least(name, getattr(self, name), 0)
+        for name, (low, high) in RANGES.items():
+            _within(name, getattr(self, name), low, high)
+        if self.size % 32:
+            raise ConfigError(f"--size {self.size} is no multiple of 32", "give for example 224")
         for name in ("dropout", "label_smoothing", "warmup", "ema"):
             _share(name, getattr(self, name))
         if self.grey_bits and not MIN_GREY_BITS <= self.grey_bits <= MAX_GREY_BITS:
@@ -205,9 +225,11 @@ def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
         )
 
 
-def _at_least(name: str, value: float, low: float) -> None:
+def _within(name: str, value: float, low: float, high: float) -> None:
     if not value >= low:
         raise ConfigError(f"{_option(name)} {value} is too small", f"give {low} or more")
+    if value > high:
+        raise ConfigError(f"{_option(name)} {value} is too large", f"give {high:,} at most")
 
 
 def _above_zero(name: str, value: float) -> None:

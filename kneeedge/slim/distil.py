@@ -110,7 +110,7 @@ def _open(
     if key_file.is_file() and key_file.read_text() == key and done.is_file():
         open_cache(path)  # refuses what is no array
         return np.lib.format.open_memmap(path, mode="r+"), int(done.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
     side = config.size // 32
     shape = (len(jobs), head(model).out_features, side, side)

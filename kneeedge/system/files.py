@@ -1,6 +1,5 @@
 """Files: written so that a reader, a kill or a full disk finds the old or the new one; hashed."""
 
-import io
 import os
 import re
 import shutil
@@ -18,13 +17,14 @@ _DESCRIPTOR = re.compile(r"/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """A file beside `path` to write to, which takes its name when the block ends, all on the disk.
 
     Where the block raises, `path` stays as it was and nothing is left beside it. The permissions
-    are the umask's, whatever the writing library thinks of them. A pipe or a descriptor, as
-    /dev/stdout, has no name to take: it is written to as it is. Raises OutputExistsError for any
-    other device, which would be gone.
+    are the umask's, whatever the writing library thinks of them; a `private` file, which holds
+    pictures or ids of patients, is its owner's alone. A pipe or a descriptor, as /dev/stdout, has
+    no name to take: it is written to as it is. Raises OutputExistsError for any other device, which
+    would be gone.
     """
     if is_stream(path):
         yield path
@@ -34,6 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         new.unlink(missing_ok=True)  # of a writer that was killed; a link would be written through
         new.open("xb").close()
+        if private:
+            new.chmod(stat.S_IRUSR | stat.S_IWUSR)
         mode = stat.S_IMODE(new.stat().st_mode)
         yield new
         new.chmod(mode)
@@ -55,29 +57,28 @@ def put_in_place(new: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that a reader sees old or new, never half of one."""
-    with replacing(path) as new:
+def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
+    """Write a file that a reader sees old or new, never half of one; `private`: its owner alone."""
+    with replacing(path, private) as new:
         new.write_bytes(content)
 
 
-def write_text(path: Path, text: str, errors: str = "strict") -> None:
+def write_text(path: Path, text: str, errors: str = "strict", private: bool = False) -> None:
     """Write UTF-8 text as `write_bytes` does; `errors` as in `str.encode`."""
-    write_bytes(path, text.encode("utf-8", errors))
+    write_bytes(path, text.encode("utf-8", errors), private)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], private: bool = False
+) -> None:
     """Write a table as `write_bytes` does, its columns named in the first line.
 
-    Bytes of a file name that are no UTF-8 are written as they are.
+    Bytes of a file name that are no UTF-8 are written as they are. A text that a spreadsheet would
+    run is marked; `kneeedge.system.spreadsheet.original_text` gives it back.
     """
-    import csv
+    from kneeedge.system.spreadsheet import csv_text
 
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text(path, text.getvalue(), errors="surrogateescape")
+    write_text(path, csv_text(columns, rows), errors="surrogateescape", private=private)
 
 
 def copy_file(source: Path, target: Path) -> None:

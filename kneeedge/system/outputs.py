@@ -4,6 +4,7 @@ It is looked at before the work, so that hours of it do not end in a refusal.
 """
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,19 +21,8 @@ _SNIFFED_BYTES = 1 << 16
 _SVG = b"<svg"
 _PDF = b"%PDF-"
 _NAME = SOFTWARE.split()[0].encode()
-_DOCUMENTS = (
-    ("failed", "findings"),
-    ("format", "environment"),
-    ("regressed", "comparison"),
-    ("confusion", "per_class"),
-    ("n_groups", "folds"),
-    ("files", "verdict"),
-    ("max_latency_ms", "original"),
-    ("model_sha256", "summary"),
-    ("max_change_from_file", "device_tolerance"),
-    ("model_sha256", "pixel_path"),
-)
-"keys near the begin: of audit, bench, its --compare, evaluate and train, train --folds, export, …"
+_FORMAT = re.compile(rb'[\[{\s]*"format": "kneeedge-')
+"the begin of every JSON document of kneeedge's, a list or not"
 
 
 @dataclass(frozen=True)
@@ -52,9 +42,7 @@ def _begins(*starts: bytes) -> Callable[[bytes], bool]:
 
 
 def _is_document(content: bytes) -> bool:
-    return content.startswith((b"{", b"[")) and any(
-        all(b'"%s":' % key.encode() in content for key in keys) for keys in _DOCUMENTS
-    )
+    return _FORMAT.match(content) is not None
 
 
 def _is_page(content: bytes) -> bool:

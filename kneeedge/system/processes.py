@@ -24,6 +24,8 @@ Message = TypeVar("Message")
 
 END_SECONDS = 5.0
 "for a killed process to end; one that waits for a dead network share does not"
+PR_SET_PDEATHSIG = 1
+"of linux/prctl.h"
 LONGEST = 300
 "characters of a process's last words"
 
@@ -159,6 +161,20 @@ def as_raised(kind: str, message: str) -> KneeEdgeError:
     error = error_class.__new__(error_class)
     Exception.__init__(error, message)
     return error
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent ends, however that ends; for a child's main.
+
+    Linux alone knows of that (prctl(2), PR_SET_PDEATHSIG). There it is the thread that started the
+    child whose end counts, so who starts children from a thread ends them before it. A parent that
+    ended before this call has closed the child's stdin; elsewhere that is all that tells of it.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def command(module: str, *arguments: str) -> list[str]:

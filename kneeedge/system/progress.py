@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+
+from kneeedge.system.terminal import HarmlessConsole
 
 LINE_SECONDS = 10.0
 "seconds between the plain lines"
@@ -60,10 +61,12 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = HarmlessConsole(stderr=True, quiet=quiet, highlight=False)
 
     def __call__(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        # A terminal breaks a line between words, not within a path; a log keeps it whole.
+        on_terminal = self.console.is_terminal
+        self.console.print(line, markup=False, soft_wrap=not on_terminal, overflow="ignore")
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:

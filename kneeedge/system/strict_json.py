@@ -10,11 +10,13 @@ T = TypeVar("T")
 
 
 def to_json(record: Any, indent: int | None = 2) -> str:
-    """Dataclasses, alone or within lists and dicts, as JSON text.
+    r"""Dataclasses, alone or within lists and dicts, as JSON text.
 
-    A NaN or infinity raises ValueError, since JSON has neither.
+    A NaN or infinity raises ValueError, since JSON has neither. Bytes of a file name that are no
+    UTF-8 appear as \udc80 to \udcff, which in JSON is the name again.
     """
-    return json.dumps(plain(record), indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(record), indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def plain(value: Any) -> Any:

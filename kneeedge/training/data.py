@@ -249,7 +249,7 @@ def cache_activations(
     path = folder / "views.npy"
     if not complete.is_file() or complete.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True)  # pictures of patients, though not as pixels
         jobs = [
             (sample, sample_view(sample, config, k))
             for sample, count in n_views.items()

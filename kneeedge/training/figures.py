@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Dataset
@@ -199,17 +200,20 @@ def draw_samples(
         for axes, i in zip(row, chosen, strict=False):
             axes.imshow(load_input(samples[i].path, pixel_path), cmap="gray", vmin=0, vmax=255)
         row[0].set_title(dataset.classes[label], loc="left")
-    _save(figure, path)
+    _save(figure, path, private=True)
 
 
-def _save(figure: Figure, path: Path, caveat: str = "") -> None:
+def _save(figure: Figure, path: Path, caveat: str = "", private: bool = False) -> None:
+    """Write the figure; what it says of classes is text and no formula, whatever $ it has."""
     # Why the figures are too good stands on the picture itself, since pictures are passed on alone.
     if caveat:
         text = "\n".join(wrap(caveat, int(9 * figure.get_figwidth())))
         figure.suptitle(text, color=RED, fontsize=9, weight="bold")
     figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))  # type: ignore[union-attr, call-arg]
     figure.text(0.995, 0.004, DISCLAIMER, ha="right", va="bottom", fontsize=6, color=GREY)
+    for words in figure.findobj(Text):
+        words.set_parse_math(False)
     FigureCanvasAgg(figure)
-    with replacing(path) as new:
+    with replacing(path, private) as new:
         kind = path.suffix.removeprefix(".")
         figure.savefig(new, dpi=120, format=kind, metadata=figure_metadata(path.suffix))

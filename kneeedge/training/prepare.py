@@ -8,7 +8,7 @@ from kneeedge.audit.quick import Copies, quick_audit
 from kneeedge.data.dataset import Dataset, others_line, say_depths, scan
 from kneeedge.data.groups import Pair, groups, read_groups
 from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pooled
-from kneeedge.errors import NotFoundError
+from kneeedge.errors import DataError, NotFoundError
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
 from kneeedge.runs.config import AUTO, TrainConfig
 from kneeedge.system.progress import Progress
@@ -45,11 +45,13 @@ def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
     """Scan the data and look for copies.
 
     A group is a patient, or what --groups says, joined with the groups of its images' copies.
+    Raises DataError where a class has a name that no report can show.
     """
     data = Path(config.data)
     # a table stands where its name does, since paths are relative to that
     root = data.absolute() if data.is_file() else data.resolve()
     dataset = scan(root, config.group_regex, config.grey_bits)
+    check_class_names(dataset)
     say_depths(dataset.samples, progress)
     if config.groups is not None:
         dataset = named_groups(dataset, read_groups(Path(config.groups)), Path(config.groups))
@@ -62,6 +64,17 @@ def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
     if config.drop_conflicts:
         dataset = drop_conflicts(dataset, copies.pairs, progress)
     return GatheredImages(dataset, copies.pairs, copies.data_report)
+
+
+def check_class_names(dataset: Dataset) -> None:
+    """Raise DataError where a class is named with control characters, or with what is no UTF-8.
+
+    The name goes into the model file, its card, figures and reports.
+    """
+    for name in dataset.classes:
+        if not name.isprintable():
+            problem = f"the class {name!a} has characters that no report can show"
+            raise DataError(dataset.root, problem, "rename its folder")
 
 
 def split_data(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, str]:

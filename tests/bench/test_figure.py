@@ -53,7 +53,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_measured(
 def test_the_command_writes_every_report(
     tmp_path: Path, models: tuple[str, ...], data: str
 ) -> None:
-    measuring = ["--data", data, "--provider", "cpu", "--batch-sizes", "2"]
+    measuring = ["--data", data, "--provider", "cpu", "--batch-size", "2"]
     timing = ["--seconds", "0.1", "--rounds", "1"]
     reports = {
         "--json": tmp_path / "r.json",

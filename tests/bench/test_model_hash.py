@@ -50,7 +50,7 @@ def test_verify_names_each_file_by_its_hash(model, tmp_path):
 @pytest.mark.slow
 def test_bench_names_the_file_of_each_row_by_its_hash(model, tmp_path):
     out = tmp_path / "b.csv"
-    options = ("--seconds", "0.2", "--rounds", "1", "--batch-sizes", "1", "--csv", out)
+    options = ("--seconds", "0.2", "--rounds", "1", "--batch-size", "1", "--csv", out)
     text, record = outputs(tmp_path, "bench", model, *options)
     assert {row["model_sha256"] for row in record["results"]} == {file_sha256(model)}
     assert f"models: m.onnx {file_sha256(model)[:12]}" in text

@@ -73,8 +73,8 @@ def test_version():
         ("slim --resume nowhere", 1, "no slim run was begun here"),
         ("export nowhere", 1, "no training run here; train one with"),
         ("export", 1, "no finished run; train one with"),
-        ("bench --batch-sizes 0", 1, "no finished run"),
-        ("bench nothing.onnx --batch-sizes x", 2, "is no list of numbers"),
+        ("bench --batch-size 0", 1, "no finished run"),
+        ("bench nothing.onnx --batch-size x", 2, "is no list of numbers"),
         ("infer", 2, "Missing argument"),
         ("frobnicate", 2, "No such command"),
     ],
@@ -136,7 +136,7 @@ def test_an_output_below_a_file_is_one_line(model, images, tmp_path):
 
 @pytest.mark.torch
 @pytest.mark.slow
-def test_failing_verification_exits_1(exported, tmp_path):
+def test_failing_verification_exits_with_3(exported, tmp_path):
     import onnx
     from onnx import numpy_helper
 
@@ -146,7 +146,7 @@ def test_failing_verification_exits_1(exported, tmp_path):
     tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     onnx.save(graph, tmp_path / "broken.onnx")
     result = run("verify", exported["fp32"], tmp_path / "broken.onnx")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stdout.startswith("PASS")
     assert "\nFAIL" in result.stdout
 

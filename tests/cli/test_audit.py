@@ -1,7 +1,9 @@
 """`kneeedge audit`: its exit codes, what it writes, and what it asks for before it works."""
 
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +35,7 @@ def test_strict_fails_on_a_fault_alone(data):
     assert run("--strict", data).exit_code == 0
     shutil.copy(data / HEALTHY, data / "test/Healthy/again.png")
     assert run(data).exit_code == 0
-    assert run("--strict", data).exit_code == 1
+    assert run("--strict", data).exit_code == 3
 
 
 def test_the_command_writes_json_page_and_groups(data, tmp_path):
@@ -48,6 +50,8 @@ def test_the_command_writes_json_page_and_groups(data, tmp_path):
     assert {finding["kind"] for finding in record["findings"]} >= {CONFLICT, LEAK}
     assert len(record["audit"]["images"]) == len(read_groups(groups)) == 13
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    if os.name == "posix":
+        assert stat.S_IMODE(page.stat().st_mode) == stat.S_IMODE(groups.stat().st_mode) == 0o600
 
 
 def test_a_folder_that_is_not_there_is_made(data, tmp_path):

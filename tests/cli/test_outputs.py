@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kneeedge.cli.app import app
+from kneeedge.cli.json_format import FORMATS, stamped
+from kneeedge.errors import OutputExistsError
 from kneeedge.pixels.phantom import write_dataset
-from kneeedge.runs.export_report import ExportReport
 from kneeedge.system.outputs import DOCUMENT, check_output
 from kneeedge.system.strict_json import to_json
 from tests.bench_rows import result as bench_result
@@ -53,25 +54,15 @@ def test_a_command_replaces_its_own_json_and_no_other(place: Path, command: str)
     assert out.read_text() == SOMEBODY_ELSES
 
 
-def test_other_documents_of_kneeedge_are_known_too(tmp_path: Path) -> None:
-    from kneeedge.bench.page import bench_json
-    from kneeedge.runs.folds import FoldsReport
-    from kneeedge.runs.slim_report import SlimConfig, SlimReport
-
-    documents = {
-        "bench": bench_json(bench_result(row("fp32", 30.0))),
-        "compare": to_json({"regressed": False, "comparison": None}),
-        "train": to_json({"test": {"n": 1, "confusion": [[1]], "per_class": {}}}),
-        "slim": to_json(SlimReport(SlimConfig(original="runs/x"), None)),  # type: ignore[arg-type]
-        "infer": to_json({"model": "m", "model_sha256": "a", "provider": "cpu", "summary": {}}),
-        "folds": to_json(dict.fromkeys(FoldsReport.__dataclass_fields__)),
-        "export": to_json(
-            ExportReport("x", ({"path": "a", "report": {"verdict": "pass"}},))  # type: ignore[arg-type]
-        ),
-    }
-    for name, text in documents.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_documents_of_every_command_are_known(tmp_path: Path, name: str) -> None:
+    for record in (stamped(name, {"a": 1}), [stamped(name, {"a": 1})]):
+        (tmp_path / name).write_text(to_json(record), encoding="utf-8")
         check_output(tmp_path / name, DOCUMENT)
+    for other in ("{}", '{"labels": [0]}', '{"labels": [0], "format": "kneeedge-infer/1"}'):
+        (tmp_path / name).write_text(other, encoding="utf-8")
+        with pytest.raises(OutputExistsError):
+            check_output(tmp_path / name, DOCUMENT)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +101,11 @@ def test_an_input_of_the_comparison_is_not_replaced(place: Path) -> None:
     from kneeedge.bench.page import bench_json
 
     old = place / "old.json"
-    old.write_text(bench_json(bench_result(row("fp32", 30.0))), encoding="utf-8")
+    document = json.loads(bench_json(bench_result(row("fp32", 30.0))))
+    old.write_text(to_json(stamped("bench", document)), encoding="utf-8")
     before = old.read_bytes()
     result = run("bench -q --compare", place, old, old, "--json", old)
-    assert "it is one of the inputs" in result.stderr
+    assert "--json and --compare both name" in result.stderr
     assert old.read_bytes() == before
 
 

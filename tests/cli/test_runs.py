@@ -42,11 +42,11 @@ def test_two_runs_of_the_same_images_are_paired(tmp_path: Path):
     assert record["changes"]["accuracy"]["interval"]["high"] > 0
 
 
-def test_two_runs_of_other_images_exit_1_and_have_no_difference(tmp_path: Path):
+def test_two_runs_of_other_images_exit_3_and_have_no_difference(tmp_path: Path):
     first = write_kept_run(tmp_path / "a", LABELS, LABELS)
     second = write_kept_run(tmp_path / "b", LABELS[:4], ANSWERS[:4])
     done = run(first.folder, second.folder)
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "cannot be paired; their test images are not the same: 6 and 4, 4" in done.stdout
     assert "change" not in done.stdout
 

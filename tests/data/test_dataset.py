@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from kneeedge.data.dataset import check_unchanged, read_split, scan, write_split
+from kneeedge.data.groups import read_groups, write_groups
 from kneeedge.data.splits import assign_splits, check_splits
 from kneeedge.errors import DataError, NotFoundError
 
@@ -183,3 +184,22 @@ def test_knee_kl_has_the_papers_sizes_and_no_patient_in_two_splits(real_data):
     dataset = scan(real_data / "knee-kl", r"(\d{7})[LR]")
     assert dataset.counts() == {"train": 1258, "val": 315, "test": 472}
     assert dataset.leaked() == ()
+
+
+def test_a_class_and_a_patient_that_are_formulas_come_back_and_do_not_run(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for name in ("=1+1", "Healthy"):
+        (root / name).mkdir(parents=True)
+        for k in range(3):
+            Image.fromarray(np.full((40, 40), 40 * k, np.uint8)).save(root / name / f"{k}.png")
+    dataset = scan(root)
+    write_split(dataset, tmp_path / "split.csv")
+    text = (tmp_path / "split.csv").read_text()
+    assert "./=1+1/0.png" in text
+    assert ",./=1+1," in text
+    assert "\n=" not in text
+    assert read_split(tmp_path / "split.csv", root, dataset.classes) == dataset
+    group_of = {sample.name: "@patient" for sample in dataset.samples}
+    write_groups(group_of, tmp_path / "groups.csv")
+    assert "@patient" not in (tmp_path / "groups.csv").read_text().replace("./@patient", "")
+    assert read_groups(tmp_path / "groups.csv") == group_of

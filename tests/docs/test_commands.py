@@ -16,6 +16,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
+from kneeedge.cli.console import RENAMED
 from kneeedge.pixels.phantom import write_dataset
 
 pytestmark = pytest.mark.torch
@@ -29,6 +30,8 @@ PAGES = (
     "kneeedge/inference/README.md",
     "benchmarks/README.md",
     "kneeedge/training/README.md",
+    "kneeedge/cli/README.md",
+    "kneeedge/cli/JSON.md",
 )
 "in the order in which their commands find what they need"
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
@@ -84,7 +87,7 @@ def shortened(command: list[str]) -> list[str]:
         weights = command.index("--weights")
         return [*command[:weights], *command[weights + 2 :], *NARROW]
     if command[0] == "bench":
-        return [*command, "--seconds", "0.2", "--batch-sizes", "1,2"]
+        return [*command, "--seconds", "0.2", "--batch-size", "1,2"]
     if command[0] == "slim":
         # The times of a network this narrow are noise, and no goal is sure to be within reach.
         return ["slim", "--max-latency-ms", "1000", "--epochs", "1", "--tolerance", "0.9"]
@@ -175,7 +178,8 @@ def test_every_option_that_a_page_names_is_there():
     known = {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
     scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").rglob("*.py")]
     known |= set(re.findall(r'"(--[\w-]+)"', "".join(scripts)))
-    known |= {"--debug", "--version"}  # of `kneeedge` itself
+    known |= {"--debug", "--version", "--install-completion", "--help"}  # of `kneeedge` itself
+    known |= RENAMED.keys()
     for name, text in TEXTS.items():
         code = re.findall(r"`[^`\n]+`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         named = set(OPTION.findall(" ".join(code)))

@@ -72,11 +72,11 @@ def test_infer_takes_the_model_of_the_environment(tmp_path):
     assert "edge.fp16.onnx (from KNEEEDGE_MODEL)" in done.stderr
 
 
-def test_infer_with_a_broken_image_exits_1_and_answers_the_others(tmp_path):
+def test_infer_with_a_broken_image_exits_3_and_answers_the_others(tmp_path):
     shutil.copytree(DATA / "test", tmp_path / "night")
     (tmp_path / "night/broken.png").write_text("x")
     done = kneeedge("infer", "night", "--model", MODELS["fp32"], "--json", "-", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 3
     result = json.loads(done.stdout)
     summary = result["summary"]
     assert (summary["n_ok"] + summary["n_abstained"], summary["n_errors"]) == (60, 1)
@@ -155,7 +155,7 @@ def test_bench_without_torch_measures_the_files(tmp_path):
         MODELS["int8"],
         "--seconds",
         "0.3",
-        "--batch-sizes",
+        "--batch-size",
         "1,4",
         "--data",
         DATA,

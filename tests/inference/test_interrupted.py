@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_and_the_summary_counts_all(
     assert not out.exists()
     monkeypatch.undo()
     again = CliRunner().invoke(app, [*command, "--resume"])
-    assert again.exit_code == 1  # one image is broken
+    assert again.exit_code == 3  # one image is broken
     assert "going on behind 8 rows of the run before" in again.stderr
     assert out.read_bytes() == whole.read_bytes()
     counts = ", ".join(f"{n} {name}" for name, n in result.summary.counts.items())
@@ -153,7 +153,7 @@ def test_a_stop_before_the_first_row_does_not_claim_that_rows_are_kept(
         assert stopped.stderr.endswith(note)
         assert "kept" not in stopped.stderr
         monkeypatch.undo()
-    assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 1  # one image is broken
+    assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 3  # one image is broken
     assert len(rows_of(out.read_bytes())) == 23
 
 
@@ -224,7 +224,7 @@ def test_killed_at_fifty_random_points_the_result_is_that_of_an_unbroken_run(
             n_whole += 1
     last = slow_run(night, model, out, resume=True)
     last.communicate(timeout=60)
-    assert last.returncode == 1  # one image is broken
+    assert last.returncode == 3  # one image is broken
     assert files_below(broken) == files_below(whole)
     assert n_whole >= 1  # the kills fell everywhere, to the last row
 
@@ -271,7 +271,7 @@ def test_an_input_that_goes_away_meanwhile_is_a_row_with_its_reason(
     meanwhile(monkeypatch, 1, last.path.unlink)
     command = infer_command(folder, model, tmp_path / "p.csv")
     result = CliRunner().invoke(app, [*command, "--batch-size", "1", "-q"])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     written = rows_of((tmp_path / "p.csv").read_bytes())[1:]
     assert len(written) == 22
     assert written[-1][:2] == [last.name, "error"]

@@ -81,7 +81,7 @@ def test_an_unreadable_new_file_is_a_row_and_the_exit_code_says_so(
 ) -> None:
     infer(night, model)
     (night / "broken.png").write_bytes(b"no picture")
-    assert infer(night, model, "--new-only").exit_code == 1
+    assert infer(night, model, "--new-only").exit_code == 3
     assert names(night)[6:] == ["broken.png"]
     assert infer(night, model, "--new-only").exit_code == 0
 

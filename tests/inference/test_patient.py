@@ -1,6 +1,7 @@
 """Whose answer it is: from the bytes that were answered, and told only to those who ask."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,18 @@ def test_an_odd_element_costs_neither_the_report_nor_the_night(
     assert pydicom.dcmread(tmp_path / "sr/x.dcm.sr.dcm").StudyInstanceUID == "1.2.3"
     (row,) = json.loads((tmp_path / "p.json").read_text())["predictions"]
     assert row["dicom"]["patient_id"] == "secret-id"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+@pytest.mark.parametrize(("options", "mode"), [((), 0o644), (("--with-patient-id",), 0o600)])
+def test_what_shows_or_names_a_patient_is_its_owners_alone(
+    tmp_path: Path, options: tuple[str, ...], mode: int
+) -> None:
+    before = os.umask(0o022)
+    try:
+        outputs_of(tmp_path, *options)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*.*")}
+    assert modes["p.csv"] == mode
+    assert {modes[name] for name in ("x.dcm.png", "x.dcm.sr.dcm", ".p.csv.journal")} == {0o600}

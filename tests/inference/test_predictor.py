@@ -548,7 +548,7 @@ def test_a_folder_is_answered_as_infer_answers_it(
     rows = tmp_path / "infer.csv"
     options = ["--model", str(predictor.session.path), "--provider", "cpu", "--threads", "2"]
     done = CliRunner().invoke(app, ["infer", str(night), "--out", str(rows), *options])
-    assert done.exit_code == 1, done.output
+    assert done.exit_code == 3, done.output
     assert out.read_bytes() == rows.read_bytes()
     with out.open(newline="") as file:
         written = [(row["path"], row["status"]) for row in csv.DictReader(file)]

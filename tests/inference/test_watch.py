@@ -140,9 +140,9 @@ def test_a_stop_between_journal_and_output_repeats_nothing_and_loses_nothing(
     shutil.copy(images[0], drop / "=a.png")
     write_bytes = output_module.write_bytes
 
-    def stop(path: Path, content: bytes) -> None:
+    def stop(path: Path, content: bytes, private: bool) -> None:
         if stopped_at == "after the output":
-            write_bytes(path, content)
+            write_bytes(path, content, private)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(output_module, "write_bytes", stop)

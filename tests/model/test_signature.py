@@ -34,7 +34,7 @@ pytestmark = pytest.mark.torch
 
 IMAGES = np.full((1, 1, 64, 64), 90, dtype=np.uint8)
 COMMANDS = ("infer", "evaluate", "verify", "info", "bench")
-SHORT_BENCH = ("--seconds", "0.1", "--rounds", "1", "--batch-sizes", "1")
+SHORT_BENCH = ("--seconds", "0.1", "--rounds", "1", "--batch-size", "1")
 
 
 def write_keys(folder: Path, name: str) -> tuple[Path, Path]:

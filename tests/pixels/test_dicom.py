@@ -286,7 +286,7 @@ def test_a_folder_of_dicom_and_png_is_answered_with_uids_and_no_names(tmp_path: 
     out = tmp_path / "p.csv"
     command = ["infer", str(folder), "--model", str(model), "--out", str(out), "-q"]
     done = CliRunner().invoke(app, command)
-    assert done.exit_code == 1  # one file is refused
+    assert done.exit_code == 3  # one file is refused
     lines = out.read_text().splitlines()
     assert lines[0].endswith(",distance,sop_instance_uid,laterality,view,patient_id,error")
     assert lines[1].startswith("a.dcm,ok,")

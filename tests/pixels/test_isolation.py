@@ -141,7 +141,7 @@ def test_a_run_goes_on_and_a_resumed_one_has_the_same_rows(
     ]  # fmt: skip
     whole = tmp_path / "whole.csv"
     out = tmp_path / "p.csv"
-    assert CliRunner().invoke(app, [*command, str(whole)]).exit_code == 1
+    assert CliRunner().invoke(app, [*command, str(whole)]).exit_code == 3
     with whole.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == names
@@ -158,7 +158,7 @@ def test_a_run_goes_on_and_a_resumed_one_has_the_same_rows(
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", stop)
         assert CliRunner().invoke(app, [*command, str(out)]).exit_code == 130
-    assert CliRunner().invoke(app, [*command, str(out), "--resume"]).exit_code == 1
+    assert CliRunner().invoke(app, [*command, str(out), "--resume"]).exit_code == 3
     assert out.read_bytes() == whole.read_bytes()
 
 

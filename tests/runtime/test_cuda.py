@@ -175,7 +175,7 @@ def test_verify_says_where_the_nodes_ran(models, fake_gpu):
 def test_verify_fails_where_a_node_ran_on_no_gpu(models, fake_gpu, monkeypatch):
     monkeypatch.setattr(FakeSession, "end_profiling", lambda self: self.real.end_profiling())
     done = CliRunner().invoke(app, ["verify", str(models["fp32"]), "--provider", "cuda"])
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert done.stdout.startswith("FAIL")
     assert "part of it ran elsewhere" in done.stdout
 

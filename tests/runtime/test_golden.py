@@ -143,10 +143,10 @@ def test_the_command_tells_the_verdict_of_a_device_without_vnni(model, monkeypat
     assert "which this one lacks" in report["concern"]
 
 
-def test_the_command_exits_1_on_a_device_that_answers_otherwise(model):
+def test_the_command_exits_3_on_a_device_that_answers_otherwise(model):
     change_entry(model, GOLDEN_KEY, lambda golden: golden["cases"][0]["file_logits"].reverse())
     done = CliRunner().invoke(app, ["verify", str(model), "--provider", "cpu"])
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert done.stdout.startswith("FAIL")
 
 

@@ -41,6 +41,19 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_a_private_file_is_its_owners_alone_whoever_could_read_the_old_one(
+    tmp_path: Path, set_umask: Callable[[int], int], umask: int
+) -> None:
+    set_umask(umask)
+    path = tmp_path / "pictures.html"
+    write_text(path, "old")
+    write_text(path, "new", private=True)
+    assert mode_of(path) == 0o600
+    write_csv(tmp_path / "ids.csv", ("path",), [("a",)], private=True)
+    assert mode_of(tmp_path / "ids.csv") == 0o600
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
 def test_permissions_follow_the_umask(
     tmp_path: Path, set_umask: Callable[[int], int], umask: int, mode: int

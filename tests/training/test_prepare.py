@@ -159,3 +159,12 @@ def test_a_depth_that_was_told_is_what_the_run_and_its_model_read_with(twelve_bi
 def test_pixels_beyond_the_depth_that_was_told_are_refused_before_training(twelve_bits):
     with pytest.raises(DataError, match=r"integer pixels outside 0 to 1023"):
         gather_images(dataclasses.replace(twelve_bits, grey_bits=10), QUIET)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nb", "a\udce9"])
+def test_a_class_that_no_report_can_show_is_refused_before_the_training(tmp_path, config, name):
+    write_dataset(tmp_path / "odd", {"train": 4}, size=64)
+    (tmp_path / "odd/train/Healthy").rename(tmp_path / "odd/train" / name)
+    odd = dataclasses.replace(config, data=str(tmp_path / "odd"))
+    with pytest.raises(DataError, match="rename its folder"):
+        gather_images(odd, QUIET)
