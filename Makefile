@@ -4,7 +4,7 @@ VENV := .venv
 EDGE := .venv-edge
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast test-edge fuzz lint format audit install clean
+.PHONY: demo test test-fast test-edge test-pillow fuzz lint format audit install clean
 
 demo: install
 	rm -rf demo-output
@@ -12,6 +12,7 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest
+	$(MAKE) test-pillow
 	$(MAKE) test-edge
 
 # The tests that take no more than two seconds each: between two edits.
@@ -27,6 +28,14 @@ test-edge: install
 	$(EDGE)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
 	$(BIN)/python -m tests.make_edge_model .cache/edge
 	cd tests/edge && KNEEEDGE_EDGE_FILES=$(CURDIR)/.cache/edge $(CURDIR)/$(EDGE)/bin/python -P -m pytest -c pytest.ini .
+
+# The resize under the first of each version of Pillow that we allow: numpy and Pillow alone.
+test-pillow:
+	for version in 11.0 12.0 13.0; do \
+		test -x .venv-pillow/$$version/bin/python || $(PYTHON) -m venv .venv-pillow/$$version; \
+		.venv-pillow/$$version/bin/python -m pip install --quiet "pillow~=$$version.0" numpy && \
+		.venv-pillow/$$version/bin/python -m tests.pixels.pinned_resize || exit 1; \
+	done
 
 # 10,000 mutated files of every format; Linux.
 fuzz: install
@@ -55,4 +64,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(EDGE) dist build demo-output .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(EDGE) .venv-pillow dist build demo-output .cache .pytest_cache .mypy_cache .ruff_cache

@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from export.any_size import prove, with_resize
 from export.calibration import N_IMAGES, CalibrationSet, choose_images, draw
 from export.gate import compare_refusals, gate_report
+from export.golden import golden_set
 from export.graph import operators, opset, set_metadata
 from export.ranges import collect, load_chunks
 from export.search import Material, search
@@ -26,31 +28,28 @@ from kneeedge.model.file_record import FileRecord, Verification
 from kneeedge.model.signature import read_private_key, sign_file, signature_path
 from kneeedge.model.spec import CARD_KEY, GOLDEN_KEY, SEEN_KEY, SPEC_KEY, ModelSpec
 from kneeedge.model.verdict import FAIL
-from kneeedge.pixels.phantom import phantoms
 from kneeedge.report.card import card, write_card
 from kneeedge.report.card_facts import read_facts
+from kneeedge.report.export import any_size_line
 from kneeedge.runs.answers import ORIGINAL, Answers
 from kneeedge.runs.export_report import (
+    AnySizeFile,
     ExportedFile,
     ExportReport,
     VerifyReport,
 )
 from kneeedge.runs.folder import open_run
-from kneeedge.runtime.golden import GoldenCase, GoldenSet, encode_png, to_metadata, verify
+from kneeedge.runtime.golden import GoldenSet, to_metadata, verify
 from kneeedge.runtime.providers import load_runtime
 from kneeedge.runtime.session import Session
 from kneeedge.system import machine
 from kneeedge.system.files import file_sha256, put_in_place
 from kneeedge.system.progress import Progress
-from kneeedge.training.checkpoint import load_original, predict_logits
-from kneeedge.training.model import KneeVGG
+from kneeedge.training.checkpoint import load_original
 from kneeedge.training.novelty import FeatureGaussian, read_gaussian
 from kneeedge.training.score import original_answers
 
 PRECISIONS = ("fp32", "fp16", "int8")
-N_GOLDEN = 8
-DEVICE_FLOOR = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
-"logit change between two machines that run the same file: other kernels round otherwise"
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,8 @@ class ExportOptions:
     "the data folder, where it is no longer where the run was trained"
     search_minutes: float = 5.0
     "for the int8 recipe, ranges not counted; 0: minmax ranges and all layers in 8 bits"
+    any_size: bool = False
+    "write beside each file one that resizes pictures of any size itself"
     sign: str | None = None
     "PEM file of the private key that signs each published file"
 
@@ -147,7 +148,9 @@ class Exporter:
         part = self._part(precision)
         report = built.report or self.gate(precision, built.graph)
         save(built.graph, part, self.spec, built.record, {})
-        golden = golden_set(Session(part, self.options.provider), self.model, precision)
+        golden = golden_set(
+            Session(part, self.options.provider), self.model, self.gaussian, precision
+        )
         self.seal(part, built, golden, report)
         confirmed = verify(Session(part, self.options.provider), "", "")
         if not confirmed.passed:
@@ -158,6 +161,9 @@ class Exporter:
             report = dataclasses.replace(report, verdict=FAIL, reason=reason)
             self.seal(part, built, golden, report)
         path = self._move(precision, report.verdict)
+        any_size = None
+        if self.options.any_size and report.verdict != FAIL:
+            any_size = self.publish_any_size(precision, built, golden, report)
         name = str(path.relative_to(self.run.models))
         self.progress(f"{name}: {report.verdict} ({report.reason})")
         return ExportedFile(
@@ -167,7 +173,43 @@ class Exporter:
             report=report,
             calibration=built.record.calibration,
             half_range=built.record.half_range,
+            any_size=any_size,
         )
+
+    def publish_any_size(
+        self, precision: str, built: Built, golden: GoldenSet, report: VerifyReport
+    ) -> AnySizeFile:
+        """Write the file that resizes pictures itself, held against the one that does not.
+
+        It is removed where one logit of one picture differs.
+        """
+        graph = with_resize(built.graph, self.spec.pixel_path)
+        record = dataclasses.replace(built.record, operators=operators(graph))
+        path = self.run.any_size_file(self.spec.name, precision)
+        path.parent.mkdir(exist_ok=True)
+        signature_path(path).unlink(missing_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        self.seal(part, Built(graph, record), golden, report)
+        plain = Session(self.run.model_file(self.spec.name, precision), "cpu")
+        proof = prove(Session(part, "cpu"), plain, self.samples, self.progress)
+        sha256 = file_sha256(part)
+        size_mb = round(part.stat().st_size / 1e6, 2)
+        if proof.n_changed:
+            part.unlink()
+        else:
+            put_in_place(part, path)
+            if self.key:
+                sign_file(path, self.key)
+        file = AnySizeFile(
+            path=str(path.relative_to(self.run.models)),
+            sha256=sha256,
+            size_mb=size_mb,
+            n=proof.n,
+            n_sizes=proof.n_sizes,
+            n_changed=proof.n_changed,
+        )
+        self.progress(any_size_line(file))
+        return file
 
     def seal(self, part: Path, built: Built, golden: GoldenSet, report: VerifyReport) -> None:
         """Write the file with all that it says of itself, the gate's report included."""
@@ -342,27 +384,6 @@ def file_record(precision: str, graph: onnx.ModelProto) -> FileRecord:
         opset=opset(graph),
         operators=operators(graph),
         versions=machine.versions(),
-    )
-
-
-def golden_set(session: Session, model: KneeVGG, precision: str) -> GoldenSet:
-    """Phantoms from healthy to diseased, with the original's answers and this file's."""
-    images = phantoms(N_GOLDEN, session.spec.pixel_path.size)
-    original_logits = predict_logits(model, images)
-    file_logits = np.concatenate([session.run(image[None]).logits for image in images])
-    cases = tuple(
-        GoldenCase(encode_png(image[0]), tuple(map(float, before)), tuple(map(float, after)))
-        for image, before, after in zip(images, original_logits, file_logits, strict=True)
-    )
-    floor = DEVICE_FLOOR[precision]
-    # What the precision costs was measured here; another machine may add its own rounding to it.
-    largest_change = float(np.abs(file_logits - original_logits).max())
-    return GoldenSet(
-        cases=cases,
-        device_tolerance=floor,
-        original_tolerance=largest_change + floor,
-        cpu=machine.cpu_model(),
-        isa=machine.isa_flags(),
     )
 
 

@@ -22,7 +22,8 @@ from kneeedge.model.spec import (
     default_positive,
 )
 from kneeedge.pixels.phantom import phantom
-from kneeedge.runtime.golden import GoldenCase, GoldenSet, encode_png, to_metadata
+from kneeedge.runtime.golden import PHANTOM, GoldenCase, GoldenSet, encode_png, to_metadata
+from kneeedge.runtime.golden_pictures import golden_pictures
 
 CLASSES = ("Healthy", "Osteoporosis")
 # ONNX Runtime 1.21 reads both.
@@ -156,5 +157,19 @@ def _golden(model: onnx.ModelProto, size: int) -> GoldenSet:
         image = phantom(seed, severity, size)
         (logits,) = session.run(["logits"], {"image": image[None, None]})
         answers = tuple(map(float, logits[0]))
-        cases.append(GoldenCase(encode_png(image), answers, answers))
-    return GoldenSet(cases=tuple(cases), device_tolerance=1e-3, original_tolerance=1e-3)
+        cases.append(
+            GoldenCase(
+                png=encode_png(image),
+                kind=PHANTOM,
+                original_logits=answers,
+                file_logits=answers,
+                file_distance=None,
+            )
+        )
+    return GoldenSet(
+        cases=tuple(cases),
+        pictures=golden_pictures(PixelPath(size)),
+        device_tolerance=1e-3,
+        original_tolerance=1e-3,
+        distance_tolerance=None,
+    )

@@ -39,6 +39,12 @@ def export(
     ] = 256,
     tolerance: Annotated[float | None, typer.Option(min=0.0, max=1.0, help=TOLERANCE_HELP)] = None,
     search_minutes: Annotated[float, typer.Option(min=0.0, max=1e5, help=SEARCH_HELP)] = 5.0,
+    any_size: Annotated[
+        bool,
+        typer.Option(
+            "--any-size", help="Write files too that resize pictures of any size themselves."
+        ),
+    ] = False,
     data: Data = None,
     sign: Annotated[Path | None, typer.Option(metavar="KEY.pem", help=SIGN_HELP)] = None,
     provider: Provider = "cpu",
@@ -59,6 +65,7 @@ def export(
         provider=provider,
         data=str(data) if data else None,
         search_minutes=search_minutes,
+        any_size=any_size,
         sign=str(sign) if sign else None,
     )
     folder = run or latest_run()

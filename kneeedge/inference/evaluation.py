@@ -25,7 +25,7 @@ from kneeedge.errors import ConfigError, DataError, SpecError
 from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
 from kneeedge.pixels.prefetch import StageClock, read_batches
-from kneeedge.pixels.reader import ReadOptions, ThreadReader
+from kneeedge.pixels.reader import ReadFile, ReadOptions, ThreadReader
 from kneeedge.runtime.batches import BatchRunner, joined
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.system import machine
@@ -199,14 +199,24 @@ def input_batches(
 ) -> Iterator[NDArray[np.uint8]]:
     """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead.
 
-    Raises ImageError where a sample cannot be read.
+    Raises ImageError where a sample cannot be read, and DataError where its file no longer has the
+    bytes that it had when the sample was made.
     """
     reader = ThreadReader(ReadOptions(pixel_path))
     batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
     with progress.stage("evaluate", len(samples)) as stage:
         for batch in batches:
+            for sample, file in batch:
+                check_content(sample, file)
             yield np.stack([file.pixels() for _, file in batch])[:, None]
             stage.advance(len(batch))
+
+
+def check_content(sample: Sample, file: ReadFile) -> None:
+    """Raise DataError where what was read is not what the sample was made of."""
+    if file.stamp is not None and file.stamp.sha256 != sample.sha256:
+        problem = "the image has changed meanwhile"
+        raise DataError(sample.path, problem, "run again when nothing writes to the folder")
 
 
 def read_seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 N_AHEAD = 16
 "answers that wait for their heat maps or reports, while the network goes on"
-NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR)
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 "what a file system says of one name; all other errors are of the disk, and end the run"
 REPORT_ERRORS = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
 "what pydicom and highdicom raise for an element that may not hold what it holds"

@@ -13,7 +13,7 @@ from kneeedge.model.file_record import FileRecord
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.system.strict_json import from_json, to_json
 
-FORMAT = 2
+FORMAT = 3
 SPEC_KEY = "kneeedge"
 GOLDEN_KEY = "kneeedge.golden"
 SEEN_KEY = "kneeedge.seen"
@@ -23,6 +23,14 @@ DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 
 VGG19_CHANNELS = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
 FITS = ("stretch", "pad")
+RESIZE = "triangle-22bit-across-then-down"
+"""The one resize: Pillow's BILINEAR, bit for bit, an axis at a time, first across and then down.
+
+Output pixel i of n lies at c = (i + 0.5) · n_in / n on the input. It is the sum of the input pixels
+j, weighted by max(0, 1 − |j + 0.5 − c| / s) with s = max(1, n_in / n), over ⌊c − s + 0.5⌋ ≤ j <
+⌊c + s + 0.5⌋ inside the image. The weights are divided by their sum in double precision and rounded
+half up to multiples of 2^-22; the sum is rounded half up to 8 bits and clipped.
+"""
 HEADS = ("gap", "classifier")
 MIN_GREY_BITS, MAX_GREY_BITS = 8, 16
 "of pixels that are stored in 16 bits"
@@ -36,6 +44,8 @@ class PixelPath:
     "side of the square input, pixels, a multiple of 32"
     fit: str = "stretch"
     "stretch: both sides to `size`, as the paper does; pad: keep the aspect, black bars"
+    resize: str = RESIZE
+    "how it is brought to its size, to the bit: see RESIZE"
     dicom_window: int = 0
     "which of several VOI LUTs or windows of a DICOM image; the first is 0"
     grey_bits: int = 0
@@ -54,6 +64,8 @@ class PixelPath:
             raise ValueError(f"size must be a multiple of 32 from 32 to 4096, not {self.size}")
         if self.dicom_window < 0:
             raise ValueError(f"dicom_window must be 0 or more, not {self.dicom_window}")
+        if self.resize != RESIZE:
+            raise ValueError(f"resize must be {RESIZE}, not {self.resize!r}")
         if self.grey_bits and not MIN_GREY_BITS <= self.grey_bits <= MAX_GREY_BITS:
             depths = f"{MIN_GREY_BITS} to {MAX_GREY_BITS}"
             raise ValueError(f"grey_bits must be 0 or {depths}, not {self.grey_bits}")

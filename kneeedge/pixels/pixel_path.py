@@ -65,13 +65,12 @@ def input_of_picture(picture: Picture, pixel_path: PixelPath) -> Input:
 def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:
     """The network's input (S, S) uint8 for grey pixels (H, W) uint8.
 
-    Resized with Pillow's BILINEAR: a triangle filter, widened where it shrinks (antialiased).
     "stretch" brings both sides to S; "pad" keeps the aspect, longer side S, centred on black. S × S
-    pixels come back as they are.
+    pixels come back as they are. How they are resized is `PixelPath.resize`, to the bit.
     """
     side = pixel_path.size
     height, width = (side, side) if pixel_path.fit == "stretch" else _fitted(grey.shape, side)
-    resized = np.array(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+    resized = _resized(grey, height, width)
     if resized.shape == (side, side):
         return resized
     square = np.zeros((side, side), dtype=np.uint8)
@@ -79,6 +78,17 @@ def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8
     left = (side - width) // 2
     square[top : top + height, left : left + width] = resized
     return square
+
+
+def _resized(grey: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Grey pixels (height, width) uint8 of any (H, W), by `kneeedge.model.spec.RESIZE`.
+
+    Each axis has a call of its own: which of the two comes first in a single call depends on the
+    version of Pillow, and between them the pixels are rounded.
+    """
+    image = Image.fromarray(grey)
+    across = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return np.array(across.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _fitted(shape: tuple[int, ...], side: int) -> tuple[int, int]:

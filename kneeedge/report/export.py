@@ -8,7 +8,7 @@ from kneeedge.model.verdict import INCONCLUSIVE, PASS
 from kneeedge.report.inference import N_LISTED
 
 if TYPE_CHECKING:
-    from kneeedge.runs.export_report import CaseChange, ExportReport, VerifyReport
+    from kneeedge.runs.export_report import AnySizeFile, CaseChange, ExportReport, VerifyReport
     from kneeedge.statistics.intervals import Interval
     from kneeedge.statistics.paired import PairedChange
 
@@ -30,6 +30,8 @@ def gate_text(report: "ExportReport") -> str:
             lines += half_range_lines(file.half_range)
         if file.calibration:
             lines += trial_lines(file.calibration)
+        if file.any_size:
+            lines.append(f"  {any_size_line(file.any_size)}")
         lines.append("")
     if any(file.report.verdict == INCONCLUSIVE for file in report.files):
         lines += [WHAT_DECIDES, ""]
@@ -156,3 +158,12 @@ def trial_lines(calibration: Calibration) -> list[str]:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append(f"  {'  '.join(cells)}".rstrip())
     return [*lines, *(f"    no time for: {recipe}" for recipe in calibration.untried)]
+
+
+def any_size_line(file: "AnySizeFile") -> str:
+    """What became of a file that resizes pictures itself."""
+    held = f"{file.n:,} val pictures of {file.n_sizes:,} sizes"
+    if file.failed:
+        problem = f"{file.n_changed:,} of {held} get another answer"
+        return f"{file.path}: FAIL, and it is removed: {problem}"
+    return f"{file.path}: the same answers to the last bit on {held}"

@@ -9,6 +9,7 @@ from kneeedge.system.files import SHOWN_DIGITS
 if TYPE_CHECKING:
     from kneeedge.inference.summary import FolderResult, FolderSummary
     from kneeedge.runtime.golden import GoldenReport
+    from kneeedge.runtime.golden_pictures import PictureResult
 
 
 N_LISTED = 5
@@ -91,9 +92,12 @@ def golden_text(report: "GoldenReport") -> str:
         f"{report.max_change_from_original:.3g} to its PyTorch network "
         f"(allowed {report.original_tolerance:.3g})"
     )
+    hard = f"{report.n_hard} of them where a small change flips the answer"
     parts = [
         f"{verdict}  {model}: {report.n} golden inputs (phantoms) on {device}",
+        f"{hard}: {len(report.flips)} flips",
         f"largest logit change {from_file}, {from_original}",
+        pictures_text(report.pictures),
     ]
     if report.wrong_cases:
         remedy = "use another provider or precision"
@@ -106,3 +110,18 @@ def golden_text(report: "GoldenReport") -> str:
     if report.concern:
         parts.append(report.concern)
     return "; ".join(parts)
+
+
+def pictures_text(pictures: "Sequence[PictureResult]") -> str:
+    """What became of the golden pictures on their way to the network."""
+    failed = [picture for picture in pictures if not picture.passed]
+    if not failed:
+        return f"{len(pictures)} golden pictures decoded and resized as there"
+    first = failed[0]
+    what = first.error
+    if not what and first.largest_change is not None and first.share_changed is not None:
+        share = f"{first.share_changed:.0%} of the pixels"
+        what = f"by up to {first.largest_change} grey levels in {share}"
+    named = f"{first.name} differs in {first.step}{f' ({what})' if what else ''}"
+    problem = f"{len(failed)} of {len(pictures)} golden pictures come out otherwise here, {named}"
+    return f"{problem}: install the Pillow and the kneeedge that the file was exported with"

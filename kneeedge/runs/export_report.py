@@ -87,6 +87,26 @@ class VerifyReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnySizeFile:
+    """The file beside a variant that resizes pictures of any size itself."""
+
+    path: str
+    "below models/"
+    sha256: str
+    size_mb: float
+    n: int
+    "val pictures, each at its own size and at another, on which it was held against the variant"
+    n_sizes: int
+    "different sizes among them"
+    n_changed: int
+    "pictures of which a logit is not the variant's to the last bit"
+
+    @property
+    def failed(self) -> bool:
+        return self.n_changed > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportedFile:
     """One variant and where it went."""
 
@@ -99,6 +119,8 @@ class ExportedFile:
     "only for int8: the ranges, and every recipe that was tried"
     half_range: HalfRange | None = None
     "only for fp16"
+    any_size: AnySizeFile | None = None
+    "only where it was asked for, and the gate did not refuse the variant"
 
 
 @dataclass(frozen=True)
@@ -113,4 +135,6 @@ class ExportReport:
 
     @property
     def failed(self) -> bool:
-        return any(file.report.verdict == FAIL for file in self.files)
+        any_size = (file.any_size for file in self.files if file.any_size)
+        refused = any(file.report.verdict == FAIL for file in self.files)
+        return refused or any(file.failed for file in any_size)

@@ -168,6 +168,10 @@ class Run:
         folder = self.models / "rejected" if rejected else self.models
         return folder / f"{name}.{precision}.onnx"
 
+    def any_size_file(self, name: str, precision: str) -> Path:
+        """Where the file stands that resizes pictures itself."""
+        return self.models / "any-size" / f"{name}.{precision}.any-size.onnx"
+
     # Runs within
 
     def fold(self, k: int) -> "Run":

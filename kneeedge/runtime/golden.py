@@ -5,33 +5,47 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from kneeedge.errors import SpecError
-from kneeedge.model.spec import GOLDEN_KEY
+from kneeedge.model.spec import GOLDEN_KEY, ModelSpec, softmax
+from kneeedge.runtime.batches import joined
+from kneeedge.runtime.golden_pictures import (
+    RESIZING_INSIDE,
+    GoldenPicture,
+    PictureResult,
+    check_picture,
+    decoded,
+)
 from kneeedge.runtime.placement import Placement, placement
 from kneeedge.runtime.providers import CPU_PROVIDERS
-from kneeedge.runtime.session import Session
+from kneeedge.runtime.session import Outputs, Session
 from kneeedge.system.machine import has_vnni
 from kneeedge.system.strict_json import from_json, to_json
 
+PHANTOM, AT_THRESHOLD, AT_LIMIT = "phantom", "at the threshold", "at the limit"
+"kinds of golden inputs: the last two where a small change would change what is said"
 PHANTOMS = "phantoms: synthetic radiographs, of no patient"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GoldenCase:
     """One input and its answers."""
 
     png: str
     "the (S, S) uint8 input as PNG, base64"
+    kind: str
+    "PHANTOM, AT_THRESHOLD or AT_LIMIT"
     original_logits: tuple[float, ...]
     "(K,) of the PyTorch model in fp32"
     file_logits: tuple[float, ...]
     "(K,) of this file on the machine that exported it"
+    file_distance: float | None
+    "of this file there; absent where the model never abstains"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +53,14 @@ class GoldenSet:
     """What `kneeedge verify` repeats on a device."""
 
     cases: tuple[GoldenCase, ...]
+    pictures: tuple[GoldenPicture, ...]
+    "encoded files, and what they must become on the way to the network"
     device_tolerance: float
     "largest logit change allowed against this file's own answers on the exporting machine"
     original_tolerance: float
     "largest logit change allowed against the original's answers"
+    distance_tolerance: float | None
+    "largest change of the distance allowed against this file's own; absent where there is none"
     cpu: str = ""
     "of the exporting machine"
     isa: tuple[str, ...] = ()
@@ -67,6 +85,13 @@ class GoldenReport:
     original_tolerance: float
     wrong_cases: tuple[int, ...]
     "indices of the cases outside a tolerance"
+    n_hard: int
+    "cases at the threshold or at the limit to abstain"
+    flips: tuple[int, ...]
+    "indices of the cases that have another answer here, or are refused here and not there"
+    pictures: tuple[PictureResult, ...]
+    max_distance_change: float | None = None
+    distance_tolerance: float | None = None
     isa: tuple[str, ...] = ()
     "instruction sets of this CPU"
     file_isa: tuple[str, ...] = ()
@@ -137,32 +162,97 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
     """
     golden = read_golden(session)
     inputs = golden_inputs(session, golden)
-    logits = np.concatenate([session.run(image[None]).logits for image in inputs])
-    file_logits = np.array([case.file_logits for case in golden.cases])
-    original_logits = np.array([case.original_logits for case in golden.cases])
-    from_file = np.abs(logits - file_logits).max(axis=1)
-    from_original = np.abs(logits - original_logits).max(axis=1)
-    wrong = (from_file > golden.device_tolerance) | (from_original > golden.original_tolerance)
+    outputs = joined([session.run(image[None]) for image in inputs])
+    comparison = compare(session.spec, golden, outputs)
+    pictures = tuple(check_on(session, picture) for picture in golden.pictures)
     target = session.spec.file.int8_target if session.spec.file else None
     where = placement(session) if session.provider != "cpu" else None
+    is_right = not comparison.wrong.any() and not comparison.flipped.any()
     return GoldenReport(
         model=str(session.path),
         sha256=sha256,
         provider=session.provider,
         cpu=cpu,
         n=len(golden.cases),
-        passed=not wrong.any() and not (where and where.n_astray),
-        max_change_from_file=float(from_file.max()),
+        passed=is_right
+        and all(picture.passed for picture in pictures)
+        and not (where and where.n_astray),
+        max_change_from_file=float(comparison.from_file.max()),
         device_tolerance=golden.device_tolerance,
-        max_change_from_original=float(from_original.max()),
+        max_change_from_original=float(comparison.from_original.max()),
         original_tolerance=golden.original_tolerance,
-        wrong_cases=tuple(int(i) for i in np.flatnonzero(wrong)),
+        wrong_cases=tuple(np.flatnonzero(comparison.wrong).tolist()),
+        n_hard=sum(case.kind != PHANTOM for case in golden.cases),
+        flips=tuple(np.flatnonzero(comparison.flipped).tolist()),
+        pictures=pictures,
+        max_distance_change=comparison.max_distance_change,
+        distance_tolerance=golden.distance_tolerance,
         isa=isa,
         file_isa=golden.isa,
         int8_target=target,
         concern=int8_concern(target, session.provider, isa),
         placement=where,
     )
+
+
+def check_on(session: Session, golden: GoldenPicture) -> PictureResult:
+    """What this device makes of a golden picture, in the file too where that resizes itself."""
+    path = session.spec.pixel_path
+    result = check_picture(golden, path)
+    if not session.takes_pictures or not result.passed:
+        return result
+    grey, square = decoded(golden, path)
+    inside = session.run_picture(grey).logits
+    if np.array_equal(inside, session.run(square[None, None]).logits):
+        return result
+    return replace(result, passed=False, step=RESIZING_INSIDE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A device's answers to the golden inputs beside the file's and the original's."""
+
+    from_file: NDArray[np.float64]
+    "(N,) largest change of a logit against the exporting machine"
+    from_original: NDArray[np.float64]
+    "(N,) largest change of a logit against the PyTorch model"
+    max_distance_change: float | None
+    "against the exporting machine; absent where there is no distance"
+    wrong: NDArray[np.bool_]
+    "(N,) beyond a tolerance"
+    flipped: NDArray[np.bool_]
+    "(N,) another class, or refused in one place alone"
+
+
+def compare(spec: ModelSpec, golden: GoldenSet, outputs: Outputs) -> Comparison:
+    """Hold the answers to the golden inputs against what the file says of them."""
+    file_logits = np.array([case.file_logits for case in golden.cases])
+    original_logits = np.array([case.original_logits for case in golden.cases])
+    from_file = np.abs(outputs.logits - file_logits).max(axis=1)
+    from_original = np.abs(outputs.logits - original_logits).max(axis=1)
+    wrong = (from_file > golden.device_tolerance) | (from_original > golden.original_tolerance)
+    flipped = decided(spec, outputs.logits) != decided(spec, file_logits)
+    max_distance_change = None
+    if outputs.distance is not None and golden.distance_tolerance is not None:
+        file_distances = np.array([case.file_distance for case in golden.cases], dtype=np.float64)
+        changes = np.abs(outputs.distance - file_distances)
+        max_distance_change = float(changes.max())
+        wrong |= ~(changes <= golden.distance_tolerance)
+        if spec.novelty is not None:
+            refused = spec.novelty.refuses(outputs.distance)
+            flipped |= refused != spec.novelty.refuses(file_distances)
+    return Comparison(
+        from_file=from_file,
+        from_original=from_original,
+        max_distance_change=max_distance_change,
+        wrong=wrong,
+        flipped=flipped,
+    )
+
+
+def decided(spec: ModelSpec, logits: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Class indices (N,) of logits (N, K), at the spec's temperature and threshold."""
+    return spec.decide(softmax(logits, spec.temperature))
 
 
 def int8_concern(target: str | None, provider: str, isa: tuple[str, ...]) -> str:

@@ -32,6 +32,9 @@ from kneeedge.system import machine
 
 OUTPUTS = ("probabilities", "logits", "cam", "distance")
 "of a model file"
+IMAGE, PICTURE = "image", "picture"
+"""the input of a model file: pixels (N, 1, S, S) uint8 by the pixel path, or, of an any-size file,
+grey pixels (N, 1, H, W) uint8 of any size, which it resizes itself"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class Session:
         self._runtime = load_runtime()
         self.provider, self._session = self._open(self._runtime, provider)
         self.file.check_same()
+        self.takes_pictures = self._session.get_inputs()[0].name == PICTURE
+        "whether the file resizes pictures of any size itself"
+        self._input = PICTURE if self.takes_pictures else IMAGE
         self._outputs = self._check_contract()
         self.runner = self._device_runner() if self.provider in GPU_PROVIDERS else None
         "what holds the buffers on the GPU, where one computes"
@@ -95,15 +101,25 @@ class Session:
             results["probabilities"], results["logits"], results.get("cam"), results.get("distance")
         )
 
+    def run_picture(self, grey: NDArray[np.uint8]) -> Outputs:
+        """Answers for grey pixels (H, W) uint8 of any size, which the file resizes itself.
+
+        Raises ModelFileError where it does not: that takes an any-size file.
+        """
+        if not self.takes_pictures:
+            problem = "it takes pixels that are resized already"
+            raise ModelFileError(self.path, problem, "export one with `kneeedge export --any-size`")
+        return self.run(grey[None, None])
+
     def profile(self, images: NDArray[np.uint8], folder: Path) -> Path:
         """What ONNX Runtime writes into `folder` of two runs in a session like this one."""
         session = self._create(self._runtime, self.provider, profile=folder)
         for _ in range(2):
-            session.run(self._outputs, {"image": images})
+            session.run(self._outputs, {self._input: images})
         return Path(session.end_profiling())
 
     def _run_plain(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        arrays = self._session.run(self._outputs, {"image": images})
+        arrays = self._session.run(self._outputs, {self._input: images})
         return dict(zip(self._outputs, arrays, strict=True))
 
     def _open(self, runtime: ModuleType, provider: str) -> tuple[str, Any]:
@@ -206,7 +222,11 @@ class Session:
     def _input_problem(self) -> str:
         side = self.spec.pixel_path.size
         inputs = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
-        if inputs != [("image", "tensor(uint8)", [1, side, side])]:
+        if self.takes_pictures and self.provider in GPU_PROVIDERS:
+            return "it resizes pictures on the CPU alone; take the file without any-size"
+        wanted = (IMAGE, "tensor(uint8)", [1, side, side])
+        any_size = (PICTURE, "tensor(uint8)", [1, "height", "width"])
+        if inputs not in ([wanted], [any_size]):
             return f"its input is {inputs}, not image uint8 [N, 1, {side}, {side}]"
         return ""
 

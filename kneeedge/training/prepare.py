@@ -33,8 +33,8 @@ class GatheredImages:
 
 def check_folders(config: TrainConfig) -> None:
     """Raise NotFoundError where data or groups are not there, before weights are downloaded."""
-    if not Path(config.data).is_dir():
-        remedy = "give a folder with one sub-folder a class"
+    if not Path(config.data).exists():
+        remedy = "give a folder with one sub-folder a class, or a CSV file of labels"
         raise NotFoundError(f"{config.data}: no such data folder", remedy)
     if config.groups is not None and not Path(config.groups).is_file():
         remedy = "write it with `kneeedge audit DATA --write-groups FILE`"

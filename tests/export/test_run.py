@@ -17,6 +17,8 @@ from onnx import numpy_helper
 
 from export import run as export_module
 from export import search as search_module
+from export.any_size import with_resize
+from export.golden import margin_of
 from export.graph import float_nodes, layers
 from export.ranges import METHODS, choose_ranges, collect
 from export.run import ExportOptions, export_run
@@ -24,19 +26,27 @@ from export.to_fp16 import to_fp16
 from export.to_int8 import to_int8
 from export.to_onnx import to_onnx
 from kneeedge.data.dataset import scan
-from kneeedge.errors import DataError, NoAnswerError
+from kneeedge.errors import DataError, ModelFileError, NoAnswerError
 from kneeedge.model.file import open_model
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import Architecture, ModelSpec, PixelPath
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantom
-from kneeedge.pixels.pixel_path import load_input
+from kneeedge.pixels.pixel_path import load_input, to_input
 from kneeedge.report.card import card_in
 from kneeedge.report.export import gate_text
 from kneeedge.runs.export_report import ExportReport
 from kneeedge.runs.folder import Run, open_run
-from kneeedge.runtime.golden import read_golden, verify
+from kneeedge.runtime.golden import (
+    AT_LIMIT,
+    AT_THRESHOLD,
+    PHANTOM,
+    golden_inputs,
+    read_golden,
+    verify,
+)
 from kneeedge.runtime.session import Session
+from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import to_json
 from kneeedge.training.checkpoint import load_original, predict_logits
@@ -139,10 +149,31 @@ def test_golden_answers_are_the_originals(variant, original):
     session = Session(variant[0], "cpu")
     golden = read_golden(session)
     images = np.stack([phantom(i, i / 7, 64) for i in range(8)])[:, None]
-    expected = predict_logits(original[0], images)
+    inputs = golden_inputs(session, golden)
+    assert np.array_equal(inputs[:8], images)
+    expected = predict_logits(original[0], inputs)
     logits = [case.original_logits for case in golden.cases]
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     assert verify(session, "", "").passed
+
+
+def test_hard_golden_inputs_lie_on_both_sides_as_near_as_machines_differ(variant):
+    session = Session(variant[0], "cpu")
+    golden = read_golden(session)
+    margin = margin_of(session.spec, np.zeros(2))
+    margins = [margin(case.file_logits) for case in golden.cases if case.kind == AT_THRESHOLD]
+    assert {np.sign(value) for value in margins} == {-1.0, 1.0}
+    least = 2 * golden.device_tolerance
+    assert all(abs(value) >= least for value in margins)
+    assert np.median(np.abs(margins)) < 4 * least
+    easy = [margin(case.file_logits) for case in golden.cases if case.kind == PHANTOM]
+    assert len(easy) == 8
+    novelty = session.spec.novelty
+    if novelty is not None:
+        excess = [
+            case.file_distance - novelty.limit for case in golden.cases if case.kind == AT_LIMIT
+        ]
+        assert all(abs(value) >= golden.distance_tolerance for value in excess)
 
 
 def test_int8_really_computes_in_int8(exported):
@@ -355,3 +386,59 @@ def test_a_file_that_misses_its_own_golden_answers_says_fail_itself(run, monkeyp
     assert export_run(run, ExportOptions(precisions=("fp32",)), QUIET).failed
     (path,) = (run / "models/rejected").iterdir()
     assert Session(path, "cpu").spec.file.verification.verdict == FAIL
+
+
+def test_an_any_size_file_answers_pictures_as_the_file_beside_it_answers_their_inputs(
+    run, tmp_path, trained_run
+):
+    options = ExportOptions(precisions=("fp32", "int8"), search_minutes=0.0, any_size=True)
+    report = export_run(run, options, QUIET)
+    assert not report.failed
+    for file in report.files:
+        beside = file.any_size
+        assert (beside.n, beside.n_changed) == (2 * file.report.n, 0)
+        assert beside.n_sizes > file.report.n / 2
+        path = Run(run).models / beside.path
+        assert file_sha256(path) == beside.sha256
+        any_size = Session(path, "cpu")
+        plain = Session(Run(run).models / file.path, "cpu")
+        assert verify(any_size, "", "").passed
+        moved = rewritten(path, tmp_path / path.name)
+        report_of_moved = verify(Session(moved, "cpu"), "", "")
+        assert {picture.step for picture in report_of_moved.pictures} >= {
+            "the resize inside the file"
+        }
+        assert not report_of_moved.passed
+        rng = np.random.default_rng(0)
+        for height, width in ((64, 64), (65, 64), (300, 20), (20, 300), (517, 431)):
+            grey = rng.integers(0, 256, (height, width), dtype=np.uint8)
+            expected = plain.run(to_input(grey, plain.spec.pixel_path)[None, None])
+            assert np.array_equal(any_size.run_picture(grey).logits, expected.logits)
+        with pytest.raises(ModelFileError, match="it takes pixels that are resized already"):
+            plain.run_picture(grey)
+    assert "the same answers to the last bit on" in gate_text(report)
+
+
+def shift(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Let the resize inside the graph look a quarter of a pixel aside."""
+    half = next(t for t in graph.graph.initializer if t.name == "resize.float64.0.5")
+    half.CopyFrom(numpy_helper.from_array(np.float64(0.25), half.name))
+    return graph
+
+
+def rewritten(path: Path, copy: Path) -> Path:
+    onnx.save(shift(onnx.load(path)), copy)
+    return copy
+
+
+def test_an_any_size_file_that_resizes_otherwise_is_removed(run, monkeypatch):
+    def shifted(network, pixel_path):
+        return shift(with_resize(network, pixel_path))
+
+    monkeypatch.setattr("export.run.with_resize", shifted)
+    options = ExportOptions(precisions=("fp32",), any_size=True)
+    report = export_run(run, options, QUIET)
+    assert report.failed
+    assert report.files[0].any_size.n_changed > 0
+    assert list((Run(run).models / "any-size").iterdir()) == []
+    assert "FAIL, and it is removed" in gate_text(report)

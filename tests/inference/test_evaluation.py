@@ -118,3 +118,13 @@ def test_a_file_without_a_list_of_training_images_has_seen_none() -> None:
 def test_a_damaged_list_of_training_images_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match=r"m\.onnx.*damaged"):
         read_seen_hashes({SEEN_KEY: text}, "m.onnx")
+
+
+def test_an_image_that_is_replaced_meanwhile_is_never_answered_under_the_label_of_another(
+    tmp_path: Path,
+) -> None:
+    session = Session(write_tiny_model(tmp_path / "m.onnx"), "cpu")
+    _, samples = evaluation_samples(dataset(tmp_path / "knees", ""), CLASSES)
+    samples[1].path.write_bytes(samples[4].path.read_bytes())
+    with pytest.raises(DataError, match="the image has changed meanwhile"):
+        answer_samples(session, samples, 4, QUIET)

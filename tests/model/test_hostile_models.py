@@ -168,7 +168,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         in_spec('"temperature": 1.0', f'"temperature": {"9" * 400}'),
         "finite",
     ),
-    "spec of another format": (in_spec('"format": 2', '"format": 3'), "has format 3"),
+    "spec of another format": (in_spec('"format": 3', '"format": 4'), "has format 4"),
     "huge spec": (spec_text(lambda text: " " * MAX_SPEC + text), f"{MAX_SPEC:,} are the most"),
     "huge metadata": (much_metadata, f"{MAX_METADATA:,} are the most"),
     "two specs": (two_specs, "two entries 'kneeedge', which contradict"),

@@ -10,6 +10,7 @@ from kneeedge.errors import ImageError
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.picture import read_grey
 from kneeedge.pixels.pixel_path import load_input, to_input
+from tests.pixels.pinned_resize import differing_sizes
 
 # by tests/golden/make_pixels.py, without Pillow's resize
 GOLDEN = Path(__file__).parents[1] / "golden" / "pixels.npz"
@@ -103,3 +104,13 @@ def test_load_input_refuses_a_file_without_pixels(tmp_path: Path) -> None:
     path.write_text("no image")
     with pytest.raises(ImageError):
         load_input(path, PixelPath())
+
+
+def test_the_resize_is_its_definition_to_the_bit() -> None:
+    """Under the Pillow that is installed; `make test-pillow` runs the same under older ones."""
+    assert differing_sizes() == []
+
+
+def test_a_spec_of_another_resize_is_refused() -> None:
+    with pytest.raises(ValueError, match="resize must be triangle-22bit-across-then-down"):
+        PixelPath(resize="bilinear")

@@ -1,5 +1,7 @@
 """`kneeedge verify` on devices that answer otherwise: the file is altered, or what the CPU can."""
 
+import base64
+import io
 import json
 from pathlib import Path
 
@@ -7,13 +9,21 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
 from kneeedge.errors import SpecError
 from kneeedge.model.spec import GOLDEN_KEY, SPEC_KEY
 from kneeedge.report.inference import golden_text
-from kneeedge.runtime.golden import encode_png, int8_concern, verify
+from kneeedge.runtime.golden import (
+    AT_THRESHOLD,
+    decode_png,
+    encode_png,
+    int8_concern,
+    read_golden,
+    verify,
+)
 from kneeedge.runtime.session import Session
 from tests.tiny_onnx import write_tiny_model
 
@@ -183,3 +193,73 @@ def test_verify_says_that_its_inputs_are_phantoms_and_what_they_do_not_show(mode
         CliRunner().invoke(app, ["verify", str(model), "--provider", "cpu", "--json", "-"]).stdout
     )
     assert record["inputs"] == "phantoms: synthetic radiographs, of no patient"
+
+
+def test_an_answer_that_flips_is_counted_however_small_the_change(model):
+    """At the threshold a change within the tolerance is another answer."""
+
+    def move_to_the_threshold(golden):
+        case = golden["cases"][1]
+        healthy, diseased = case["file_logits"]
+        middle = (healthy + diseased) / 2
+        golden["device_tolerance"] = golden["original_tolerance"] = abs(diseased - healthy)
+        case["kind"] = AT_THRESHOLD
+        case["file_logits"] = [middle + 1e-4, middle - 1e-4]
+        if healthy > diseased:
+            case["file_logits"].reverse()
+
+    report = report_of(change_entry(model, GOLDEN_KEY, move_to_the_threshold))
+    assert (report.n_hard, report.flips, report.wrong_cases) == (1, (1,), ())
+    assert not report.passed
+    assert "1 of them where a small change flips the answer: 1 flips" in golden_text(report)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "step"),
+    [
+        ("input_sha256", "0" * 64, "resizing"),
+        ("grey_sha256", "0" * 64, ""),
+        ("content", encode_png(np.zeros((9, 9), np.uint8)), "decoding"),
+        ("content", "AAAA", "decoding"),
+    ],
+)
+def test_a_picture_that_comes_out_otherwise_says_at_which_step(model, field, value, step):
+    def alter(golden):
+        golden["pictures"][1][field] = value
+
+    report = report_of(change_entry(model, GOLDEN_KEY, alter))
+    result = report.pictures[1]
+    assert (result.passed, result.step) == (step == "", step)
+    assert report.passed == result.passed
+    if step:
+        assert f"tall.png differs in {step}" in golden_text(report)
+
+
+def test_a_jpeg_is_held_to_its_stated_number_of_levels(model):
+    def alter(golden):
+        jpeg = golden["pictures"][-1]
+        assert jpeg["name"] == "reduced.jpg"
+        seen = decode_png(jpeg["input_png"], 64).astype(int)
+        seen[0, 0] += 2 if seen[0, 0] < 100 else -2
+        jpeg["input_png"] = encode_png(seen.astype(np.uint8))
+        jpeg["input_sha256"] = jpeg["grey_sha256"] = "0" * 64
+
+    (*_, result) = report_of(change_entry(model, GOLDEN_KEY, alter)).pictures
+    assert (result.passed, result.largest_change, result.share_changed) == (True, 2, 1 / 64**2)
+
+    def tighten(golden):
+        golden["pictures"][-1]["levels"] = 1
+
+    (*_, result) = report_of(change_entry(model, GOLDEN_KEY, tighten)).pictures
+    assert not result.passed
+
+
+def test_the_golden_pictures_are_tall_wide_deep_and_jpeg(model):
+    pictures = read_golden(Session(model, "cpu")).pictures
+    names = [picture.name for picture in pictures]
+    assert {"tall.png", "wide.png", "deep.png", "full.jpg", "reduced.jpg"} <= set(names)
+    with Image.open(
+        io.BytesIO(base64.b64decode(pictures[names.index("deep.png")].content))
+    ) as deep:
+        assert deep.mode == "I;16"
+    assert all(picture.levels == 0 for picture in pictures if picture.name.endswith(".png"))

@@ -20,10 +20,9 @@ from export.run import ExportOptions, export_run
 from kneeedge.data.dataset import Sample, read_split
 from kneeedge.errors import CheckpointError
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, MAX_LOGIT_CHANGE, PASS
-from kneeedge.pixels.phantom import phantoms as phantoms_of
 from kneeedge.runs.answers import ORIGINAL, Answers, read_original_answers
 from kneeedge.runs.folder import Run, open_run
-from kneeedge.runtime.golden import read_golden
+from kneeedge.runtime.golden import golden_inputs, read_golden
 from kneeedge.runtime.session import Session
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import from_json, to_json
@@ -174,8 +173,9 @@ def test_refusals_stay_beside_its_own_pytorch_model(reports, slim_run):
 
 def test_golden_answers_are_the_slim_networks_own(published):
     model, _ = load_original(open_run(published))
-    golden = read_golden(Session(published / "models/slim.fp32.onnx", "cpu"))
-    expected = predict_logits(model, phantoms_of(len(golden.cases), 64))
+    session = Session(published / "models/slim.fp32.onnx", "cpu")
+    golden = read_golden(session)
+    expected = predict_logits(model, golden_inputs(session, golden))
     logits = [case.original_logits for case in golden.cases]
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
