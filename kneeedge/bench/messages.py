@@ -22,6 +22,8 @@ class WorkRequest:
     "image files to time on"
     labelled: tuple[str, ...] = ()
     "image files to answer for accuracy"
+    labelled_sha256: tuple[str, ...] = ()
+    "of their bytes when they were listed with their labels"
     gpu: GpuOptions = field(default_factory=GpuOptions)
     public_key: str | None = None
     "the key that must have signed the file; None: no signature is asked for"

@@ -184,6 +184,7 @@ def work_request(
         pixel_path=subject.spec.pixel_path,
         inputs=material.inputs,
         labelled=tuple(str(sample.path) for sample in material.samples),
+        labelled_sha256=tuple(sample.sha256 for sample in material.samples),
         gpu=gpu,
         public_key=public_key,
     )

@@ -147,9 +147,12 @@ class Worker:
 
     def answer(self, asked: AnswerImages) -> tuple[tuple[float, ...], ...]:
         """Logits (N, K) of the labelled images asked for, through the pixel path."""
+        part = slice(asked.first, asked.end)
+        paths = self.request.labelled[part]
+        hashes = self.request.labelled_sha256[part]
         samples = [
-            Sample(path=Path(path), name=path, sha256="", split="", label=0, group="")
-            for path in self.request.labelled[asked.first : asked.end]
+            Sample(path=Path(path), name=path, sha256=sha256, split="", label=0, group="")
+            for path, sha256 in zip(paths, hashes, strict=True)
         ]
         quiet = Progress(quiet=True)
         batches = input_batches(samples, self.request.pixel_path, asked.batch_size, quiet)

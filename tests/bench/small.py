@@ -9,6 +9,7 @@ from kneeedge.bench.subjects import Material, open_file, work_request
 from kneeedge.bench.turns import Measurement
 from kneeedge.data.dataset import Sample
 from kneeedge.runtime.cuda import GpuOptions
+from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -30,7 +31,14 @@ def small_work(model: str, data: str, **changes: object) -> WorkRequest:
     """One model on the CPU, timed on three images of a folder; it answers five."""
     images = tuple(map(str, sorted(Path(data).rglob("*.png"))))
     samples = tuple(
-        Sample(path=Path(path), name=path, sha256="", split="", label=0, group="")
+        Sample(
+            path=Path(path),
+            name=path,
+            sha256=file_sha256(Path(path)),
+            split="",
+            label=0,
+            group="",
+        )
         for path in images[:5]
     )
     material = Material(description="", inputs=images[:3], split="test", samples=samples)
