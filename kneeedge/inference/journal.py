@@ -315,6 +315,8 @@ def _take(content: Content, record: dict[str, Any], offset: int, length: int) ->
         paths = tuple(row[0] for row in record["rows"])
         stamps = tuple(FileStamp(*stamp) if stamp else None for stamp in record["stamps"])
         content.batches.append(KeptBatch(paths, stamps, offset, length))
+        for path in paths:  # what was noted of an earlier content
+            content.stamps.pop(path, None)
     elif "stamp" in record:
         content.stamps[record["path"]] = FileStamp(*record["stamp"])
     elif "published" in record:

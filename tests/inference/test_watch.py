@@ -190,6 +190,23 @@ def test_a_file_that_is_touched_keeps_its_one_row(begin, drop, images, tmp_path,
     assert lines == []
 
 
+def test_a_file_that_was_touched_and_then_changed_has_two_rows_after_a_restart_too(
+    begin, drop, images, tmp_path, clock
+) -> None:
+    watching = begin()
+    shutil.copy(images[0], drop / "a.png")
+    settle(watching, clock)
+    os.utime(drop / "a.png", ns=(1, 1))
+    settle(watching, clock)
+    shutil.copy(images[1], drop / "a.png")
+    assert settle(watching, clock) == 1
+    watching.close()
+    again = begin()
+    assert settle(again, clock) == 0
+    again.close()
+    assert names(tmp_path / "p.csv") == ["a.png", "a.png"]
+
+
 def test_a_file_that_is_replaced_between_the_look_and_the_reading_waits_until_it_stands(
     begin, drop, images, tmp_path, clock, monkeypatch
 ) -> None:
