@@ -7,7 +7,7 @@ gradient until the answer changes, and then mixed with what they were made from.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import FeatureGaussian
 
 Image = NDArray[np.uint8]
+Margin = Callable[[Any], Any]
+"of logits (K,): above 0 for one answer, below 0 for the other"
 N_PHANTOMS = 8
 N_STARTS = 3
 "phantoms from which hard inputs are made: two of each, one on either side"
@@ -45,9 +47,9 @@ DISTANCE_FLOOR = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.02}
 N_HALVINGS = 12
 CLEARANCE = 1.25
 "how far beyond what machines may differ a hard input is aimed"
-STEP = 2.0
+STEP = 3.0
 "grey levels by which a pixel moves in one step"
-MAX_STEPS = 64
+MAX_STEPS = 24
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,20 @@ class GoldenInput:
     "PHANTOM, AT_THRESHOLD or AT_LIMIT"
 
 
+@dataclass(frozen=True)
+class Crossing:
+    """Two inputs (1, S, S) between which a value changes its sign: what is said of them differs."""
+
+    low: Image
+    "its value is below 0"
+    high: Image
+    "above 0"
+    kind: str
+    "AT_THRESHOLD or AT_LIMIT"
+
+
 def golden_set(
-    session: Session, model: KneeVGG, gaussian: FeatureGaussian | None, precision: str
+    session: Session, model: KneeVGG, crossings: Sequence[Crossing], precision: str
 ) -> GoldenSet:
     """Phantoms from healthy to diseased, and hard inputs, with the answers to them.
 
@@ -70,7 +84,7 @@ def golden_set(
     """
     easy = phantoms(N_PHANTOMS, session.spec.pixel_path.size)
     inputs = [GoldenInput(image, PHANTOM) for image in easy]
-    inputs += hard_inputs(session, model, gaussian, precision)
+    inputs += hard_inputs(session, crossings, precision)
     images = np.stack([item.image for item in inputs])
     original_logits = predict_logits(model, images)
     outputs = [session.run(image[None]) for image in images]
@@ -100,57 +114,62 @@ def golden_set(
     )
 
 
-def hard_inputs(
-    session: Session, model: KneeVGG, gaussian: FeatureGaussian | None, precision: str
-) -> list[GoldenInput]:
-    """Inputs on both sides of the threshold, and of the limit where the model has one."""
-    graph = ExportGraph(model, session.spec.temperature, gaussian).eval()
-    starts = phantoms(N_STARTS, session.spec.pixel_path.size, seed=100)
-    inputs = []
+def find_crossings(
+    model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None
+) -> tuple[Crossing, ...]:
+    """Pairs of synthetic inputs between which the original's answer changes, or its refusal.
+
+    They serve every variant: what lies between them is found for each.
+    """
+    graph = ExportGraph(model, spec.temperature, gaussian).eval()
+    starts = phantoms(N_STARTS, spec.pixel_path.size, seed=100)
+    found = []
     for start in starts:
-        inputs += at_threshold(start, session, graph, 2 * DEVICE_FLOOR[precision])
-    novelty = session.spec.novelty
-    if novelty is not None:
-        gap = DISTANCE_FLOOR[precision] * novelty.limit
-        inputs += at_limit(starts[0], session, graph, novelty.limit, gap)
+        margin = margin_of(spec, predict_logits(model, start[None])[0])
+        reach = CLEARANCE * 2 * max(DEVICE_FLOOR.values())
+
+        def margin_there(pixels: Tensor, margin: Margin = margin) -> Tensor:
+            value: Tensor = margin(graph(pixels)[1][0])
+            return value
+
+        found.append(crossing(start, margin_there, reach, AT_THRESHOLD))
+    if spec.novelty is not None:
+        limit = spec.novelty.limit
+
+        def excess_there(pixels: Tensor) -> Tensor:
+            distance: Tensor = graph(pixels)[-1][0]
+            return distance - limit
+
+        reach = CLEARANCE * max(DISTANCE_FLOOR.values()) * limit
+        found.append(crossing(starts[0], excess_there, reach, AT_LIMIT))
+    return tuple(pair for pair in found if pair is not None)
+
+
+def hard_inputs(
+    session: Session, crossings: Sequence[Crossing], precision: str
+) -> list[GoldenInput]:
+    """Inputs on both sides of the session's threshold, and of its limit where it has one."""
+    spec = session.spec
+    inputs = []
+    for pair in crossings:
+        margin = margin_of(spec, session.run(pair.low[None]).logits[0])
+
+        def measure(image: Image, kind: str = pair.kind, margin: Margin = margin) -> float:
+            outputs = session.run(image[None])
+            if kind == AT_THRESHOLD:
+                return float(margin(outputs.logits[0]))
+            if outputs.distance is None or spec.novelty is None:
+                return math.nan
+            return float(outputs.distance[0]) - spec.novelty.limit
+
+        gap = 2 * DEVICE_FLOOR[precision]  # both logits of a margin may move
+        if pair.kind == AT_LIMIT and spec.novelty is not None:
+            gap = DISTANCE_FLOOR[precision] * spec.novelty.limit
+        inputs += [GoldenInput(image, pair.kind) for image in both_sides(pair, measure, gap)]
     return inputs
 
 
-def at_threshold(
-    start: Image, session: Session, graph: ExportGraph, gap: float
-) -> list[GoldenInput]:
-    """Inputs made of `start` whose logits lie `gap` above and below where the answer changes."""
-    margin = margin_of(session.spec, session.run(start[None]).logits[0])
-
-    def value_of(pixels: Tensor) -> Tensor:
-        value: Tensor = margin(graph(pixels)[1][0])
-        return value
-
-    def measure(image: Image) -> float:
-        return float(margin(session.run(image[None]).logits[0]))
-
-    images = both_sides(start, value_of, measure, gap)
-    return [GoldenInput(image, AT_THRESHOLD) for image in images]
-
-
-def at_limit(
-    start: Image, session: Session, graph: ExportGraph, limit: float, gap: float
-) -> list[GoldenInput]:
-    """Inputs made of `start` whose distance is `gap` above and below the limit to abstain."""
-
-    def value_of(pixels: Tensor) -> Tensor:
-        distance: Tensor = graph(pixels)[-1][0]
-        return distance - limit
-
-    def measure(image: Image) -> float:
-        distance = session.run(image[None]).distance
-        return math.nan if distance is None else float(distance[0]) - limit
-
-    images = both_sides(start, value_of, measure, gap)
-    return [GoldenInput(image, AT_LIMIT) for image in images]
-
-
-def margin_of(spec: ModelSpec, logits: NDArray[np.floating]) -> Callable[[Any], Any]:
+def margin_of(spec: ModelSpec, logits: NDArray[np.floating]) -> Margin:
     """A function of logits (K,): above 0 for one answer, below 0 for the other, in logits.
 
     Of two classes, how far the positive one is above its threshold t: its probability is at least t
@@ -167,51 +186,45 @@ def margin_of(spec: ModelSpec, logits: NDArray[np.floating]) -> Callable[[Any], 
     return lambda logits: logits[first] - logits[second] - level
 
 
-def both_sides(
-    start: Image,
-    value_of: Callable[[Tensor], Tensor],
-    measure: Callable[[Image], float],
-    gap: float,
-) -> list[Image]:
-    """Images (1, S, S) whose measured value lies just beyond +gap and −gap.
+def crossing(
+    start: Image, value_of: Callable[[Tensor], Tensor], reach: float, kind: str
+) -> Crossing | None:
+    """The image, and one made of it whose value is at least `reach` beyond 0 on the other side.
 
-    `value_of` is the same in PyTorch, of (1, 1, S, S) float grey levels, and leads the way. Empty
-    where the value keeps its sign however the pixels are moved.
-    """
-    value = measure(start)
-    if abs(value) < CLEARANCE * gap:
-        return []
-    end = beyond(start, value_of, measure, -math.copysign(CLEARANCE * gap, value))
-    if end is None:
-        return []
-    low, high = (start, end) if value < 0 else (end, start)
-    return [mixture_at(low, high, measure, aim * CLEARANCE * gap) for aim in (-1.0, 1.0)]
-
-
-def beyond(
-    start: Image,
-    value_of: Callable[[Tensor], Tensor],
-    measure: Callable[[Image], float],
-    aim: float,
-) -> Image | None:
-    """The image, its pixels moved until its value is beyond `aim`, which is above or below 0.
-
-    None where MAX_STEPS do not suffice.
+    `value_of` is of (1, 1, S, S) float grey levels, in PyTorch. None where MAX_STEPS of the pixels
+    along its gradient do not suffice, or where the image lies nearer to 0 than `reach` itself.
     """
     pixels = torch.from_numpy(start[None].astype(np.float32))
+    value, gradient = slope(value_of, pixels)
+    if abs(value) < reach:
+        return None
+    side = math.copysign(1.0, value)
     for _ in range(MAX_STEPS):
-        pixels = moved(pixels, value_of, math.copysign(STEP, aim))
-        image: Image = np.rint(pixels.numpy()).astype(np.uint8)[0]
-        if measure(image) * math.copysign(1.0, aim) > abs(aim):
-            return image
+        pixels = (pixels - side * STEP * gradient.sign()).clamp(0.0, 255.0).round()
+        value, gradient = slope(value_of, pixels)
+        if -side * value >= reach:
+            end: Image = pixels.numpy().astype(np.uint8)[0]
+            return Crossing(end, start, kind) if side > 0 else Crossing(start, end, kind)
     return None
 
 
-def moved(pixels: Tensor, value_of: Callable[[Tensor], Tensor], step: float) -> Tensor:
-    """The pixels, each by `step` grey levels along the sign of the value's gradient."""
+def slope(value_of: Callable[[Tensor], Tensor], pixels: Tensor) -> tuple[float, Tensor]:
+    """The value of the pixels, and its gradient."""
     pixels = pixels.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(value_of(pixels), pixels)
-    return (pixels.detach() + step * gradient.sign()).clamp(0.0, 255.0)
+    value = value_of(pixels)
+    (gradient,) = torch.autograd.grad(value, pixels)
+    return float(value.detach()), gradient
+
+
+def both_sides(pair: Crossing, measure: Callable[[Image], float], gap: float) -> list[Image]:
+    """Mixtures of the pair (1, S, S) whose measured value lies just beyond −gap and +gap.
+
+    Empty where the pair is not that far apart.
+    """
+    reach = CLEARANCE * gap
+    if measure(pair.low) > -reach or measure(pair.high) < reach:
+        return []
+    return [mixture_at(pair.low, pair.high, measure, aim) for aim in (-reach, reach)]
 
 
 def mixture_at(low: Image, high: Image, measure: Callable[[Image], float], aim: float) -> Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from export.any_size import prove, with_resize
 from export.calibration import N_IMAGES, CalibrationSet, choose_images, draw
 from export.gate import compare_refusals, gate_report
-from export.golden import golden_set
+from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators, opset, set_metadata
 from export.ranges import collect, load_chunks
 from export.search import Material, search
@@ -149,7 +149,7 @@ class Exporter:
         report = built.report or self.gate(precision, built.graph)
         save(built.graph, part, self.spec, built.record, {})
         golden = golden_set(
-            Session(part, self.options.provider), self.model, self.gaussian, precision
+            Session(part, self.options.provider), self.model, self.crossings, precision
         )
         self.seal(part, built, golden, report)
         confirmed = verify(Session(part, self.options.provider), "", "")
@@ -310,6 +310,11 @@ class Exporter:
     @cached_property
     def fp32(self) -> onnx.ModelProto:
         return to_onnx(self.model, self.spec, self.gaussian)
+
+    @cached_property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """Between which the hard golden inputs of every variant are found."""
+        return find_crossings(self.model, self.spec, self.gaussian)
 
     @cached_property
     def gaussian(self) -> FeatureGaussian | None:

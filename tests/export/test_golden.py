@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.golden import both_sides, margin_of, mixture_at
+from export.golden import both_sides, crossing, margin_of, mixture_at
 from tests.tiny_onnx import tiny_spec
 
 SIDE = 64
@@ -17,11 +17,13 @@ def brightness(image: np.ndarray) -> float:
     return float(image.mean()) - 100.0
 
 
-@pytest.mark.parametrize("level", [20, 99, 101, 200])
+@pytest.mark.parametrize("level", [40, 99, 101, 160])
 @pytest.mark.parametrize("gap", [0.01, 0.5])
 def test_both_sides_lie_just_beyond_what_machines_differ_by(level: int, gap: float) -> None:
     start = np.full((1, SIDE, SIDE), level, dtype=np.uint8)
-    below, above = both_sides(start, lambda x: x.mean() - 100.0, brightness, gap)
+    pair = crossing(start, lambda x: x.mean() - 100.0, 0.7, "")
+    assert brightness(pair.low) <= -0.7 < 0.7 <= brightness(pair.high)
+    below, above = both_sides(pair, brightness, gap)
     for image, sign in ((below, -1.0), (above, 1.0)):
         assert image.dtype == np.uint8
         assert gap <= sign * brightness(image) <= 1.5 * gap + 256 / SIDE**2
@@ -29,12 +31,18 @@ def test_both_sides_lie_just_beyond_what_machines_differ_by(level: int, gap: flo
 
 def test_a_value_that_no_pixel_moves_has_no_sides() -> None:
     start = np.zeros((1, SIDE, SIDE), dtype=np.uint8)
-    assert both_sides(start, lambda x: 0.0 * x.sum() - 1.0, lambda _: -1.0, 0.1) == []
+    assert crossing(start, lambda x: 0.0 * x.sum() - 1.0, 0.1, "") is None
 
 
 def test_a_start_that_is_too_near_already_is_no_start() -> None:
     start = np.full((1, SIDE, SIDE), 100, dtype=np.uint8)
-    assert both_sides(start, lambda x: x.mean() - 100.0, brightness, 0.1) == []
+    assert crossing(start, lambda x: x.mean() - 100.0, 0.1, "") is None
+
+
+def test_a_pair_that_a_variant_answers_alike_gives_no_input() -> None:
+    start = np.full((1, SIDE, SIDE), 99, dtype=np.uint8)
+    pair = crossing(start, lambda x: x.mean() - 100.0, 0.7, "")
+    assert both_sides(pair, lambda _: 5.0, 0.1) == []
 
 
 def test_a_mixture_never_lies_nearer_to_the_edge_than_asked() -> None:
