@@ -45,7 +45,7 @@ def models(real_data: Path, subset: Path) -> dict[str, Path]:
     config = TrainConfig(data=str(subset), weights=weights, views=2, epochs=6, patience=0, ema=0.0)
     run = Run(subset.parent / "runs" / "real")
     train(config, run.folder, [], QUIET)
-    options = ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.5)
+    options = ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.1)
     report = export_run(run.folder, options, QUIET)
     return {file.report.precision: run.models / file.path for file in report.files}
 

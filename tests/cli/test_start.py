@@ -17,13 +17,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc"
 KNEEEDGE = [sys.executable, "-m", "kneeedge"]
 COMMANDS = {
     "infer": "infer knees/test --model m.onnx --out p.csv",
-    "evaluate": "evaluate m.onnx knees",
-    "verify": "verify m.onnx",
     "info": "info m.onnx",
     "audit": "audit knees",
     "bench": "bench m.onnx --seconds 9 --rounds 1 --batch-size 1",
     "train": "train knees --weights none --width 0.07 --size 64 --epochs 90 --precision 32",
-    "export": "export",
 }
 HEARS = 1 << (signal.SIGTERM - 1)
 "the bit of SIGTERM in a mask of /proc, which Python alone does not catch"
@@ -101,7 +98,7 @@ def test_a_stop_while_modules_are_imported_is_one_line_and_130(place: Path, numb
 
 @pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["infer", "audit", "bench", "train"])
 def test_a_stop_at_any_moment_is_130_without_a_traceback(place: Path, name: str) -> None:
     for k, seconds in enumerate((0.0, 0.3, 0.7, 1.3, 2.6)):
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[k % 3]
@@ -109,8 +106,8 @@ def test_a_stop_at_any_moment_is_130_without_a_traceback(place: Path, name: str)
         assert b"Traceback" not in stderr
         assert b"ignored" not in stderr
         if code != 130:  # it was done before
-            assert name in ("infer", "evaluate", "verify", "info", "audit", "export"), stderr
-            assert code in (0, 1), stderr
+            assert name in ("infer", "audit"), stderr
+            assert code == 0, stderr
 
 
 @pytest.mark.slow
