@@ -25,9 +25,8 @@ from kneeedge.runtime.golden import (
     PHANTOM,
     GoldenCase,
     GoldenSet,
-    encode_png,
 )
-from kneeedge.runtime.golden_pictures import golden_pictures
+from kneeedge.runtime.golden_pictures import encode_png, golden_pictures
 from kneeedge.runtime.session import Session
 from kneeedge.system import machine
 from kneeedge.training.checkpoint import predict_logits

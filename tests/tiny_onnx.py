@@ -22,8 +22,8 @@ from kneeedge.model.spec import (
     default_positive,
 )
 from kneeedge.pixels.phantom import phantom
-from kneeedge.runtime.golden import PHANTOM, GoldenCase, GoldenSet, encode_png, to_metadata
-from kneeedge.runtime.golden_pictures import golden_pictures
+from kneeedge.runtime.golden import PHANTOM, GoldenCase, GoldenSet, to_metadata
+from kneeedge.runtime.golden_pictures import encode_png, golden_pictures
 
 CLASSES = ("Healthy", "Osteoporosis")
 # ONNX Runtime 1.21 reads both.

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from kneeedge.inference.journal import Batch, Journal, KeptBatch, RunKey
-from kneeedge.inference.output import encode, publish
+from kneeedge.inference.output import publish
 from kneeedge.inference.predictions import (
     PredictedImage,
     Prediction,
@@ -30,7 +30,7 @@ from kneeedge.pixels.listing import FoundImage, Listing
 from kneeedge.pixels.prefetch import StageClock
 from kneeedge.system.outputs import STDOUT
 from kneeedge.system.progress import Progress
-from kneeedge.system.spreadsheet import no_formula
+from kneeedge.system.spreadsheet import csv_line, no_formula
 from kneeedge.system.stamps import FileStamp, still_is
 from kneeedge.system.threads import in_threads
 from kneeedge.version import __version__
@@ -237,5 +237,5 @@ def say_what_is_found(journal: Journal, say: Callable[[str], None]) -> None:
 
 def write_line(row: Sequence[str]) -> None:
     """One row of CSV to stdout, at once."""
-    sys.stdout.buffer.write(encode(row))
+    sys.stdout.buffer.write(csv_line(row))
     sys.stdout.buffer.flush()

@@ -11,16 +11,10 @@ from pathlib import Path
 from kneeedge.errors import OutputExistsError
 from kneeedge.inference.journal import Journal, KeptBatch, Published
 from kneeedge.system.files import replacing, write_bytes
+from kneeedge.system.spreadsheet import csv_line
 
 REST = 20
 "times as long as an output took to write, until it is written again: at most 5 % of the time"
-
-
-def encode(row: Sequence[str]) -> bytes:
-    """One line of CSV, as bytes; names that are no UTF-8 are the bytes that they were."""
-    text = io.StringIO()
-    csv.writer(text).writerow(row)
-    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def rows_of(content: bytes) -> list[list[str]]:
@@ -39,7 +33,7 @@ def publish(out: Path, rows: Iterable[Sequence[str]], journal: Journal) -> None:
     size = 0
     with replacing(out, journal.key.with_patient_id) as new, new.open("wb") as file:
         for row in chain([journal.key.columns], rows):
-            line = encode(row)
+            line = csv_line(row)
             digest.update(line)
             size += file.write(line)
     journal.note_published(Published(digest.hexdigest(), size))
@@ -65,7 +59,7 @@ class GrowingOutput:
         self._clock = clock
         self._next_time = 0.0
         self._published = journal.found.published
-        header = b"" if self._published.size else encode(journal.key.columns)
+        header = b"" if self._published.size else csv_line(journal.key.columns)
         self._waiting = header + b"".join(self._encoded(batch) for batch in _open(journal))
         "lines that the output lacks"
         self._skip_what_stands_there()
@@ -73,7 +67,7 @@ class GrowingOutput:
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Take rows that are in the journal; they stand in the output soon, or at `publish`."""
-        self._waiting += b"".join(map(encode, rows))
+        self._waiting += b"".join(map(csv_line, rows))
         if self._clock() >= self._next_time:
             self.publish()
 
@@ -101,7 +95,7 @@ class GrowingOutput:
             return content
         if self._published.size:
             self._say(f"{self.out} was taken away; it begins anew, with the rows from now on")
-            self._waiting = encode(self.journal.key.columns) + self._waiting
+            self._waiting = csv_line(self.journal.key.columns) + self._waiting
             self._published = Published()
         return b""
 
@@ -122,7 +116,7 @@ class GrowingOutput:
         raise OutputExistsError(self.out, remedy)
 
     def _encoded(self, batch: KeptBatch) -> bytes:
-        return b"".join(map(encode, self.journal.rows(batch)))
+        return b"".join(map(csv_line, self.journal.rows(batch)))
 
 
 def _open(journal: Journal) -> list[KeptBatch]:

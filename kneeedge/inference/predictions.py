@@ -1,6 +1,5 @@
 """What a model says of one image, and `predictions.csv`: a row for each, in input order."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.system.files import replacing
-from kneeedge.system.spreadsheet import no_formula, original_text
+from kneeedge.system.spreadsheet import csv_line, no_formula, original_text
 from kneeedge.system.stamps import FileStamp
 
 OK, ABSTAIN, ERROR = "ok", "abstain", "error"
@@ -163,12 +162,8 @@ def kept_in(out: Path, predictions: Iterator[Prediction], spec: ModelSpec) -> It
 
     Nothing is left of a run that is broken off: a `Journal` keeps one that must go on.
     """
-    with (
-        replacing(out) as new,
-        new.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(csv_columns(spec))
+    with replacing(out) as new, new.open("wb") as file:
+        file.write(csv_line(csv_columns(spec)))
         for prediction in predictions:
-            writer.writerow(csv_row(prediction, spec))
+            file.write(csv_line(csv_row(prediction, spec)))
             yield prediction

@@ -46,6 +46,7 @@ from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.cuda import GpuOptions
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.system import machine
+from kneeedge.system.outputs import ROWS, check_output
 from kneeedge.system.threads import in_order
 
 if TYPE_CHECKING:
@@ -160,8 +161,10 @@ class Predictor:
         With `out` that CSV file is written as well, and appears once all are answered. A run that
         must outlive a kill, and heat maps of many images, are for `kneeedge infer`.
 
-        Raises NotFoundError for a path that is not there, and DataError where there are no images.
+        Raises NotFoundError for a path that is not there, DataError where there are no images, and
+        OutputExistsError where `out` is anything but a free name or an older table of answers.
         """
+        check_output(Path(out) if out is not None else None, ROWS)
         given = [paths] if isinstance(paths, str | os.PathLike) else paths
         images = find_images([Path(path) for path in given]).images
         isolated = len(images) > 1 if isolate is None else isolate

@@ -81,11 +81,9 @@ def infer_request(request: InferRequest, model: Path, why: str, progress: Progre
     `why` says in a word why it is this model. Raises what `find_images`, `open_model`, `Session`
     and `infer_folder` raise.
     """
-    check_output(request.out, ROWS, request.paths)
-    check_output_folder(request.options.heatmaps)
-    check_output_folder(request.options.dicom_sr)
     if request.new_only:
         return infer_new(request, model, why, progress)
+    check_places(request)
     listing = find_images(request.paths)
     predictor = open_predictor(request, model, len(listing.images))
     say_model(predictor, why, progress)
@@ -120,11 +118,18 @@ def open_watch(request: InferRequest, model: Path, why: str, progress: Progress)
     """What answers the files that come into the request's folders, with the model file."""
     from kneeedge.inference.watch import Watch
 
-    check_output(request.out, ROWS, request.paths)
+    check_places(request)
     n_images = len(find_images(request.paths, least=0).images)
     predictor = open_predictor(request, model, n_images)
     say_model(predictor, why, progress)
     return Watch(predictor, request.paths, request.out, progress, request.options)
+
+
+def check_places(request: InferRequest) -> None:
+    """Raise OutputExistsError where something else stands in the place of an output."""
+    check_output(request.out, ROWS, request.paths)
+    check_output_folder(request.options.heatmaps)
+    check_output_folder(request.options.dicom_sr)
 
 
 def open_predictor(request: InferRequest, model: Path, n_images: int) -> Predictor:

@@ -3,13 +3,10 @@
 `verify` repeats them on a device.
 """
 
-import base64
-import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from kneeedge.errors import SpecError
 from kneeedge.model.spec import GOLDEN_KEY, ModelSpec, softmax
@@ -19,6 +16,7 @@ from kneeedge.runtime.golden_pictures import (
     GoldenPicture,
     PictureResult,
     check_picture,
+    decode_png,
     decoded,
 )
 from kneeedge.runtime.placement import Placement, placement
@@ -106,27 +104,6 @@ class GoldenReport:
     "what the golden inputs are"
 
 
-def encode_png(pixels: NDArray[np.uint8]) -> str:
-    """A (S, S) uint8 image as base64 PNG text."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def decode_png(text: str, size: int) -> NDArray[np.uint8]:
-    """The (size, size) uint8 image in base64 PNG text; ValueError or OSError where it is none."""
-    try:
-        content = base64.b64decode(text, validate=True)
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            # The header tells, before a pixel is decoded.
-            if image.size != (size, size):
-                pixels = f"{image.width} × {image.height} pixels"
-                raise ValueError(f"one has {pixels}, not {size} × {size}")
-            return np.asarray(image.convert("L"))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(str(error)) from error
-
-
 def read_golden(session: Session) -> GoldenSet:
     """The golden set inside a model file; SpecError where it is missing, damaged or empty."""
     if GOLDEN_KEY not in session.metadata:
@@ -164,7 +141,7 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
     inputs = golden_inputs(session, golden)
     outputs = joined([session.run(image[None]) for image in inputs])
     comparison = compare(session.spec, golden, outputs)
-    pictures = tuple(check_on(session, picture) for picture in golden.pictures)
+    pictures = check_pictures(session, golden)
     target = session.spec.file.int8_target if session.spec.file else None
     where = placement(session) if session.provider != "cpu" else None
     is_right = not comparison.wrong.any() and not comparison.flipped.any()
@@ -193,6 +170,14 @@ def verify(session: Session, sha256: str, cpu: str, isa: tuple[str, ...] = ()) -
         concern=int8_concern(target, session.provider, isa),
         placement=where,
     )
+
+
+def check_pictures(session: Session, golden: GoldenSet) -> tuple[PictureResult, ...]:
+    """What this device makes of the golden pictures; raises SpecError where one is damaged."""
+    try:
+        return tuple(check_on(session, picture) for picture in golden.pictures)
+    except (ValueError, OSError) as error:
+        raise SpecError(session.path, f"its golden pictures are damaged: {error}") from error
 
 
 def check_on(session: Session, golden: GoldenPicture) -> PictureResult:

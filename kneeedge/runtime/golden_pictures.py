@@ -90,9 +90,7 @@ def check_picture(golden: GoldenPicture, pixel_path: PixelPath) -> PictureResult
     step = RESIZING if _sha256(grey) == golden.grey_sha256 else DECODING
     if not golden.input_png:
         return PictureResult(name=golden.name, passed=False, step=step)
-    with Image.open(io.BytesIO(base64.b64decode(golden.input_png)), formats=("PNG",)) as image:
-        expected = np.asarray(image.convert("L"))
-    changes = np.abs(square.astype(int) - expected)
+    changes = np.abs(square.astype(int) - decode_png(golden.input_png, pixel_path.size))
     return PictureResult(
         name=golden.name,
         passed=int(changes.max()) <= golden.levels,
@@ -107,9 +105,28 @@ def decoded(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Grey levels (H, W) and the network's input (S, S) that a golden picture becomes here.
 
-    Raises ImageError where it cannot be read.
+    Raises ImageError where it cannot be read, and another ValueError where it is no base64.
     """
-    return _decode(golden.name, base64.b64decode(golden.content), pixel_path)
+    return _decode(golden.name, base64.b64decode(golden.content, validate=True), pixel_path)
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> str:
+    """A (S, S) uint8 image as base64 PNG text."""
+    return base64.b64encode(_png(pixels)).decode("ascii")
+
+
+def decode_png(text: str, size: int) -> NDArray[np.uint8]:
+    """The (size, size) uint8 image in base64 PNG text; ValueError or OSError where it is none."""
+    try:
+        content = base64.b64decode(text, validate=True)
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            # The header tells, before a pixel is decoded.
+            if image.size != (size, size):
+                pixels = f"{image.width} × {image.height} pixels"
+                raise ValueError(f"one has {pixels}, not {size} × {size}")
+            return np.asarray(image.convert("L"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(str(error)) from error
 
 
 def _golden(name: str, content: bytes, levels: int, pixel_path: PixelPath) -> GoldenPicture:
@@ -119,7 +136,7 @@ def _golden(name: str, content: bytes, levels: int, pixel_path: PixelPath) -> Go
         content=base64.b64encode(content).decode("ascii"),
         grey_sha256=_sha256(grey),
         input_sha256=_sha256(square),
-        input_png=base64.b64encode(_png(square)).decode("ascii") if levels else "",
+        input_png=encode_png(square) if levels else "",
         levels=levels,
     )
 

@@ -32,6 +32,13 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+def csv_line(row: Sequence[str]) -> bytes:
+    """One line of CSV, its cells as they are; a name that is no UTF-8 is the bytes that it was."""
+    text = io.StringIO()
+    csv.writer(text).writerow(row)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
 def _cell(value: object) -> object:
     return no_formula(value) if isinstance(value, str) and not _is_number(value) else value
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from kneeedge import ImageError, InputError, KneeEdgeError, Prediction, Predictor
 from kneeedge.cli.app import app
-from kneeedge.errors import DataError, NotFoundError, SharingError, TooLargeError
+from kneeedge.errors import DataError, NotFoundError, OutputExistsError, SharingError, TooLargeError
 from kneeedge.inference.heatmap import write_heatmap
 from kneeedge.inference.predictions import ABSTAIN, ERROR, OK
 from kneeedge.model.spec import Novelty
@@ -761,3 +761,11 @@ def test_every_error_is_one_that_can_be_caught_by_its_base(predictor: Predictor)
     for given in (None, b"", "nowhere.png", GREY / 255):
         with pytest.raises(KneeEdgeError):
             predictor.predict(given)
+
+
+def test_a_folder_is_never_written_over_a_radiograph(predictor: Predictor, night: Path) -> None:
+    image = next(night.rglob("*.png"))
+    before = image.read_bytes()
+    with pytest.raises(OutputExistsError, match="it is no table of answers"):
+        predictor.predict_folder(night, image)
+    assert image.read_bytes() == before

@@ -19,13 +19,13 @@ from kneeedge.errors import BusyError, ConfigError, OutputExistsError
 from kneeedge.inference import output as output_module
 from kneeedge.inference.folder import FolderOptions, infer_folder
 from kneeedge.inference.journal import Batch, Journal, KeptBatch, journal_of
-from kneeedge.inference.output import encode
 from kneeedge.inference.predictions import csv_columns
 from kneeedge.inference.predictor import Predictor
 from kneeedge.inference.watch import Watch, watch
 from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.phantom import write_dataset
 from kneeedge.system.progress import Progress
+from kneeedge.system.spreadsheet import csv_line
 from tests.tiny_onnx import write_tiny_model
 
 
@@ -406,7 +406,7 @@ def test_a_reader_sees_whole_rows_at_any_moment(
         settle(watching, clock)
     watching.close()
     assert len(contents) == 3
-    header = encode(csv_columns(watching.predictor.spec))
+    header = csv_line(csv_columns(watching.predictor.spec))
     for content in contents:
         assert content.startswith(header)
         assert content.endswith(b"\r\n")

@@ -18,12 +18,11 @@ from kneeedge.model.spec import GOLDEN_KEY, SPEC_KEY
 from kneeedge.report.inference import golden_text
 from kneeedge.runtime.golden import (
     AT_THRESHOLD,
-    decode_png,
-    encode_png,
     int8_concern,
     read_golden,
     verify,
 )
+from kneeedge.runtime.golden_pictures import decode_png, encode_png
 from kneeedge.runtime.session import Session
 from tests.tiny_onnx import write_tiny_model
 
@@ -263,3 +262,15 @@ def test_the_golden_pictures_are_tall_wide_deep_and_jpeg(model):
     ) as deep:
         assert deep.mode == "I;16"
     assert all(picture.levels == 0 for picture in pictures if picture.name.endswith(".png"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("content", "no base64"), ("input_png", "no base64"), ("input_png", "AAAA")],
+)
+def test_a_damaged_golden_picture_is_one_line(model, field, value):
+    def alter(golden):
+        golden["pictures"][-1] |= {"input_sha256": "", field: value}
+
+    with pytest.raises(SpecError, match="its golden pictures are damaged"):
+        report_of(change_entry(model, GOLDEN_KEY, alter))
