@@ -569,7 +569,8 @@ def test_a_run_that_is_broken_off_leaves_the_older_rows(
     predictor: Predictor, night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "p.csv"
-    out.write_text("an older run")
+    predictor.predict_folder(night, out)
+    older = out.read_bytes()
 
     def stop(_: np.ndarray) -> None:
         raise KeyboardInterrupt
@@ -577,16 +578,27 @@ def test_a_run_that_is_broken_off_leaves_the_older_rows(
     monkeypatch.setattr(predictor.session, "run", stop)
     with pytest.raises(KeyboardInterrupt):
         predictor.predict_folder(night, out)
-    assert out.read_text() == "an older run"
+    assert out.read_bytes() == older
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_an_output_that_cannot_be_written_is_said_before_the_first_answer(
     predictor: Predictor, night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "notes.txt").write_text("not a folder")
     monkeypatch.setattr(predictor.session, "run", lambda _: pytest.fail("it ran"))
-    with pytest.raises(FileNotFoundError):
-        predictor.predict_folder(night, tmp_path / "nowhere/p.csv")
+    with pytest.raises(OutputExistsError, match="it is a folder"):
+        predictor.predict_folder(night, tmp_path)
+    with pytest.raises(OSError, match=r"notes\.txt"):
+        predictor.predict_folder(night, tmp_path / "notes.txt/p.csv")
+
+
+def test_a_missing_folder_for_the_output_is_made(
+    predictor: Predictor, night: Path, tmp_path: Path
+) -> None:
+    answers = predictor.predict_folder(night, tmp_path / "nowhere/p.csv")
+    with (tmp_path / "nowhere/p.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [answer.path for answer in answers]
 
 
 def test_a_crashing_decoder_costs_a_folder_one_answer(
