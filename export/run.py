@@ -19,7 +19,7 @@ from export.ranges import collect, load_chunks
 from export.search import Material, search
 from export.to_fp16 import N_IMAGES as N_HALF
 from export.to_fp16 import half_range, to_fp16
-from export.to_int8 import choose_target
+from export.to_int8 import DEFAULT_TARGET, check_target
 from export.to_onnx import to_onnx
 from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.errors import ConfigError, ModelFileError, NoAnswerError
@@ -67,7 +67,7 @@ class ExportOptions:
     """What `kneeedge export` was asked for."""
 
     precisions: tuple[str, ...] = PRECISIONS
-    int8_target: str = "auto"
+    int8_target: str = DEFAULT_TARGET
     n_calibration: int = N_IMAGES
     "training images that set the int8 ranges"
     tolerance: float | None = None
@@ -90,7 +90,7 @@ class ExportOptions:
                 raise ConfigError(f"--precision {name} is unknown", remedy)
         if not self.precisions:
             raise ConfigError("--precision names nothing", remedy)
-        choose_target(self.int8_target)
+        check_target(self.int8_target)
 
 
 class Exporter:
@@ -171,6 +171,7 @@ class Exporter:
             sha256=file_sha256(path),
             size_mb=round(path.stat().st_size / 1e6, 2),
             report=report,
+            int8_target=built.record.int8_target,
             calibration=built.record.calibration,
             half_range=built.record.half_range,
             any_size=any_size,
@@ -256,7 +257,7 @@ class Exporter:
 
     def build_int8(self) -> Built:
         """The int8 graph that the search chose, for the target asked for."""
-        target = choose_target(self.options.int8_target)
+        target = self.options.int8_target
         images = self.calibration_set
         check_unchanged(images.samples + images.scored)
         pixel_path = self.spec.pixel_path

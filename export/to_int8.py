@@ -13,9 +13,11 @@ from onnxruntime.quantization.calibrate import TensorsData
 from export.graph import GREY_RANGE, HEAVY, body, first_input, layers
 from export.ranges import Range
 from kneeedge.errors import ConfigError
-from kneeedge.system import machine
+from kneeedge.model.file_record import INT8_TARGETS
 
-TARGETS = ("x86", "x86-no-vnni", "arm", "tensorrt")
+DEFAULT_TARGET = "any"
+UNSIGNED = ("any", "vnni")
+"targets whose activations are u8"
 SYMMETRIC = ("tensorrt",)
 "targets whose zero is 0, as their kernels need"
 QUANTISED = (*HEAVY, "Relu", "MaxPool")
@@ -24,16 +26,11 @@ N_FIRST = 4
 "channels of the first convolution on x86: ONNX Runtime is faster with four than with two"
 
 
-def choose_target(target: str) -> str:
-    """The int8 target asked for; `auto` is this machine's."""
-    if target == "auto":
-        if "asimd" in machine.isa_flags():
-            return "arm"
-        return "x86" if machine.has_vnni() else "x86-no-vnni"
-    if target not in TARGETS:
-        remedy = f"choose one of auto, {', '.join(TARGETS)}"
+def check_target(target: str) -> None:
+    """Raise ConfigError for an int8 target that there is not."""
+    if target not in INT8_TARGETS:
+        remedy = f"choose one of {', '.join(INT8_TARGETS)}"
         raise ConfigError(f"--int8-target {target} is unknown", remedy)
-    return target
 
 
 def to_int8(
@@ -44,13 +41,13 @@ def to_int8(
 ) -> onnx.ModelProto:
     """The quantised graph for a target, with ranges of `choose_ranges`; `float_layers` stay float.
 
-    Activations are u8 on x86 and s8 elsewhere, weights s8 per channel. `x86-no-vnni` keeps weights
-    to 7 bits, since AVX2's u8×s8 products saturate in 16 bits; `tensorrt` is symmetric, as its
-    kernels need. Where activations are u8 the pixels are the first convolution's input as they are:
-    see `read_pixels`.
+    Weights are s8 per channel. `any` has u8 activations and 7-bit weights: without VNNI an x86 CPU
+    adds pairs of u8×s8 products in 16 bits, and 2 · 255 · 64 fits these. `vnni` has all 8 bits.
+    `arm` and `tensorrt` have s8 activations, the latter symmetric, as its kernels need. Where
+    activations are u8 the pixels are the first convolution's input as they are: see `read_pixels`.
     """
     quantised = quantise(model, ranges, target, float_layers)
-    return read_pixels(quantised) if target.startswith("x86") else quantised
+    return read_pixels(quantised) if target in UNSIGNED else quantised
 
 
 def quantise(
@@ -65,9 +62,9 @@ def quantise(
         quantiser = QDQQuantizer(
             copy,
             per_channel=True,
-            reduce_range=target == "x86-no-vnni",
+            reduce_range=target == "any",
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8 if target.startswith("x86") else QuantType.QInt8,
+            activation_qType=QuantType.QUInt8 if target in UNSIGNED else QuantType.QInt8,
             tensors_range=tensor_ranges(model, ranges, target),
             nodes_to_quantize=nodes,
             nodes_to_exclude=[],

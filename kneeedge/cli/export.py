@@ -30,10 +30,10 @@ def export(
     int8_target: Annotated[
         str,
         typer.Option(
-            autocompletion=completes("auto", "x86", "x86-no-vnni", "arm", "tensorrt"),
-            help="auto, x86, x86-no-vnni, arm or tensorrt.",
+            autocompletion=completes("any", "vnni", "arm", "tensorrt"),
+            help="any CPU, x86 with vnni, arm or tensorrt.",
         ),
-    ] = "auto",
+    ] = "any",
     calibration_images: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Training images that set the int8 ranges.")
     ] = 256,

@@ -4,6 +4,14 @@ from dataclasses import dataclass
 
 from kneeedge.model.provenance import Score
 
+INT8_TARGETS = {
+    "any": "any CPU: 7-bit weights, with which no sum saturates",
+    "vnni": "x86 CPUs with VNNI: 8-bit weights, for which others take a slower kernel",
+    "arm": "Arm CPUs: signed activations",
+    "tensorrt": "TensorRT: symmetric activations",
+}
+"devices that an int8 file can be made for"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -94,7 +102,7 @@ class FileRecord:
     "operator counts of the graph as exported"
     versions: dict[str, str]
     int8_target: str | None = None
-    "x86, x86-no-vnni, arm or tensorrt; only for int8"
+    "one of INT8_TARGETS; only for int8"
     calibration: Calibration | None = None
     "only for int8"
     half_range: HalfRange | None = None

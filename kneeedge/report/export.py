@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from kneeedge.model.file_record import Calibration, HalfRange
+from kneeedge.model.file_record import INT8_TARGETS, Calibration, HalfRange
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.model.verdict import INCONCLUSIVE, PASS
 from kneeedge.report.inference import N_LISTED
@@ -28,6 +28,8 @@ def gate_text(report: "ExportReport") -> str:
         lines += comparison_lines(file.report)
         if file.half_range:
             lines += half_range_lines(file.half_range)
+        if file.int8_target:
+            lines.append(f"  made for {INT8_TARGETS[file.int8_target]}")
         if file.calibration:
             lines += trial_lines(file.calibration)
         if file.any_size:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kneeedge.model.file_record import Calibration, Verification
+from kneeedge.model.file_record import INT8_TARGETS, Calibration, Verification
 from kneeedge.model.provenance import Score, Slimmed
 from kneeedge.model.spec import DISCLAIMER, ModelSpec, Novelty
 from kneeedge.report.scorecard import score_figures
@@ -96,7 +96,9 @@ def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:
     versions = [f"{name} {version}" for name, version in file.versions.items()]
     rows = [("operators", ", ".join(operators)), ("opset", str(file.opset))]
     if file.calibration:
-        rows.append(("int8", f"{file.int8_target}, {_calibration_text(file.calibration)}"))
+        rows.append(("int8", _calibration_text(file.calibration)))
+    if file.int8_target:
+        rows.append(("made for", INT8_TARGETS.get(file.int8_target, file.int8_target)))
     if file.verification:
         rows.append(("verification", _verification_text(file.verification, spec.training.slimmed)))
     rows.append(("made with", ", ".join(versions)))

@@ -115,6 +115,8 @@ class ExportedFile:
     sha256: str
     size_mb: float
     report: VerifyReport
+    int8_target: str | None = None
+    "one of INT8_TARGETS; only for int8"
     calibration: Calibration | None = None
     "only for int8: the ranges, and every recipe that was tried"
     half_range: HalfRange | None = None

@@ -143,6 +143,9 @@ class Session:
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile / "profile")
+        if self._may_saturate():
+            # On an x86 CPU without VNNI this takes u8×u8 products, which are added in 32 bits.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         if provider != "cpu":
             # A node that the provider cannot take must be an error, not a silent trip to the CPU.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -159,6 +162,11 @@ class Session:
             raise ProviderError(provider, reason, "use --provider cpu")
         session.disable_fallback()  # else a failing run would go on with the CPU
         return session
+
+    def _may_saturate(self) -> bool:
+        """Whether AVX2's sums of pairs of the file's products may pass 16 bits."""
+        record = self.spec.file
+        return record is None or (record.precision == "int8" and record.int8_target != "any")
 
     def _providers(self, provider: str, record: bool) -> list[tuple[str, dict[str, str]]]:
         """ONNX Runtime's providers with their options; what TensorRT does not take, CUDA does."""

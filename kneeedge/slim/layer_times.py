@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.graph import HEAVY, body, layers
-from export.to_int8 import choose_target, to_int8
+from export.to_int8 import DEFAULT_TARGET, to_int8
 from kneeedge.runtime.placement import kernels
 from kneeedge.system import machine
 from kneeedge.system.progress import Progress
@@ -83,7 +83,6 @@ def measure_layers(fp32: onnx.ModelProto, threads: int | None, progress: Progres
     """
     full = widths_of(fp32)
     n = len(SHARES)
-    target = choose_target("auto")
     n_threads = threads or machine.available_cpus()
     table = np.full((len(full), n, n), np.inf)
     overheads = []
@@ -106,7 +105,7 @@ def measure_layers(fp32: onnx.ModelProto, threads: int | None, progress: Progres
         shares=SHARES,
         milliseconds=tuple(tuple(map(tuple, layer)) for layer in table.tolist()),
         overhead_ms=float(np.median(overheads)),
-        target=target,
+        target=DEFAULT_TARGET,
         threads=n_threads,
         cpu=machine.cpu_model(),
     )
@@ -158,7 +157,7 @@ def resized(fp32: onnx.ModelProto, widths: Sequence[int]) -> onnx.ModelProto:
     shape = [weights.dims[0], n_inputs, *weights.dims[2:]]
     _replace(weights, rng.normal(0.0, 0.1, shape))
     ranges = {layer.output: (0.0, 4.0) for layer in layers(graph)}
-    return to_int8(graph, ranges, choose_target("auto"))
+    return to_int8(graph, ranges, DEFAULT_TARGET)
 
 
 def _replace(tensor: onnx.TensorProto, values: NDArray[np.floating]) -> None:

@@ -12,15 +12,14 @@ from onnx import numpy_helper
 
 from export.graph import GREY_RANGE, first_input, layers
 from export.ranges import choose_ranges, collect
-from export.to_int8 import N_FIRST, TARGETS, quantise, to_int8
+from export.to_int8 import N_FIRST, UNSIGNED, quantise, to_int8
 from export.to_onnx import fold_normalisation, to_onnx
 from kneeedge.data.dataset import scan
+from kneeedge.model.file_record import INT8_TARGETS
 from kneeedge.runs.folder import open_run
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original
 from kneeedge.training.model import IMAGENET_MEAN, IMAGENET_STD
-
-U8_TARGETS = ("x86", "x86-no-vnni")
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +106,15 @@ def test_every_file_reads_grey_and_the_constant_that_8_and_16_bits_hold(graph, i
     assert np.array_equal(read.astype(np.float16).astype(np.float32), read)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", INT8_TARGETS)
 def test_no_target_loses_anything_of_a_pixel(graph, histograms, target):
     """One grey value is one step, whatever the calibration images and the method."""
     ranges = choose_ranges(histograms, "percentile 99.9", target == "tensorrt")
     scale, zero = quantisation(quantise(graph, ranges, target, ()), first_input(graph))
-    assert (scale, int(zero)) == (1 / 128, 128 if target in U8_TARGETS else 0)
+    assert (scale, int(zero)) == (1 / 128, 128 if target in UNSIGNED else 0)
 
 
-@pytest.mark.parametrize("target", U8_TARGETS)
+@pytest.mark.parametrize("target", UNSIGNED)
 def test_pixels_read_as_they_are_give_the_same_bits(graph, histograms, images, target):
     ranges = choose_ranges(histograms, "mse")
     before = answers(quantise(graph, ranges, target, ()), images)
@@ -123,7 +122,7 @@ def test_pixels_read_as_they_are_give_the_same_bits(graph, histograms, images, t
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("target", U8_TARGETS)
+@pytest.mark.parametrize("target", UNSIGNED)
 def test_nothing_is_computed_before_the_first_convolution(graph, histograms, target):
     model = to_int8(graph, choose_ranges(histograms, "minmax"), target)
     (reader,) = [node for node in model.graph.node if "image" in node.input]
@@ -135,7 +134,7 @@ def test_nothing_is_computed_before_the_first_convolution(graph, histograms, tar
     assert not numpy_helper.to_array(first)[:, 2:].any()
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", INT8_TARGETS)
 def test_a_first_layer_in_float_still_gets_scaled_pixels(graph, histograms, images, target):
     first = layers(graph)[0]
     ranges = choose_ranges(histograms, "minmax", target == "tensorrt")

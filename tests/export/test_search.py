@@ -45,7 +45,7 @@ def material(trained_run, phantoms) -> Material:
     graph = to_onnx(model, spec)
     samples = scan(phantoms).split("train")
     images = [load_input(sample.path, spec.pixel_path)[None, None] for sample in samples[20:28]]
-    return Material(graph, collect(graph, samples[:20], spec.pixel_path, QUIET), images, "x86")
+    return Material(graph, collect(graph, samples[:20], spec.pixel_path, QUIET), images, "any")
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_all_but_the_float_layers_run_in_8_bits(material, tmp_path, numbers):
 def test_all_layers_in_float_give_the_originals_answers(material):
     ranges = dict.fromkeys(material.histograms, (0.0, 1e-3))  # hopeless, and not used
     names = tuple(layer.name for layer in layers(material.fp32))
-    graph = to_int8(material.fp32, ranges, "x86", names)
+    graph = to_int8(material.fp32, ranges, "any", names)
     before = compute_logits(open_session(material.fp32), material.images)
     after = compute_logits(open_session(graph), material.images)
     np.testing.assert_allclose(after, before, atol=1e-5)

@@ -152,7 +152,7 @@ def test_layer_times_are_as_measured_at_the_measured_widths_and_even_between():
         shares=(0.5, 1.0),
         milliseconds=(((1.0, 2.0), (1.0, 2.0)), ((1.0, 2.0), (3.0, 6.0))),
         overhead_ms=0.5,
-        target="x86",
+        target="any",
         threads=1,
         cpu="a CPU",
     )

@@ -52,7 +52,7 @@ def even_times(fp32, threads, progress) -> LayerTimes:
         shares=tuple(shares.tolist()),
         milliseconds=tuple(tuple(map(tuple, layer.tolist())) for layer in table),
         overhead_ms=0.1,
-        target="x86",
+        target="any",
         threads=1,
         cpu="a CPU",
     )
