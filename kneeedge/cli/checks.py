@@ -11,7 +11,9 @@ from kneeedge.system.files import is_stream
 
 LARGEST = 2**31 - 1
 "of an option that counts"
-WRITTEN = ("--out", "--json", "--csv", "--markdown", "--figure", "--html", "--write-groups")
+WRITTEN = (
+    "--out", "--json", "--csv", "--markdown", "--figure", "--html", "--write-groups", "--rows",
+)  # fmt: skip
 "options that name what a command writes"
 
 

@@ -13,6 +13,7 @@ FORMATS = {
     "infer": 1,
     "evaluate": 1,
     "verify": 1,
+    "verify-rows": 1,
     "info": 1,
     "bench": 2,
     "compare": 1,

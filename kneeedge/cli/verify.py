@@ -1,12 +1,15 @@
-"""`kneeedge verify`: a device beside the machine that exported."""
+"""`kneeedge verify`: a device beside the machine that exported, and beside another device."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kneeedge.cli.checks import known_provider
 from kneeedge.cli.console import (
+    PROVIDER_NAMES,
     CudaGraph,
+    GreyBits,
     Json,
     Provider,
     Quiet,
@@ -18,9 +21,39 @@ from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
 from kneeedge.cli.json_format import stamped
 from kneeedge.system.progress import Progress
 
+DATA_HELP = "Answer these images too: what `infer` reads, or labelled ones as `evaluate` takes."
+AGAINST_HELP = "Pair the answers with those of this .onnx file, or with the --rows of a device."
+
+
+def other_provider(name: str | None) -> str | None:
+    """The provider's name, or None where no other one is asked for."""
+    return None if name is None else known_provider(name)
+
 
 def verify(
     models: Annotated[list[Path], typer.Argument(help="The .onnx files.")],
+    data: Annotated[Path | None, typer.Option(help=DATA_HELP)] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which split of labelled images; test by default.")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help=AGAINST_HELP)] = None,
+    against_provider: Annotated[
+        str | None,
+        typer.Option(
+            callback=other_provider,
+            autocompletion=PROVIDER_NAMES,
+            help="Where the other file runs; without --against the same file.",
+        ),
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="Write the answers, .csv or .json, for --against on another device."),
+    ] = None,
+    grey_bits: GreyBits = None,
+    isolate: Annotated[
+        bool,
+        typer.Option(help="Decode several images in processes that may crash."),
+    ] = True,
     require_signature: RequireSignature = None,
     provider: Provider = "auto",
     threads: Threads = None,
@@ -28,28 +61,32 @@ def verify(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Does this device give the answers that the file's golden inputs ask for?"""
-    from kneeedge.model.file import open_model
-    from kneeedge.report.inference import verify_text
+    """Does this device give the answers that the file's golden inputs ask for, and on your images
+    those of another file or device?
+    """
+    from kneeedge.inference.verification import VerifyRequest, verify_models
+    from kneeedge.report.verification import verify_text
     from kneeedge.runtime.cuda import GpuOptions
-    from kneeedge.runtime.golden import verify as verify_session
-    from kneeedge.runtime.session import Session
-    from kneeedge.system import machine
 
-    cpu = machine.cpu_model()
-    isa = machine.isa_flags()
-    progress = Progress(quiet)
-    reports = []
-    for model in models:
-        file = open_model(model, require_signature)
-        session = Session(file, provider, threads, GpuOptions(cuda_graph=cuda_graph))
-        if session.notice:
-            progress(session.notice)
-        reports.append(verify_session(session, file.sha256, cpu, isa))
-    passed = all(report.passed for report in reports)
+    request = VerifyRequest(
+        models=tuple(models),
+        data=data,
+        split=split,
+        against=against,
+        against_provider=against_provider,
+        rows=rows,
+        provider=provider,
+        threads=threads,
+        gpu=GpuOptions(cuda_graph=cuda_graph),
+        public_key=require_signature,
+        grey_bits=grey_bits,
+        isolate=isolate,
+    )
+    reports = verify_models(request, Progress(quiet))
+    failed = any(report.failed for report in reports)
     then = f"kneeedge infer PATHS --model {models[0]}"
-    if not passed:
+    if failed:
         then = "another --provider, or the file of another precision"
-    show(verify_text(reports), stamped("verify", reports), json, then=then)
-    if not passed:
+    show(verify_text(reports), stamped("verify", reports), json, (rows,), then)
+    if failed:
         raise typer.Exit(DONE_WITH_FAULTS)

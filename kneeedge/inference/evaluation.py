@@ -158,7 +158,7 @@ def _samples_of_folder(
 ) -> tuple[str, list[Sample], list[str]]:
     """The split's name and samples, and lines on the layout and on what is left out."""
     layout = read_layout(data)
-    name = _choose_split(data, layout.splits, split)
+    name = choose_split(data, layout.splits, split)
     folders = list_classes(layout.splits.get(name, data), classes)
     samples = labelled_samples(data, folders, name, group_regex, grey_bits)
     left_out = [others_line(folders.others), *left_out_remarks(folders)]
@@ -175,7 +175,7 @@ def _samples_of_table(
     """The split's name and samples, from a CSV file of labels."""
     table = read_labels(data, group_regex)
     by_split = table.by_split()
-    name = _choose_split(data, [known for known in SPLITS if known in by_split], split)
+    name = choose_split(data, [known for known in SPLITS if known in by_split], split)
     rows = by_split.get(name, table.rows)
     table.check_classes(rows, classes, name if name in by_split else "")
     return name, table_samples(rows, classes, name, grey_bits)
@@ -236,7 +236,7 @@ def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
     return sum(sample.short_hash in seen for sample in samples)
 
 
-def _choose_split(data: Path, present: Collection[str], split: str | None) -> str:
+def choose_split(data: Path, present: Collection[str], split: str | None) -> str:
     """The split asked for by any of its names, else the best one to evaluate.
 
     The name of the data where there are no splits.

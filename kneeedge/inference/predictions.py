@@ -93,6 +93,8 @@ class PredictedImage:
     "what the file was when it was read; absent where it could not be"
     depth_suspect: int = 0
     "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
+    logits: NDArray[np.float32] | None = None
+    "(K,); None where the file cannot be read"
 
 
 def csv_columns(spec: ModelSpec) -> list[str]:

@@ -187,6 +187,26 @@ class Predictor:
         """
         yield from self._answer_files(images, self.read_options, clock or StageClock(), say)
 
+    def answer_batch(
+        self, runner: BatchRunner, batch: Sequence[tuple[Named, ReadFile]]
+    ) -> list[PredictedImage]:
+        """The answers to images that are read, in one run of the network; their order is kept.
+
+        An unread one is an answer with its reason. Raises OutOfMemoryError where not even one fits.
+        """
+        inputs = [
+            (image.name, file.result) for image, file in batch if isinstance(file.result, Input)
+        ]
+        answered = iter(self._answer_inputs(runner, inputs) if inputs else [])
+        answers = []
+        for image, file in batch:
+            if isinstance(file.result, ImageError):
+                unread = Prediction(path=image.name, status=ERROR, error=file.result.reason)
+                answers.append(PredictedImage(unread, stamp=file.stamp))
+            else:
+                answers.append(replace(next(answered), stamp=file.stamp))
+        return answers
+
     def __repr__(self) -> str:
         spec = self.spec
         threshold = spec.threshold if len(spec.classes) == 2 else None
@@ -229,7 +249,7 @@ class Predictor:
         runner = BatchRunner(self.session, say, self.lanes)
         with closing(batches):
             # One batch more than there are lanes, so that no lane waits while the caller writes.
-            answer_batch = partial(self._answer_batch, runner)
+            answer_batch = partial(self.answer_batch, runner)
             answered = in_order(answer_batch, batches, self.lanes, self.lanes + 1)
             suspects: list[tuple[str, int]] = []
             for answers in _timed(answered, clock):
@@ -239,22 +259,6 @@ class Predictor:
                 yield from answers
             if suspects:
                 say(depth_warning(suspects))
-
-    def _answer_batch(
-        self, runner: BatchRunner, batch: Sequence[tuple[Named, ReadFile]]
-    ) -> list[PredictedImage]:
-        inputs = [
-            (image.name, file.result) for image, file in batch if isinstance(file.result, Input)
-        ]
-        answered = iter(self._answer_inputs(runner, inputs) if inputs else [])
-        answers = []
-        for image, file in batch:
-            if isinstance(file.result, ImageError):
-                unread = Prediction(path=image.name, status=ERROR, error=file.result.reason)
-                answers.append(PredictedImage(unread, stamp=file.stamp))
-            else:
-                answers.append(replace(next(answered), stamp=file.stamp))
-        return answers
 
     def _answer_inputs(
         self, runner: BatchRunner, inputs: list[tuple[str, Input]]
@@ -277,6 +281,7 @@ class Predictor:
                     cam,
                     loaded.study,
                     depth_suspect=loaded.depth_suspect,
+                    logits=outputs.logits[i],
                 )
             )
         return answers

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kneeedge.statistics.paired import PairedChange
+from kneeedge.statistics.paired import ChangedShare, PairedChange
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 EQUAL_LOGITS = {"fp32": 1e-3}
@@ -24,8 +24,8 @@ def judge(
     """
     if fault := conversion_fault(max_logit_change, precision):
         return FAIL, fault
-    if change.flips == 0 and max_logit_change <= EQUAL_LOGITS.get(precision, -np.inf):
-        return PASS, f"the same answers; no logit moved by more than {max_logit_change:.2g}"
+    if change.flips == 0 and is_rounding(max_logit_change, precision):
+        return PASS, same_text(max_logit_change)
     return judge_loss(change, tolerance)
 
 
@@ -40,6 +40,16 @@ def judge_slimmed(
     if fault := conversion_fault(own_logit_change, precision):
         return FAIL, fault
     return judge_loss(change, tolerance)
+
+
+def is_rounding(max_logit_change: float, precision: str) -> bool:
+    """Whether the logits moved by rounding alone, so that no statistics are asked for."""
+    return max_logit_change <= EQUAL_LOGITS.get(precision, -np.inf)
+
+
+def same_text(max_logit_change: float) -> str:
+    """Why answers pass that moved by rounding alone."""
+    return f"the same answers; no logit moved by more than {max_logit_change:.2g}"
 
 
 def conversion_fault(max_logit_change: float, precision: str) -> str | None:
@@ -67,6 +77,26 @@ def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
         return FAIL, f"at least {least:.2%} of accuracy lost ({limit}): {flips}"
     lost = f"up to {most:.2%} of accuracy may be lost ({limit})"
     return INCONCLUSIVE, f"{change.n} images are too few: {flips}, yet {lost}"
+
+
+def judge_share(change: ChangedShare, tolerance: float) -> tuple[str, str]:
+    """Verdict and its reason by the share of answers that may change, where there are no labels.
+
+    By Wilson's bounds, each with the confidence that `judge_loss` asks for. A pass is one there
+    too, whatever the labels are: accuracy lost is at most the share of changed answers.
+    """
+    limit = f"95 % confidence, tolerance {tolerance:.2%}"
+    n_changed = f"{change.changed} of {change.n}" if change.changed else "no"
+    changed = f"{n_changed} answer{'s' * (change.changed > 0)} changed"
+    if change.most <= tolerance:
+        return PASS, f"at most {change.most:.2%} of the answers change ({limit}): {changed}"
+    if change.interval.low > tolerance:
+        return (
+            FAIL,
+            f"at least {change.interval.low:.2%} of the answers change ({limit}): {changed}",
+        )
+    most = f"up to {change.most:.2%} of the answers may change ({limit})"
+    return INCONCLUSIVE, f"{change.n} images are too few: {changed}, yet {most}"
 
 
 def flips_text(change: PairedChange) -> str:

@@ -1,6 +1,5 @@
-"""What `kneeedge infer` and `verify` print."""
+"""What `kneeedge infer` prints."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kneeedge.model.spec import DISCLAIMER
@@ -8,17 +7,9 @@ from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
     from kneeedge.inference.summary import FolderResult, FolderSummary
-    from kneeedge.runtime.golden import GoldenReport
-    from kneeedge.runtime.golden_pictures import PictureResult
-
 
 N_LISTED = 5
 "files named, of those that are left out"
-WHAT_GOLDEN_SHOWS = (
-    "The golden inputs are phantoms, synthetic radiographs: they show that this device computes as "
-    "the exporting machine did, not how well the model answers; "
-    "`kneeedge evaluate MODEL DATA` shows that on images of yours"
-)
 STAGES = {
     "running": "the network",
     "reading": "reading the images",
@@ -72,56 +63,3 @@ def stage_line(summary: "FolderSummary") -> str:
     )
     decoding = f"decoding took {stages.decoding_cpu:.1f} s of processor time"
     return f"limited by {STAGES[summary.limited_by]}: {shares}; {decoding}"
-
-
-def verify_text(reports: "Sequence[GoldenReport]") -> str:
-    """A line on each model that `kneeedge verify` ran, and what such lines do not show."""
-    return "\n".join([*map(golden_text, reports), WHAT_GOLDEN_SHOWS, DISCLAIMER])
-
-
-def golden_text(report: "GoldenReport") -> str:
-    """One line on a model that `kneeedge verify` ran."""
-    verdict = "PASS" if report.passed else "FAIL"
-    model = f"{report.model} ({report.sha256[:SHOWN_DIGITS]})"
-    device = f"{report.provider} ({report.cpu})"
-    from_file = (
-        f"{report.max_change_from_file:.3g} to the exporting machine "
-        f"(allowed {report.device_tolerance:.3g})"
-    )
-    from_original = (
-        f"{report.max_change_from_original:.3g} to its PyTorch network "
-        f"(allowed {report.original_tolerance:.3g})"
-    )
-    hard = f"{report.n_hard} of them where a small change flips the answer"
-    parts = [
-        f"{verdict}  {model}: {report.n} golden inputs (phantoms) on {device}",
-        f"{hard}: {len(report.flips)} flips",
-        f"largest logit change {from_file}, {from_original}",
-        pictures_text(report.pictures),
-    ]
-    if report.wrong_cases:
-        remedy = "use another provider or precision"
-        parts.append(f"this device does not answer as the original did: {remedy}")
-    if report.placement and report.placement.n_astray:
-        remedy = "use --provider cpu"
-        parts.append(f"{report.placement}, so that part of it ran elsewhere: {remedy}")
-    elif report.placement:
-        parts.append(str(report.placement))
-    if report.concern:
-        parts.append(report.concern)
-    return "; ".join(parts)
-
-
-def pictures_text(pictures: "Sequence[PictureResult]") -> str:
-    """What became of the golden pictures on their way to the network."""
-    failed = [picture for picture in pictures if not picture.passed]
-    if not failed:
-        return f"{len(pictures)} golden pictures decoded and resized as there"
-    first = failed[0]
-    what = first.error
-    if not what and first.largest_change is not None and first.share_changed is not None:
-        share = f"{first.share_changed:.0%} of the pixels"
-        what = f"by up to {first.largest_change} grey levels in {share}"
-    named = f"{first.name} differs in {first.step}{f' ({what})' if what else ''}"
-    problem = f"{len(failed)} of {len(pictures)} golden pictures come out otherwise here, {named}"
-    return f"{problem}: install the Pillow and the kneeedge that the file was exported with"

@@ -33,13 +33,16 @@ class Estimate:
     "how the interval was computed"
 
 
-def wilson(successes: float, n: float) -> Interval:
-    """The score interval of a share (Wilson 1927, JASA 22:209). Raises ValueError where n is 0."""
+def wilson(successes: float, n: float, z: float = Z_TWO_SIDED) -> Interval:
+    """The score interval of a share (Wilson 1927, JASA 22:209), z standard errors to either side.
+
+    Raises ValueError where n is 0.
+    """
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"a share needs 0 ≤ successes ≤ n and n > 0, not {successes} of {n}")
-    z2 = Z_TWO_SIDED**2
+    z2 = z**2
     centre = (successes + z2 / 2) / (n + z2)
-    half = Z_TWO_SIDED * math.sqrt(successes * (n - successes) / n + z2 / 4) / (n + z2)
+    half = z * math.sqrt(successes * (n - successes) / n + z2 / 4) / (n + z2)
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return Interval(low, high)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.statistics.auroc import placements, variance_of_mean
-from kneeedge.statistics.intervals import LEVEL, Z_ONE_SIDED, Z_TWO_SIDED, Interval
+from kneeedge.statistics.intervals import LEVEL, Z_ONE_SIDED, Z_TWO_SIDED, Interval, wilson
 from kneeedge.statistics.reliability import CALIBRATION_BINS, confidence_gaps
 
 MOST_IMAGES = 10_000_000
@@ -38,6 +38,37 @@ class PairedChange:
     "-1 to 1; one-sided 95 % upper bound on the loss, -delta; below 0 where a gain is certain"
     mcnemar_p: float
     "0 to 1; exact McNemar test, two-sided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedShare:
+    """The answers that are others in the variant than in the original, on the same images."""
+
+    n: int
+    "images"
+    changed: int
+    share: float
+    "0 to 1"
+    interval: Interval
+    "of the share, 95 %, two-sided (Wilson 1927)"
+    most: float
+    "0 to 1; one-sided 95 % upper bound on the share"
+
+
+def changed_share(changed: int, n: int) -> ChangedShare:
+    """The share of answers that changed; raises ValueError where n is 0.
+
+    Accuracy lost is never more than the share of changed answers, since a right answer must change
+    to be lost. Where none changed, `most` is z² / (n + z²), as Tango's bound on the loss is.
+    """
+    interval = wilson(changed, n)
+    return ChangedShare(
+        n=n,
+        changed=changed,
+        share=changed / n,
+        interval=interval,
+        most=wilson(changed, n, Z_ONE_SIDED).high,
+    )
 
 
 def paired_change(
@@ -169,6 +200,20 @@ def images_to_settle(change: PairedChange, tolerance: float) -> int | None:
         if -change.delta < tolerance:
             return _worst_loss(gained * n, lost * n, n) <= tolerance
         return -tango(gained * n, lost * n, n).high > tolerance
+
+    return _first(settled, MOST_IMAGES)
+
+
+def images_to_settle_share(share: ChangedShare, tolerance: float) -> int | None:
+    """How many images would settle whether the share of changed answers is within the tolerance.
+
+    At the share of these; otherwise as `images_to_settle`.
+    """
+
+    def settled(n: int) -> bool:
+        if share.share < tolerance:
+            return wilson(share.share * n, n, Z_ONE_SIDED).high <= tolerance
+        return wilson(share.share * n, n).low > tolerance
 
     return _first(settled, MOST_IMAGES)
 

@@ -20,6 +20,8 @@ _SNIFFED_BYTES = 1 << 16
 "of a file's begin and of its end, by which it is known"
 _SVG = b"<svg"
 _PDF = b"%PDF-"
+ROWS_FORMAT = "kneeedge-verify-rows/1"
+"what the JSON of a device's answers says of itself"
 _NAME = SOFTWARE.split()[0].encode()
 _FORMAT = re.compile(rb'[\[{\s]*"format": "kneeedge-')
 "the begin of every JSON document of kneeedge's, a list or not"
@@ -45,6 +47,11 @@ def _is_document(content: bytes) -> bool:
     return _FORMAT.match(content) is not None
 
 
+def _is_answers(content: bytes) -> bool:
+    in_json = _FORMAT.match(content) is not None and ROWS_FORMAT.encode() in content[:200]
+    return in_json or content.startswith(b"path,sha256,input_sha256,status,prediction,")
+
+
 def _is_page(content: bytes) -> bool:
     return content.startswith(b"<!doctype html>") and b"<title>kneeedge " in content
 
@@ -62,6 +69,7 @@ def _is_sheet(content: bytes) -> bool:
 ROWS = Kind("table of answers", _begins(b"path,status,prediction,probability,"), streams=False)
 GROUPS = Kind("table of groups", _begins(b"path,group\r\n", b"path,group\n"))
 BENCH_ROWS = Kind("table of a benchmark", _begins(b"model,precision,provider,scenario,"))
+ANSWERS = Kind("table of a device's answers", _is_answers)
 DOCUMENT = Kind("JSON document", _is_document)
 PAGE = Kind("page", _is_page)
 SHEET = Kind("report in Markdown", _is_sheet)

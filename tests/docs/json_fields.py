@@ -17,10 +17,12 @@ from kneeedge.audit.findings import Finding
 from kneeedge.audit.run import Audit
 from kneeedge.bench.comparison import Comparison
 from kneeedge.cli.json_format import FORMATS
+from kneeedge.inference.answer_rows import DeviceAnswers
 from kneeedge.inference.evaluation import ABOUT, EvaluationReport
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.inference.predictions import Prediction
 from kneeedge.inference.summary import FolderResult
+from kneeedge.inference.verification import ImagesReport
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.benchmark import BenchResult
 from kneeedge.runs.compare import RunComparison
@@ -36,7 +38,7 @@ HEAD = """# What `--json` holds
 
 Each record says in `format` what it is and of which version: `kneeedge-infer/1`. The number is
 raised where a field goes, or changes its meaning or its type; a new field does not raise it, so
-readers pass over what they do not know. `verify` writes a list of such records. `name[]` is a list,
+readers pass over what they do not know. `verify` writes lists of such records. `name[]` is a list,
 `name.*` an object by class, split or the like. Text is UTF-8; a byte of a file name that is none is
 `\\udc80` to `\\udcff`. NaN and infinities are never written.
 
@@ -133,6 +135,16 @@ def compare_fields() -> Iterator[Field]:
     yield from fields_of(Comparison, "comparison", "row by row")
 
 
+def verify_fields() -> Iterator[Field]:
+    for path, kind, what in fields_of(GoldenReport):
+        yield path, kind, "the golden inputs, and no verdict is fail" if path == "passed" else what
+    yield from fields_of(ImagesReport | None, "images", "the answers to `--data`; null without")
+
+
+def rows_fields() -> Iterator[Field]:
+    yield from (field for field in fields_of(DeviceAnswers) if field[0] != "format")
+
+
 def bench_fields() -> Iterator[Field]:
     yield from (field for field in fields_of(BenchResult) if field[0] != "format")
     yield "advice", "text", "which model to use, and why"
@@ -146,7 +158,8 @@ FIELDS = {
     "slim": lambda: fields_of(SlimReport),
     "infer": lambda: fields_of(FolderResult),
     "evaluate": evaluate_fields,
-    "verify": lambda: fields_of(GoldenReport),
+    "verify": verify_fields,
+    "verify-rows": rows_fields,
     "info": info_fields,
     "bench": bench_fields,
     "compare": compare_fields,
@@ -156,6 +169,7 @@ FIELDS = {
 TITLES = {
     "folds": "train --folds K",
     "verify": "verify, each record",
+    "verify-rows": "verify --rows FILE.json, each record",
     "compare": "bench --compare",
     "runs": "runs, each record",
     "runs-compare": "runs RUN RUN",

@@ -134,6 +134,13 @@ def test_evaluate_on_training_images_says_leaky():
     assert "LEAKY: the model was trained or chosen on 120 of these images" in done.stdout
 
 
+def test_verify_pairs_two_files_on_images():
+    done = kneeedge(
+        "verify", MODELS["fp16"], "--data", DATA / "test", "--against", MODELS["fp32"], "-q"
+    )
+    assert "60 images paired" in done.stdout, done.stderr
+
+
 def test_verify():
     done = kneeedge("verify", *MODELS.values())
     assert done.returncode == 0, done.stdout

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from kneeedge.cli.app import app
 from kneeedge.errors import SpecError
 from kneeedge.model.spec import GOLDEN_KEY, SPEC_KEY
-from kneeedge.report.inference import golden_text
+from kneeedge.report.verification import golden_text
 from kneeedge.runtime.golden import (
     AT_THRESHOLD,
     int8_concern,

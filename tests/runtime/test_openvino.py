@@ -8,7 +8,7 @@ import pytest
 
 from kneeedge.errors import ProviderError, RuntimeConflictError
 from kneeedge.inference.predictor import Predictor
-from kneeedge.report.inference import golden_text
+from kneeedge.report.verification import golden_text
 from kneeedge.runtime import session as session_module
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.golden import int8_concern, verify

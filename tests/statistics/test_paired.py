@@ -8,10 +8,12 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, binomtest, bootstrap
 
 from kneeedge.statistics.auroc import auroc
-from kneeedge.statistics.intervals import Interval
+from kneeedge.statistics.intervals import Interval, wilson
 from kneeedge.statistics.paired import (
     PairedChange,
+    changed_share,
     images_to_settle,
+    images_to_settle_share,
     mcnemar,
     paired_auroc_change,
     paired_calibration_change,
@@ -320,3 +322,25 @@ def test_equal_probabilities_have_no_calibration_change():
 def test_the_calibration_interval_is_the_same_again():
     models = two_models(120, 4)
     assert paired_calibration_change(*models) == paired_calibration_change(*models)
+
+
+@pytest.mark.parametrize("n", [5, 60, 268, 1000])
+def test_accuracy_lost_is_bounded_by_the_share_of_changed_answers_whatever_the_labels(
+    n: int,
+) -> None:
+    """So that a pass without labels is one with them."""
+    for changed in range(min(n, 6)):
+        most = changed_share(changed, n).most
+        for lost in range(changed + 1):
+            worst_loss = -tango(changed - lost, lost, n, Z_ONE).low
+            assert worst_loss <= most + 1e-8, (changed, lost)
+    assert changed_share(0, n).most == pytest.approx(Z_ONE**2 / (n + Z_ONE**2))
+
+
+def test_images_to_settle_a_share_are_the_first_that_do() -> None:
+    of_267 = changed_share(0, 267)
+    assert images_to_settle_share(of_267, 0.01) == 268
+    above = changed_share(2, 100)
+    n = images_to_settle_share(above, 0.01)
+    assert n is not None
+    assert wilson(0.02 * n, n).low > 0.01 >= wilson(0.02 * (n - 1), n - 1).low
