@@ -119,9 +119,9 @@ def _square(resize: Nodes, pixel_path: PixelPath) -> str:
         longer = resize.add("Max", height, width)
         new_height, new_width = (_fitted(resize, n, longer, side) for n in (height, width))
     grey = resize.add("Cast", PICTURE, to=TensorProto.DOUBLE)
-    across = resize.add("Transpose", _weights(resize, width, new_width), perm=[1, 0])
+    across = _weights(resize, width, new_width, axis=0)
     narrowed = _rounded(resize, resize.add("MatMul", grey, across))
-    down = _weights(resize, height, new_height)
+    down = _weights(resize, height, new_height, axis=1)
     small = _rounded(resize, resize.add("MatMul", down, narrowed))
     if pixel_path.fit == "pad":
         small = _padded(resize, small, new_height, new_width, side)
@@ -141,14 +141,23 @@ def _fitted(resize: Nodes, length: str, longer: str, side: float) -> str:
     return resize.add("Max", resize.real(1.0), resize.add("Round", scaled))
 
 
-def _weights(resize: Nodes, n_in: str, n_out: str) -> str:
-    """The weights (n_out, n_in), whole numbers in doubles, of `kneeedge.model.spec.RESIZE`."""
+def _weights(resize: Nodes, n_in: str, n_out: str, axis: int) -> str:
+    """The weights, whole numbers in doubles, of `kneeedge.model.spec.RESIZE`.
+
+    Their sum is over `axis`: (n_in, n_out) where that is 0, (n_out, n_in) where it is 1. One made
+    of the other by a Transpose would be fused with the product, for which ONNX Runtime 1.21 has no
+    kernel in double precision.
+    """
     half = resize.real(0.5)
     zero, one = resize.real(0.0), resize.real(1.0)
     scale = resize.add("Div", n_in, n_out)
     support = resize.add("Max", one, scale)
-    outputs = _column(resize, resize.add("Range", zero, n_out, one))
+    outputs = resize.add("Range", zero, n_out, one)
     inputs = resize.add("Range", zero, n_in, one)
+    if axis == 0:
+        inputs = _column(resize, inputs)
+    else:
+        outputs = _column(resize, outputs)
     centre = resize.add("Mul", resize.add("Add", outputs, half), scale)
     first = _floor_of_sum(resize, resize.add("Sub", centre, support), half)
     last = _floor_of_sum(resize, resize.add("Add", centre, support), half)
@@ -161,7 +170,7 @@ def _weights(resize: Nodes, n_in: str, n_out: str) -> str:
     near = resize.add("Abs", resize.add("Mul", distance, resize.add("Div", one, support)))
     triangle = resize.add("Max", zero, resize.add("Sub", one, near))
     weights = resize.add("Where", is_inside, triangle, zero)
-    total = resize.add("ReduceSum", weights, resize.whole(1), keepdims=1)
+    total = resize.add("ReduceSum", weights, resize.whole(axis), keepdims=1)
     share = resize.add("Div", weights, total)
     return _floor_of_sum(resize, resize.add("Mul", share, resize.real(UNIT)), half)
 

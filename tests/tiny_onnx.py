@@ -18,6 +18,7 @@ from kneeedge.model.spec import (
     SPEC_KEY,
     Architecture,
     ModelSpec,
+    Novelty,
     PixelPath,
     default_positive,
 )
@@ -40,13 +41,17 @@ def write_tiny_model(
     size: int = 64,
     seed: int = 0,
     seen: tuple[str, ...] = (),
+    limit: float | None = None,
+    fit: str = "stretch",
 ) -> Path:
     """Two convolutions and a global mean.
 
     The weights are rounded as `precision` would, the arithmetic stays fp32. `seen` are the short
-    hashes of the images that the file says it was trained on.
+    hashes of the images that the file says it was trained on. With a `limit` the file has a
+    distance, the mean grey level, beyond which it abstains.
     """
     spec = tiny_spec(precision, classes, size)
+    spec = dataclasses.replace(spec, pixel_path=PixelPath(size, fit), novelty=_novelty(limit))
     model = _graph(spec, seed, precision)
     record = FileRecord(
         precision=precision,
@@ -57,7 +62,7 @@ def write_tiny_model(
     spec = dataclasses.replace(spec, file=record)
     metadata = {
         SPEC_KEY: spec.to_json(),
-        GOLDEN_KEY: to_metadata(_golden(model, size)),
+        GOLDEN_KEY: to_metadata(_golden(model, spec)),
         SEEN_KEY: json.dumps({"train": sorted(seen), "val": []}),
     }
     helper.set_model_props(model, metadata)
@@ -89,6 +94,12 @@ def tiny_spec(
     )
 
 
+def _novelty(limit: float | None) -> Novelty | None:
+    if limit is None:
+        return None
+    return Novelty(limit=limit, refused=0.05, split="val", n=1, method="the mean grey level")
+
+
 def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
     side = spec.pixel_path.size
     n_classes = len(spec.classes)
@@ -113,6 +124,10 @@ def _graph(spec: ModelSpec, seed: int, precision: str) -> onnx.ModelProto:
         value("cam", TensorProto.FLOAT, ["N", n_classes, side // 32, side // 32]),
     ]
     weights = _weights(spec, seed, precision)
+    if spec.novelty:
+        nodes.append(make("ReduceMean", ["float", "axes_of_image"], ["distance"], keepdims=0))
+        outputs.append(value("distance", TensorProto.FLOAT, ["N"]))
+        weights["axes_of_image"] = np.array([1, 2, 3], dtype=np.int64)
     initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "tiny", [image], outputs, initializers)
     opset = helper.make_opsetid("", OPSET)
@@ -148,14 +163,16 @@ def _rounded(weights: np.ndarray, precision: str) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def _golden(model: onnx.ModelProto, size: int) -> GoldenSet:
+def _golden(model: onnx.ModelProto, spec: ModelSpec) -> GoldenSet:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
+    names = [output.name for output in model.graph.output]
     cases = []
     for seed, severity in enumerate((0.0, 1.0)):
-        image = phantom(seed, severity, size)
-        (logits,) = session.run(["logits"], {"image": image[None, None]})
+        image = phantom(seed, severity, spec.pixel_path.size)
+        seen = dict(zip(names, session.run(names, {"image": image[None, None]}), strict=True))
+        logits = seen["logits"]
         answers = tuple(map(float, logits[0]))
         cases.append(
             GoldenCase(
@@ -163,13 +180,13 @@ def _golden(model: onnx.ModelProto, size: int) -> GoldenSet:
                 kind=PHANTOM,
                 original_logits=answers,
                 file_logits=answers,
-                file_distance=None,
+                file_distance=float(seen["distance"][0]) if spec.novelty else None,
             )
         )
     return GoldenSet(
         cases=tuple(cases),
-        pictures=golden_pictures(PixelPath(size)),
+        pictures=golden_pictures(spec.pixel_path),
         device_tolerance=1e-3,
         original_tolerance=1e-3,
-        distance_tolerance=None,
+        distance_tolerance=1e-3 if spec.novelty else None,
     )

@@ -1,4 +1,4 @@
-"""Programs that some tests need beside Python, and the Debian packages that bring them."""
+"""Programs that tests need beyond Python, pip, gcc and make."""
 
 import os
 import shutil
@@ -7,20 +7,23 @@ import pytest
 
 PACKAGES = {
     "chromium": "chromium",
-    "dcm2pnm": "dcmtk",
     "node": "nodejs",
     "npm": "npm",
-    "qemu-aarch64": "qemu-user",
-    "qemu-x86_64": "qemu-user",
+    "openssl": "openssl",
+    "qemu-aarch64-static": "qemu-user-static",
+    "qemu-x86_64-static": "qemu-user-static",
+    "strace": "strace",
 }
+"program → the Debian package that brings it; `.ci/run` installs them"
 
 
 def need(*programs: str) -> None:
-    """Skip the test where one of the programs is missing; in CI, which installs them, fail."""
-    missing = [name for name in programs if shutil.which(name) is None]
+    """Skip the test where a program is not here; fail under CI, which is to have them all."""
+    missing = [program for program in programs if shutil.which(program) is None]
     if not missing:
         return
-    line = f"apt-get install {' '.join(sorted({PACKAGES.get(name, name) for name in missing}))}"
+    packages = sorted({PACKAGES[program] for program in missing})
+    message = f"{', '.join(missing)} not found; apt-get install {' '.join(packages)}"
     if os.environ.get("CI"):
-        pytest.fail(line)
-    pytest.skip(line)
+        pytest.fail(message)
+    pytest.skip(message)

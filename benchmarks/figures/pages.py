@@ -21,6 +21,7 @@ PAGES = (
     "SECURITY.md",
     "benchmarks/README.md",
     "export/README.md",
+    "export/elsewhere.md",
     "kneeedge/audit/README.md",
     "kneeedge/cli/JSON.md",
     "kneeedge/cli/README.md",

@@ -15,6 +15,7 @@ FORMATS = {
     "verify": 1,
     "verify-rows": 1,
     "info": 1,
+    "vectors": 1,
     "bench": 2,
     "compare": 1,
     "runs": 1,

@@ -123,8 +123,9 @@ class Novelty:
     "the features and the distribution fitted to those of the training images"
 
     def refuses(self, distances: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Whether each distance (N,) is beyond the limit."""
-        return np.asarray(distances > self.limit)
+        """Whether each distance (N,) is beyond the limit, as real numbers."""
+        # NumPy would round the limit to the distances' own precision
+        return np.asarray(np.asarray(distances, dtype=np.float64) > self.limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +174,16 @@ class ModelSpec:
         return self.classes.index(self.positive)
 
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
-        """Class indices (N,) of probabilities (N, K): two by the threshold, more by argmax."""
+        """Class indices (N,) of probabilities (N, K): two by the threshold, more by argmax.
+
+        Of equal ones the first is taken. They are compared as real numbers, in double precision:
+        in single precision the threshold would be another number.
+        """
+        exact = np.asarray(probabilities, dtype=np.float64)
         if len(self.classes) > 2:
-            return np.asarray(probabilities.argmax(axis=1), dtype=np.intp)
+            return np.asarray(exact.argmax(axis=1), dtype=np.intp)
         positive = self.positive_index
-        return np.where(probabilities[:, positive] >= self.threshold, positive, 1 - positive)
+        return np.where(exact[:, positive] >= self.threshold, positive, 1 - positive)
 
     def to_json(self) -> str:
         return to_json(self)

@@ -31,6 +31,7 @@ from kneeedge.runs.folds import FoldsReport
 from kneeedge.runs.overview import RunSummary
 from kneeedge.runs.slim_report import SlimReport
 from kneeedge.runtime.golden import GoldenReport
+from kneeedge.runtime.vectors import VectorSet
 from kneeedge.statistics.intervals import Estimate, Interval
 
 PAGE = Path(__file__).parent.parent.parent / "kneeedge/cli/JSON.md"
@@ -161,6 +162,7 @@ FIELDS = {
     "verify": verify_fields,
     "verify-rows": rows_fields,
     "info": info_fields,
+    "vectors": lambda: fields_of(VectorSet),
     "bench": bench_fields,
     "compare": compare_fields,
     "runs": lambda: fields_of(RunSummary),
@@ -170,6 +172,7 @@ TITLES = {
     "folds": "train --folds K",
     "verify": "verify, each record",
     "verify-rows": "verify --rows FILE.json, each record",
+    "vectors": "info --test-vectors FOLDER: vectors.json",
     "compare": "bench --compare",
     "runs": "runs, each record",
     "runs-compare": "runs RUN RUN",

@@ -26,6 +26,7 @@ PAGES = (
     "README.md",
     "kneeedge/audit/README.md",
     "export/README.md",
+    "export/elsewhere.md",
     "SECURITY.md",
     "kneeedge/inference/README.md",
     "benchmarks/README.md",
@@ -44,6 +45,7 @@ REFUSED = {"cuda": 1}
 NOT_RUN = {
     "make demo": "it takes minutes, for commands that are run here; its target is tested",
     "pip install ": "it needs a network; that pyproject.toml has the extras is tested",
+    "cd examples/": "it needs Node.js, or ONNX Runtime's header; tests/examples/ runs the programs",
     "python -m benchmarks.": "it takes long and needs real radiographs; its options are tested",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
 }

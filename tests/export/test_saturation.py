@@ -67,9 +67,9 @@ def logits(folder: Path, *emulator: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_int8_answers_without_vnni_as_with_it(folder):
-    need("qemu-x86_64")
-    exact = logits(folder, "qemu-x86_64", "-cpu", "Westmere")  # whose kernel adds in 32 bits
-    haswell = logits(folder, "qemu-x86_64", "-cpu", "Haswell")
+    need("qemu-x86_64-static")
+    exact = logits(folder, "qemu-x86_64-static", "-cpu", "Westmere")  # whose kernel adds in 32 bits
+    haswell = logits(folder, "qemu-x86_64-static", "-cpu", "Haswell")
     for target in ("any", "vnni"):
         np.testing.assert_allclose(haswell[target]["ours"], exact[target]["plain"], rtol=1e-5)
     np.testing.assert_allclose(haswell["any"]["plain"], exact["any"]["plain"], rtol=1e-5)

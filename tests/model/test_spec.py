@@ -5,7 +5,14 @@ import pytest
 
 from kneeedge.errors import SpecError
 from kneeedge.model.provenance import TrainingRecord
-from kneeedge.model.spec import Architecture, ModelSpec, PixelPath, default_positive, softmax
+from kneeedge.model.spec import (
+    Architecture,
+    ModelSpec,
+    Novelty,
+    PixelPath,
+    default_positive,
+    softmax,
+)
 
 TRAINING = TrainingRecord(
     recipe="default",
@@ -39,6 +46,17 @@ def test_a_spec_survives_the_round_trip():
 def test_the_threshold_itself_counts_as_positive():
     spec = make_spec(threshold=0.25)
     assert spec.decide(np.array([[0.76, 0.24], [0.75, 0.25], [0.1, 0.9]])).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.7])
+def test_a_threshold_and_a_limit_are_not_rounded_to_single_precision(threshold):
+    nearest = np.float32(threshold)
+    spec = make_spec(threshold=threshold)
+    answer = spec.decide(np.array([[1 - nearest, nearest]], dtype=np.float32))
+    is_above = float(nearest) > threshold
+    assert answer.tolist() == [is_above]
+    novelty = Novelty(limit=threshold, refused=0.05, split="val", n=1, method="")
+    assert novelty.refuses(np.array([nearest])).tolist() == [is_above]
 
 
 def test_the_threshold_belongs_to_the_positive_class_wherever_it_stands():
