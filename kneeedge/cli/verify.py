@@ -1,7 +1,7 @@
 """`kneeedge verify`: a device beside the machine that exported, and beside another device."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from kneeedge.cli.console import (
     Quiet,
     RequireSignature,
     Threads,
+    completes,
     show,
 )
 from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
@@ -23,6 +24,16 @@ from kneeedge.system.progress import Progress
 
 DATA_HELP = "Answer these images too: what `infer` reads, or labelled ones as `evaluate` takes."
 AGAINST_HELP = "Pair the answers with those of this .onnx file, or with the --rows of a device."
+
+if TYPE_CHECKING:
+    from kneeedge.inference.verification import VerifyRequest
+
+
+def cpu_names(incomplete: str) -> list[str]:
+    """What completes `--emulate` in the shell."""
+    from kneeedge.runtime.emulated_cpus import NAMES
+
+    return completes(*NAMES)(incomplete)
 
 
 def other_provider(name: str | None) -> str | None:
@@ -58,6 +69,25 @@ def verify(
     provider: Provider = "auto",
     threads: Threads = None,
     cuda_graph: CudaGraph = True,
+    emulate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CPU,CPU,…",
+            autocompletion=cpu_names,
+            help="Not on this CPU but on those that qemu emulates: haswell, cortex-a72, …",
+        ),
+    ] = None,
+    emulation_root: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="KNEEEDGE_EMULATION_ROOT",
+            metavar="FOLDER",
+            help="For Arm CPUs, made by `python -m kneeedge.runtime.arm64_root FOLDER`.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1.0, max=1e6, help="Seconds for a file on an emulated CPU.")
+    ] = 3600.0,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -82,6 +112,9 @@ def verify(
         grey_bits=grey_bits,
         isolate=isolate,
     )
+    if emulate is not None:
+        verify_emulated(request, emulate, emulation_root, timeout, json, Progress(quiet))
+        return
     reports = verify_models(request, Progress(quiet))
     failed = any(report.failed for report in reports)
     then = f"kneeedge infer PATHS --model {models[0]}"
@@ -89,4 +122,25 @@ def verify(
         then = "another --provider, or the file of another precision"
     show(verify_text(reports), stamped("verify", reports), json, (rows,), then)
     if failed:
+        raise typer.Exit(DONE_WITH_FAULTS)
+
+
+def verify_emulated(
+    request: "VerifyRequest",
+    cpus: str,
+    root: Path | None,
+    timeout_s: float,
+    json: Path | None,
+    progress: Progress,
+) -> None:
+    """The same on emulated CPUs: a row for each file on each of them."""
+    from kneeedge.inference.emulation import EmulationRequest, emulate
+    from kneeedge.report.emulation import emulation_report
+    from kneeedge.runtime.emulated_cpus import emulated_cpus
+
+    wanted = EmulationRequest(request, emulated_cpus(cpus), root, timeout_s)
+    reports = emulate(wanted, progress)
+    wrote = [request.rows] if any(report.answers for report in reports) else []
+    show(emulation_report(reports), stamped("verify-emulate", reports), json, wrote)
+    if not all(report.passed for report in reports):
         raise typer.Exit(DONE_WITH_FAULTS)

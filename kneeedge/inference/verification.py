@@ -136,6 +136,12 @@ class Verification:
         golden: dict[str, Any] = record["golden"]
         return golden | {"passed": not self.failed, "images": record["images"]}
 
+    @classmethod
+    def unflatten(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """The fields of what `flatten` wrote, the golden report's `passed` that of all."""
+        golden = dict(record)
+        return {"images": golden.pop("images"), "golden": golden}
+
 
 def verify_models(request: VerifyRequest, progress: Progress) -> list[Verification]:
     """Run each model's golden inputs and, with data, answer the images and pair the answers.

@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ ISA_OF_INTEREST = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8",
     "amx_bf16", "asimd", "asimddp", "i8mm", "bf16",
 )  # fmt: skip
+BEFORE_AVX2 = "sse4_2"
 VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 PACKAGES = (
     "kneeedge", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "torch",
@@ -98,10 +100,10 @@ def conditions() -> Conditions:
     )
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide an answer; those not installed are absent."""
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of packages, by default of those that decide an answer; what lacks is absent."""
     installed = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -123,7 +125,18 @@ def isa_flags() -> tuple[str, ...]:
     for key, value in _first_cpu():
         if key in ("flags", "Features"):  # x86's word, and Arm's
             flags.update(value.split())
-    return tuple(name for name in ISA_OF_INTEREST if name in flags)
+    return isa_of(flags)
+
+
+def isa_of(flags: Collection[str]) -> tuple[str, ...]:
+    """The sets of `ISA_OF_INTEREST` among features by the names of Linux.
+
+    An x86 older than AVX2 has `BEFORE_AVX2` alone, so that it is not taken for one unknown.
+    """
+    names = [name for name in ISA_OF_INTEREST if name in flags]
+    if not names and BEFORE_AVX2 in flags:
+        return (BEFORE_AVX2,)
+    return tuple(names)
 
 
 def has_vnni(isa: tuple[str, ...] | None = None) -> bool:

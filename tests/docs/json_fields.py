@@ -18,6 +18,7 @@ from kneeedge.audit.run import Audit
 from kneeedge.bench.comparison import Comparison
 from kneeedge.cli.json_format import FORMATS
 from kneeedge.inference.answer_rows import DeviceAnswers
+from kneeedge.inference.emulation import EmulatedReport
 from kneeedge.inference.evaluation import ABOUT, EvaluationReport
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.inference.predictions import Prediction
@@ -142,6 +143,14 @@ def verify_fields() -> Iterator[Field]:
     yield from fields_of(ImagesReport | None, "images", "the answers to `--data`; null without")
 
 
+def emulate_fields() -> Iterator[Field]:
+    for path, kind, what in fields_of(EmulatedReport):
+        if not path.startswith("answers."):
+            yield path, kind, what
+    for path, kind, what in verify_fields():
+        yield f"answers.{path}", kind, what
+
+
 def rows_fields() -> Iterator[Field]:
     yield from (field for field in fields_of(DeviceAnswers) if field[0] != "format")
 
@@ -160,6 +169,7 @@ FIELDS = {
     "infer": lambda: fields_of(FolderResult),
     "evaluate": evaluate_fields,
     "verify": verify_fields,
+    "verify-emulate": emulate_fields,
     "verify-rows": rows_fields,
     "info": info_fields,
     "vectors": lambda: fields_of(VectorSet),
@@ -171,6 +181,7 @@ FIELDS = {
 TITLES = {
     "folds": "train --folds K",
     "verify": "verify, each record",
+    "verify-emulate": "verify --emulate, each record",
     "verify-rows": "verify --rows FILE.json, each record",
     "vectors": "info --test-vectors FOLDER: vectors.json",
     "compare": "bench --compare",

@@ -46,6 +46,9 @@ NOT_RUN = {
     "make demo": "it takes minutes, for commands that are run here; its target is tested",
     "pip install ": "it needs a network; that pyproject.toml has the extras is tested",
     "cd examples/": "it needs Node.js, or ONNX Runtime's header; tests/examples/ runs the programs",
+    "apt-get install ": "it changes the machine; tests/tools.py names the packages that tests need",
+    "python -m kneeedge.runtime.arm64_root": "it needs a network; tests/runtime/test_emulator.py",
+    "kneeedge verify model.onnx --emulate": "minutes, by qemu; tests/inference/test_emulation.py",
     "python -m benchmarks.": "it takes long and needs real radiographs; its options are tested",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
 }

@@ -1,5 +1,7 @@
 """Child processes: what they answer, how they end, and why."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,3 +99,39 @@ def test_a_child_that_is_ended_while_another_thread_waits_for_it_says_so(start) 
             with pytest.raises(ChildLostError, match=r"it was ended|signal 9, Killed"):
                 waiting.result()
         child.send("1")
+
+
+def test_a_leashed_command_ends_where_who_started_it_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "from kneeedge.system import processes\n"
+        "words = [sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(60)']\n"
+        "child = subprocess.Popen(processes.command('kneeedge.system.leash', *words))\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    variables = processes.environment()
+    with (tmp_path / "out").open("wb") as out:
+        parent = subprocess.Popen([sys.executable, "-c", code], stdout=out, env=variables)
+    assert within_seconds(lambda: len((tmp_path / "out").read_text().split()) == 2)
+    lines = (tmp_path / "out").read_text().split()
+    parent.kill()
+    parent.wait()
+    pid = int(max(lines, key=len))
+    assert within_seconds(lambda: not is_running(pid))
+
+
+def within_seconds(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not holds():
+        time.sleep(0.02)
+    return holds()
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and is not only waited for by nobody."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
