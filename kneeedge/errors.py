@@ -18,6 +18,7 @@ KneeEdgeError
 ├── MissingExtraError (ImportError)       a command whose extra is not installed
 ├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
 ├── OutOfMemoryError (RuntimeError)       a single image for which the memory does not suffice
+├── PackageError (ValueError)             an npm package that is not to be had, or has other bytes
 ├── BusyError (RuntimeError)              an output that another run is writing
 ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
 └── WorkerError (RuntimeError)            a benchmark process that ended without a result
@@ -190,6 +191,14 @@ class RuntimeConflictError(KneeEdgeError, ImportError):
         uninstall = f"pip uninstall -y {' '.join(wheels)}"
         install = "pip install 'kneeedge[cpu]' (or [cuda], or [openvino])"
         super().__init__(f"{problem}; run: {uninstall} && {install}")
+
+
+class PackageError(KneeEdgeError, ValueError):
+    """An npm package that cannot be had, or is not the one that it should be."""
+
+    def __init__(self, package: Path | str, problem: str) -> None:
+        remedy = "try again, or give --packages a folder with what `npm pack` fetched elsewhere"
+        super().__init__(f"{package}: {_short(_one_line(problem))}; {remedy}")
 
 
 class OutOfMemoryError(KneeEdgeError, RuntimeError):

@@ -27,6 +27,7 @@ EXAMPLES = (
     errors.MissingExtraError("reading DICOM", "pydicom", "pip install x"),
     errors.RuntimeConflictError(["onnxruntime", "onnxruntime-gpu"]),
     errors.OutOfMemoryError(),
+    errors.PackageError("thing@1.2.3", "npm cannot get it"),
     errors.ProviderError("cuda", "no GPU", "use the CPU"),
     errors.WorkerError("a worker", "it died"),
 )

@@ -21,6 +21,7 @@ FORMATS = {
     "compare": 1,
     "runs": 1,
     "runs-compare": 1,
+    "web": 1,
 }
 "the version of each: raised where a field goes, changes its meaning or its type; not for a new one"
 

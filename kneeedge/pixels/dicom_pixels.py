@@ -41,13 +41,14 @@ def _ensure_syntax(dataset: "Dataset") -> None:
 
     Such a data set is not compressed.
     """
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     if getattr(dataset, "file_meta", None) and "TransferSyntaxUID" in dataset.file_meta:
         return
     dataset.ensure_file_meta()
-    implicit = dataset.original_encoding[0]
-    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    implicit, little_endian = dataset.original_encoding
+    explicit = ExplicitVRBigEndian if little_endian is False else ExplicitVRLittleEndian
+    syntax = ImplicitVRLittleEndian if implicit else explicit
     dataset.file_meta.TransferSyntaxUID = syntax
 
 

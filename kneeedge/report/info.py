@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
     """What the file says of itself, and the providers that can run it here."""
+    rows = [*info_rows(spec, model), ("providers here", ", ".join(providers))]
+    lines = [f"{name:>16}  {value}" for name, value in rows]
+    return "\n".join([*lines, "", DISCLAIMER])
+
+
+def info_rows(spec: ModelSpec, model: "ModelFile") -> list[tuple[str, str]]:
+    """What the file says of itself: a name and a value each."""
     pixels = spec.pixel_path
     depth = f", 16-bit files as of {pixels.grey_bits} bits" if pixels.grey_bits else ""
     training = spec.training
@@ -45,9 +52,7 @@ def info_text(spec: ModelSpec, model: "ModelFile", providers: list[str]) -> str:
     ]
     if training.caveat:
         rows.append(("LEAKY", training.caveat.removeprefix("LEAKY: ")))
-    rows += [*_file_rows(spec), ("providers here", ", ".join(providers))]
-    lines = [f"{name:>16}  {value}" for name, value in rows]
-    return "\n".join([*lines, "", DISCLAIMER])
+    return [*rows, *_file_rows(spec)]
 
 
 def width_text(channels: Sequence[Sequence[int]]) -> str:

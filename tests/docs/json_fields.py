@@ -34,6 +34,7 @@ from kneeedge.runs.slim_report import SlimReport
 from kneeedge.runtime.golden import GoldenReport
 from kneeedge.runtime.vectors import VectorSet
 from kneeedge.statistics.intervals import Estimate, Interval
+from kneeedge.web.site import SiteReport
 
 PAGE = Path(__file__).parent.parent.parent / "kneeedge/cli/JSON.md"
 HEAD = """# What `--json` holds
@@ -177,6 +178,7 @@ FIELDS = {
     "compare": compare_fields,
     "runs": lambda: fields_of(RunSummary),
     "runs-compare": lambda: fields_of(RunComparison),
+    "web": lambda: fields_of(SiteReport),
 }
 TITLES = {
     "folds": "train --folds K",

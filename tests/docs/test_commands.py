@@ -33,6 +33,7 @@ PAGES = (
     "kneeedge/training/README.md",
     "kneeedge/cli/README.md",
     "kneeedge/cli/JSON.md",
+    "kneeedge/web/README.md",
 )
 "in the order in which their commands find what they need"
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
@@ -50,6 +51,8 @@ NOT_RUN = {
     "python -m kneeedge.runtime.arm64_root": "it needs a network; tests/runtime/test_emulator.py",
     "kneeedge verify model.onnx --emulate": "minutes, by qemu; tests/inference/test_emulation.py",
     "python -m benchmarks.": "it takes long and needs real radiographs; its options are tested",
+    "kneeedge web model.onnx": "it fetches packages by npm; tests/web writes and opens a site",
+    "python -m http.server": "it serves until it is stopped",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
 }
 "beginnings of commands that are shown and not run here, and why"

@@ -93,8 +93,8 @@ def test_baseline_jpeg_is_what_pillow_decodes() -> None:
 
 
 def test_a_file_without_preamble_or_transfer_syntax_is_read(tmp_path: Path) -> None:
-    """As old archives hold them: the data set alone, implicit or explicit."""
-    for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+    """As old archives hold them: the data set alone, implicit or explicit, in either byte order."""
+    for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian):
         whole = stored(dataset(TWELVE, 12), syntax)
         header = pydicom.dcmread(io.BytesIO(whole), stop_before_pixels=True)
         begin = 128 + 4 + 12 + header.file_meta.FileMetaInformationGroupLength
