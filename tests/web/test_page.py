@@ -375,7 +375,7 @@ def test_nothing_is_wider_than_the_window(browser, opened, knees):
 
 def test_all_is_reached_by_the_keyboard(browser, opened, knees):
     opened()
-    assert focused_after_tabs(browser, 3) == ["", "choose-file", "choose-folder"]
+    assert focused_after_tabs(browser, 3) == ["proof-summary", "choose-file", "choose-folder"]
     choose(browser, knees / "tall.png")
     browser.page("waitForSelector", "#answer[data-status=ok]")
     browser.page("focus", "#choose-folder")
