@@ -3,39 +3,44 @@ PYTHON ?= python3
 VENV := .venv
 EDGE := .venv-edge
 BIN := $(VENV)/bin
+PILLOWS := pillow-11.0 pillow-12.0 pillow-13.0
+WORKERS ?= 2
+# GNU Make from 4.0 on prints what one target says in one piece.
+WHOLE := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
-.PHONY: demo test test-fast test-edge test-pillow fuzz lint format audit install clean
+.PHONY: demo test test-fast test-edge test-pillow edge $(PILLOWS) fuzz lint format audit install clean
 
 demo: install
 	rm -rf demo-output
 	$(BIN)/kneeedge demo --out demo-output
 
-test: install lint
-	$(BIN)/python -m pytest
-	$(MAKE) test-pillow
-	$(MAKE) test-edge
+# First what takes one core each, then the tests: their files are shared out to the workers.
+test:
+	$(MAKE) --jobs=$(WORKERS) $(WHOLE) lint test-edge test-pillow
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 # The tests that take no more than two seconds each: between two edits.
 test-fast: install
 	$(BIN)/python -m pytest -m "not slow"
 
 # The wheel with [cpu] alone, in an environment without torch: what a device runs.
-test-edge: install
-	rm -rf dist && $(BIN)/python -m build --quiet --wheel
-	test -x $(EDGE)/bin/python || $(PYTHON) -m venv $(EDGE)
-	$(EDGE)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(EDGE)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[cpu]" pytest
-	$(EDGE)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+test-edge: install edge
 	$(BIN)/python -m tests.make_edge_model .cache/edge
 	cd tests/edge && KNEEEDGE_EDGE_FILES=$(CURDIR)/.cache/edge $(CURDIR)/$(EDGE)/bin/python -P -m pytest -c pytest.ini .
 
+edge:
+	test -x $(EDGE)/bin/python || $(PYTHON) -m venv $(EDGE)
+	rm -rf dist && $(EDGE)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(EDGE)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[cpu]" pytest
+	$(EDGE)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+
 # The resize under the first of each version of Pillow that we allow: numpy and Pillow alone.
-test-pillow:
-	for version in 11.0 12.0 13.0; do \
-		test -x .venv-pillow/$$version/bin/python || $(PYTHON) -m venv .venv-pillow/$$version; \
-		.venv-pillow/$$version/bin/python -m pip install --quiet "pillow~=$$version.0" numpy && \
-		.venv-pillow/$$version/bin/python -m tests.pixels.pinned_resize || exit 1; \
-	done
+test-pillow: $(PILLOWS)
+
+$(PILLOWS): pillow-%:
+	test -x .venv-pillow/$*/bin/python || $(PYTHON) -m venv .venv-pillow/$*
+	.venv-pillow/$*/bin/python -m pip install --quiet "pillow~=$*.0" numpy
+	.venv-pillow/$*/bin/python -m tests.pixels.pinned_resize
 
 # 10,000 mutated files of every format; Linux.
 fuzz: install

@@ -21,6 +21,13 @@ def pytest_report_header() -> str:
     return f"onnxruntime {onnxruntime.__version__}, providers {providers}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Among workers files of slow tests come first: none is left to one worker at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real radiographs; tests that take it are marked `real`."""
@@ -68,6 +75,18 @@ def trained_run(narrow_config, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("runs") / "narrow"
     train(narrow_config, folder, ["kneeedge", "train"], Progress(quiet=True))
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of the test draw no pictures: those take longer than networks this narrow."""
+    monkeypatch.setattr("kneeedge.training.score.draw", lambda *_: None)
+
+
+@pytest.fixture
+def one_cold_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark starts each model once, not three times: with torch one start takes seconds."""
+    monkeypatch.setattr("kneeedge.bench.turns.N_COLD_STARTS", 1)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_onnx import write_tiny_model
+from tests.tools import need
 
 ROOT = Path(__file__).parent.parent
 FORBID = """
@@ -82,12 +83,15 @@ def test_a_command_runs_without_any_network(name, namespace, model, phantoms, tm
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_opens_no_socket(name, model, phantoms, tmp_path):
+def test_a_command_opens_no_socket_and_leaves_nothing_in_the_users_home(
+    name, model, phantoms, tmp_path
+):
     (tmp_path / "forbid").mkdir()
     (tmp_path / "forbid/sitecustomize.py").write_text(FORBID)
     done = run(command(name, model, phantoms, tmp_path), tmp_path / "home", tmp_path / "forbid")
     assert done.returncode == 0, done.stderr
     assert "a socket was used" not in done.stderr
+    assert list((tmp_path / "home").rglob("*")) == []
 
 
 def test_the_ban_on_sockets_works(tmp_path):
@@ -99,19 +103,9 @@ def test_the_ban_on_sockets_works(tmp_path):
     assert "a socket was used: socket.__new__" in done.stderr
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_leaves_nothing_in_the_users_home(name, model, phantoms, tmp_path):
-    done = run(command(name, model, phantoms, tmp_path), tmp_path / "home")
-    assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "home").rglob("*")) == []
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which("strace") is None,
-    reason="there is no strace here, which shows what native code does",
-)
 def test_native_code_asks_for_no_internet_socket_either(model, phantoms, tmp_path):
+    need("strace")
     trace = tmp_path / "trace.txt"
     strace = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", str(trace)]
     done = run([*strace, *command("infer", model, phantoms, tmp_path)], tmp_path / "home")

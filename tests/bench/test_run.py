@@ -313,6 +313,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cold_start")
 def test_the_original_is_the_first_row_and_what_flips_are_counted_against(
     trained_run: Path, exported: dict[str, Path], phantoms: Path
 ) -> None:
@@ -337,7 +338,9 @@ def test_the_original_is_the_first_row_and_what_flips_are_counted_against(
 def test_the_parent_never_imports_torch(trained_run: Path) -> None:
     code = (
         "import sys\n"
+        "from kneeedge.bench import turns\n"
         "from kneeedge.bench.run import BenchRequest, bench\n"
+        "turns.N_COLD_STARTS = 1\n"
         "from kneeedge.system.progress import Progress\n"
         "options = dict(batch_sizes=(2,), seconds=0.02, n_rounds=1, ceiling=False)\n"
         f"request = BenchRequest(run={str(trained_run)!r}, provider='cpu', **options)\n"
@@ -349,6 +352,7 @@ def test_the_parent_never_imports_torch(trained_run: Path) -> None:
 
 @pytest.mark.torch
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cold_start")
 def test_a_slim_run_is_measured_beside_its_original_and_its_card_says_so(
     slim_run: Path, trained_run: Path, phantoms: Path, tmp_path: Path
 ) -> None:
@@ -368,6 +372,7 @@ def test_a_slim_run_is_measured_beside_its_original_and_its_card_says_so(
 
 @pytest.mark.torch
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cold_start")
 def test_a_slim_run_whose_original_is_gone_is_measured_beside_itself_with_a_warning(
     slim_run: Path, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_failing_verification_exits_with_3(exported, tmp_path):
 
 @pytest.mark.torch
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_is_trained_and_exported_by_the_command_line(phantoms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = f"{SHORT_TRAINING} --name first --positive Healthy"
@@ -169,6 +170,7 @@ def test_a_run_is_trained_and_exported_by_the_command_line(phantoms, tmp_path, m
 
 @pytest.mark.torch
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_in_training_says_how_to_go_on(phantoms, tmp_path, monkeypatch):
     from kneeedge.training import loop
 

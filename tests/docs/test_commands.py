@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from functools import partial
 from glob import glob
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from export.run import ExportOptions
 from kneeedge.cli.app import app
 from kneeedge.cli.console import RENAMED
 from kneeedge.pixels.phantom import write_dataset
@@ -122,8 +124,11 @@ def run(words: list[str]) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn", "one_cold_start")
 def test_every_command_of_the_pages_runs(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # `slim` has no option for what `shortened` says to `export`.
+    monkeypatch.setattr("kneeedge.slim.run.ExportOptions", partial(ExportOptions, search_minutes=0))
     write_dataset(tmp_path / "radiographs", {"train": 120, "val": 40, "test": 40}, size=64)
     (tmp_path / "model.onnx").write_bytes(exported["int8"].read_bytes())
     for command, page in first_shown().items():

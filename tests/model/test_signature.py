@@ -29,6 +29,7 @@ from kneeedge.model.spec import PixelPath
 from kneeedge.runtime.session import Session
 from kneeedge.system.files import file_sha256
 from tests.tiny_onnx import write_tiny_model
+from tests.tools import need
 
 pytestmark = pytest.mark.torch
 
@@ -329,10 +330,11 @@ def test_export_refuses_a_bad_key_before_the_work(trained_run, tmp_path):
     refused(command, "it is no private key in PEM; make one with")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 def test_openssl_makes_the_keys_and_agrees_on_signature_and_fingerprint(tmp_path):
+    need("openssl")
+
     def openssl(*words: object) -> bytes:
-        command = [str(shutil.which("openssl")), *map(str, words)]
+        command = ["openssl", *map(str, words)]
         return subprocess.run(command, capture_output=True, check=True, cwd=tmp_path).stdout
 
     openssl("genpkey", "-algorithm", "ed25519", "-out", "KEY.pem")

@@ -115,6 +115,7 @@ def test_only_a_slimmed_run_has_a_section_that_names_its_original(
     assert "slimmed" not in card(facts)
 
 
+@pytest.mark.usefixtures("one_cold_start")
 def test_a_benchmark_puts_its_speed_into_the_card(trained_run: Path, tmp_path: Path) -> None:
     from kneeedge.bench.page import bench_json
     from kneeedge.bench.run import BenchRequest, bench

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from typer.testing import CliRunner
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 
+import onnx
 from safetensors.torch import load_file, save_file
 
+from export.run import ExportOptions
 from kneeedge.cli.app import app
 from kneeedge.data.dataset import read_split
 from kneeedge.errors import (
@@ -63,6 +66,14 @@ def timed_evenly():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kneeedge.slim.survey.measure_layers", even_times)
         patch.setattr("kneeedge.slim.survey.uniform_times", lambda *_: (0.0, 1.0))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exported_without_a_search():
+    """tests/export searches for int8 recipes; here the first is taken, seconds a file sooner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kneeedge.slim.run.ExportOptions", partial(ExportOptions, search_minutes=0))
         yield
 
 
@@ -138,6 +149,7 @@ def test_the_text_says_verdict_widths_and_what_comes_next(slim_run):
     assert f"kneeedge bench --run {slim_run}" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_stopped_slim_goes_on_to_the_same_weights(config, slim_run, tmp_path, monkeypatch):
     folder = tmp_path / "narrower"
     save_last = loop.save_last
@@ -234,12 +246,14 @@ GOALS = {
 
 
 @pytest.fixture
-def no_survey(monkeypatch):
-    """Fails where channels are weighed or layers narrowed."""
+def no_survey(monkeypatch, exported):
+    """Fails where channels are weighed or layers narrowed; the graph is the exported one."""
 
     def fail(*arguments):
         raise AssertionError("the work began")
 
+    graph = onnx.load(exported["fp32"])
+    monkeypatch.setattr("kneeedge.slim.survey.to_onnx", lambda *_: graph)
     monkeypatch.setattr("kneeedge.slim.survey.channel_importance", fail)
     monkeypatch.setattr("kneeedge.slim.survey.measure", fail)
     monkeypatch.setattr("kneeedge.slim.survey.LADDER", (4.4, 6.0))
@@ -338,6 +352,7 @@ def test_resume_takes_no_other_choice(tmp_path):
     assert "--resume takes its choices" in result.output
 
 
+@pytest.mark.usefixtures("undrawn", "one_cold_start")
 def test_a_search_with_a_curve_draws_every_width_beside_the_original(
     trained_run, exported, tmp_path, monkeypatch
 ):

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 from kneeedge.system.progress import Progress
 from kneeedge.training import loop
 from kneeedge.training.run import resume, train
 
 QUIET = Progress(quiet=True)
-N_EPOCHS = 4
+N_EPOCHS = 3
 CHILD = """
 import sys
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_a_training_killed_at_random_points_of_its_checkpoints_ends_with_the_sam
             assert torn.wait(120) == -signal.SIGKILL
         assert half_written(broken)
         assert (broken / "last.safetensors").read_bytes() == last_good
-    for _ in range(3):
+    for _ in range(2):
         with child(CHILD, broken) as process:
             if process.stdout.readline():
                 time.sleep(rng.uniform(0.0, 0.02))  # a checkpoint takes some 10 ms

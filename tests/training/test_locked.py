@@ -118,6 +118,7 @@ def test_the_metrics_can_be_computed_again_from_the_answers(trained_run):
     assert read_fold(Run(trained_run)).labels.tolist() == labels.tolist()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_rule_that_was_asked_for_is_locked_into_the_spec(narrow_config, tmp_path):
     from kneeedge.report.training import run_text
     from kneeedge.training.run import train

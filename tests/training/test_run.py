@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 torch = pytest.importorskip("torch")
 
 from kneeedge.errors import (
@@ -74,8 +74,8 @@ def test_config_and_spec_are_read_back(trained_run):
 
 
 @pytest.mark.parametrize("freeze_blocks", [0, 2])
-def test_two_runs_with_one_seed_give_the_same_weights(narrow_config, tmp_path, freeze_blocks):
-    config = short(narrow_config, freeze_blocks=freeze_blocks, views=2)
+def test_two_runs_with_one_seed_give_the_same_weights(config, tmp_path, freeze_blocks):
+    config = short(config, freeze_blocks=freeze_blocks, batch_norm=True)
     for name in ("a", "b"):
         train(config, tmp_path / name, [], QUIET)
     train(dataclasses.replace(config, seed=1), tmp_path / "c", [], QUIET)
@@ -84,8 +84,8 @@ def test_two_runs_with_one_seed_give_the_same_weights(narrow_config, tmp_path, f
 
 
 @pytest.mark.parametrize("freeze_blocks", [0, 2])
-def test_a_resumed_run_equals_an_unbroken_one(narrow_config, tmp_path, monkeypatch, freeze_blocks):
-    config = short(narrow_config, freeze_blocks=freeze_blocks, views=2)
+def test_a_resumed_run_equals_an_unbroken_one(config, tmp_path, monkeypatch, freeze_blocks):
+    config = short(config, freeze_blocks=freeze_blocks, batch_norm=True)
     train(config, tmp_path / "unbroken", [], QUIET)
     save_last = loop.save_last
 

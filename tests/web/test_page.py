@@ -194,7 +194,8 @@ def test_what_is_unlike_the_training_images_gets_no_answer(browser, opened, knee
     choose(browser, knees / "white.png")
     browser.page("waitForSelector", "#answer[data-status=abstain]")
     assert browser.page("textContent", "#verdict-answer") == "No answer"
-    assert "unlike the training images (distance 255, limit 200)" in browser.page("textContent", "#answer")
+    answer = browser.page("textContent", "#answer")
+    assert "unlike the training images (distance 255, limit 200)" in answer
     assert browser.page("isVisible", "#heat-choice") is False
     assert browser.page("textContent", "#verdict-bars") == ""
 

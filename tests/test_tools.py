@@ -1,0 +1,34 @@
+"""A test that lacks a program is skipped by hand and fails in CI, which installs them all."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.tools import PACKAGES, need
+
+
+def test_what_is_here_is_no_reason_to_skip(monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    need("sh")
+
+
+def test_without_a_program_a_test_is_skipped_with_what_to_install(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("PATH", "")
+    message = "node, npm not found; apt-get install nodejs npm"
+    with pytest.raises(pytest.skip.Exception, match=message):
+        need("node", "npm")
+
+
+def test_without_a_program_a_test_fails_in_ci(monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(pytest.fail.Exception, match="chromium not found; apt-get install chromium"):
+        need("chromium")
+
+
+def test_ci_installs_each_of_them():
+    script = (Path(__file__).parent.parent / ".ci/run").read_text(encoding="utf-8")
+    (pairs,) = re.findall(r'PROGRAMS="([^"]*)"', script)
+    assert dict(pair.split("=") for pair in pairs.split()) == PACKAGES
