@@ -50,6 +50,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_measured(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cold_start")
 def test_the_command_writes_every_report(
     tmp_path: Path, models: tuple[str, ...], data: str
 ) -> None:

@@ -48,6 +48,7 @@ def test_verify_names_each_file_by_its_hash(model, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cold_start")
 def test_bench_names_the_file_of_each_row_by_its_hash(model, tmp_path):
     out = tmp_path / "b.csv"
     options = ("--seconds", "0.2", "--rounds", "1", "--batch-size", "1", "--csv", out)

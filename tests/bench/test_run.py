@@ -46,9 +46,11 @@ def measured(models: tuple[str, ...], data: str) -> BenchResult:
 
 
 def bench_once(models: tuple[str, ...], **changes: object) -> BenchResult:
-    """One round without a ceiling, or what the changes make of it."""
+    """One cold start and one round without a ceiling, or what the changes make of it."""
     options = {"batch_sizes": (2,), "n_rounds": 1, "ceiling": False} | changes
-    return bench(small_request(models, **options), QUIET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kneeedge.bench.turns.N_COLD_STARTS", 1)
+        return bench(small_request(models, **options), QUIET)
 
 
 def first_of(result: BenchResult, precision: str) -> Row:
@@ -352,7 +354,6 @@ def test_the_parent_never_imports_torch(trained_run: Path) -> None:
 
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_cold_start")
 def test_a_slim_run_is_measured_beside_its_original_and_its_card_says_so(
     slim_run: Path, trained_run: Path, phantoms: Path, tmp_path: Path
 ) -> None:
@@ -372,7 +373,6 @@ def test_a_slim_run_is_measured_beside_its_original_and_its_card_says_so(
 
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_cold_start")
 def test_a_slim_run_whose_original_is_gone_is_measured_beside_itself_with_a_warning(
     slim_run: Path, tmp_path: Path
 ) -> None:

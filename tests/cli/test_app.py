@@ -28,7 +28,7 @@ for words in (["--help"], ["train", "--help"], ["bench", "--help"]):
     assert CliRunner().invoke(app, words).exit_code == 0
 assert not {"PIL", "matplotlib", "lightning_fabric"} & set(sys.modules)
 """
-SHORT_TRAINING = "--weights none --width 0.07 --size 64 --epochs 2 --precision 32"
+SHORT_TRAINING = "--weights none --width 0.07 --size 64 --epochs 2 --precision 32 --no-audit"
 
 
 def run(command: str, *arguments: object) -> Result:

@@ -83,6 +83,7 @@ def test_the_audit_replaces_its_own_files_and_no_other(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cold_start")
 def test_the_benchmark_replaces_its_own_files_and_no_other(place: Path) -> None:
     outs = {option: place / option.strip("-") for option in ("--csv", "--markdown", "--json")}
     options = [word for option, path in outs.items() for word in (option, path)]

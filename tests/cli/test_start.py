@@ -35,14 +35,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def begin(place: Path, command: str) -> subprocess.Popen[bytes]:
-    """A command in a session of its own, which hears Ctrl-C even where the tests do not."""
+    """A command in a session of its own, which hears all stops even where the tests do not."""
+
+    def hear_all() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     return subprocess.Popen(
         [*KNEEEDGE, *shlex.split(command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=place,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=hear_all,  # noqa: PLW1509
     )
 
 

@@ -129,7 +129,7 @@ def test_every_command_of_the_pages_runs(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # `slim` has no option for what `shortened` says to `export`.
     monkeypatch.setattr("kneeedge.slim.run.ExportOptions", partial(ExportOptions, search_minutes=0))
-    write_dataset(tmp_path / "radiographs", {"train": 120, "val": 40, "test": 40}, size=64)
+    write_dataset(tmp_path / "radiographs", {"train": 64, "val": 24, "test": 24}, size=64)
     (tmp_path / "model.onnx").write_bytes(exported["int8"].read_bytes())
     for command, page in first_shown().items():
         words = shlex.split(command)
