@@ -1,10 +1,7 @@
 """The page's own decoders and resize give the very bytes that kneeedge's Python gives."""
 
-import base64
-import hashlib
 import json
 import subprocess
-import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +20,19 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 
+from benchmarks.web.browser import cached
 from kneeedge.errors import ImageError
 from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.depth import depth_remark
 from kneeedge.pixels.picture import decode_picture
 from kneeedge.pixels.pixel_path import to_input
+from kneeedge.web.packages import fetch, files_of, read_packages
 from tests.dicom_files import EIGHT, SIGNED, TWELVE, compressed, dataset, encapsulated
 from tests.tools import need
 from tests.web import pixel_cases
 from tests.web.pixel_cases import Case, encoded_j2k
 
 RUNNER = Path(__file__).with_name("read_pixels.mjs")
-PACKAGES = Path(__file__).parents[2] / "kneeedge/web/packages.json"
 SECONDS = 120
 "for all files together; a file that hangs the decoders would take longer"
 
@@ -168,22 +166,12 @@ def vendor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages of DICOM's codecs, by their exact version and integrity."""
     need("node", "npm")
     folder = tmp_path_factory.mktemp("vendor")
-    for package in json.loads(PACKAGES.read_text()):
-        if "codec" not in package["name"]:
-            continue
-        name = f"{package['name']}@{package['version']}"
-        command = ["npm", "pack", name, "--ignore-scripts", "--json"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-        tarball = folder / json.loads(done.stdout)[0]["filename"]
-        digest = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
-        assert package["integrity"] == f"sha512-{digest}"
-        with tarfile.open(tarball) as archive:
-            for file in package["files"]:
-                target = folder / package["name"] / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                content = archive.extractfile(f"package/{file}")
-                assert content is not None
-                target.write_bytes(content.read())
+    codecs = [package for package in read_packages() if "codec" in package.name]
+    for package, tarball in fetch(codecs, cached(codecs)).items():
+        for name, content in files_of(package, tarball).items():
+            target = folder / package.name / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
     return folder
 
 
