@@ -26,7 +26,6 @@ ALLOWED = (
     (r"\baim of 0\.90", "what was aimed at"),
     (r"\b(?:8 (?:or|to) )?1[26] bits?\b", "bit depths that are read"),
     (r"\b548 MB", "the size of torchvision's file, as its documentation has it"),
-    (r"\bat 50 random points", "the number of kills in tests/inference/test_interrupted.py"),
     (r"\b(?:1|32) MiB|\bfirst 16 digits", "bounds of a model file, in kneeedge/model/"),
     (r"\bTID 1500|\bRFC 8032|\bfrom 1\.29 on|\bPython (?:≥ )?3\.11|\bx86-64", "names and versions"),
 )

@@ -34,13 +34,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def hear_all() -> None:
+    """Makes a child hear all stops even where the tests do not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def begin(place: Path, command: str) -> subprocess.Popen[bytes]:
-    """A command in a session of its own, which hears all stops even where the tests do not."""
-
-    def hear_all() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
+    """A command in a session of its own."""
     return subprocess.Popen(
         [*KNEEEDGE, *shlex.split(command)],
         stdout=subprocess.PIPE,
@@ -212,7 +213,8 @@ def run():
 app.app = run
 start.main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, check=False, preexec_fn=hear_all)
     assert done.returncode == 130
     assert b"ignored" not in done.stderr
 

@@ -2,23 +2,18 @@
 
 import { general } from "./numbers.js";
 
-/** Index of the answer for the network's probabilities (Float32Array, K). */
+/** Index of the answer for probabilities (K numbers), compared in double precision. */
 export function decide(spec, probabilities) {
-  // numpy holds float32 probabilities against the threshold in float32
-  return decideAt(spec, probabilities, Math.fround(spec.threshold));
-}
-
-/** Index of the answer for logits (K numbers), at the temperature and in double precision. */
-export function decideLogits(spec, logits) {
-  return decideAt(spec, softmax(logits, spec.temperature), spec.threshold);
-}
-
-function decideAt(spec, probabilities, threshold) {
   if (spec.classes.length > 2) {
     return probabilities.indexOf(Math.max(...probabilities));
   }
   const positive = positiveIndex(spec);
-  return probabilities[positive] >= threshold ? positive : 1 - positive;
+  return probabilities[positive] >= spec.threshold ? positive : 1 - positive;
+}
+
+/** Index of the answer for logits (K numbers), at the temperature. */
+export function decideLogits(spec, logits) {
+  return decide(spec, softmax(logits, spec.temperature));
 }
 
 export function positiveIndex(spec) {

@@ -71,8 +71,7 @@ function isFlipped(spec, outputs, example) {
   const answers = [outputs.logits, example.file_logits].map((logits) => decideLogits(spec, logits));
   if (answers[0] !== answers[1]) return true;
   if (spec.novelty == null) return false;
-  // numpy holds float32 distances against the limit in float32
-  const refuses = outputs.distance[0] > Math.fround(spec.novelty.limit);
+  const refuses = outputs.distance[0] > spec.novelty.limit;
   return refuses !== example.file_distance > spec.novelty.limit;
 }
 
