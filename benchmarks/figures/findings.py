@@ -60,6 +60,20 @@ def refusals() -> str:
     return table(("kind", "n", "refused", "share [95 %]"), rows)
 
 
+def emulation() -> str:
+    """Flips among golden inputs and the largest change of a logit, by emulated CPU and target."""
+    rows: dict[str, list[str]] = {}
+    targets = []
+    for report in read_result("emulation"):
+        golden = report["answers"]
+        targets.append(golden["int8_target"])
+        change = f"{golden['max_change_from_file']:.1g}"
+        cell = f"{len(golden['flips'])} of {golden['n']}, {change}"
+        rows.setdefault(report["emulated"], []).append(cell)
+    heads = [f"`{target}`" for target in dict.fromkeys(targets)]
+    return table(("CPU", *heads), [[f"`{cpu}`", *cells] for cpu, cells in rows.items()])
+
+
 def results() -> str:
     """The five rows of the README, each with the page that has more."""
     rows = {

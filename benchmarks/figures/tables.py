@@ -6,6 +6,7 @@ from benchmarks.figures import findings, speed
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
+    "emulation": findings.emulation,
     "first-run": speed.first_run,
     "graph": speed.graph,
     "growth": speed.growth,
