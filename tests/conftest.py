@@ -6,6 +6,8 @@ from pathlib import Path
 # The tests' networks are so narrow that threads cost more than they bring; torch reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# GNU readline sets it for whatever pytest starts, workers too, and reports would wrap at it.
+os.environ.pop("COLUMNS", None)
 
 import onnxruntime
 import pytest
