@@ -15,9 +15,8 @@ from pathlib import Path
 
 from kneeedge.errors import ConfigError, KneeEdgeError, NotFoundError, WorkerError
 from kneeedge.runtime.providers import load_runtime
-from kneeedge.runtime.tensorrt import user_cache
 from kneeedge.system.files import write_text
-from kneeedge.system.machine import versions
+from kneeedge.system.machine import user_cache, versions
 from kneeedge.system.processes import last_words
 from kneeedge.system.strict_json import from_json, to_json
 

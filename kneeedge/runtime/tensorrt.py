@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import stat
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +11,7 @@ from kneeedge.errors import ProviderError
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runtime import cuda
 from kneeedge.runtime.cuda import GpuOptions
+from kneeedge.system.machine import user_cache
 
 TYPICAL_BATCH = 64
 "images a run for which an engine is made fastest; all sizes up to the largest run"
@@ -80,15 +80,6 @@ def engine_folder(options: GpuOptions, sha256: str, runtime: ModuleType) -> Path
     parts = (sha256[:32], f"trt{version}", cuda.gpu_name(), f"ort{runtime.__version__}", choice)
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(parts))
     return private_folder(user_cache() / "kneeedge" / "tensorrt" / name)
-
-
-def user_cache() -> Path:
-    """Where this system keeps what a user's programs can make again."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def private_folder(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -146,6 +147,15 @@ def has_vnni(isa: tuple[str, ...] | None = None) -> bool:
     """
     flags = isa_flags() if isa is None else isa
     return not VNNI.isdisjoint(flags)
+
+
+def user_cache() -> Path:
+    """Where this system keeps what a user's programs can make again."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def available_cpus() -> int:

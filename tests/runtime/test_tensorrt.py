@@ -18,7 +18,6 @@ from kneeedge.runtime.tensorrt import (
     engine_folder,
     private_folder,
     tensorrt_options,
-    user_cache,
 )
 from tests.fake_gpu import FakeLibraries, wheel_with_tensorrt
 from tests.tiny_onnx import tiny_spec
@@ -120,13 +119,3 @@ def test_a_folder_that_others_can_write_to_keeps_no_engines(tmp_path):
     link.symlink_to(tmp_path)
     with pytest.raises(ProviderError, match="others can write"):
         private_folder(link)
-
-
-@pytest.mark.parametrize(
-    ("system", "end"), [("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", "Local")]
-)
-def test_the_cache_lies_where_the_system_keeps_caches(system, end, monkeypatch):
-    monkeypatch.setattr("sys.platform", system)
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    assert user_cache().as_posix().endswith(end)

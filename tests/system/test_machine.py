@@ -105,3 +105,13 @@ def test_heat_is_counted_over_all_cores(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "core_throttle_count").write_text(f"{count}\n")
     assert machine.conditions().throttled == 7
+
+
+@pytest.mark.parametrize(
+    ("system", "end"), [("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", "Local")]
+)
+def test_the_cache_lies_where_the_system_keeps_caches(system, end, monkeypatch):
+    monkeypatch.setattr("sys.platform", system)
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert machine.user_cache().as_posix().endswith(end)
