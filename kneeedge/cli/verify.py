@@ -22,11 +22,11 @@ from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
 from kneeedge.cli.json_format import stamped
 from kneeedge.system.progress import Progress
 
-DATA_HELP = "Answer these images too: what `infer` reads, or labelled ones as `evaluate` takes."
-AGAINST_HELP = "Pair the answers with those of this .onnx file, or with the --rows of a device."
-
 if TYPE_CHECKING:
     from kneeedge.inference.verification import VerifyRequest
+
+DATA_HELP = "Answer these images too: what `infer` reads, or labelled ones as `evaluate` takes."
+AGAINST_HELP = "Pair the answers with those of this .onnx file, or with the --rows of a device."
 
 
 def cpu_names(incomplete: str) -> list[str]:

@@ -118,12 +118,12 @@ class Run:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def report(self) -> EmulatedReport:
-        """What it answered, or why it did not; one that has not ended took too long."""
+    def report(self, timeout_s: float) -> EmulatedReport:
+        """What it answered, or why it did not; one that has not ended by then took too long."""
         answers = None
         failure = ""
         try:
-            answers = self._answers()
+            answers = self._answers(timeout_s)
         except ValueError as error:
             failure = str(error)
         return EmulatedReport(
@@ -144,11 +144,11 @@ class Run:
         self._stdout.close()
         self._stderr.close()
 
-    def _answers(self) -> Verification:
+    def _answers(self, timeout_s: float) -> Verification:
         """Its report; ValueError says why there is none, or none that can be believed."""
         status = self._process.poll()
         if status is None:
-            raise ValueError(f"no answers within {self.seconds:.0f} s; give it a longer --timeout")
+            raise ValueError(f"no answers within {timeout_s:.0f} s; give it a longer --timeout")
         self._stdout.seek(0)
         self._stderr.seek(0)
         if status not in (DONE, DONE_WITH_FAULTS):
@@ -242,7 +242,7 @@ def run_all(jobs: list[Job], request: EmulationRequest, stage: Stage) -> dict[Jo
         while len(reports) < len(jobs):
             running += [Run(job) for job in islice(waiting, n_at_once - len(running))]
             for run in ended_runs(running, request.timeout_s):
-                reports[run.job] = run.report()
+                reports[run.job] = run.report(request.timeout_s)
                 running.remove(run)
                 run.end()
                 stage.advance(note=f"{run.job.cpu.name} done")

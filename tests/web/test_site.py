@@ -132,9 +132,8 @@ def test_the_command_says_what_was_written_and_how_it_is_served(model, tmp_path)
     out = tmp_path / "site"
     result = CliRunner().invoke(app, ["web", str(model), "--out", str(out)])
     assert result.exit_code == 0, result.output
-    said = " ".join(result.output.split())
-    assert "8 golden pictures and 2 golden inputs, on webgpu or else wasm" in said
-    assert f"next: python -m http.server --bind 127.0.0.1 --directory {out}" in said
+    assert "8 golden pictures and 2 golden inputs, on webgpu or else wasm" in result.output
+    assert f"next: python -m http.server --bind 127.0.0.1 --directory {out}" in result.output
     result = CliRunner().invoke(app, ["web", str(model), "--out", str(out), "--json", "-"])
     record = json.loads(result.stdout)
     assert record["format"] == "kneeedge-web/1"
