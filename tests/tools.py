@@ -6,12 +6,15 @@ import shutil
 import pytest
 
 PACKAGES = {
+    "Orthanc": "orthanc",
     "chromium": "chromium",
+    "dciodvfy": "dicom3tools",
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",
     "qemu-aarch64-static": "qemu-user-static",
     "qemu-x86_64-static": "qemu-user-static",
+    "storescu": "dcmtk",
     "strace": "strace",
 }
 "program → the Debian package that brings it; `.ci/run` installs them"

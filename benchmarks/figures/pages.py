@@ -25,10 +25,10 @@ PAGES = (
     "kneeedge/audit/README.md",
     "kneeedge/cli/JSON.md",
     "kneeedge/cli/README.md",
+    "kneeedge/node/README.md",
     "kneeedge/web/README.md",
     "kneeedge/inference/README.md",
     "kneeedge/training/README.md",
-    "kneeedge/web/README.md",
 )
 NUMBER = r"(?:(?<![\w.,])[-+−])?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 FIGURE = re.compile(rf"(?P<text>{NUMBER})<!--=(?P<source>.*?)-->", re.DOTALL)

@@ -14,6 +14,7 @@ from kneeedge.cli.export import export
 from kneeedge.cli.infer import infer
 from kneeedge.cli.info import info
 from kneeedge.cli.runs import runs
+from kneeedge.cli.serve import serve
 from kneeedge.cli.slim import slim
 from kneeedge.cli.train import train
 from kneeedge.cli.verify import verify
@@ -66,6 +67,7 @@ app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(verify)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(info)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(bench)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(web)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(serve)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(demo)
 
 

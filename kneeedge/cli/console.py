@@ -34,7 +34,7 @@ TRAIN_MODULES = (
     "scipy",
 )  # fmt: skip
 PLAIN_WIDTH = 160
-"columns of a table that goes to a file or a pipe"
+"columns of a report that goes to a file or a pipe"
 RENAMED = {"--batch-sizes": "--batch-size"}
 "spellings of before, which are still taken"
 Wrote = Sequence[Path | None]
@@ -42,12 +42,6 @@ MOST_THREADS = 1024
 "more would take all memory before they helped"
 MOST_IMAGES = 65_536
 "a run"
-TRAIN_MODULES = (
-    "torch", "torchvision", "lightning_fabric", "onnx", "onnxscript", "safetensors", "matplotlib",
-    "scipy",
-)  # fmt: skip
-PLAIN_WIDTH = 160
-"columns of a report that goes to a file or a pipe"
 
 
 class Command(TyperCommand):

@@ -163,6 +163,7 @@ def run_key(predictor: Predictor, options: SideOptions) -> RunKey:
         heatmaps=_folder(options.heatmaps),
         dicom_sr=_folder(options.dicom_sr),
         columns=tuple(csv_columns(predictor.spec)),
+        captures=_folder(options.captures),
     )
 
 

@@ -53,6 +53,8 @@ class RunKey:
     dicom_sr: str
     "the folder of the Structured Reports; empty where there are none"
     columns: tuple[str, ...]
+    captures: str = ""
+    "the folder of the Secondary Captures; empty where there are none"
 
     def difference(self, other: "RunKey") -> str | None:
         """In words, the first thing in which two runs differ; None where they do not."""

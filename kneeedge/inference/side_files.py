@@ -13,6 +13,7 @@ from kneeedge.model.spec import ModelSpec
 from kneeedge.system.threads import in_order
 
 if TYPE_CHECKING:
+    from kneeedge.inference.secondary_capture import CaptureWriter
     from kneeedge.inference.structured_report import ReportWriter
 
 N_AHEAD = 16
@@ -31,6 +32,8 @@ class SideOptions:
     "a folder for a picture of each answer"
     dicom_sr: Path | None = None
     "a folder for a Structured Report of each DICOM image"
+    captures: Path | None = None
+    "a folder for a Secondary Capture of each DICOM image's class activation map"
     with_patient_id: bool = False
     "let the rows of DICOM images, and the reports, say who the patient is"
 
@@ -43,11 +46,12 @@ class SideFiles:
     """
 
     def __init__(self, options: SideOptions, spec: ModelSpec, model_sha256: str) -> None:
-        if options.heatmaps and spec.architecture.head != "gap":
+        if (options.heatmaps or options.captures) and spec.architecture.head != "gap":
             problem = "this model's head gives no class activation map"
             raise ConfigError(problem, "leave out --heatmaps")
         self.options = options
         self.reports = open_reports(options, spec, model_sha256)
+        self.captures = open_captures(options, spec, model_sha256)
 
     def written(self, answers: Iterator[PredictedImage]) -> Iterator[PredictedImage]:
         """The answers in order, each once what belongs to it is on the disk.
@@ -57,7 +61,7 @@ class SideFiles:
         """
         if self.options.with_patient_id:
             answers = map(with_patient, answers)
-        if not self.options.heatmaps and not self.reports:
+        if not (self.options.heatmaps or self.reports or self.captures):
             return answers
         return in_order(self._write, answers, 1, N_AHEAD)
 
@@ -67,7 +71,7 @@ class SideFiles:
             say(self.reports.summary())
 
     def _write(self, answer: PredictedImage) -> PredictedImage:
-        remarks = (self._draw(answer), self._report(answer))
+        remarks = (self._draw(answer), self._report(answer), self._capture(answer))
         for remark in filter(None, remarks):
             answer = with_remark(answer, remark)
         return answer
@@ -89,15 +93,28 @@ class SideFiles:
         """Write the report of a DICOM image; why that cannot be, else nothing."""
         if self.reports is None or answer.study is None:
             return ""
-        try:
-            self.reports.write(answer.prediction, answer.study)
-        except OSError as error:
-            if error.errno not in NAME_ERRORS:
-                raise
-            return f"no Structured Report: {error.strerror}"
-        except REPORT_ERRORS as error:
-            return f"no Structured Report: {' '.join(str(error).split())}"
-        return ""
+        return _why_not_written(self.reports.write, answer, "Structured Report")
+
+    def _capture(self, answer: PredictedImage) -> str:
+        """Write the capture of a DICOM image with a heat map; why that cannot be, else nothing."""
+        if self.captures is None or answer.study is None or answer.cam is None:
+            return ""
+        return _why_not_written(self.captures.write, answer, "Secondary Capture")
+
+
+def _why_not_written(
+    write: Callable[[PredictedImage], None], answer: PredictedImage, what: str
+) -> str:
+    """Write a DICOM object about an answer; why that cannot be, because of its name or elements."""
+    try:
+        write(answer)
+    except OSError as error:
+        if error.errno not in NAME_ERRORS:
+            raise
+        return f"no {what}: {error.strerror}"
+    except REPORT_ERRORS as error:
+        return f"no {what}: {' '.join(str(error).split())}"
+    return ""
 
 
 def open_reports(options: SideOptions, spec: ModelSpec, model_sha256: str) -> "ReportWriter | None":
@@ -107,6 +124,17 @@ def open_reports(options: SideOptions, spec: ModelSpec, model_sha256: str) -> "R
     from kneeedge.inference.structured_report import ReportWriter
 
     return ReportWriter(options.dicom_sr, spec, model_sha256, options.with_patient_id)
+
+
+def open_captures(
+    options: SideOptions, spec: ModelSpec, model_sha256: str
+) -> "CaptureWriter | None":
+    """What writes the Secondary Captures, where they are asked for."""
+    if options.captures is None:
+        return None
+    from kneeedge.inference.secondary_capture import CaptureWriter
+
+    return CaptureWriter(options.captures, spec, model_sha256, options.with_patient_id)
 
 
 def with_remark(answer: PredictedImage, remark: str) -> PredictedImage:

@@ -1,11 +1,13 @@
 """DICOM Structured Reports: one for each DICOM image, by template TID 1500 (PS3.16)."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kneeedge.errors import MissingExtraError
 from kneeedge.inference.heatmap import place_below
-from kneeedge.inference.predictions import ABSTAIN, Prediction
+from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.pixels.dicom_facts import PATIENT_TAGS, DicomStudy
 from kneeedge.system.files import replacing
@@ -41,12 +43,14 @@ class ReportWriter:
         self.n_written = 0
         self.n_without_study = 0
 
-    def write(self, prediction: Prediction, study: DicomStudy) -> None:
+    def write(self, answer: PredictedImage) -> None:
         """Write the report of a DICOM image; none where that does not say of which study it is.
 
         Raises OutputExistsError where it would replace anything but an older report.
         """
-        evidence = evidence_of(study, self.with_patient_id)
+        prediction = answer.prediction
+        study = answer.study
+        evidence = None if study is None else evidence_of(study, self.with_patient_id)
         if evidence is None:
             self.n_without_study += 1
             return
@@ -54,7 +58,8 @@ class ReportWriter:
         check_output(path, REPORT)
         mark_folder(self.folder)
         with replacing(path, private=True) as new:
-            self.report(prediction, evidence).save_as(new, enforce_file_format=True)
+            report = self.report(prediction, evidence, identity(answer, self.model_sha256))
+            report.save_as(new, enforce_file_format=True)
         self.n_written += 1
 
     def summary(self) -> str:
@@ -65,15 +70,11 @@ class ReportWriter:
             line += f"; none for {without} that do not say of which study they are"
         return line
 
-    def report(self, prediction: Prediction, evidence: "Dataset") -> Any:
-        """The highdicom EnhancedSR of one image.
-
-        The same image and model give the same UID, so that no archive holds a report twice.
-        """
+    def report(self, prediction: Prediction, evidence: "Dataset", source: Sequence[str]) -> Any:
+        """The highdicom EnhancedSR of one image, its UIDs made from `source`."""
         import highdicom as hd
         from pydicom.uid import generate_uid
 
-        source = [str(evidence.SOPInstanceUID), self.model_sha256]
         return hd.sr.EnhancedSR(
             evidence=[evidence],
             content=self._content(prediction, evidence),
@@ -157,6 +158,17 @@ class ReportWriter:
         if prediction.status == ABSTAIN:
             remarks.append(f"not to be trusted: {prediction.error}")
         return remarks
+
+
+def identity(answer: PredictedImage, model_sha256: str) -> list[str]:
+    """What the UIDs of an answer's objects are made from.
+
+    The same pixels under the same UID, by the same model, are the same object: no archive holds it
+    twice. Other pixels under that UID, which a sender may not but can give it, are another one.
+    """
+    uid = answer.study.sop_instance_uid if answer.study else ""
+    pixels = b"" if answer.image is None else answer.image.tobytes()
+    return [uid, model_sha256, hashlib.sha256(pixels).hexdigest()]
 
 
 def evidence_of(study: DicomStudy, with_patient: bool) -> "Dataset | None":

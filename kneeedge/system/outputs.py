@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kneeedge.errors import ConfigError, OutputExistsError
 from kneeedge.system.files import is_stream
-from kneeedge.system.own import SOFTWARE, is_own_picture, is_own_report
+from kneeedge.system.own import SOFTWARE, is_own_capture, is_own_picture, is_own_report
 
 STDOUT = Path("-")
 "stands for standard output, where a command says so"
@@ -76,6 +76,7 @@ SHEET = Kind("report in Markdown", _is_sheet)
 FIGURE = Kind("figure", _is_figure)
 HEATMAP = Kind("heat map", is_own_picture, streams=False)
 REPORT = Kind("Structured Report", is_own_report, streams=False)
+CAPTURE = Kind("Secondary Capture", is_own_capture, streams=False)
 
 
 def check_output(path: Path | None, kind: Kind, inputs: Iterable[Path] = ()) -> None:

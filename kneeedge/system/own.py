@@ -1,6 +1,7 @@
 """What kneeedge itself wrote, known again by what a file or a folder holds, not by its name."""
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -19,8 +20,12 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SOFTWARE = b"Software\0" + _MARK
 _SR_CLASSES = b"1.2.840.10008.5.1.4.1.1.88."
 "the SOP classes of Structured Reports (PS3.4, table B.5-1)"
+_SC_CLASS = b"1.2.840.10008.5.1.4.1.1.7\0"
+"the SOP class of Secondary Captures"
 _MANUFACTURER = b"\x08\x00\x70\x00LO" + struct.pack("<H", len(_MARK)) + _MARK
 "(0008,0070) as explicit little endian (PS3.5, 7.1.2)"
+_MANUFACTURERS = re.compile(rb"\x08\x00\x70\x00(LO.\x00|.\x00\x00\x00)" + _MARK, re.DOTALL)
+"the same, and as implicit little endian (PS3.5, 7.1.3)"
 RUN_CONFIG = "config.json"
 "of a run folder: what was asked for, and where the data is"
 _RUN_KEYS = {"config", "command", "data_root"}
@@ -53,13 +58,23 @@ def is_own_report(head: bytes) -> bool:
     return head[128:132] == b"DICM" and _SR_CLASSES in head and _MANUFACTURER in head
 
 
+def is_own_capture(head: bytes) -> bool:
+    """Whether the head of a DICOM file is that of a Secondary Capture that kneeedge wrote."""
+    return head[128:132] == b"DICM" and _SC_CLASS in head and _MANUFACTURER in head
+
+
+def is_own_object(dataset: bytes) -> bool:
+    """Whether a DICOM data set, as encoded in little endian, says that kneeedge made it."""
+    return _MANUFACTURERS.search(dataset, 0, HEAD_BYTES) is not None
+
+
 def is_own_file(path: Path | str) -> bool:
-    """Whether a file is a picture or a report of kneeedge's; False where it cannot be read."""
+    """Whether a file is kneeedge's picture, report or capture; False where it cannot be read."""
     try:
         head = read_head(path)
     except OSError:
         return False
-    return is_own_picture(head) or is_own_report(head)
+    return is_own_picture(head) or is_own_report(head) or is_own_capture(head)
 
 
 def read_head(path: Path | str) -> bytes:

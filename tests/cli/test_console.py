@@ -190,7 +190,7 @@ def test_an_old_spelling_is_still_taken() -> None:
 def test_every_command_takes_the_common_options(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert {"--quiet", "-q"} <= options
-    assert "--json" in options or name == "demo"
+    assert "--json" in options or name in ("demo", "serve")
     for flag in ("-h", "--help"):
         done = CliRunner().invoke(app, [name, flag])
         assert done.exit_code == 0

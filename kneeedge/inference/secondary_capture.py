@@ -1,0 +1,146 @@
+"""DICOM Secondary Captures: the class activation map over the radiograph, for an archive."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from kneeedge.errors import MissingExtraError
+from kneeedge.inference.heatmap import overlay, place_below
+from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
+from kneeedge.inference.structured_report import evidence_of, identity
+from kneeedge.model.spec import DISCLAIMER, ModelSpec
+from kneeedge.system.files import replacing
+from kneeedge.system.outputs import CAPTURE, check_output
+from kneeedge.system.own import SOFTWARE, mark_folder
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+SIDE = 640
+"pixels of the picture, which the network sees smaller"
+FONT_SIZE = 18
+"pixels"
+LINE = 26
+"pixels from one line of text to the next"
+MARGIN = 8
+"pixels"
+SERIES_NUMBER = 9901
+
+
+class CaptureWriter:
+    """Writes `<image>.sc.dcm` below a folder. Raises MissingExtraError without highdicom."""
+
+    def __init__(
+        self, folder: Path, spec: ModelSpec, model_sha256: str, with_patient_id: bool
+    ) -> None:
+        try:
+            import highdicom  # noqa: F401
+        except ModuleNotFoundError as error:
+            install = "pip install 'kneeedge[dicom-sr]'"
+            raise MissingExtraError("a Secondary Capture", "highdicom", install) from error
+        self.folder = folder
+        self.spec = spec
+        self.model_sha256 = model_sha256
+        self.with_patient_id = with_patient_id
+
+    def write(self, answer: PredictedImage) -> None:
+        """Write the capture of an answered DICOM image, where it says of which study it is.
+
+        Raises OutputExistsError where it would replace anything but an older capture.
+        """
+        if answer.image is None or answer.cam is None or answer.study is None:
+            return
+        evidence = evidence_of(answer.study, self.with_patient_id)
+        if evidence is None:
+            return
+        path = place_below(self.folder, answer.prediction.path, ".sc.dcm")
+        check_output(path, CAPTURE)
+        mark_folder(self.folder)
+        picture = captioned(overlay(answer.image, answer.cam), self.caption(answer.prediction))
+        with replacing(path, private=True) as new:
+            capture = self.capture(picture, evidence, identity(answer, self.model_sha256))
+            capture.Laterality = laterality_of(answer.prediction)
+            capture.save_as(new, enforce_file_format=True)
+
+    def caption(self, prediction: Prediction) -> tuple[str, ...]:
+        """What is burned in below the picture."""
+        threshold = f"threshold {self.spec.threshold:.3g}" if len(self.spec.classes) == 2 else ""
+        probability = f"P({self.spec.positive}) = {prediction.probability:.3f}"
+        answer = f"{prediction.prediction}: {probability}"
+        lines = [f"{answer}, {threshold}" if threshold else answer]
+        if prediction.status == ABSTAIN:
+            lines.append(f"not to be trusted: {prediction.error}")
+        return (*lines, f"{self.spec.name}, {SOFTWARE}", DISCLAIMER)
+
+    def capture(
+        self, picture: NDArray[np.uint8], evidence: "Dataset", source: Sequence[str]
+    ) -> Any:
+        """The highdicom SCImage of a picture (H, W, 3) uint8 RGB, its UIDs made from `source`."""
+        import highdicom as hd
+        from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+        image = hd.sc.SCImage.from_ref_dataset(
+            evidence,
+            pixel_array=picture,
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            series_instance_uid=generate_uid(entropy_srcs=["captures", *source]),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=generate_uid(entropy_srcs=["capture", *source]),
+            instance_number=1,
+            manufacturer="kneeedge",
+            patient_orientation=("L", "F"),  # which highdicom wants; emptied below
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+        )
+        image.PatientOrientation = []  # what the image has, which need not say it
+        image.ConversionType = "WSD"
+        image.BurnedInAnnotation = "YES"
+        image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+        image.SeriesDescription = "kneeedge: evidence for the answer"
+        image.DerivationDescription = f"class activation map of model {self.model_sha256}"
+        image.SourceImageSequence = [reference(evidence)]
+        return image
+
+
+def laterality_of(prediction: Prediction) -> str:
+    """R or L where the image says so, else nothing: Laterality has no other values."""
+    side = prediction.dicom.laterality if prediction.dicom else ""
+    return side if side in ("R", "L") else ""
+
+
+def captioned(picture: NDArray[np.uint8], lines: tuple[str, ...]) -> NDArray[np.uint8]:
+    """The picture (S, S, 3) uint8 at SIDE pixels, with lines of text below it: (H, SIDE, 3)."""
+    large = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    canvas = Image.new("RGB", (SIDE, SIDE + LINE * len(lines) + MARGIN))
+    canvas.paste(large, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(FONT_SIZE)
+    for i, line in enumerate(lines):
+        draw.text((MARGIN, SIDE + i * LINE + MARGIN // 2), fitting(line, font), "white", font)
+    return np.asarray(canvas)
+
+
+def fitting(line: str, font: "Font") -> str:
+    """The line, cut where it is wider than the picture."""
+    if font.getlength(line) <= SIDE - 2 * MARGIN:
+        return line
+    while line and font.getlength(f"{line}…") > SIDE - 2 * MARGIN:
+        line = line[:-1]
+    return f"{line}…"
+
+
+def reference(evidence: "Dataset") -> "Dataset":
+    """What names the image that was answered (PS3.3, table 10-3)."""
+    from pydicom import Dataset
+
+    source = Dataset()
+    source.ReferencedSOPClassUID = evidence.SOPClassUID
+    source.ReferencedSOPInstanceUID = evidence.SOPInstanceUID
+    return source

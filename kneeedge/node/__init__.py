@@ -1,0 +1,1 @@
+"""A DICOM node: images come by C-STORE, answers stand on the disk and go to an archive."""
