@@ -19,6 +19,7 @@ KneeEdgeError
 ├── RuntimeConflictError (ImportError)    two ONNX Runtime wheels over each other
 ├── OutOfMemoryError (RuntimeError)       a single image for which the memory does not suffice
 ├── PackageError (ValueError)             an npm package that is not to be had, or has other bytes
+├── ArchiveError (RuntimeError)           an archive that does not answer, or refuses
 ├── BusyError (RuntimeError)              an output that another run is writing
 ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
 └── WorkerError (RuntimeError)            a benchmark process that ended without a result
@@ -151,6 +152,13 @@ class OutputExistsError(KneeEdgeError, FileExistsError):
 
     def __init__(self, path: Path | str, remedy: str) -> None:
         super().__init__(f"{path} is there already; {remedy}")
+
+
+class ArchiveError(KneeEdgeError, RuntimeError):
+    """A DICOMweb archive that does not answer, or refuses."""
+
+    def __init__(self, url: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{url} {_one_line(problem)}; {remedy}")
 
 
 class BusyError(KneeEdgeError, RuntimeError):

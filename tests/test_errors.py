@@ -21,6 +21,7 @@ EXAMPLES = (
     errors.NoAnswerError("m.onnx", "fp16", "NaN"),
     errors.NotFoundError("x is not there", "check the path"),
     errors.OutputExistsError("out", "name another"),
+    errors.ArchiveError("http://a", "does not answer", "check it"),
     errors.BusyError("out"),
     errors.CheckpointError("w", "do not fit", "give others"),
     errors.DivergedError(3),

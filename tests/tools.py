@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -26,7 +28,17 @@ def need(*programs: str) -> None:
     if not missing:
         return
     packages = sorted({PACKAGES[program] for program in missing})
-    message = f"{', '.join(missing)} not found; apt-get install {' '.join(packages)}"
+    lacking(f"{', '.join(missing)} not found; apt-get install {' '.join(packages)}")
+
+
+def need_file(path: str, package: str) -> None:
+    """As `need`, of a file that a Debian package brings."""
+    if not Path(path).is_file():
+        lacking(f"{path} not found; apt-get install {package}")
+
+
+def lacking(message: str) -> NoReturn:
+    """Skip the test by what is missing; fail under CI."""
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)

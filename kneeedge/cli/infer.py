@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 def infer(
     paths: Annotated[
-        list[Path], typer.Argument(help="Images, and folders that are searched for images.")
-    ],
+        list[Path] | None,
+        typer.Argument(help="Images, and folders that are searched for images."),
+    ] = None,
     model: Model = None,
     provider: Provider = "auto",
     batch_size: BatchSize = None,
@@ -85,6 +86,17 @@ def infer(
             help="Let the rows of DICOM images, and the reports, say who the patient is.",
         ),
     ] = False,
+    dicomweb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Answer studies of this DICOMweb archive, and store a report of each image there.",
+        ),
+    ] = None,
+    study: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UID", help="A study of the archive; may be given several times."),
+    ] = None,
     dicom_window: Annotated[
         int, typer.Option(min=0, max=1000, help="DICOM: which of several windows; the first is 0.")
     ] = 0,
@@ -122,6 +134,7 @@ def infer(
     from kneeedge.errors import ConfigError
     from kneeedge.inference.folder import FolderOptions
     from kneeedge.inference.request import InferRequest, infer_request
+    from kneeedge.node.studies import infer_studies, studies_of
     from kneeedge.pixels.picture import MAX_PIXELS
     from kneeedge.report.inference import infer_text
     from kneeedge.runs.choose import choose_model
@@ -136,7 +149,7 @@ def infer(
         resume=resume,
     )
     request = InferRequest(
-        paths=tuple(paths),
+        paths=tuple(paths or ()),
         out=out,
         provider=provider,
         threads=threads,
@@ -153,15 +166,19 @@ def infer(
         new_only=new_only,
         options=options,
     )
+    studies = studies_of(request, dicomweb, study)
     if out == STDOUT == json:
         raise ConfigError("--out and --json both go to stdout", "name a file for one of them")
-    check_output(json, DOCUMENT, paths)
+    check_output(json, DOCUMENT, request.paths)
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     if watch:
         watch_folders(request, choice, progress)
     try:
-        result = infer_request(request, choice.path, choice.why, progress)
+        if studies:
+            result = infer_studies(request, studies, choice.path, choice.why, progress)
+        else:
+            result = infer_request(request, choice.path, choice.why, progress)
     except KeyboardInterrupt:
         raise stopped(stopped_text(request)) from None
     if out == STDOUT:

@@ -55,6 +55,7 @@ NOT_RUN = {
     "kneeedge verify model.onnx --emulate": "minutes, by qemu; tests/inference/test_emulation.py",
     "python -m benchmarks.": "it takes long and needs real radiographs; its options are tested",
     "kneeedge web model.onnx": "it fetches packages by npm; tests/web writes and opens a site",
+    "kneeedge infer --dicomweb": "it needs an archive; tests/node/test_studies.py asks Orthanc",
     "kneeedge serve --dicom": "it serves until it is stopped; tests/node/ has it do so",
     "python -m http.server": "it serves until it is stopped",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from tests.tools import need
+from tests.tools import lacking, need, need_file
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "examples"
@@ -19,21 +19,13 @@ INCLUDES = ("/usr/include/onnxruntime", str(ROOT / ".cache/onnxruntime/usr/inclu
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def lacking(message: str) -> None:
-    """What `need` does for a program, for what is none."""
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
-
-
 def header_folder() -> str:
     """The folder of ONNX Runtime's C header."""
     folders = [os.environ.get("ORT_INCLUDE", ""), *INCLUDES]
     found = next((folder for folder in folders if folder and Path(folder, HEADER).is_file()), None)
     if found is None:
         lacking(f"{HEADER} not found; `.ci/onnxruntime-header`, or apt-get its libonnxruntime-dev")
-    if not Path("/usr/include/cjson/cJSON.h").is_file():
-        lacking("cjson/cJSON.h not found; apt-get install libcjson-dev")
+    need_file("/usr/include/cjson/cJSON.h", "libcjson-dev")
     return str(found)
 
 

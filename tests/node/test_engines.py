@@ -1,13 +1,10 @@
 """`kneeedge serve --dicom` between the programs of others: DCMTK, Orthanc, dciodvfy."""
 
 import csv
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +15,9 @@ pytest.importorskip("pynetdicom", reason="pip install 'kneeedge[node]'")
 
 import pydicom
 
-from benchmarks.node import NodeProcess, free_port, kill_run, listens, store, write_objects
+from benchmarks.node import NodeProcess, free_port, kill_run, store, write_objects
 from tests.node.objects import image, uid, write_images
+from tests.node.programs import Orthanc, Program, until
 from tests.tiny_onnx import write_tiny_model
 from tests.tools import need
 
@@ -35,23 +33,6 @@ def model(tmp_path_factory) -> Path:
 def from_anywhere(monkeypatch) -> None:
     """Child processes import what this one does."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-
-
-@pytest.fixture
-def run(tmp_path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start a program that listens; it is ended with the test."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(command: list[str], port: int, name: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / f"{name}.log").open("wb") as log:
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path))
-        until(lambda: listens(port))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -71,32 +52,27 @@ def node(tmp_path, model) -> Iterator[Callable[..., NodeProcess]]:
             one.stop(signal.SIGKILL)
 
 
-def until(holds: Callable[[], object], seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.05)
-
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
-def test_dcmtk_sends_and_receives_and_the_reports_are_sound(tmp_path, run, node):
+def test_dcmtk_sends_and_receives_and_the_reports_are_sound(tmp_path, node):
     need("storescu", "dciodvfy")
-    archive, port = tmp_path / "archive", free_port()
+    archive = tmp_path / "archive"
     archive.mkdir()
-    run(["storescp", "-od", str(archive), "-aet", "ARCHIVE", str(port)], port, "storescp")
-    one = node(f"ARCHIVE@127.0.0.1:{port}", "--heatmaps", "--with-patient-id")
-    paths = write_images(tmp_path / "in", 3)
-    echo = ["echoscu", "-aec", "KNEEEDGE", "127.0.0.1", str(one.port)]
-    assert subprocess.run(echo, check=False).returncode == 0
-    assert subprocess.run([*echo[:2], "OTHER", *echo[3:]], check=False).returncode != 0
-    assert all(store(path, one.port) for path in paths)
-    until(lambda: len(list(archive.iterdir())) == 6)
-    assert one.stop() == 130
+    port = free_port()
+    command = ["storescp", "-od", str(archive), "-aet", "ARCHIVE", str(port)]
+    with Program(command, port, tmp_path / "storescp.log"):
+        one = node(f"ARCHIVE@127.0.0.1:{port}", "--heatmaps", "--with-patient-id")
+        paths = write_images(tmp_path / "in", 3)
+        echo = ["echoscu", "-aec", "KNEEEDGE", "127.0.0.1", str(one.port)]
+        assert subprocess.run(echo, check=False).returncode == 0
+        assert subprocess.run([*echo[:2], "OTHER", *echo[3:]], check=False).returncode != 0
+        assert all(store(path, one.port) for path in paths)
+        until(lambda: len(list(archive.glob("[!.]*"))) == 6)
+        assert one.stop() == 130
     assert [(row["sop_instance_uid"], row["status"]) for row in rows(one.folder)] == [
         (uid(i), "ok") for i in range(3)
     ]
@@ -131,38 +107,20 @@ def test_kills_lose_nothing_and_answer_nothing_twice(tmp_path, model):
 
 
 @pytest.mark.slow
-def test_orthanc_sends_an_image_and_gets_its_report_into_the_same_study(tmp_path, run, node):
-    need("Orthanc")
-    dicom, web, here = free_port(), free_port(), free_port()
-    settings = {
-        "StorageDirectory": str(tmp_path / "storage"),
-        "IndexDirectory": str(tmp_path / "storage"),
-        "DicomAet": "ORTHANC",
-        "DicomPort": dicom,
-        "HttpPort": web,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomModalities": {"kneeedge": ["KNEEEDGE", "127.0.0.1", here]},
-    }
-    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
-    run(["Orthanc", str(tmp_path / "orthanc.json")], web, "orthanc")
-    options = ["--heatmaps", "--with-patient-id", "--peer", "ORTHANC@127.0.0.1"]
-    one = node(f"ORTHANC@127.0.0.1:{dicom}", *options, port=here)
+def test_orthanc_sends_an_image_and_gets_its_report_into_the_same_study(tmp_path, node):
+    here = free_port()
     (path,) = write_images(tmp_path / "in", 1)
-
-    def ask(place: str, body: bytes | None = None) -> object:
-        request = urllib.request.Request(f"http://127.0.0.1:{web}/{place}", body)
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return json.load(answer)
-
-    stored = ask("instances", path.read_bytes())
-    ask("modalities/kneeedge/store", stored["ID"].encode())
-    until(lambda: len(ask("instances")) == 3)
-    (study,) = ask("studies?expand")
+    modalities = {"kneeedge": ["KNEEEDGE", "127.0.0.1", here]}
+    with Orthanc(tmp_path / "orthanc", modalities) as orthanc:
+        options = ["--heatmaps", "--with-patient-id", "--peer", "ORTHANC@127.0.0.1"]
+        one = node(f"ORTHANC@127.0.0.1:{orthanc.dicom_port}", *options, port=here)
+        stored = orthanc.ask("instances", path.read_bytes())
+        orthanc.ask("modalities/kneeedge/store", stored["ID"].encode())
+        until(lambda: len(orthanc.ask("instances")) == 3)
+        (study,) = orthanc.ask("studies?expand")
+        series = orthanc.ask(f"studies/{study['ID']}/series")
     assert study["MainDicomTags"]["StudyInstanceUID"] == image(0).StudyInstanceUID
-    modalities = Counter(
-        series["MainDicomTags"]["Modality"] for series in ask(f"studies/{study['ID']}/series")
-    )
+    modalities = Counter(one["MainDicomTags"]["Modality"] for one in series)
     assert modalities == {"CR": 1, "SR": 1, "OT": 1}
     assert [row["status"] for row in rows(one.folder)] == ["ok"]
 

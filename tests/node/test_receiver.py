@@ -16,9 +16,10 @@ from pynetdicom import AE
 
 from kneeedge.errors import ConfigError
 from kneeedge.node.options import Limits, NodeOptions, Peer, Tls
-from kneeedge.node.receiver import STORAGE, SYNTAXES, VERIFICATION, Rates, Receiver
+from kneeedge.node.receiver import VERIFICATION, Rates, Receiver
 from kneeedge.node.run import require_pynetdicom
 from kneeedge.node.spool import Spool
+from kneeedge.node.storage import STORAGE, SYNTAXES
 from tests.node.objects import image, uid
 
 Start = Callable[..., "Listening"]
