@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 EDGE := .venv-edge
+GPU := .venv-gpu
 BIN := $(VENV)/bin
 PILLOWS := pillow-11.0 pillow-12.0 pillow-13.0
 WORKERS ?= 2
 # GNU Make from 4.0 on prints what one target says in one piece.
 WHOLE := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
-.PHONY: demo test test-fast test-edge test-pillow edge $(PILLOWS) fuzz lint format audit install clean
+.PHONY: demo test test-fast test-edge test-pillow edge gpu $(PILLOWS) fuzz lint format audit install clean
 
 demo: install
 	rm -rf demo-output
@@ -33,6 +34,12 @@ edge:
 	rm -rf dist && $(EDGE)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(EDGE)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[cpu]" pytest
 	$(EDGE)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+
+# onnxruntime-gpu beside the least that it loads with: what tests/gpu_wheel/ and benchmarks.wheels
+# ask. Its other libraries would be gigabytes.
+gpu:
+	test -x $(GPU)/bin/python || $(PYTHON) -m venv $(GPU)
+	$(GPU)/bin/python -m pip install --quiet --no-deps -c constraints.txt onnxruntime-gpu nvidia-cuda-runtime numpy pillow
 
 # The resize under the first of each version of Pillow that we allow: numpy and Pillow alone.
 test-pillow: $(PILLOWS)
@@ -69,4 +76,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(EDGE) .venv-pillow dist build demo-output .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(EDGE) $(GPU) .venv-pillow dist build demo-output .cache .pytest_cache .mypy_cache .ruff_cache

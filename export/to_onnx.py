@@ -15,7 +15,7 @@ from kneeedge.training.novelty import BLOCK, Distance, FeatureGaussian
 
 OPSET = 18
 IR_VERSION = 10
-"the newest file version that ONNX Runtime 1.21, our lower bound, reads"
+"a file version that ONNX Runtime 1.22, our lower bound, reads, and older ones too"
 
 
 class ExportGraph(nn.Module):

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.gpu_wheel import wheel
 from tests.tools import PACKAGES, need
+
+CI_SCRIPT = (Path(__file__).parent.parent / ".ci/run").read_text(encoding="utf-8")
 
 
 def test_what_is_here_is_no_reason_to_skip(monkeypatch):
@@ -29,6 +32,16 @@ def test_without_a_program_a_test_fails_in_ci(monkeypatch):
 
 
 def test_ci_installs_each_of_them():
-    script = (Path(__file__).parent.parent / ".ci/run").read_text(encoding="utf-8")
-    (pairs,) = re.findall(r'PROGRAMS="([^"]*)"', script)
+    (pairs,) = re.findall(r'PROGRAMS="([^"]*)"', CI_SCRIPT)
     assert dict(pair.split("=") for pair in pairs.split()) == PACKAGES
+
+
+def test_the_wheel_for_gpus_is_asked_where_it_is_and_ci_has_it(monkeypatch):
+    monkeypatch.delenv(wheel.PYTHON, raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="make gpu"):
+        wheel.gpu_python()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="make gpu"):
+        wheel.gpu_python()
+    assert f"export {wheel.PYTHON}=" in CI_SCRIPT

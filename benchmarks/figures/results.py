@@ -45,6 +45,7 @@ FILES = {
     "first-run": "2026-11-26-first-run.json",
     "licences": "2026-11-26-licences.json",
     "signed-load": "2026-11-26-signed-load.json",
+    "wheels": "2026-11-26-wheels-edge-cpu.json",
 }
 OPERATORS = {
     "+": add,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import findings, speed
+from benchmarks.figures import findings, speed, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -20,5 +20,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "slim": speed.slim,
     "slim-channels": speed.slim_channels,
     "train-cost": speed.train_cost,
+    "versions": versions.versions,
+    "wheels": versions.wheels,
     "widths": speed.widths,
 }

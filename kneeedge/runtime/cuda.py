@@ -81,15 +81,15 @@ def require_gpu(runtime: ModuleType, provider: str) -> None:
 
     ONNX Runtime itself would log the reason, leave the provider out, and give no error.
     """
-    # It prints what it did not find, which is said below.
-    with contextlib.redirect_stdout(io.StringIO()):
-        runtime.preload_dlls()
     try:
         count_gpus(load_library(DRIVER), provider)
     except OSError as error:
         reason = f"no NVIDIA driver here ({_first_line(error)})"
         remedy = "install the driver, or use --provider cpu"
         raise ProviderError(provider, reason, remedy) from error
+    # It prints what it did not find, which is said below.
+    with contextlib.redirect_stdout(io.StringIO()):
+        runtime.preload_dlls()
     if sys.platform != "linux":
         return
     for name in cuda_libraries(runtime):

@@ -48,13 +48,13 @@ def load_runtime() -> ModuleType:
 def check_provider(runtime: ModuleType, provider: str) -> None:
     """Raise ProviderError where this ONNX Runtime, or this machine, lacks what `provider` needs."""
     if provider not in PROVIDERS:
-        remedy = f"choose one of auto, {', '.join(PROVIDERS)}"
+        remedy = f"choose one of auto, {', '.join(_runnable(runtime))}"
         raise ProviderError(provider, "kneeedge does not know it", remedy)
-    available = _names_in(runtime)
-    if provider not in available:
+    if provider not in _names_in(runtime):
         wheel = next((name for name in WHEELS if _is_installed(name)), "onnxruntime")
-        reason = f"the installed {wheel} {runtime.__version__} has only {', '.join(available)}"
-        remedy = f"use --provider {available[0] if available else 'cpu'}"
+        here = ", ".join(_runnable(runtime))
+        reason = f"the installed {wheel} {runtime.__version__} lacks it, and runs {here} here"
+        remedy = "use --provider cpu"
         if provider in EXTRAS:
             swap = f"pip uninstall -y {wheel} && pip install 'kneeedge[{EXTRAS[provider]}]'"
             remedy = f"run `{swap}`, or {remedy}"
@@ -66,18 +66,15 @@ def check_provider(runtime: ModuleType, provider: str) -> None:
 def gpu_works() -> bool:
     """Whether the provider `auto` takes the GPU here."""
     runtime = load_runtime()
-    if CUDA not in runtime.get_available_providers():
-        return False
-    try:
-        require_gpu(runtime, "cuda")
-    except ProviderError:
-        return False
-    return True
+    return "cuda" in _names_in(runtime) and _runs_here(runtime, "cuda")
 
 
 def available_providers() -> list[str]:
-    """Kneeedge's names of the providers in the installed wheel."""
-    return _names_in(load_runtime())
+    """Kneeedge's names of the providers that the installed wheel has and this machine can run.
+
+    A wheel for GPUs has CUDA and TensorRT on every machine.
+    """
+    return _runnable(load_runtime())
 
 
 def openvino_options(threads: int) -> dict[str, str]:
@@ -94,6 +91,20 @@ def openvino_options(threads: int) -> dict[str, str]:
         "NUM_STREAMS": "1",
     }
     return {"device_type": "CPU", "load_config": json.dumps({"CPU": properties})}
+
+
+def _runnable(runtime: ModuleType) -> list[str]:
+    return [name for name in _names_in(runtime) if _runs_here(runtime, name)]
+
+
+def _runs_here(runtime: ModuleType, provider: str) -> bool:
+    if provider not in GPU_PROVIDERS:
+        return True
+    try:
+        require_gpu(runtime, provider)
+    except ProviderError:
+        return False
+    return True
 
 
 def _names_in(runtime: ModuleType) -> list[str]:

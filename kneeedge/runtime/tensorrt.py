@@ -46,7 +46,8 @@ def tensorrt_options(options: GpuOptions, spec: ModelSpec, folder: Path) -> dict
         "trt_engine_cache_enable": True,
         "trt_timing_cache_enable": True,
     }
-    settings = {name: str(int(flag)) for name, flag in flags.items()}
+    # ONNX Runtime refuses the 1 and 0 that it takes for CUDA.
+    settings = {name: str(flag) for name, flag in flags.items()}
     side = spec.pixel_path.size
     typical = min(TYPICAL_BATCH, options.max_batch)
     for bound, n in (("min", 1), ("opt", typical), ("max", options.max_batch)):

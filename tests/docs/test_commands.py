@@ -53,6 +53,7 @@ NOT_RUN = {
     "apt-get install ": "it changes the machine; tests/tools.py names the packages that tests need",
     "python -m kneeedge.runtime.arm64_root": "it needs a network; tests/runtime/test_emulator.py",
     "kneeedge verify model.onnx --emulate": "minutes, by qemu; tests/inference/test_emulation.py",
+    "make gpu": "it needs a network; `.ci/run` runs it, for tests/gpu_wheel",
     "python -m benchmarks.": "it takes long and needs real radiographs; its options are tested",
     "kneeedge web model.onnx": "it fetches packages by npm; tests/web writes and opens a site",
     "kneeedge infer --dicomweb": "it needs an archive; tests/node/test_studies.py asks Orthanc",

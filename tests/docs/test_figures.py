@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from benchmarks.figures import versions
 from benchmarks.figures.pages import PAGES, ROOT, TABLE, differing, renewed
 from benchmarks.figures.results import FILES, FOLDER, FigureError, evaluate
 from benchmarks.figures.tables import TABLES
@@ -106,3 +107,14 @@ def test_a_number_in_the_prose_needs_a_source(line, numbers):
 
 def test_a_number_without_a_source_is_named_by_its_line():
     assert unsourced("fine\n\nit takes 31.8 ms") == [(3, "31.8", "fine it takes 31.8 ms")]
+
+
+def test_the_versions_of_the_page_are_those_of_the_project_and_the_results():
+    page = versions.versions()
+    pins = versions.pinned()
+    for name in ("onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "torch"):
+        assert f"| {versions.least(name)} | {pins[name]} |" in page
+    assert versions.in_order("2.14.1+cpu1") < versions.in_order("2.15.0")
+    assert versions.in_order("1.9.0") < versions.in_order("1.21.0")
+    with pytest.raises(FigureError, match="no least version"):
+        versions.least("nothing")

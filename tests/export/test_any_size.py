@@ -74,7 +74,7 @@ def test_several_pictures_of_one_size_are_several_inputs(resized) -> None:
 
 
 def test_nothing_is_transposed_before_a_product_of_doubles() -> None:
-    """ONNX Runtime 1.21, the oldest that is allowed, would fuse them and has no kernel for that."""
+    """ONNX Runtime 1.21 would fuse them and has no kernel for that."""
     operators = [node.op_type for node in with_resize(echo(SIDE), PixelPath(SIDE)).graph.node]
     assert operators.count("MatMul") == 2
     assert "Transpose" not in operators

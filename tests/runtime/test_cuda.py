@@ -1,5 +1,7 @@
 """What sessions ask of CUDA, and what they say where something is missing; no GPU is needed."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -9,11 +11,11 @@ from typer.testing import CliRunner
 from kneeedge.cli.app import app
 from kneeedge.errors import ConfigError, ProviderError
 from kneeedge.pixels.phantom import phantoms
-from kneeedge.runtime import cuda
+from kneeedge.runtime import cuda, providers
 from kneeedge.runtime.cuda import GpuOptions, cuda_options, failure_reason, require_gpu
-from kneeedge.runtime.providers import gpu_works
+from kneeedge.runtime.providers import available_providers, check_provider, gpu_works
 from kneeedge.runtime.session import Session
-from tests.fake_gpu import FakeLibraries, FakeRuntime, FakeSession
+from tests.fake_gpu import FakeLibraries, FakeRuntime, FakeSession, wheel_with_tensorrt
 
 
 @pytest.mark.parametrize(("precision", "nhwc"), [("fp32", "0"), ("fp16", "1"), ("int8", "0")])
@@ -186,3 +188,33 @@ def test_auto_without_a_gpu_says_why_it_runs_on_the_cpu(models, fake_gpu, monkey
     assert session.provider == "cpu"
     assert "no NVIDIA driver here" in session.notice
     assert not gpu_works()
+
+
+NO_DRIVER = FakeLibraries(cuda.DRIVER)
+
+
+def providers_of_info(model: Path) -> str:
+    done = CliRunner().invoke(app, ["info", str(model)])
+    (line,) = [line for line in done.stdout.splitlines() if "providers here" in line]
+    return line.split("here", 1)[1].strip()
+
+
+def test_info_names_only_providers_that_can_run_here(models, fake_gpu, monkeypatch):
+    assert providers_of_info(models["fp32"]) == "cpu, cuda", "the fake wheel has no TensorRT"
+    monkeypatch.setattr(cuda, "load_library", NO_DRIVER)
+    assert providers_of_info(models["fp32"]) == "cpu"
+
+
+def test_tensorrt_is_named_where_its_libraries_are(fake_gpu, tmp_path, monkeypatch):
+    wheel = wheel_with_tensorrt(tmp_path)
+    monkeypatch.setattr(providers, "load_runtime", lambda: wheel)
+    assert available_providers() == ["cpu", "cuda", "tensorrt"]
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(cuda, "load_library", FakeLibraries("libnvonnxparser"))
+    assert available_providers() == ["cpu", "cuda"]
+
+
+def test_an_error_names_only_providers_that_can_run_here(fake_gpu, monkeypatch):
+    monkeypatch.setattr(cuda, "load_library", NO_DRIVER)
+    with pytest.raises(ProviderError, match="lacks it, and runs cpu here"):
+        check_provider(fake_gpu, "openvino")

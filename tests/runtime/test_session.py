@@ -50,13 +50,13 @@ def change_spec(path: Path, change) -> Path:
 
 
 def test_cuda_without_its_wheel_says_what_to_install(model):
-    words = r"has only cpu; run `pip uninstall -y onnxruntime && pip install"
+    words = r"lacks it, and runs cpu here; run `pip uninstall -y onnxruntime && pip install"
     with pytest.raises(ProviderError, match=words):
         Session(model, "cuda")
 
 
-def test_an_unknown_provider_lists_the_known(model):
-    with pytest.raises(ProviderError, match="choose one of auto, cpu, cuda"):
+def test_an_unknown_provider_lists_those_that_run_here(model):
+    with pytest.raises(ProviderError, match=r"choose one of auto, cpu$"):
         Session(model, "tpu")
 
 

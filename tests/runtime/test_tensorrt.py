@@ -44,7 +44,8 @@ def test_tensorrt_is_loaded_from_pips_package(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("precision", "fp16", "int8"), [("fp32", "0", "0"), ("fp16", "1", "0"), ("int8", "0", "1")]
+    ("precision", "fp16", "int8"),
+    [("fp32", "False", "False"), ("fp16", "True", "False"), ("int8", "False", "True")],
 )
 def test_tensorrt_computes_in_the_files_precision(models, precision, fp16, int8, tmp_path):
     options = tensorrt_options(GpuOptions(), read_model_spec(models[precision]), tmp_path)

@@ -1,0 +1,1 @@
+"""The real onnxruntime-gpu on a machine without a GPU, in an environment of its own."""
