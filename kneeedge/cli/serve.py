@@ -102,7 +102,7 @@ def serve(
     max_rate: Annotated[
         int,
         typer.Option(
-            min=1, max=1_000_000, rich_help_panel=LIMITS, help="Objects a minute of one peer."
+            min=1, max=1_000_000, rich_help_panel=LIMITS, help="Objects a minute from an address."
         ),
     ] = 600,
     max_associations: Annotated[

@@ -70,7 +70,7 @@ class Limits:
     max_associations: int = 8
     "at once"
     max_rate: int = 600
-    "objects a minute from one application entity"
+    "objects a minute from one address"
     timeout: float = 30.0
     "seconds for one PDU, and between two"
 

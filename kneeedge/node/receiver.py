@@ -95,7 +95,7 @@ class Receiver:
         peer = peer_of_event(event)
         if not self._may_send(event):
             return self._refuse(peer, NOT_AUTHORISED, "not a peer of this node")
-        if not self._rates.allow(peer):
+        if not self._rates.allow(event.assoc.requestor.address):
             rate = f"more than {self._options.limits.max_rate} objects a minute"
             return self._refuse(peer, OUT_OF_RESOURCES, rate)
         uid = str(event.request.AffectedSOPInstanceUID or "")  # type: ignore[union-attr]
@@ -142,7 +142,7 @@ class Receiver:
 
 
 class Rates:
-    """Objects of each application entity within the last minute."""
+    """Objects from each address within the last minute; titles anybody can make up."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limits.max_rate
@@ -150,11 +150,11 @@ class Rates:
         self._times: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 
-    def allow(self, peer: str) -> bool:
-        """Whether this entity may send one more now; it counts where it may."""
+    def allow(self, address: str) -> bool:
+        """Whether one more may come from there now; it counts where it may."""
         now = self._clock()
         with self._lock:
-            times = self._times.setdefault(peer, deque())
+            times = self._times.setdefault(address, deque())
             while times and now - times[0] > MINUTE:
                 times.popleft()
             if len(times) >= self._limit:
