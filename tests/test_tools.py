@@ -7,6 +7,7 @@ import pytest
 
 from tests.gpu_wheel import wheel
 from tests.tools import PACKAGES, need
+from tests.triton.server import need_triton
 
 CI_SCRIPT = (Path(__file__).parent.parent / ".ci/run").read_text(encoding="utf-8")
 
@@ -29,6 +30,16 @@ def test_without_a_program_a_test_fails_in_ci(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(pytest.fail.Exception, match="chromium not found; apt-get install chromium"):
         need("chromium")
+
+
+def test_without_a_triton_server_a_test_is_skipped_and_fails_in_ci(monkeypatch):
+    monkeypatch.delenv("KNEEEDGE_TRITON", raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"run `\.ci/triton \.cache/triton`"):
+        need_triton()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no Triton server"):
+        need_triton()
 
 
 def test_ci_installs_each_of_them():

@@ -26,9 +26,10 @@ PAGES = (
     "kneeedge/cli/JSON.md",
     "kneeedge/cli/README.md",
     "kneeedge/node/README.md",
-    "kneeedge/web/README.md",
     "kneeedge/inference/README.md",
     "kneeedge/training/README.md",
+    "kneeedge/triton/README.md",
+    "kneeedge/web/README.md",
 )
 NUMBER = r"(?:(?<![\w.,])[-+−])?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 FIGURE = re.compile(rf"(?P<text>{NUMBER})<!--=(?P<source>.*?)-->", re.DOTALL)

@@ -46,6 +46,7 @@ FILES = {
     "licences": "2026-11-26-licences.json",
     "signed-load": "2026-11-26-signed-load.json",
     "wheels": "2026-11-26-wheels-edge-cpu.json",
+    "triton": "2026-11-26-triton-demo-int8-cpu.json",
 }
 OPERATORS = {
     "+": add,

@@ -175,6 +175,26 @@ def isolation() -> str:
     return table(heads, rows, left=2)
 
 
+def triton() -> str:
+    """A server's images a second by the number of its clients."""
+    heads = (
+        "copies × threads", "clients", "images a second", "of `infer`'s",
+        "one answer, ms: median", "95 % within",
+    )  # fmt: skip
+    rows = [
+        [
+            f"{row['instances']} × {row['threads']}",
+            str(row["clients"]),
+            f"{row['images_per_second']:.1f}",
+            f"{row['of_infer']:.2f}",
+            f"{row['p50_ms']:,.0f}",
+            f"{row['p95_ms']:,.0f}",
+        ]
+        for row in read_result("triton")["rows"]
+    ]
+    return table(heads, rows)
+
+
 def one_image() -> str:
     """The stages of one process that answers one image."""
     result = value("one-image:results[0]")

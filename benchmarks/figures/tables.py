@@ -22,5 +22,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "train-cost": speed.train_cost,
     "versions": versions.versions,
     "wheels": versions.wheels,
+    "triton": speed.triton,
     "widths": speed.widths,
 }

@@ -17,6 +17,7 @@ from kneeedge.cli.runs import runs
 from kneeedge.cli.serve import serve
 from kneeedge.cli.slim import slim
 from kneeedge.cli.train import train
+from kneeedge.cli.triton import triton
 from kneeedge.cli.verify import verify
 from kneeedge.cli.web import web
 from kneeedge.model.spec import DISCLAIMER
@@ -68,6 +69,7 @@ app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(info)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(bench)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(web)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(serve)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(triton)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(demo)
 
 

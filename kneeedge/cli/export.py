@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kneeedge.cli.checks import new_folder
 from kneeedge.cli.console import Data, Json, Provider, Quiet, completes, require_train, show
 from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
 from kneeedge.cli.json_format import stamped
@@ -48,14 +49,28 @@ def export(
     data: Data = None,
     sign: Annotated[Path | None, typer.Option(metavar="KEY.pem", help=SIGN_HELP)] = None,
     provider: Provider = "cpu",
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPOSITORY",
+            callback=new_folder,
+            help="Then write the file that passed, int8 if it did, for Triton: `kneeedge triton`.",
+        ),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
     """Write ONNX files and hold each against the original on the validation images."""
     require_train("export")
     from export.run import ExportOptions, export_run
+    from kneeedge.model.file import open_model
     from kneeedge.report.export import gate_text
+    from kneeedge.runs.choose import choose_of_run
     from kneeedge.runs.folder import Run, latest_run
+    from kneeedge.system.folders import check_folder
+    from kneeedge.triton.config import ServerOptions
+    from kneeedge.triton.repository import REPOSITORY, write_repository
+    from kneeedge.triton.wording import start_command
 
     options = ExportOptions(
         precisions=tuple(name for name in precision.split(",") if name),
@@ -68,12 +83,19 @@ def export(
         any_size=any_size,
         sign=str(sign) if sign else None,
     )
+    progress = Progress(quiet)
+    if triton:
+        check_folder(triton, REPOSITORY)
     folder = run or latest_run()
-    report = export_run(folder, options, Progress(quiet))
+    report = export_run(folder, options, progress)
     models = Run(folder).models
     then = f"kneeedge verify {models}/*.onnx, on the device"
     if report.failed:
         then = f"`kneeedge bench --run {folder}`, or --precision without what failed"
     show(gate_text(report), stamped("export", report), json, (models,), then)
+    if triton:
+        passed = open_model(choose_of_run(Run(folder), "cpu").path)
+        repository = write_repository(passed, triton, ServerOptions(), progress)
+        progress(f"wrote: {triton}, of {passed.path}; next: {start_command(repository)}")
     if report.failed:
         raise typer.Exit(DONE_WITH_FAULTS)

@@ -22,6 +22,7 @@ FORMATS = {
     "runs": 1,
     "runs-compare": 1,
     "web": 1,
+    "triton": 1,
 }
 "the version of each: raised where a field goes, changes its meaning or its type; not for a new one"
 

@@ -12,7 +12,7 @@ from kneeedge.errors import ModelFileError, NotFoundError
 from kneeedge.model.contents import check_model
 from kneeedge.model.metadata import metadata_in, spec_in
 from kneeedge.model.spec import ModelSpec
-from kneeedge.system.files import file_sha256
+from kneeedge.system.files import copy_file, file_sha256, write_bytes
 
 MAX_SIZE = 2**31 - 1
 "bytes; a Protocol Buffers message ends there"
@@ -61,6 +61,13 @@ class ModelFile:
     def spec(self) -> ModelSpec:
         """What the file says of itself; raises SpecError where that is missing or damaged."""
         return spec_in(self.metadata, self.path)
+
+    def copy_to(self, path: Path) -> None:
+        """Write the very bytes that were looked through, and verified where that was asked for."""
+        if self.data is not None:
+            write_bytes(path, self.data)
+        else:
+            copy_file(self.path, path)
 
     def check_same(self) -> None:
         """Raise ModelFileError where the file is no longer the one that was looked through."""

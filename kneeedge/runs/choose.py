@@ -41,7 +41,11 @@ def choose_model(named: Path | None, provider: str, runs: Path = RUNS) -> Choice
         raise ConfigError(f"{MODEL_VARIABLE} is set and empty", "name a file, or unset it")
     if variable is not None:
         return Choice(Path(variable), f"from {MODEL_VARIABLE}")
-    run = Run(latest_run(runs))
+    return choose_of_run(Run(latest_run(runs)), provider)
+
+
+def choose_of_run(run: Run, provider: str) -> Choice:
+    """The exported file of the run for the provider; NotFoundError where none passed."""
     files = run.read_export_report().files
     passed = {file.report.precision: file for file in files if file.report.verdict == PASS}
     # `kneeedge --help` comes past here and needs no session.

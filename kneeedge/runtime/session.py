@@ -87,6 +87,11 @@ class Session:
         if self.provider == "cuda" and self.spec.file and self.spec.file.precision == "int8":
             self.notice = INT8_ON_CUDA
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs that are asked for, in the order of OUTPUTS."""
+        return tuple(self._outputs)
+
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Answers for `images` (N, 1, S, S) uint8; ModelFileError where one is not finite."""
         gpu_remedy = "give --gpu-memory-gb more, " if self.runner else ""

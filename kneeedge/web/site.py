@@ -1,20 +1,23 @@
 """A model file → a site: the page, what it needs from npm, the model, and what it is held to."""
 
-import hashlib
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kneeedge.errors import ConfigError, ModelFileError, OutputExistsError
+from kneeedge.errors import ModelFileError
 from kneeedge.model.file import ModelFile
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.report.info import info_rows
 from kneeedge.runtime.golden import GoldenSet, golden_inputs, read_golden
 from kneeedge.runtime.session import Session
-from kneeedge.system.files import copy_file, write_bytes, write_text
+from kneeedge.system.files import write_bytes, write_text
+from kneeedge.system.folders import (
+    FolderKind,
+    ListedFile,
+    check_folder,
+    files_below,
+    replacing_folder,
+)
 from kneeedge.system.strict_json import to_json
 from kneeedge.version import __version__
 from kneeedge.web.packages import fetch, files_of, read_packages
@@ -23,20 +26,11 @@ PAGE = Path(__file__).with_name("page")
 PAGE_SUFFIXES = (".html", ".css", ".js", ".svg")
 MODEL, RECORD, VENDOR = "model.onnx", "model.json", "vendor"
 SITE_FORMAT = "kneeedge-site/1"
-MARK = b'{\n  "format": "kneeedge-site/'
-"with which the record of a site begins"
+SITE = FolderKind(name="site", record=RECORD, mark=b'{\n  "format": "kneeedge-site/')
 MAX_BYTES = 2**30
 "of a model file; a page has 4 GiB at most, and holds the file and what is made of it"
 WEBGPU, WASM = "webgpu", "wasm"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteFile:
-    """A file of a site, by which the page knows that it has the whole of it."""
-
-    sha256: str
-    n_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +47,7 @@ class SiteRecord:
     "to try, in this order; the first that answers the golden inputs rightly is taken"
     facts: tuple[tuple[str, ...], ...]
     "what the file says of itself: a name and a value each"
-    files: dict[str, SiteFile]
+    files: dict[str, ListedFile]
     "every other file of the site, by its path"
 
 
@@ -83,13 +77,13 @@ def write_site(model: ModelFile, out: Path, packages: Path | None, say: Say) -> 
     OutputExistsError for another folder, ModelFileError and SpecError for a model that no page can
     run or prove, and NotFoundError and PackageError where a package is not to be had.
     """
-    check_site(out)
+    check_folder(out, SITE)
     golden = _golden(model)
     record = _record(model)
     listed = read_packages()
     say(f"packages: {', '.join(f'{package.name} {package.version}' for package in listed)}")
     tarballs = fetch(listed, packages)
-    with _replacing(out) as new:
+    with replacing_folder(out, SITE) as new:
         for path in sorted(PAGE.rglob("*")):
             if path.suffix in PAGE_SUFFIXES:
                 _write(new / path.relative_to(PAGE), path.read_bytes())
@@ -97,8 +91,8 @@ def write_site(model: ModelFile, out: Path, packages: Path | None, say: Say) -> 
             for name, content in files_of(package, tarball).items():
                 if WEBGPU in record.backends or not _is_webgpu(name):
                     _write(new / VENDOR / package.name / name, content)
-        _write_model(model, new / MODEL)
-        files = _files_below(new)
+        model.copy_to(new / MODEL)
+        files = files_below(new)
         if files[MODEL].sha256 != model.sha256:
             problem = "it was replaced while it was being copied"
             raise ModelFileError(model.path, problem, "run the command again")
@@ -115,41 +109,6 @@ def write_site(model: ModelFile, out: Path, packages: Path | None, say: Say) -> 
         n_pictures=len(golden.pictures),
         packages={package.name: package.version for package in listed},
     )
-
-
-def check_site(out: Path) -> None:
-    """Raise OutputExistsError where `out` is anything but a new or an empty folder or a site.
-
-    Raises ConfigError for the folder that one stands in: a site takes its place as a whole.
-    """
-    if out.is_symlink():
-        raise OutputExistsError(out, "it is a link; name the folder itself")
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise OutputExistsError(out, "it is no folder; name one")
-    if Path.cwd().is_relative_to(out.resolve()):
-        raise ConfigError(f"{out}: you stand in it", "name the folder from outside of it")
-    if any(out.iterdir()) and not _is_site(out):
-        raise OutputExistsError(
-            out, "it is no site that kneeedge wrote, or holds more; name another, or remove it"
-        )
-
-
-def _is_site(folder: Path) -> bool:
-    """Whether all of a folder is a site that kneeedge wrote."""
-    record = folder / RECORD
-    if record.is_symlink() or not record.is_file():
-        return False
-    content = record.read_bytes()
-    if not content.startswith(MARK):
-        return False
-    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if _is_leaf(path))
-    return all(path == RECORD or f'"{path}": {{'.encode() in content for path in paths)
-
-
-def _is_leaf(path: Path) -> bool:
-    return path.is_symlink() or not path.is_dir()
 
 
 def _golden(model: ModelFile) -> GoldenSet:
@@ -189,49 +148,6 @@ def _is_webgpu(name: str) -> bool:
     return "webgpu" in name or "asyncify" in name
 
 
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write to, which takes its place when the block ends.
-
-    Where the block raises, `out` stays as it was and nothing is left beside it.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_name(f".{out.name}.{os.getpid()}.new")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    new.mkdir()
-    try:
-        yield new
-        check_site(out)
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise
-    if old.exists():
-        shutil.rmtree(old)
-
-
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
-
-
-def _write_model(model: ModelFile, path: Path) -> None:
-    """The very bytes that were looked through, and verified where that was asked for."""
-    if model.data is not None:
-        write_bytes(path, model.data)
-    else:
-        copy_file(model.path, path)
-
-
-def _files_below(folder: Path) -> dict[str, SiteFile]:
-    files = {}
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        name = path.relative_to(folder).as_posix()
-        files[name] = SiteFile(sha256=digest, n_bytes=len(content))
-    return files

@@ -34,6 +34,7 @@ from kneeedge.runs.slim_report import SlimReport
 from kneeedge.runtime.golden import GoldenReport
 from kneeedge.runtime.vectors import VectorSet
 from kneeedge.statistics.intervals import Estimate, Interval
+from kneeedge.triton.repository import RepositoryReport
 from kneeedge.web.site import SiteReport
 
 PAGE = Path(__file__).parent.parent.parent / "kneeedge/cli/JSON.md"
@@ -179,6 +180,7 @@ FIELDS = {
     "runs": lambda: fields_of(RunSummary),
     "runs-compare": lambda: fields_of(RunComparison),
     "web": lambda: fields_of(SiteReport),
+    "triton": lambda: fields_of(RepositoryReport),
 }
 TITLES = {
     "folds": "train --folds K",

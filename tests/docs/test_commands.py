@@ -37,6 +37,7 @@ PAGES = (
     "kneeedge/cli/JSON.md",
     "kneeedge/node/README.md",
     "kneeedge/web/README.md",
+    "kneeedge/triton/README.md",
 )
 "in the order in which their commands find what they need"
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
@@ -59,6 +60,9 @@ NOT_RUN = {
     "kneeedge infer --dicomweb": "it needs an archive; tests/node/test_studies.py asks Orthanc",
     "kneeedge serve --dicom": "it serves until it is stopped; tests/node/ has it do so",
     "python -m http.server": "it serves until it is stopped",
+    "kneeedge export runs/latest --triton": "a second export; tests/triton/test_repository.py",
+    "tritonserver ": "it serves until it is stopped; tests/triton runs it",
+    "curl ": "it needs a server; tests/triton sends the same request",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
 }
 "beginnings of commands that are shown and not run here, and why"
