@@ -24,6 +24,7 @@ PAGES = (
     "export/elsewhere.md",
     "kneeedge/audit/README.md",
     "kneeedge/cli/JSON.md",
+    "kneeedge/cluster/README.md",
     "kneeedge/cli/README.md",
     "kneeedge/node/README.md",
     "kneeedge/inference/README.md",

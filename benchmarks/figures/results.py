@@ -41,6 +41,7 @@ FILES = {
     "slim": "2026-11-25-slim-knee-kl.json",
     "widths": "2026-11-25-widths-cpu.json",
     "audit-372": "2026-11-26-audit-osteoporosis-372.json",
+    "cluster": "2026-11-26-cluster.json",
     "emulation": "2026-11-26-emulation-demo-int8.json",
     "first-run": "2026-11-26-first-run.json",
     "licences": "2026-11-26-licences.json",

@@ -195,6 +195,22 @@ def triton() -> str:
     return table(heads, rows)
 
 
+def cluster() -> str:
+    """Ray with several networks beside one machine's `infer`."""
+    heads = ("networks", "s", "of that, start", "images/s over `infer`'s", "without the start")
+    rows = [
+        [
+            str(row["workers"]),
+            f"{row['seconds']:.1f}",
+            f"{row['start_seconds']:.1f}",
+            f"{row['ratio']:.2f}",
+            f"{row['ratio_after_start']:.2f}",
+        ]
+        for row in read_result("cluster")["speeds"]
+    ]
+    return table(heads, rows)
+
+
 def one_image() -> str:
     """The stages of one process that answers one image."""
     result = value("one-image:results[0]")

@@ -1,5 +1,6 @@
 """`kneeedge infer`: folders to rows, once or as files come."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -18,24 +19,44 @@ from kneeedge.cli.console import (
     RequireSignature,
     Tf32,
     Threads,
+    completes,
     show,
     stopped,
 )
 from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
 from kneeedge.cli.json_format import stamped
+from kneeedge.errors import ConfigError
 from kneeedge.system.files import write_text
 from kneeedge.system.outputs import DOCUMENT, STDOUT, check_output
 from kneeedge.system.progress import Progress
 
 if TYPE_CHECKING:
+    from kneeedge.cluster.request import RayRequest
     from kneeedge.inference.request import InferRequest
+    from kneeedge.inference.summary import FolderResult
+    from kneeedge.node.studies import StudyRequest
     from kneeedge.runs.choose import Choice
+
+LOCAL, RAY = ENGINES = ("local", "ray")
+"what `--engine` takes"
+MOST_WORKERS = 65_536
+"of a cluster"
+
+
+def known_engine(name: str) -> str:
+    """The engine's name, of an option; raises ConfigError where there is no such engine."""
+    if name not in ENGINES:
+        raise ConfigError(f"--engine {name} is unknown", f"choose from {', '.join(ENGINES)}")
+    return name
 
 
 def infer(
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Images, and folders that are searched for images."),
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATHS]...",
+            help="Images, and folders that are searched for images; with --engine ray also s3://….",
+        ),
     ] = None,
     model: Model = None,
     provider: Provider = "auto",
@@ -125,16 +146,32 @@ def infer(
     gpu_memory_gb: GpuMemory = None,
     tf32: Tf32 = False,
     cuda_graph: CudaGraph = True,
+    engine: Annotated[
+        str,
+        typer.Option(
+            callback=known_engine,
+            autocompletion=completes(*ENGINES),
+            help="local: this machine. ray: a cluster, by Ray Data; one network a CPU or GPU.",
+        ),
+    ] = LOCAL,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="The cluster's head, or auto; by default one of our own."
+        ),
+    ] = None,
+    ray_workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_WORKERS, help="Networks at once, of one a CPU or GPU."),
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
     """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code
     is 3.
     """
-    from kneeedge.errors import ConfigError
     from kneeedge.inference.folder import FolderOptions
-    from kneeedge.inference.request import InferRequest, infer_request
-    from kneeedge.node.studies import infer_studies, studies_of
+    from kneeedge.inference.request import InferRequest
     from kneeedge.pixels.picture import MAX_PIXELS
     from kneeedge.report.inference import infer_text
     from kneeedge.runs.choose import choose_model
@@ -148,8 +185,10 @@ def infer(
         keep=json is not None,
         resume=resume,
     )
+    sources = paths or []
+    local_paths = tuple(map(Path, sources if engine == LOCAL else ()))
     request = InferRequest(
-        paths=tuple(paths or ()),
+        paths=local_paths,
         out=out,
         provider=provider,
         threads=threads,
@@ -166,19 +205,22 @@ def infer(
         new_only=new_only,
         options=options,
     )
-    studies = studies_of(request, dicomweb, study)
     if out == STDOUT == json:
         raise ConfigError("--out and --json both go to stdout", "name a file for one of them")
-    check_output(json, DOCUMENT, request.paths)
+    check_output(json, DOCUMENT, local_paths)
+    archive = study_request(request, dicomweb, study or ())
+    on_ray = ray_request(engine, sources, request, ray_address, ray_workers)
+    if archive and (on_ray or sources):
+        raise ConfigError("--dicomweb excludes paths and --engine ray", "leave out one of them")
+    if not (archive or sources):
+        remedy = "name images or folders, or --dicomweb URL and --study UID"
+        raise ConfigError("there is nothing to answer", remedy)
     progress = Progress(quiet)
     choice = choose_model(model, provider)
     if watch:
         watch_folders(request, choice, progress)
     try:
-        if studies:
-            result = infer_studies(request, studies, choice.path, choice.why, progress)
-        else:
-            result = infer_request(request, choice.path, choice.why, progress)
+        result = answered(on_ray or archive or request, choice, progress)
     except KeyboardInterrupt:
         raise stopped(stopped_text(request)) from None
     if out == STDOUT:
@@ -189,6 +231,62 @@ def infer(
         show(infer_text(result), stamped("infer", result), json, (out, heatmaps, dicom_sr))
     if result.summary.n_errors:
         raise typer.Exit(DONE_WITH_FAULTS)
+
+
+def ray_request(
+    engine: str, sources: Sequence[str], request: "InferRequest", address: str | None, n: int | None
+) -> "RayRequest | None":
+    """What Ray is asked for; None where this machine works alone.
+
+    Raises ConfigError for what only the other of the two engines does.
+    """
+    if engine == RAY:
+        from kneeedge.cluster.request import RayRequest
+
+        return RayRequest(sources=tuple(sources), infer=request, address=address, workers=n)
+    far = [source for source in sources if "://" in source and not Path(source).exists()]
+    only_ray = {
+        "--ray-address": address,
+        "--ray-workers": n,
+        "Parquet": request.out.suffix.lower() == ".parquet",
+        **dict.fromkeys(far, True),
+    }
+    for what, is_asked in only_ray.items():
+        if is_asked:
+            raise ConfigError(f"{what} is for --engine ray", "give that too, or leave it out")
+    return None
+
+
+def study_request(
+    request: "InferRequest", url: str | None, uids: Sequence[str]
+) -> "StudyRequest | None":
+    """What a DICOMweb archive is asked for; None where there is none. Raises ConfigError."""
+    if url is None:
+        if uids:
+            raise ConfigError("--study is of no archive", "name it with --dicomweb URL")
+        return None
+    from kneeedge.node.studies import StudyRequest
+
+    return StudyRequest(url, tuple(dict.fromkeys(uids)), request)
+
+
+def answered(
+    request: "InferRequest | RayRequest | StudyRequest", choice: "Choice", progress: Progress
+) -> "FolderResult":
+    """What became of the run, by the engine that the request is for."""
+    from kneeedge.inference.request import InferRequest, infer_request
+
+    if isinstance(request, InferRequest):
+        return infer_request(request, choice.path, choice.why, progress)
+    from kneeedge.node.studies import StudyRequest, infer_studies
+
+    if isinstance(request, StudyRequest):
+        return infer_studies(request, choice.path, choice.why, progress)
+    from kneeedge.cluster.run import infer_on_ray
+    from kneeedge.model.file import open_model
+
+    model = open_model(choice.path, request.infer.public_key)
+    return infer_on_ray(request, model, choice.why, progress)
 
 
 def stopped_text(request: "InferRequest") -> str:

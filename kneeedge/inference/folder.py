@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from kneeedge.inference.journal import Batch, Journal, KeptBatch, RunKey
 from kneeedge.inference.output import publish
@@ -34,6 +35,8 @@ from kneeedge.system.spreadsheet import csv_line, no_formula
 from kneeedge.system.stamps import FileStamp, still_is
 from kneeedge.system.threads import in_threads
 from kneeedge.version import __version__
+
+Image = TypeVar("Image", bound=FoundImage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,16 +199,28 @@ def rows_in_order(
         yield from journal.rows(kept[names(batch)])
 
 
+def is_as_answered(image_and_stamp: tuple[FoundImage, FileStamp | None]) -> bool:
+    """Whether the file has the bytes that were answered."""
+    image, stamp = image_and_stamp
+    return stamp is not None and still_is(stamp, image.path)
+
+
 def kept_batches(
-    batches: Sequence[Sequence[FoundImage]], journal: Journal, progress: Progress
+    batches: Sequence[Sequence[Image]],
+    journal: Journal,
+    progress: Progress,
+    is_same: Callable[[tuple[Image, FileStamp | None]], bool] = is_as_answered,
 ) -> dict[tuple[str, ...], KeptBatch]:
-    """The batches in the journal that are of these images, as they are now, by their paths."""
+    """The batches in the journal that are of these images, as they are now, by their paths.
+
+    `is_same` tells of an image whether it is what had the stamp.
+    """
     say_what_is_found(journal, progress)
     by_paths = {batch.paths: batch for batch in journal.found.batches}
     known = [batch for batch in batches if names(batch) in by_paths]
     images = [image for batch in known for image in batch]
     stamps = [stamp for batch in known for stamp in by_paths[names(batch)].stamps]
-    checks = in_threads(_is_as_answered, list(zip(images, stamps, strict=True)), "check", progress)
+    checks = in_threads(is_same, list(zip(images, stamps, strict=True)), "check", progress)
     changed = {image.name for image, same in zip(images, checks, strict=True) if not same}
     kept = {
         names(batch): by_paths[names(batch)]
@@ -219,11 +234,6 @@ def kept_batches(
         n_rows = sum(map(len, kept))
         progress(f"going on behind {n_rows:,} rows of the run before")
     return kept
-
-
-def _is_as_answered(image_and_stamp: tuple[FoundImage, FileStamp | None]) -> bool:
-    image, stamp = image_and_stamp
-    return stamp is not None and still_is(stamp, image.path)
 
 
 def say_what_is_found(journal: Journal, say: Callable[[str], None]) -> None:

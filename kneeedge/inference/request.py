@@ -13,7 +13,7 @@ from kneeedge.inference.folder import (
 )
 from kneeedge.inference.predictor import Predictor
 from kneeedge.inference.summary import FolderResult, folder_summary, stage_seconds
-from kneeedge.model.file import open_model
+from kneeedge.model.file import ModelFile, open_model
 from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.picture import MAX_PIXELS
 from kneeedge.pixels.reader import ReadOptions
@@ -132,10 +132,11 @@ def check_places(request: InferRequest) -> None:
     check_output_folder(request.options.dicom_sr)
 
 
-def open_predictor(request: InferRequest, model: Path, n_images: int) -> Predictor:
+def open_predictor(request: InferRequest, model: Path | ModelFile, n_images: int) -> Predictor:
     """The model file, ready to answer `n_images` images, about, as the request asks."""
+    file = model if isinstance(model, ModelFile) else open_model(model, request.public_key)
     predictor = Predictor(
-        open_model(model, request.public_key),
+        file,
         provider=request.provider,
         threads=request.threads,
         batch_size=request.batch_size,

@@ -56,6 +56,18 @@ class FolderSummary:
     "files that were still being written, and are left to the next run with --new-only"
 
 
+@dataclass(frozen=True)
+class ClusterFacts:
+    """What a run over many machines was computed by."""
+
+    n_nodes: int
+    "machines that answered"
+    n_workers: int
+    "networks that answered, those that were lost included"
+    start_seconds: float
+    "until the first answers: joining or starting the cluster, and loading the model"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FolderResult:
     """A folder run, with its predictions where they were asked for."""
@@ -69,6 +81,10 @@ class FolderResult:
     remarks: tuple[str, ...] = ()
     "what else was left out: of kneeedge's own making, the system's, or not to be listed"
     predictions: tuple[Prediction, ...] = ()
+    cluster: ClusterFacts | None = None
+    """absent on one machine; where it is there, the stages are those of one network, on average,
+    and what they leave of the time is the cluster's start and the wait for the last network
+    """
 
 
 class AnswerCounts:

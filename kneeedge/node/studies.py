@@ -15,69 +15,57 @@ from kneeedge.system.progress import Progress
 
 
 @dataclass(frozen=True)
-class Studies:
-    """Studies of a DICOMweb archive. Raises ConfigError for what is no URL or no UID."""
+class StudyRequest:
+    """Studies of a DICOMweb archive, and how to answer them.
+
+    Raises ConfigError for what is no URL or no UID, and for what only a folder can be asked.
+    """
 
     url: str
+    "of the service, as http://archive/dicom-web"
     uids: tuple[str, ...]
+    "Study Instance UIDs"
+    infer: InferRequest
+    "its paths are empty"
 
     def __post_init__(self) -> None:
         check_url(self.url)
         for uid in self.uids:
             check_study(uid)
+        if not self.uids:
+            problem = "--dicomweb answers no whole archive"
+            raise ConfigError(problem, "name a study with --study UID")
+        if self.infer.watch or self.infer.new_only:
+            problem = "--dicomweb answers a study once"
+            raise ConfigError(problem, "leave out --watch and --new-only")
+        if self.infer.out == STDOUT and self.infer.options.dicom_sr is None:
+            raise ConfigError("--out - leaves no place for reports", "name one with --dicom-sr")
+
+    @property
+    def reports(self) -> Path:
+        """Where the reports stay: the folder that is named, else one beside the rows."""
+        out = self.infer.out
+        return self.infer.options.dicom_sr or out.with_name(f"{out.stem}-reports")
 
 
-def studies_of(request: InferRequest, url: str | None, uids: list[str] | None) -> Studies | None:
-    """The studies that are asked for; None where paths are. Raises ConfigError for both or none."""
-    if url is None:
-        if uids:
-            raise ConfigError("--study of no archive", "name it with --dicomweb URL")
-        if not request.paths:
-            remedy = "name images or folders, or --dicomweb URL and --study UID"
-            raise ConfigError("there is nothing to answer", remedy)
-        return None
-    if not uids:
-        raise ConfigError("--dicomweb answers no whole archive", "name a study with --study UID")
-    if request.paths:
-        raise ConfigError("--dicomweb and paths exclude each other", "leave out one")
-    if request.watch or request.new_only:
-        raise ConfigError("--dicomweb answers a study once", "leave out --watch and --new-only")
-    if request.out == STDOUT and request.options.dicom_sr is None:
-        raise ConfigError("--out - leaves no place for the reports", "name one with --dicom-sr")
-    return Studies(url, tuple(dict.fromkeys(uids)))
-
-
-def infer_studies(
-    request: InferRequest, studies: Studies, model: Path, why: str, progress: Progress
-) -> FolderResult:
+def infer_studies(request: StudyRequest, model: Path, why: str, progress: Progress) -> FolderResult:
     """Fetch the studies, answer them as `infer_request` does, and store their reports.
 
-    Rows are named `<study>/<SOPInstanceUID>.dcm`. The images are deleted in the end; the reports
-    stay below `--dicom-sr`, or beside the rows. Raises ArchiveError, with the rows and the reports
-    written where it is the storing that failed.
+    Rows are named `<study>/<SOPInstanceUID>.dcm`. The images are deleted in the end. Raises
+    ArchiveError, with the rows and the reports written where it is the storing that failed.
     """
-    archive = Archive(studies.url)
-    reports = request.options.dicom_sr or reports_beside(request.out)
-    options = replace(request.options, dicom_sr=reports)
+    archive = Archive(request.url)
+    options = replace(request.infer.options, dicom_sr=request.reports)
     with TemporaryDirectory(prefix="kneeedge-") as name:
         folder = Path(name)
-        for uid in studies.uids:
+        for uid in request.uids:
             archive.fetch_study(uid, folder / uid, progress)
-        fetched = replace(request, paths=(folder,), options=options)
+        fetched = replace(request.infer, paths=(folder,), options=options)
         result = infer_request(fetched, model, why, progress)
         names = [image.name for image in find_images([folder]).images]
-    written = [path for name in names if (path := report_of(reports, name)).exists()]
+    reports = [place_below(request.reports, name, ".sr.dcm") for name in names]
+    written = [path for path in reports if path.exists()]
     if written:
         archive.store(written)
         progress(f"{len(written):,} reports stored in {archive.url}")
     return result
-
-
-def reports_beside(out: Path) -> Path:
-    """Where the reports of a study go when nobody names a folder."""
-    return out.with_name(f"{out.stem}-reports")
-
-
-def report_of(folder: Path, name: str) -> Path:
-    """Where the report of an image is."""
-    return place_below(folder, name, ".sr.dcm")

@@ -22,7 +22,7 @@ _MAYBE_DICOM = re.compile(r"[^.]*|.*\.(\d+|ima|dc3|dic)", re.DOTALL | re.IGNOREC
 "DICOM files often have no suffix, or are named by their UID; as .dic a list of words is named too"
 _DICOMDIR_CLASS = b"1.2.840.10008.1.3.10"
 "media storage SOP class of an index of a medium (PS3.10, 8.6), which is no image"
-_HEAD_BYTES = 512
+HEAD_BYTES = 512
 "of a file without a suffix that is known: the preamble, and the SOP class right behind it"
 _CLUTTER = frozenset((
     "@eadir", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "#recycle", "#snapshot",
@@ -138,7 +138,7 @@ def find_images(paths: Sequence[Path], least: int = 1, strict: bool = True) -> L
         unlisted=left_out(_Kind.UNLISTED),
     )
     if len(listing.images) < least:
-        raise _no_images(paths, listing)
+        raise no_images(paths, listing)
     return listing
 
 
@@ -147,7 +147,19 @@ def is_clutter(name: str) -> bool:
     return name.startswith(_APPLE_DOUBLE) or name.casefold() in _CLUTTER
 
 
-def _no_images(paths: Sequence[Path], listing: Listing) -> DataError:
+def is_image_by_content(head: bytes, name: str) -> bool:
+    """Whether a file without the suffix of an image is one: DICOM by its first HEAD_BYTES bytes.
+
+    A data set without the preamble is looked for where the name allows for one.
+    """
+    has_preamble = head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM"
+    if has_preamble and _DICOMDIR_CLASS in head:
+        return False
+    return has_preamble or (_may_be_bare(name) and is_dicom(head))
+
+
+def no_images(paths: Sequence[Path | str], listing: Listing) -> DataError:
+    """What to raise of paths that hold no image."""
     where = ", ".join(map(str, paths)) or "no path given"
     if listing.own:
         remedy = "give the folder of the radiographs"
@@ -211,22 +223,21 @@ def _kind_of(entry: os.DirEntry[str], is_marked: bool) -> _Kind:
         return _Kind.OWN
     if is_named_so:
         return _Kind.IMAGE
-    return _kind_by_content(entry.path, bool(_MAYBE_DICOM.fullmatch(entry.name)))
+    return _kind_by_content(entry.path, entry.name)
 
 
-def _kind_by_content(path: str, may_be_bare: bool) -> _Kind:
-    """DICOM or not; a data set without the preamble is looked for where the name allows for one.
-
-    Such a file that cannot be opened is taken for an image, so that it is told of.
-    """
+def _kind_by_content(path: str, name: str) -> _Kind:
+    """DICOM or not; what may be such a file and cannot be opened is one, so that it is told of."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - 100,000 paths need no Path each
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
     except FileNotFoundError:
         return _Kind.OTHER
     except OSError:
-        return _Kind.IMAGE if may_be_bare else _Kind.OTHER
-    has_preamble = head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM"
-    if has_preamble and _DICOMDIR_CLASS in head:
-        return _Kind.OTHER
-    return _Kind.IMAGE if has_preamble or (may_be_bare and is_dicom(head)) else _Kind.OTHER
+        return _Kind.IMAGE if _may_be_bare(name) else _Kind.OTHER
+    return _Kind.IMAGE if is_image_by_content(head, name) else _Kind.OTHER
+
+
+def _may_be_bare(name: str) -> bool:
+    """Whether DICOM without the preamble may have this name."""
+    return bool(_MAYBE_DICOM.fullmatch(name))

@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -76,13 +76,20 @@ def load_batches(
     n_ahead = LOOK_AHEAD * batch_size + n_readers
     results = in_order(read, items, n_readers, n_ahead, stop)
     with closing(results):
-        while True:
-            with clock.measure(READING):
-                batch = list(islice(results, batch_size))
-            if not batch:
-                return
-            clock.seconds[DECODING] += sum(file.seconds for _, file in batch)
-            yield batch
+        yield from timed_batches(results, repeat(batch_size), clock)
+
+
+def timed_batches(
+    results: Iterator[tuple[Item, ReadFile]], sizes: Iterable[int], clock: StageClock
+) -> Generator[list[tuple[Item, ReadFile]]]:
+    """Batches of these sizes, up to the end of the results; `clock` as in `load_batches`."""
+    for size in sizes:
+        with clock.measure(READING):
+            batch = list(islice(results, size))
+        if not batch:
+            return
+        clock.seconds[DECODING] += sum(file.seconds for _, file in batch)
+        yield batch
 
 
 def open_reader(options: ReadOptions) -> Reader:

@@ -6,7 +6,7 @@ from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
-    from kneeedge.inference.summary import FolderResult, FolderSummary
+    from kneeedge.inference.summary import ClusterFacts, FolderResult, FolderSummary
 
 N_LISTED = 5
 "files named, of those that are left out"
@@ -27,7 +27,7 @@ def infer_text(result: "FolderResult") -> str:
     lines = [
         f"{summary.n:,} images: {counts}{refused}; {summary.n_errors:,} errors",
         f"{speed}, {summary.seconds:.1f} s, {summary.out}; {model}",
-        stage_line(summary),
+        cluster_line(result.cluster, summary) if result.cluster else stage_line(summary),
         *grey_scale_lines(summary),
     ]
     if result.others:
@@ -51,6 +51,16 @@ def grey_scale_lines(summary: "FolderSummary") -> list[str]:
         return []
     ways = "; ".join(f"{n:,} by {way}" for way, n in summary.grey_scales.items())
     return [f"DICOM brought to 8-bit grey as the training images are, bone bright: {ways}"]
+
+
+def cluster_line(cluster: "ClusterFacts", summary: "FolderSummary") -> str:
+    """What a cluster was, and where the time of its networks went."""
+    stages = summary.stages
+    networks = f"{cluster.n_workers} networks on {cluster.n_nodes} nodes"
+    return (
+        f"{networks}: {cluster.start_seconds:.1f} s until the first answers; each network "
+        f"{stages.running:.1f} s at work and {stages.reading:.1f} s waiting for images"
+    )
 
 
 def stage_line(summary: "FolderSummary") -> str:

@@ -22,6 +22,8 @@ _SVG = b"<svg"
 _PDF = b"%PDF-"
 ROWS_FORMAT = "kneeedge-verify-rows/1"
 "what the JSON of a device's answers says of itself"
+PARQUET_FORMAT = "kneeedge-rows/1"
+"what the schema of answers in Parquet says of itself"
 _NAME = SOFTWARE.split()[0].encode()
 _FORMAT = re.compile(rb'[\[{\s]*"format": "kneeedge-')
 "the begin of every JSON document of kneeedge's, a list or not"
@@ -66,7 +68,12 @@ def _is_sheet(content: bytes) -> bool:
     return content.startswith(b"### ") and b"- machine: " in content
 
 
+def _is_parquet(content: bytes) -> bool:
+    return content.startswith(b"PAR1") and PARQUET_FORMAT.encode() in content
+
+
 ROWS = Kind("table of answers", _begins(b"path,status,prediction,probability,"), streams=False)
+PARQUET_ROWS = Kind("Parquet table of answers", _is_parquet, streams=False)
 GROUPS = Kind("table of groups", _begins(b"path,group\r\n", b"path,group\n"))
 BENCH_ROWS = Kind("table of a benchmark", _begins(b"model,precision,provider,scenario,"))
 ANSWERS = Kind("table of a device's answers", _is_answers)

@@ -32,9 +32,24 @@ def in_order(
     is raised here. `stop` is called at the end, before the threads are waited for, so that work in
     hand can be broken off.
     """
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        yield from in_pool(pool, work, items, n_ahead)
+    finally:
+        if stop is not None:
+            stop()
+        pool.shutdown(cancel_futures=True)
+
+
+def in_pool(
+    pool: ThreadPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_ahead: int,
+) -> Generator[Result]:
+    """As `in_order`, by the threads of a pool that outlives this work."""
     remaining = iter(items)
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(n_threads)
     try:
         while True:
             for item in islice(remaining, n_ahead - len(waiting)):
@@ -43,9 +58,8 @@ def in_order(
                 return
             yield waiting.popleft().result()
     finally:
-        if stop is not None:
-            stop()
-        pool.shutdown(cancel_futures=True)
+        for future in waiting:
+            future.cancel()
 
 
 def in_threads(

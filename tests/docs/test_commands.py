@@ -37,6 +37,7 @@ PAGES = (
     "kneeedge/cli/JSON.md",
     "kneeedge/node/README.md",
     "kneeedge/web/README.md",
+    "kneeedge/cluster/README.md",
     "kneeedge/triton/README.md",
 )
 "in the order in which their commands find what they need"
@@ -56,6 +57,10 @@ NOT_RUN = {
     "kneeedge verify model.onnx --emulate": "minutes, by qemu; tests/inference/test_emulation.py",
     "make gpu": "it needs a network; `.ci/run` runs it, for tests/gpu_wheel",
     "python -m benchmarks.": "it takes long and needs real radiographs; its options are tested",
+    "ray ": "it starts what goes on after it; tests/cluster starts such nodes",
+    "RAY_AUTH_MODE=token ray ": "likewise",
+    "kneeedge infer s3://": "it needs a bucket; tests/cluster/test_ray.py brings one",
+    "kneeedge infer radiographs/test --model model.onnx --engine ray": "tests/cluster runs it",
     "kneeedge web model.onnx": "it fetches packages by npm; tests/web writes and opens a site",
     "kneeedge infer --dicomweb": "it needs an archive; tests/node/test_studies.py asks Orthanc",
     "kneeedge serve --dicom": "it serves until it is stopped; tests/node/ has it do so",

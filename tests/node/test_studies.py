@@ -11,10 +11,7 @@ from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
 from kneeedge.errors import ArchiveError, ConfigError
-from kneeedge.inference.folder import FolderOptions
-from kneeedge.inference.request import InferRequest
 from kneeedge.node.dicomweb import Archive, check_url, failed_instances
-from kneeedge.node.studies import studies_of
 from tests.node.objects import image, uid, write_images
 from tests.node.programs import Orthanc
 from tests.tiny_onnx import write_tiny_model
@@ -81,24 +78,22 @@ def test_an_archive_that_is_not_there_is_one_line(tmp_path, model):
 
 
 @pytest.mark.parametrize(
-    ("change", "url", "uids", "says"),
+    ("options", "says"),
     [
-        ({}, None, None, "there is nothing to answer; name images or folders, or --dicomweb URL"),
-        ({}, None, ["1.2"], "--study of no archive"),
-        ({}, URL, None, "name a study with --study UID"),
-        ({}, URL, ["../1"], "is no UID"),
-        ({}, "ftp://host", ["1.2"], "give an http or https URL"),
-        ({"paths": (Path("in"),)}, URL, ["1.2"], "exclude each other"),
-        ({"watch": True}, URL, ["1.2"], "answers a study once"),
-        ({"out": Path("-")}, URL, ["1.2"], "name one with --dicom-sr"),
+        ([], "there is nothing to answer; name images or folders, or --dicomweb URL and --study"),
+        (["--study", "1.2"], "--study is of no archive; name it with --dicomweb URL"),
+        (["--dicomweb", URL], "name a study with --study UID"),
+        (["--dicomweb", URL, "--study", "../1"], "is no UID"),
+        (["--dicomweb", "ftp://host", "--study", "1.2"], "give an http or https URL"),
+        (["in", "--dicomweb", URL, "--study", "1.2"], "excludes paths and --engine ray"),
+        (["--dicomweb", URL, "--study", "1.2", "--watch"], "answers a study once"),
+        (["--dicomweb", URL, "--study", "1.2", "--out", "-"], "name one with --dicom-sr"),
     ],
 )
-def test_what_makes_no_sense_together_is_refused(change, url, uids, says):
-    request = InferRequest(
-        **{"paths": (), "out": Path("p.csv"), "options": FolderOptions()} | change
-    )
-    with pytest.raises(ConfigError, match=says):
-        studies_of(request, url, uids)
+def test_what_makes_no_sense_together_is_wrong_usage(options, says):
+    result = CliRunner().invoke(app, ["infer", *options, "--model", "m.onnx"])
+    assert result.exit_code == 2
+    assert says in result.stderr
 
 
 def test_a_password_in_the_url_is_refused():

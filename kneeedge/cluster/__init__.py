@@ -1,0 +1,1 @@
+"""Many machines: the folder run's rows, by Ray Data."""
