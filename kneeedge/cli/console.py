@@ -167,6 +167,15 @@ GreyBits = Annotated[
         help="Bits that pixels of 16 use, as 12; by default the model's, else all 16.",
     ),
 ]
+AnswerAll = Annotated[
+    bool,
+    typer.Option(
+        "--answer-all", help="Answer images unlike the training images too; they stay `abstain`."
+    ),
+]
+DicomWindow = Annotated[
+    int, typer.Option(min=0, max=1000, help="DICOM: which of several windows; the first is 0.")
+]
 Tf32 = Annotated[
     bool, typer.Option("--tf32", help="GPU: round the products of an fp32 file to TF32; faster.")
 ]

@@ -8,8 +8,10 @@ import typer
 
 from kneeedge.cli.checks import new_folder
 from kneeedge.cli.console import (
+    AnswerAll,
     BatchSize,
     CudaGraph,
+    DicomWindow,
     GpuMemory,
     GreyBits,
     Json,
@@ -70,13 +72,7 @@ def infer(
         Path | None,
         typer.Option(callback=new_folder, help="Write class activation maps below this folder."),
     ] = None,
-    answer_all: Annotated[
-        bool,
-        typer.Option(
-            "--answer-all",
-            help="Answer images unlike the training images too; they stay `abstain`.",
-        ),
-    ] = False,
+    answer_all: AnswerAll = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with an interrupted run: do only what is missing."),
@@ -118,9 +114,7 @@ def infer(
         list[str] | None,
         typer.Option(metavar="UID", help="A study of the archive; may be given several times."),
     ] = None,
-    dicom_window: Annotated[
-        int, typer.Option(min=0, max=1000, help="DICOM: which of several windows; the first is 0.")
-    ] = 0,
+    dicom_window: DicomWindow = 0,
     grey_bits: GreyBits = None,
     max_megapixels: Annotated[
         float | None,

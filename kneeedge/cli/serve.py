@@ -7,6 +7,8 @@ import typer
 
 from kneeedge.cli.checks import new_folder
 from kneeedge.cli.console import (
+    AnswerAll,
+    DicomWindow,
     GreyBits,
     Model,
     Provider,
@@ -70,19 +72,11 @@ def serve(
             help="Let rows, reports and captures say who the patient is, as an archive needs it.",
         ),
     ] = False,
-    answer_all: Annotated[
-        bool,
-        typer.Option(
-            "--answer-all",
-            help="Answer images unlike the training images too; they stay `abstain`.",
-        ),
-    ] = False,
+    answer_all: AnswerAll = False,
     provider: Provider = "auto",
     threads: Threads = None,
     grey_bits: GreyBits = None,
-    dicom_window: Annotated[
-        int, typer.Option(min=0, max=1000, help="Which of several windows; the first is 0.")
-    ] = 0,
+    dicom_window: DicomWindow = 0,
     require_signature: RequireSignature = None,
     max_queue: Annotated[
         int,

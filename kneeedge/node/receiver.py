@@ -41,7 +41,7 @@ class Receiver:
     """A Storage and Verification SCP that listens until it is stopped.
 
     `wake` is called once a new object is there. Raises ConfigError for certificates that cannot be
-    used, and OSError where the address is taken.
+    used, and for an address that is taken or is not this machine's.
     """
 
     def __init__(
@@ -65,16 +65,20 @@ class Receiver:
             (evt.EVT_REJECTED, self._say_rejected),
         ]
         entity = application_entity(options)
-        self._server = NodeServer(
-            entity,
-            (options.host, options.port),
-            entity.ae_title,
-            entity.supported_contexts,
-            server_tls(options.tls),
-            evt_handlers=handlers,
-            request_handler=BoundedHandler,
-            limits=options.limits,
-        )
+        try:
+            self._server = NodeServer(
+                entity,
+                (options.host, options.port),
+                entity.ae_title,
+                entity.supported_contexts,
+                server_tls(options.tls),
+                evt_handlers=handlers,
+                request_handler=BoundedHandler,
+                limits=options.limits,
+            )
+        except OSError as error:
+            problem = f"cannot listen on {options.host}:{options.port}: {error.strerror}"
+            raise ConfigError(problem, "name another --host or --port") from error
         self.port = int(self._server.server_address[1])
         self._thread: threading.Thread | None = None
 

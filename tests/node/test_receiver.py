@@ -233,10 +233,10 @@ def test_certificates_that_are_none_are_refused(start, tmp_path):
         start(tls=Tls(certificate=tmp_path / "cert.pem"))
 
 
-def test_a_port_that_is_taken_is_an_error_of_the_system(start):
+def test_a_port_that_is_taken_is_one_line(start):
     listening = start()
     options = replace(listening.options, port=listening.port)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(ConfigError, match="in use; name another --host or --port"):
         Receiver(options, listening.spool, bool, lambda: None, print)
 
 
