@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kneeedge.errors import ConfigError
+from kneeedge.system.addresses import is_loopback
 
 _AE_TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")
 "printable ASCII without a backslash, not blanks alone (PS3.5, section 6.2, AE)"
@@ -107,16 +108,6 @@ class NodeOptions:
             raise ConfigError(f"whoever reaches {self.host} could send", remedy)
         if self.tls.to_destination and not self.destination:
             raise ConfigError("--send-tls without a destination", "name it with --send-to")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, which may be of any network
-        return False
 
 
 def check_ae_title(text: str) -> str:

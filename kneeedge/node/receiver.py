@@ -17,6 +17,7 @@ from kneeedge.node.notices import Notices
 from kneeedge.node.options import Limits, NodeOptions, Tls
 from kneeedge.node.spool import Incoming, QueueFullError, Spool
 from kneeedge.node.storage import STORAGE, SYNTAXES
+from kneeedge.system.addresses import listening
 from kneeedge.system.own import is_own_object
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Receiver:
             (evt.EVT_REJECTED, self._say_rejected),
         ]
         entity = application_entity(options)
-        try:
+        with listening(options.host, options.port):
             self._server = NodeServer(
                 entity,
                 (options.host, options.port),
@@ -76,9 +77,6 @@ class Receiver:
                 request_handler=BoundedHandler,
                 limits=options.limits,
             )
-        except OSError as error:
-            problem = f"cannot listen on {options.host}:{options.port}: {error.strerror}"
-            raise ConfigError(problem, "name another --host or --port") from error
         self.port = int(self._server.server_address[1])
         self._thread: threading.Thread | None = None
 

@@ -5,6 +5,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from kneeedge.system.addresses import listening
+
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -29,6 +31,10 @@ class SiteHandler(SimpleHTTPRequestHandler):
 
 
 def site_server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """A server of a folder on the loopback interface, ready to `serve_forever`; port 0 is any."""
+    """A server of a folder on the loopback interface, ready to `serve_forever`; port 0 is any.
+
+    Raises ConfigError where the port is taken.
+    """
     handler = functools.partial(SiteHandler, directory=str(folder))
-    return ThreadingHTTPServer((HOST, port), handler)
+    with listening(HOST, port):
+        return ThreadingHTTPServer((HOST, port), handler)

@@ -12,7 +12,6 @@ from kneeedge.node.options import (
     Tls,
     check_ae_title,
     destination_of,
-    is_loopback,
     peer_of,
 )
 
@@ -45,14 +44,6 @@ def test_what_is_no_ae_title_is_refused(title):
 def test_a_peer_at_what_is_no_address_is_refused():
     with pytest.raises(ConfigError, match=r"write AET, or AET@ADDRESS as 192\.0\.2\.7"):
         peer_of("CR1@modality")
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("192.0.2.1", False), ("pc", False)],
-)
-def test_only_loopback_is_loopback(host, loopback):
-    assert is_loopback(host) is loopback
 
 
 def test_a_node_on_the_network_names_its_peers_or_says_that_it_takes_any():

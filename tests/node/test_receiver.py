@@ -236,7 +236,7 @@ def test_certificates_that_are_none_are_refused(start, tmp_path):
 def test_a_port_that_is_taken_is_one_line(start):
     listening = start()
     options = replace(listening.options, port=listening.port)
-    with pytest.raises(ConfigError, match="in use; name another --host or --port"):
+    with pytest.raises(ConfigError, match="in use; name another address or port"):
         Receiver(options, listening.spool, bool, lambda: None, print)
 
 
