@@ -22,7 +22,8 @@ KneeEdgeError
 ├── ArchiveError (RuntimeError)           an archive that does not answer, or refuses
 ├── BusyError (RuntimeError)              an output that another run is writing
 ├── ProviderError (RuntimeError)          the provider asked for cannot run the model
-└── WorkerError (RuntimeError)            a benchmark process that ended without a result
+└── WorkerError (RuntimeError)            a process of a job that ended without a result
+    └── PeerLostError                     another process of a training that does not answer
 """
 
 from pathlib import Path
@@ -225,12 +226,21 @@ class ProviderError(KneeEdgeError, RuntimeError):
 
 
 class WorkerError(KneeEdgeError, RuntimeError):
-    """A benchmark process that ended without a result."""
+    """A process of a benchmark, of a training or of a file that ended without a result."""
 
     def __init__(
         self, what: str, reason: str, remedy: str = "run the command again with --debug"
     ) -> None:
+        self.what = what
+        self.reason = reason
         super().__init__(f"{what} ended without a result: {reason}; {remedy}")
+
+
+class PeerLostError(WorkerError):
+    """Another process of a training that does not answer any more."""
+
+    def __init__(self, remedy: str = "give the command again") -> None:
+        super().__init__("another process of the training", "its connection is closed", remedy)
 
 
 def _short(problem: str) -> str:

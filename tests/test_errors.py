@@ -31,6 +31,7 @@ EXAMPLES = (
     errors.PackageError("thing@1.2.3", "npm cannot get it"),
     errors.ProviderError("cuda", "no GPU", "use the CPU"),
     errors.WorkerError("a worker", "it died"),
+    errors.PeerLostError(),
 )
 
 

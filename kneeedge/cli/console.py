@@ -23,6 +23,7 @@ from kneeedge.cli.checks import (
 )
 from kneeedge.cli.exit_codes import FAILED, INTERRUPTED, WRONG_USAGE
 from kneeedge.cli.stops import stoppable, was_stopped
+from kneeedge.cli.together import refuse_torchrun
 from kneeedge.errors import ConfigError, KneeEdgeError, MissingExtraError
 from kneeedge.system.files import write_text
 from kneeedge.system.outputs import DOCUMENT, check_output
@@ -58,6 +59,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
+        refuse_torchrun(self.name)
         for parameter in self.params:
             refuse_empty_variable(parameter.envvar)
             refuse_no_number(parameter.opts[0], ctx.params.get(parameter.name))

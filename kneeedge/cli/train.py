@@ -2,20 +2,26 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kneeedge.cli.checks import new_folder, run_folder
 from kneeedge.cli.console import Json, Quiet, completes, require_train, show, stopped
 from kneeedge.cli.json_format import stamped
-from kneeedge.errors import ConfigError
+from kneeedge.cli.together import one_voice, told_by_first
+from kneeedge.errors import ConfigError, PeerLostError, WorkerError
 from kneeedge.model.provenance import PAPER as PAPER_SPLIT
 from kneeedge.runs.config import RECIPES, TrainConfig, paper_recipe
 from kneeedge.runs.folder import RUNS, Run
 from kneeedge.system.progress import Progress
+from kneeedge.system.ranks import Rank, started_by_torchrun, this_rank, was_restarted
+
+if TYPE_CHECKING:
+    from kneeedge.training.team import Team
 
 DEFAULTS = TrainConfig(data="")
 PAPER = paper_recipe(DEFAULTS)
@@ -110,7 +116,12 @@ def train(
     flip: Annotated[bool | None, option("flip", "Mirrored views", IMAGES)] = None,
     views: Annotated[int | None, option("views", "Cached views an image", IMAGES)] = None,
     cache_gb: Annotated[float | None, option("cache_gb", "Disk for the cache, GB", IMAGES)] = None,
-    workers: Annotated[int | None, option("workers", "Image reading processes", IMAGES)] = None,
+    workers: Annotated[
+        int | None, option("workers", "Image reading processes of each device", IMAGES)
+    ] = None,
+    devices: Annotated[
+        int | None, option("devices", "Processes that train together, one a GPU", STEPS)
+    ] = None,
     weights: Annotated[
         str | None,
         option("weights", "imagenet, none, a safetensors file or torchvision's .pth", MODEL),
@@ -123,7 +134,9 @@ def train(
     ] = None,
     dropout: Annotated[float | None, option("dropout", "Dropout before the head", MODEL)] = None,
     epochs: Annotated[int | None, option("epochs", "Passes over the images", STEPS)] = None,
-    batch_size: Annotated[int | None, option("batch_size", "Images a step", STEPS)] = None,
+    batch_size: Annotated[
+        int | None, option("batch_size", "Images a step, of all devices together", STEPS)
+    ] = None,
     optimizer: Annotated[str | None, option("optimizer", "adamw or adam", STEPS)] = None,
     lr: Annotated[float | None, option("lr", "Learning rate of the highest block", STEPS)] = None,
     head_lr: Annotated[float | None, option("head_lr", "Learning rate of the head", STEPS)] = None,
@@ -152,27 +165,90 @@ def train(
     if groups is not None:
         given["groups"] = str(groups)
 
-    progress = Progress(quiet)
     if resume is None and data is None:
         raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")
     if resume is not None and (data is not None or given or name or recipe != DEFAULTS.recipe):
         problem = "--resume takes its choices from the stopped run"
         raise ConfigError(problem, "leave out DATA and the other options")
-    folder = resume or run_folder(runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S")))
-    try:
+    rank = this_rank()
+    with told_by_first(rank):
         config = None if resume is not None else make_config(str(data), recipe, given)
-        text, record = run_or_resume(config, folder, progress)
-        record = stamped("folds" if Run(folder).is_cross_validation else "train", record)
+        folder = resume or run_folder(runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S")))
+        n_processes = processes_wanted(config, folder)
+        is_asked = devices is not None or resume is not None
+        check_launch(rank, n_processes if is_asked else None, resume is not None)
+    if rank.size == 1 and n_processes > 1:
+        is_named = bool(name or resume)
+        named = [] if is_named else ["--name", folder.name]  # all are to take the same
+        raise typer.Exit(train_by_processes(n_processes, folder, [*sys.argv[1:], *named]))
+    try:
+        with one_voice(rank) as team:
+            folder = Path(team.text_of_first(str(folder)))
+            progress = Progress(quiet or not team.is_first)
+            text, record = run_or_resume(config, folder, progress, team)
+            record = stamped("folds" if Run(folder).is_cross_validation else "train", record)
+    except PeerLostError as error:
+        raise PeerLostError(how_to_go_on(folder)) from error
     except KeyboardInterrupt:
-        run = Run(folder)
-        message = "stopped"
-        if run.config.is_file() or run.is_cross_validation:
-            message = f"stopped; go on with `kneeedge train --resume {folder}`"
-        raise stopped(message) from None
-    show(text, record, json)
+        raise stopped(stop_message(folder)) from None
+    if rank.is_first:
+        show(text, record, json)
 
 
-def run_or_resume(config: TrainConfig | None, folder: Path, progress: Progress) -> tuple[str, Any]:
+def check_launch(rank: Rank, n_processes: int | None, is_resumed: bool) -> None:
+    """Raise ConfigError where torchrun and `n_processes`, which are asked for, do not agree."""
+    if not started_by_torchrun():
+        return
+    if n_processes not in (None, rank.size):
+        problem = f"the training is of {n_processes} processes, and torchrun started {rank.size}"
+        raise ConfigError(problem, "leave out torchrun, which `kneeedge train` does without")
+    if not is_resumed and was_restarted():
+        problem = "torchrun restarted a training, which would begin anew"
+        raise ConfigError(problem, "go on with `kneeedge train --resume RUN`")
+
+
+def processes_wanted(config: TrainConfig | None, folder: Path) -> int:
+    """How many processes are to train: as asked for, or as they were before a stop."""
+    if config is not None:
+        return config.devices
+    run = Run(folder)
+    first = run.fold(0) if run.is_cross_validation else run
+    return first.read_config().n_processes
+
+
+def train_by_processes(n_processes: int, folder: Path, arguments: Sequence[str]) -> int:
+    """Let a command line train in `folder` by several processes; the exit code.
+
+    Raises WorkerError where one of them ends without a word.
+    """
+    from kneeedge.training.launch import train_together
+
+    try:
+        return train_together(n_processes, arguments)
+    except WorkerError as error:
+        raise WorkerError(error.what, error.reason, how_to_go_on(folder)) from error
+    except KeyboardInterrupt:
+        raise stopped(stop_message(folder)) from None
+
+
+def how_to_go_on(folder: Path) -> str:
+    """What to do after a training that ended before it was done."""
+    run = Run(folder)
+    if run.config.is_file() or run.is_cross_validation:
+        return f"go on with `kneeedge train --resume {folder}`"
+    return "give the command again"
+
+
+def stop_message(folder: Path) -> str:
+    """What is said after a stop."""
+    run = Run(folder)
+    is_begun = run.config.is_file() or run.is_cross_validation
+    return f"stopped; {how_to_go_on(folder)}" if is_begun else "stopped"
+
+
+def run_or_resume(
+    config: TrainConfig | None, folder: Path, progress: Progress, team: "Team"
+) -> tuple[str, Any]:
     """Train a run or folds in `folder`, or without a config go on with what is there.
 
     Returns the report as text, and the record that --json writes.
@@ -185,11 +261,14 @@ def run_or_resume(config: TrainConfig | None, folder: Path, progress: Progress) 
     has_folds = config.folds > 0 if config else Run(folder).is_cross_validation
     if has_folds:
         if config:
-            crossed = train_folds(config, folder, command, progress)
+            crossed = train_folds(config, folder, command, progress, team)
         else:
-            crossed = resume_folds(folder, progress)
+            crossed = resume_folds(folder, progress, team)
         return folds_text(crossed.report, folder), crossed.report
-    result = train(config, folder, command, progress) if config else resume(folder, progress)
+    if config:
+        result = train(config, folder, command, progress, team)
+    else:
+        result = resume(folder, progress, team)
     caveat = result.training.caveat
     record: dict[str, Any] = dict(result.evaluations)
     if caveat:

@@ -31,6 +31,7 @@ RANGES = {
     "seed": (0, 2**31 - 1),
     "patience": (0, 1_000_000),
     "workers": (0, 1024),
+    "devices": (1, 1024),
     "folds": (0, 1000),
     "rotation": (0, 360),
     "weight_decay": (0, 1000),
@@ -92,6 +93,7 @@ class TrainConfig:
     epochs: int = 16
     "passes over the training images; each pass sees one view of each"
     batch_size: int = 16
+    "images a step, over all devices together"
     optimizer: str = "adamw"
     "adamw or adam"
     head_lr: float = 1e-3
@@ -121,7 +123,9 @@ class TrainConfig:
     precision: str = AUTO
     "auto, 32 or bf16"
     workers: int = 0
-    "image reading processes; 0: the training process reads"
+    "image reading processes of each training process; 0: it reads itself"
+    devices: int = 1
+    "processes that train together, each on a GPU of its own, or on its share of the CPUs"
 
     def __post_init__(self) -> None:
         _one_of("recipe", self.recipe, (*RECIPES, SLIM))
@@ -143,6 +147,7 @@ class TrainConfig:
         if self.grey_bits and not MIN_GREY_BITS <= self.grey_bits <= MAX_GREY_BITS:
             problem = f"--grey-bits {self.grey_bits} is no depth of pixels"
             raise ConfigError(problem, f"give {MIN_GREY_BITS} to {MAX_GREY_BITS}, or leave it out")
+        check_batch(self.batch_size, self.devices)
         self._check_data()
         self._check_network()
 
@@ -186,6 +191,13 @@ class TrainConfig:
     @property
     def architecture(self) -> Architecture:
         return Architecture(self.channels, self.batch_norm, self.head)
+
+
+def check_batch(batch_size: int, n_processes: int) -> None:
+    """Raise ConfigError where some processes would never have an image to learn from."""
+    if batch_size < n_processes:
+        problem = f"--batch-size {batch_size} leaves some of {n_processes} devices without images"
+        raise ConfigError(problem, f"give {n_processes} or more, or fewer devices")
 
 
 def scaled(count: int, factor: float) -> int:

@@ -24,7 +24,10 @@ class RunRecord:
     bf16: bool
     "whether the forward pass runs in bfloat16"
     device: str
+    "cpu or cuda"
     environment: Environment
+    n_processes: int = 1
+    "that trained together, each on a GPU of its own or on its share of the CPUs"
     protocol: str = FOLDERS
     "how the splits came about; see `TrainingRecord`"
     data_report: DataReport | None = None

@@ -94,6 +94,7 @@ class SlimConfig:
             precision="auto",
             folds=0,
             ema=0.984,
+            devices=1,
         )
 
 

@@ -139,8 +139,12 @@ class DistilBatches:
     config: TrainConfig
 
     @property
-    def n_steps(self) -> int:
-        return self.files.n_steps
+    def batch_sizes(self) -> list[int]:
+        return self.files.batch_sizes
+
+    @property
+    def val_labels(self) -> NDArray[np.int64]:
+        return self.files.val_labels
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Target]]:
         return self.targets.batches(self.config, epoch)

@@ -211,6 +211,7 @@ class Slimmer:
             bf16=False,
             device=device(),
             environment=machine.environment(),
+            n_processes=1,
             slimmed=self.slimmed,
             original=str(self.original.folder.resolve()),
             channels=architecture.channels,

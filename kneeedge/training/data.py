@@ -22,7 +22,9 @@ from kneeedge.model.spec import PixelPath
 from kneeedge.runs.config import TrainConfig
 from kneeedge.system.files import write_text
 from kneeedge.system.progress import Progress
+from kneeedge.system.ranks import Rank
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.team import ALONE, Team
 from kneeedge.training.views import View, load_view, view_of
 
 Batch = tuple[Tensor, Tensor]
@@ -30,20 +32,37 @@ EVAL_BATCH = 32
 
 
 class Batches(Protocol):
-    """What the loop trains on."""
+    """What the loop trains on; of several processes each has its part of every batch."""
 
     @property
-    def n_steps(self) -> int:
-        """Batches an epoch."""
+    def batch_sizes(self) -> list[int]:
+        """Images of each batch of an epoch, those of all processes together."""
+
+    @property
+    def val_labels(self) -> NDArray[np.int64]:
+        """(N,): of all validation images."""
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Any]]:
         """The training images once, shuffled by (seed, epoch): inputs of `KneeVGG`, and targets.
 
         Targets are what the objective needs: labels (B,) int64 where it does not say otherwise.
+        Of a batch with fewer images than processes, some have the first one for a stand-in.
         """
 
     def val(self) -> Iterator[Batch]:
-        """The validation images once, in order."""
+        """The process's batches of the validation images, `eval_rows` of them."""
+
+
+def own_rows(rank: Rank, n: int) -> slice:
+    """The process's own of a batch of `n`; the first, as a stand-in, where it has none."""
+    part = rank.part(n)
+    return part if part.start < part.stop else slice(0, 1)
+
+
+def eval_rows(rank: Rank, n: int) -> list[range]:
+    """The process's own batches of `n` images that are looked at; the processes take turns."""
+    starts = range(rank.number * EVAL_BATCH, n, rank.size * EVAL_BATCH)
+    return [range(start, min(start + EVAL_BATCH, n)) for start in starts]
 
 
 def shuffled(config: TrainConfig, n: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -108,25 +127,31 @@ class FileBatches:
     val_samples: Sequence[Sample]
     config: TrainConfig
     pixel_path: PixelPath
+    rank: Rank = ALONE
 
     @property
-    def n_steps(self) -> int:
-        return len(shuffled(self.config, len(self.train_samples), 0))
+    def batch_sizes(self) -> list[int]:
+        return list(map(len, shuffled(self.config, len(self.train_samples), 0)))
+
+    @property
+    def val_labels(self) -> NDArray[np.int64]:
+        return _labels(self.val_samples)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         order = shuffled(self.config, len(self.train_samples), epoch)
         views = _Views(self.train_samples, self.config, self.pixel_path, epoch)
-        yield from DataLoader(
-            views,
-            batch_sampler=order,  # type: ignore[arg-type]
-            collate_fn=_collate,
-            num_workers=self.config.workers,
-        )
+        return self._read(views, [batch[own_rows(self.rank, len(batch))] for batch in order])
 
     def val(self) -> Iterator[Batch]:
         views = _Views(self.val_samples, self.config, self.pixel_path, None)
+        return self._read(views, eval_rows(self.rank, len(self.val_samples)))
+
+    def _read(self, views: _Views, batches: Sequence[Any]) -> Iterator[Batch]:
         yield from DataLoader(
-            views, EVAL_BATCH, collate_fn=_collate, num_workers=self.config.workers
+            views,
+            batch_sampler=batches,
+            collate_fn=_collate,
+            num_workers=self.config.workers,
         )
 
 
@@ -153,7 +178,11 @@ class ActivationStore:
         return as_activations(self.rows[rows])
 
     def batches(
-        self, train: Sequence[Sample], val: Sequence[Sample], config: TrainConfig
+        self,
+        train: Sequence[Sample],
+        val: Sequence[Sample],
+        config: TrainConfig,
+        rank: Rank = ALONE,
     ) -> "CachedBatches":
         """What a run on these splits trains on; each training image needs as many views."""
         (n_views,) = {self.n_views[sample.name] for sample in train}
@@ -165,6 +194,7 @@ class ActivationStore:
             train_labels=_labels(train),
             val_labels=_labels(val),
             config=config,
+            rank=rank,
         )
 
 
@@ -184,20 +214,22 @@ class CachedBatches:
     train_labels: NDArray[np.int64]
     val_labels: NDArray[np.int64]
     config: TrainConfig
+    rank: Rank
 
     @property
-    def n_steps(self) -> int:
-        return len(shuffled(self.config, len(self.train_labels), 0))
+    def batch_sizes(self) -> list[int]:
+        return list(map(len, shuffled(self.config, len(self.train_labels), 0)))
 
     def train(self, epoch: int) -> Iterator[Batch]:
         for batch, views in next_views(self.config, len(self.train_rows), self.n_views, epoch):
-            rows = self.train_rows[batch] + views
-            yield self.store.read(rows), torch.from_numpy(self.train_labels[batch])
+            own = own_rows(self.rank, len(batch))
+            rows = self.train_rows[batch[own]] + views[own]
+            yield self.store.read(rows), torch.from_numpy(self.train_labels[batch[own]])
 
     def val(self) -> Iterator[Batch]:
-        for i in range(0, len(self.val_labels), EVAL_BATCH):
-            rows = self.val_rows[i : i + EVAL_BATCH]
-            labels = self.val_labels[i : i + EVAL_BATCH]
+        for places in eval_rows(self.rank, len(self.val_labels)):
+            rows = self.val_rows[places.start : places.stop]
+            labels = self.val_labels[places.start : places.stop]
             yield self.store.read(rows), torch.from_numpy(labels)
 
 
@@ -237,26 +269,32 @@ def cache_activations(
     folder: Path,
     bf16: bool,
     progress: Progress,
+    team: Team = ALONE,
 ) -> ActivationStore:
     """Compute (or take up again) the activations of the first `n_views` views of each sample.
 
     Each image stands in `n_views` as one sample. The activations stand in `folder` until
     `drop_cache`; a cache that was not finished, or was made with other settings or of other images,
-    is made again.
+    is made again. Of several processes each computes its part of the one cache.
     """
     key = _cache_key(model, n_views, config, bf16)
     complete = folder / "complete.json"
     path = folder / "views.npy"
-    if not complete.is_file() or complete.read_text() != key:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)  # pictures of patients, though not as pixels
+    if not team.first_says(complete.is_file() and complete.read_text() == key):
         jobs = [
             (sample, sample_view(sample, config, k))
             for sample, count in n_views.items()
             for k in range(count)
         ]
-        _compute(model, jobs, path, config.pixel_path, bf16, progress)
-        write_text(complete, key)
+        if team.is_first:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700, parents=True)  # pictures of patients, though not as pixels
+            _reserve(model, len(jobs), path, config.size, bf16)
+        team.wait()
+        _compute(_Part(jobs, team, config.pixel_path), model, path, bf16, progress)
+        team.wait()
+        if team.is_first:
+            write_text(complete, key)
     first_row: dict[str, int] = {}
     n_rows = 0
     for sample, count in n_views.items():
@@ -303,28 +341,43 @@ def drop_cache(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _compute(
-    model: KneeVGG,
-    jobs: list[tuple[Sample, View]],
-    path: Path,
-    pixel_path: PixelPath,
-    bf16: bool,
-    progress: Progress,
-) -> None:
-    stored = None
-    with progress.stage("frozen blocks", len(jobs)) as stage:
-        for i in range(0, len(jobs), EVAL_BATCH):
-            part = jobs[i : i + EVAL_BATCH]
-            images = np.stack([load_view(sample, view, pixel_path) for sample, view in part])
-            inputs = torch.from_numpy(images[:, None])
-            rows = _bits(lower_activations(model, inputs, bf16))
-            if stored is None:
-                shape = (len(jobs), *rows.shape[1:])
-                stored = np.lib.format.open_memmap(path, mode="w+", dtype=rows.dtype, shape=shape)
-            stored[i : i + len(part)] = rows
-            stage.advance(len(part))
-    if stored is not None:
-        stored.flush()
+def _reserve(model: KneeVGG, n_rows: int, path: Path, size: int, bf16: bool) -> None:
+    """A file of `n_rows` rows for the activations of images of `size` pixels' side."""
+    blank = torch.zeros(1, 1, size, size, dtype=torch.uint8)
+    row = _bits(lower_activations(model, blank, bf16))
+    shape = (n_rows, *row.shape[1:])
+    np.lib.format.open_memmap(path, mode="w+", dtype=row.dtype, shape=shape).flush()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A process's part of the views that are to be computed."""
+
+    jobs: Sequence[tuple[Sample, View]]
+    "of all processes"
+    rank: Rank
+    pixel_path: PixelPath
+
+    @property
+    def rows(self) -> list[range]:
+        """What is computed at a time: the same views together, however many the processes are."""
+        return eval_rows(self.rank, len(self.jobs))
+
+    def images(self, rows: range) -> Tensor:
+        """Their inputs (N, 1, S, S) uint8."""
+        jobs = self.jobs[rows.start : rows.stop]
+        images = np.stack([load_view(sample, view, self.pixel_path) for sample, view in jobs])
+        return torch.from_numpy(images[:, None])
+
+
+def _compute(part: _Part, model: KneeVGG, path: Path, bf16: bool, progress: Progress) -> None:
+    stored = np.lib.format.open_memmap(path, mode="r+")
+    with progress.stage("frozen blocks", sum(map(len, part.rows))) as stage:
+        for rows in part.rows:
+            activations = lower_activations(model, part.images(rows), bf16)
+            stored[rows.start : rows.stop] = _bits(activations)
+            stage.advance(len(rows))
+    stored.flush()
 
 
 def lower_activations(model: KneeVGG, images: Tensor, bf16: bool) -> Tensor:

@@ -17,7 +17,17 @@ from kneeedge.system.progress import Progress, duration
 from kneeedge.training.checkpoint import save_weights
 from kneeedge.training.data import ActivationStore, cache_activations, drop_cache, views_wanted
 from kneeedge.training.prepare import GatheredImages, check_folders, gather_images, say_splits
-from kneeedge.training.run import Size, begin_run, check_new, finish_run, plan_run, start_model
+from kneeedge.training.run import (
+    Size,
+    begin_run,
+    check_new,
+    check_resumed_by,
+    check_team,
+    finish_run,
+    plan_run,
+    start_model,
+)
+from kneeedge.training.team import ALONE, Team
 from kneeedge.training.weights import check_weights
 
 
@@ -30,9 +40,27 @@ class FoldsResult:
 
 
 def train_folds(
-    config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress
+    config: TrainConfig,
+    folder: Path,
+    command: Sequence[str],
+    progress: Progress,
+    team: Team = ALONE,
 ) -> FoldsResult:
-    """Train `config.folds` runs in a new `folder`; every image is tested by one of them."""
+    """Train `config.folds` runs in a new `folder`; every image is tested by one of them.
+
+    Several processes, which all call this, train each fold together.
+    """
+    check_team(config, team)
+    if team.is_first:
+        plan_folds(config, folder, command, progress, team)
+    team.wait()
+    return finish_folds(folder, progress, team)
+
+
+def plan_folds(
+    config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress, team: Team
+) -> None:
+    """Look at the data, decide on all that is open, and begin all folds."""
     check_new(folder)
     check_folders(config)
     check_weights(config, progress)
@@ -48,13 +76,12 @@ def train_folds(
         "the cache is made once"
     )
     size = Size(len(gathered.dataset.samples), 0)
-    model, record = plan_run(config, folds[0], size, command, progress)
+    model, record = plan_run(config, folds[0], size, command, progress, team)
     whole = Run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, whole.start)
     begin_folds(whole, record, folds, gathered)
     whole.start.unlink()
-    return finish_folds(folder, progress)
 
 
 def begin_folds(
@@ -73,40 +100,47 @@ def begin_folds(
         begin_run(run, replace(record, protocol=protocol, data_report=data_report), folds[k])
 
 
-def resume_folds(folder: Path, progress: Progress) -> FoldsResult:
+def resume_folds(folder: Path, progress: Progress, team: Team = ALONE) -> FoldsResult:
     """Go on with a stopped cross-validation; finished folds are not trained again."""
     whole = Run(folder)
     if whole.folds.is_file():
         raise ConfigError(f"{folder} is finished", "train a new run with `kneeedge train DATA`")
     first = whole.fold(0)
-    check_unchanged(_read_dataset(first, first.read_config()).samples)
-    return finish_folds(folder, progress)
+    record = first.read_config()
+    check_resumed_by(folder, record, team)
+    if team.is_first:
+        check_unchanged(_read_dataset(first, record).samples)
+    team.wait()
+    return finish_folds(folder, progress, team)
 
 
-def finish_folds(folder: Path, progress: Progress) -> FoldsResult:
+def finish_folds(folder: Path, progress: Progress, team: Team = ALONE) -> FoldsResult:
     """Train the folds that are not finished, then write `folds.json`."""
     whole = Run(folder)
     n_folds = whole.fold(0).read_config().config.folds
     runs = [whole.fold(k) for k in range(n_folds)]
     unfinished = [run for run in runs if not run.spec.is_file()]
-    store = shared_store(whole, unfinished[0], progress) if unfinished else None
+    store = shared_store(whole, unfinished[0], progress, team) if unfinished else None
     for n_left, run in zip(reversed(range(len(unfinished))), unfinished, strict=True):
         start = time.monotonic()
         record = run.read_config()
         progress(f"{record.protocol}:")
         dataset = _read_dataset(run, record)
-        finish_run(run, record, dataset, start_model(run, record), progress, store)
+        finish_run(run, record, dataset, start_model(run, record), progress, store, team)
         if n_left:
             seconds = time.monotonic() - start
             left = duration(n_left * seconds)
             progress(f"{record.protocol} took {duration(seconds)}; at this pace {left} left")
-    drop_cache(whole.cache)
     report = folds_report(whole.name, [read_fold(run) for run in runs])
-    whole.write_folds(report)
+    if team.is_first:
+        drop_cache(whole.cache)
+        whole.write_folds(report)
     return FoldsResult(folder, report)
 
 
-def shared_store(whole: Run, run: Run, progress: Progress) -> ActivationStore | None:
+def shared_store(
+    whole: Run, run: Run, progress: Progress, team: Team = ALONE
+) -> ActivationStore | None:
     """The frozen activations of all views of all images, or None where nothing is cached."""
     record = run.read_config()
     if not record.n_views:
@@ -114,7 +148,8 @@ def shared_store(whole: Run, run: Run, progress: Progress) -> ActivationStore | 
     samples: Sequence[Sample] = _read_dataset(run, record).samples
     model = start_model(run, record).eval()
     wanted = views_wanted(samples, (), record.n_views)
-    return cache_activations(model, wanted, record.config, whole.cache, record.bf16, progress)
+    config = record.config
+    return cache_activations(model, wanted, config, whole.cache, record.bf16, progress, team)
 
 
 def _read_dataset(run: Run, record: RunRecord) -> Dataset:

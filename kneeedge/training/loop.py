@@ -22,8 +22,9 @@ from kneeedge.system.progress import Progress, duration
 from kneeedge.system.strict_json import from_json, to_json
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.checkpoint import load_last, save_last, save_weights
-from kneeedge.training.data import Batches
+from kneeedge.training.data import Batches, eval_rows
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.team import Team, peers_needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,10 @@ def fit(
     """Train until `config.epochs` or until validation stops getting better.
 
     `run.model` holds the best epoch. Goes on from `run.last` where that is there. Everything random
-    in an epoch is drawn from (seed, epoch), so a resumed run equals an unbroken one.
+    in an epoch is drawn from (seed, epoch), and dropout from the process's place too, so a resumed
+    run equals an unbroken one. Of several processes the first decides and writes.
     """
+    team = Team(fabric.global_rank, fabric.world_size)
     optimizer = build_optimizer(model, config)
     fabric.to_device(model)
     average = WeightAverage(model, config.ema)
@@ -101,7 +104,8 @@ def fit(
     if run.last.is_file():
         state = from_json(State, load_last(model, optimizer, average, run.last))
     # Fabric moves the model in place, so `model` stays the plain module with the same weights.
-    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    with peers_needed():
+        wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("class_map")
     objective = objective or Objective()
     trainer = Trainer(
@@ -111,6 +115,7 @@ def fit(
         batches=batches,
         config=config,
         fabric=fabric,
+        team=team,
         progress=progress,
         objective=objective,
     )
@@ -121,6 +126,8 @@ def fit(
         row = trainer.run_epoch(epoch)
         improved = objective.is_better(row, state.best())
         state = State((*state.history, row), row.epoch if improved else state.best_epoch)
+        if not team.is_first:
+            continue
         if improved:
             with average.applied():
                 save_weights(model, run.model)
@@ -141,16 +148,17 @@ class Trainer:
     batches: Batches
     config: TrainConfig
     fabric: Fabric
+    team: Team
     progress: Progress
     objective: Objective
 
     def run_epoch(self, epoch: int) -> Epoch:
-        """Train and validate epoch number `epoch`, counted from 0."""
+        """Train and validate epoch number `epoch`, counted from 0; all have the first's figures."""
         start = time.monotonic()
-        torch.manual_seed(self.config.seed * 1_000_003 + epoch)
+        torch.manual_seed(dropout_seed(self.config.seed, epoch, self.team.number))
         loss, accuracy = self.train(epoch)
         val_loss, val_accuracy, val_auroc = self.validate()
-        return Epoch(
+        row = Epoch(
             epoch=epoch + 1,
             loss=loss,
             accuracy=accuracy,
@@ -160,43 +168,62 @@ class Trainer:
             lr=_top_lr(self.optimizer),
             seconds=round(time.monotonic() - start, 2),
         )
+        figures = list(asdict(row).values())
+        _, *others = self.team.of_first(torch.tensor(figures, dtype=torch.float64)).tolist()
+        names = [field.name for field in fields(Epoch)]
+        return Epoch(**dict(zip(names, [row.epoch, *others], strict=True)))
 
     def train(self, epoch: int) -> tuple[float, float]:
         """Mean loss and accuracy of one pass; raises DivergedError on a loss that is not finite."""
         self.model.train()
         config = self.config
-        n_steps = self.batches.n_steps
+        sizes = self.batches.batch_sizes
+        n_steps = len(sizes)
         total_loss = 0.0
         n_correct = 0
         n_seen = 0
-        batches = self._on_device(self.batches.train(epoch))
+        batches = zip(sizes, self._on_device(self.batches.train(epoch)), strict=True)
         with self.progress.stage(f"epoch {epoch + 1}/{config.epochs}", n_steps) as stage:
-            for step, (x, y) in enumerate(batches, start=epoch * n_steps):
+            for step, (n, (x, y)) in enumerate(batches, start=epoch * n_steps):
                 set_learning_rate(self.optimizer, config, step, n_steps * config.epochs)
-                loss, n_correct_of_batch = self.objective.loss(self.model, x, y, config)
-                self.optimizer.zero_grad(set_to_none=True)
-                self.fabric.backward(loss)
-                self.optimizer.step()
-                self.average.update()
-                total_loss += loss.item() * len(x)
-                n_correct += n_correct_of_batch
-                n_seen += len(x)
-                stage.advance(note=f"loss {total_loss / n_seen:.4f}")
+                loss, n_right, n_own = self.step(x, y, n)
+                total_loss += loss
+                n_correct += n_right
+                n_seen += n_own
+                stage.advance(note=f"loss {total_loss / max(n_seen, 1):.4f}")
+        self.team.share_statistics(self.model.module)
+        totals = torch.tensor([total_loss, n_correct, n_seen], dtype=torch.float64)
+        total_loss, n_correct, n_seen = self.team.total(totals).tolist()
         if not math.isfinite(total_loss):
             raise DivergedError(epoch + 1)
         return total_loss / n_seen, n_correct / n_seen
 
+    def step(self, x: Tensor, y: Any, n: int) -> tuple[float, int, int]:
+        """One optimiser step on a batch of `n` images, of which `x` and `y` are the process's own.
+
+        Returns their summed loss, how many are answered right, and how many they are. DDP takes the
+        plain mean of all processes' gradients: their weights make it that over the images.
+        """
+        part = self.team.part(n)
+        n_own = part.stop - part.start  # 0: a stand-in, which counts nothing
+        self.optimizer.zero_grad(set_to_none=True)
+        with peers_needed():
+            loss, n_correct = self.objective.loss(self.model, x, y, self.config)
+            self.fabric.backward(loss * (n_own * self.team.size / n))
+        self.optimizer.step()
+        self.average.update()
+        return loss.item() * n_own, n_correct if n_own else 0, n_own
+
     def validate(self) -> tuple[float, float, float]:
         """Cross-entropy, accuracy and AUROC of the averaged weights on the validation split."""
         self.model.eval()
-        logits_of_batches = []
-        labels_of_batches = []
+        labels = torch.from_numpy(self.batches.val_labels)
+        logits = torch.zeros(len(labels), self.model.module.classifier[-1].out_features)
+        own = eval_rows(self.team, len(labels))
         with torch.inference_mode(), self.average.applied():
-            for x, y in self._on_device(self.batches.val()):
-                logits_of_batches.append(self.model(x).float().cpu())
-                labels_of_batches.append(y.cpu())
-        logits = torch.cat(logits_of_batches)
-        labels = torch.cat(labels_of_batches)
+            for rows, (x, _) in zip(own, self._on_device(self.batches.val()), strict=True):
+                logits[rows.start : rows.stop] = self.model(x).float().cpu()
+        logits = self.team.total(logits)  # each row is one process's, and 0 in the others
         loss = F.cross_entropy(logits, labels).item()
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return loss, accuracy, mean_auroc(logits.numpy(), labels.numpy())
@@ -204,6 +231,13 @@ class Trainer:
     def _on_device(self, batches: Iterator[tuple[Tensor, Any]]) -> Iterator[tuple[Tensor, Any]]:
         for x, y in batches:
             yield self.fabric.to_device(x), self.fabric.to_device(y)
+
+
+def dropout_seed(seed: int, epoch: int, process: int) -> int:
+    """The seed of an epoch's dropout; no two processes drop the same."""
+    if process == 0:
+        return seed * 1_000_003 + epoch
+    return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])
 
 
 def mean_auroc(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

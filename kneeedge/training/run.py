@@ -1,13 +1,17 @@
 """A data folder → a finished run folder: `kneeedge train`."""
 
+import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.data.splits import check_splits
@@ -17,7 +21,7 @@ from kneeedge.model.decision import check_rule
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import Architecture, default_positive
 from kneeedge.report.card import write_card
-from kneeedge.runs.config import TrainConfig
+from kneeedge.runs.config import TrainConfig, check_batch
 from kneeedge.runs.folder import STEPS, Run, check_latest, link_latest
 from kneeedge.runs.record import RunRecord
 from kneeedge.system import machine
@@ -37,6 +41,7 @@ from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.prepare import check_folders, gather_images, say_splits, split_data
 from kneeedge.training.score import score
+from kneeedge.training.team import ALONE, Team
 from kneeedge.training.weights import check_weights, load_pretrained
 
 FASTER = 1.2
@@ -67,11 +72,46 @@ class Size:
     n_val: int
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What training needs of a run whose folder says all of it."""
+
+    record: RunRecord
+    dataset: Dataset
+    model: KneeVGG
+    "with the weights that training begins with"
+
+
 def train(
-    config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress
+    config: TrainConfig,
+    folder: Path,
+    command: Sequence[str],
+    progress: Progress,
+    team: Team = ALONE,
 ) -> TrainResult:
-    """Train a new run in `folder`, which must not be there yet."""
-    check_new(folder)
+    """Train a new run in `folder`, which must not be there yet.
+
+    Of several processes, which all call this, the first begins and scores the run; all return the
+    same result.
+    """
+    check_team(config, team)
+    run = Run(folder)
+    if team.is_first:
+        begun = begin(config, run, command, progress, team)
+    team.wait()
+    if not team.is_first:
+        begun = read_begun(run)
+    result = finish_run(run, begun.record, begun.dataset, begun.model, progress, team=team)
+    if team.is_first:
+        link_latest(run)
+    return result
+
+
+def begin(
+    config: TrainConfig, run: Run, command: Sequence[str], progress: Progress, team: Team
+) -> Begun:
+    """Look at the data, decide on all that is open, and write the folder of the run."""
+    check_new(run.folder)
     check_folders(config)
     check_weights(config, progress)
     gathered = gather_images(config, progress)
@@ -79,30 +119,53 @@ def train(
     check_splits(dataset)
     say_splits(gathered, dataset, config, progress)
     size = Size(len(dataset.split("train")), len(dataset.split("val")))
-    model, record = plan_run(config, dataset, size, command, progress)
+    model, record = plan_run(config, dataset, size, command, progress, team)
     record = replace(record, protocol=protocol, data_report=gathered.report_on(dataset))
-    run = Run(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, run.start)
     begin_run(run, record, dataset)
-    result = finish_run(run, record, dataset, model, progress)
-    link_latest(run)
-    return result
+    return Begun(record, dataset, model)
 
 
-def resume(folder: Path, progress: Progress) -> TrainResult:
+def read_begun(run: Run) -> Begun:
+    """What `begin` wrote."""
+    record = run.read_config()
+    dataset = run.read_dataset(Path(record.data_root), record.classes)
+    return Begun(record, dataset, start_model(run, record))
+
+
+def resume(folder: Path, progress: Progress, team: Team = ALONE) -> TrainResult:
     """Go on with a stopped run; the result equals that of an unbroken one."""
     run = Run(folder)
     record = run.read_config()
     if run.spec.is_file():
         raise ConfigError(f"{folder} is finished", "train a new run with `kneeedge train DATA`")
     check_trained_here(folder, record)
-    dataset = run.read_dataset(Path(record.data_root), record.classes)
-    check_unchanged(dataset.samples)
-    result = finish_run(run, record, dataset, start_model(run, record), progress)
-    if not record.protocol.startswith("fold "):
+    check_resumed_by(folder, record, team)
+    begun = read_begun(run)
+    if team.is_first:
+        check_unchanged(begun.dataset.samples)
+    team.wait()
+    result = finish_run(run, record, begun.dataset, begun.model, progress, team=team)
+    if team.is_first and not record.protocol.startswith("fold "):
         link_latest(run)
     return result
+
+
+def check_team(config: TrainConfig, team: Team) -> None:
+    """Raise ConfigError where others train than the config asks for, or too many for a batch."""
+    if config.devices not in (1, team.size):
+        problem = f"the config asks for {config.devices} devices, and {team.size} is training"
+        raise ConfigError(problem, "start it with `kneeedge train DATA --devices N`")
+    check_batch(config.batch_size, team.size)
+
+
+def check_resumed_by(folder: Path, record: RunRecord, team: Team) -> None:
+    """Raise ConfigError where more or fewer processes go on with a run than began it."""
+    if record.n_processes != team.size:
+        problem = f"{folder} was begun by {record.n_processes} processes, not by {team.size}"
+        remedy = f"go on with `kneeedge train --resume {folder}`, which starts as many"
+        raise ConfigError(problem, remedy)
 
 
 def check_new(folder: Path, remedy: str = "") -> None:
@@ -123,7 +186,12 @@ def check_trained_here(folder: Path, record: RunRecord) -> None:
 
 
 def plan_run(
-    config: TrainConfig, dataset: Dataset, size: Size, command: Sequence[str], progress: Progress
+    config: TrainConfig,
+    dataset: Dataset,
+    size: Size,
+    command: Sequence[str],
+    progress: Progress,
+    team: Team = ALONE,
 ) -> tuple[KneeVGG, RunRecord]:
     """The network that training begins with, and the record of all choices, each `auto` decided."""
     positive = config.positive or default_positive(dataset.classes)
@@ -150,8 +218,21 @@ def plan_run(
         n_views=choose_views(model, size, config, bf16, progress),
         device="cuda" if torch.cuda.is_available() else "cpu",
         environment=machine.environment(),
+        n_processes=team.size,
     )
+    say_team(record, progress)
     return model, record
+
+
+def say_team(record: RunRecord, progress: Progress) -> None:
+    """Say who trains, where they are several, and what they do otherwise than one would."""
+    n = record.n_processes
+    if n == 1:
+        return
+    where = "each on a GPU" if record.device == "cuda" else "on this CPU"
+    progress(f"{n} processes train together, {where}; --batch-size is that of all together")
+    if record.architecture.batch_norm:
+        progress("batch norm: each process normalises by its own part of a batch")
 
 
 def begin_run(run: Run, record: RunRecord, dataset: Dataset) -> None:
@@ -175,26 +256,50 @@ def finish_run(
     model: KneeVGG,
     progress: Progress,
     store: ActivationStore | None = None,
+    team: Team = ALONE,
 ) -> TrainResult:
     """Train a begun run to its end and score it; `store` is a cache that several runs share."""
-    config = record.config
     # torch does not know of a container's share of the CPUs.
-    torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))
-    batches = _batches(run, record, dataset, model, progress, store)
-    fabric = make_fabric(record.device, record.bf16)
-    state = fit(model, batches, config, run, fabric, progress)
-    evaluations = score(run, record, dataset, state, batches, progress)
-    drop_cache(run.cache)
-    for leftover in (run.start, run.last):
-        leftover.unlink(missing_ok=True)
-    write_card(run)
+    n_threads = min(torch.get_num_threads(), machine.available_cpus())
+    torch.set_num_threads(max(1, min(n_threads, machine.available_cpus() // team.size)))
+    if record.n_views and store is None:
+        wanted = views_wanted(dataset.split("train"), dataset.split("val"), record.n_views)
+        cache = run.cache
+        store = cache_activations(
+            model.eval(), wanted, record.config, cache, record.bf16, progress, team
+        )
+    fabric = make_fabric(record.device, record.bf16, team)
+    batches = _batches(record, dataset, store, team)
+    state = fit(model, batches, record.config, run, fabric, progress)
+    team.wait()
+    if team.is_first:
+        torch.set_num_threads(n_threads)  # the others wait
+        whole = _batches(record, dataset, store, ALONE)
+        evaluations = score(run, record, dataset, state, whole, progress)
+        drop_cache(run.cache)
+        for leftover in (run.start, run.last):
+            leftover.unlink(missing_ok=True)
+        write_card(run)
+    team.wait()
+    if not team.is_first:
+        evaluations = run.read_evaluations()
     return TrainResult(run, evaluations, run.read_spec().training)
 
 
-def make_fabric(device: str, bf16: bool) -> Fabric:
-    """One device, in bf16 or fp32."""
+def make_fabric(device: str, bf16: bool, team: Team = ALONE) -> Fabric:
+    """One device for each process, in bf16 or fp32; several take the mean of their gradients."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each precision
-    return Fabric(accelerator=device, devices=1, precision="bf16-mixed" if bf16 else "32-true")
+    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if bf16 else "32-true"
+    if team.size == 1:
+        return Fabric(accelerator=device, devices=1, precision=precision)
+    # A buffer here is constant, or shared once an epoch. torch has renamed the option.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {name: False}
+    strategy = DDPStrategy(**options)
+    fabric = Fabric(accelerator=device, devices=team.size, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
 
 
 def build_model(
@@ -260,19 +365,12 @@ def choose_views(
 
 
 def _batches(
-    run: Run,
-    record: RunRecord,
-    dataset: Dataset,
-    model: KneeVGG,
-    progress: Progress,
-    store: ActivationStore | None,
+    record: RunRecord, dataset: Dataset, store: ActivationStore | None, team: Team
 ) -> Batches:
+    """What the process trains on: of the cache, or where there is none of the files."""
     train = dataset.split("train")
     val = dataset.split("val")
     config = record.config
-    if not record.n_views:
-        return FileBatches(train, val, config, config.pixel_path)
     if store is None:
-        wanted = views_wanted(train, val, record.n_views)
-        store = cache_activations(model.eval(), wanted, config, run.cache, record.bf16, progress)
-    return store.batches(train, val, config)
+        return FileBatches(train, val, config, config.pixel_path, team)
+    return store.batches(train, val, config, team)

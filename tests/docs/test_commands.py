@@ -68,6 +68,9 @@ NOT_RUN = {
     "kneeedge export runs/latest --triton": "a second export; tests/triton/test_repository.py",
     "tritonserver ": "it serves until it is stopped; tests/triton runs it",
     "curl ": "it needs a server; tests/triton sends the same request",
+    "kneeedge train radiographs --weights imagenet --devices 4": "tests/training/test_devices.py",
+    "OMP_NUM_THREADS=": "a measurement; tests/training/test_devices.py trains by two processes",
+    "torchrun ": "it starts processes; tests/training/test_devices.py trains by it",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
 }
 "beginnings of commands that are shown and not run here, and why"
