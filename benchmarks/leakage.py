@@ -39,14 +39,14 @@ from kneeedge.statistics.auroc import auroc
 from kneeedge.system.machine import environment
 from kneeedge.system.progress import Progress, duration
 from kneeedge.system.strict_json import to_json
-from kneeedge.training.checkpoint import read_weights
-from kneeedge.training.data import (
-    EVAL_BATCH,
+from kneeedge.training.cache import (
     ActivationStore,
     cache_activations,
     seconds_an_image,
     views_wanted,
 )
+from kneeedge.training.checkpoint import read_weights
+from kneeedge.training.data import EVAL_BATCH
 from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.prepare import GatheredImages, gather_images

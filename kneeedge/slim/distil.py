@@ -18,7 +18,8 @@ from kneeedge.runs.config import TrainConfig
 from kneeedge.slim.chain import head
 from kneeedge.system.files import write_text
 from kneeedge.system.progress import Progress
-from kneeedge.training.data import Batch, FileBatches, next_views, open_cache, sample_view
+from kneeedge.training.cache import open_cache
+from kneeedge.training.data import Batch, FileBatches, next_views, sample_view
 from kneeedge.training.loop import Epoch, Objective, count_correct
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.views import load_view

@@ -45,8 +45,9 @@ from kneeedge.slim.survey import (
 from kneeedge.system import machine
 from kneeedge.system.files import copy_file, file_sha256
 from kneeedge.system.progress import Progress, duration
+from kneeedge.training.cache import drop_cache
 from kneeedge.training.checkpoint import load_original, save_weights
-from kneeedge.training.data import FileBatches, drop_cache
+from kneeedge.training.data import FileBatches
 from kneeedge.training.loop import State, fit, read_history
 from kneeedge.training.run import check_new, make_fabric, start_model
 from kneeedge.training.score import score

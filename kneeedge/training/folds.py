@@ -14,8 +14,8 @@ from kneeedge.runs.folds import FoldsReport, folds_report, read_fold
 from kneeedge.runs.record import RunRecord
 from kneeedge.system.files import copy_file
 from kneeedge.system.progress import Progress, duration
+from kneeedge.training.cache import ActivationStore, cache_activations, drop_cache, views_wanted
 from kneeedge.training.checkpoint import save_weights
-from kneeedge.training.data import ActivationStore, cache_activations, drop_cache, views_wanted
 from kneeedge.training.prepare import GatheredImages, check_folders, gather_images, say_splits
 from kneeedge.training.run import (
     Size,

@@ -26,17 +26,16 @@ from kneeedge.runs.folder import STEPS, Run, check_latest, link_latest
 from kneeedge.runs.record import RunRecord
 from kneeedge.system import machine
 from kneeedge.system.progress import Progress, duration
-from kneeedge.training.checkpoint import read_weights, save_weights
-from kneeedge.training.data import (
+from kneeedge.training.cache import (
     ActivationStore,
-    Batches,
-    FileBatches,
     cache_activations,
     drop_cache,
     plan_cache,
     seconds_an_image,
     views_wanted,
 )
+from kneeedge.training.checkpoint import read_weights, save_weights
+from kneeedge.training.data import Batches, FileBatches
 from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.prepare import check_folders, gather_images, say_splits, split_data

@@ -27,7 +27,8 @@ from kneeedge.system.processes import environment
 from kneeedge.system.progress import Progress
 from kneeedge.system.ranks import Rank, this_rank
 from kneeedge.training import launch, team
-from kneeedge.training.data import ActivationStore, eval_rows, shuffled
+from kneeedge.training.cache import ActivationStore
+from kneeedge.training.data import eval_rows, shuffled
 from kneeedge.training.loop import dropout_seed
 from kneeedge.training.run import resume, train
 

@@ -21,8 +21,8 @@ from kneeedge.runs.folds import FoldAnswers, folds_report, pool_answers, read_fo
 from kneeedge.system.progress import Progress
 from kneeedge.training import folds, loop
 from kneeedge.training import run as training
+from kneeedge.training.cache import cache_activations, views_wanted
 from kneeedge.training.checkpoint import load_original
-from kneeedge.training.data import cache_activations, views_wanted
 from kneeedge.training.folds import FoldsResult, resume_folds, train_folds
 from kneeedge.training.prepare import gather_images, split_data
 

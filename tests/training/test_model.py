@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from kneeedge.model.spec import VGG19_CHANNELS, Architecture
 from kneeedge.runs.config import TrainConfig
 from kneeedge.training import loop
-from kneeedge.training.data import as_activations, plan_cache
+from kneeedge.training.cache import as_activations, plan_cache
 from kneeedge.training.model import KneeVGG
 
 NARROW = tuple(tuple(count // 16 for count in block) for block in VGG19_CHANNELS)
