@@ -75,7 +75,7 @@ def test_version():
         ("export", 1, "no finished run; train one with"),
         ("bench --batch-size 0", 1, "no finished run"),
         ("bench nothing.onnx --batch-size x", 2, "is no list of numbers"),
-        ("infer", 2, "Missing argument"),
+        ("infer", 2, "there is nothing to answer; name images or folders"),
         ("frobnicate", 2, "No such command"),
     ],
 )
