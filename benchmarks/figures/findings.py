@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from benchmarks.figures.markdown import signed, span, table
+from benchmarks.figures.markdown import NONE, signed, span, table
 from benchmarks.figures.results import read_result, value
 from benchmarks.figures.speed import slim_name, slim_rows
+
+FULL, NARROW = "int8", "int8 of the narrower one"
+EMULATIONS = {"emulation-slim6": NARROW}
+PAGES = {"web-full": FULL, "web-slim6": NARROW}
+"results of the page in a browser, and the files that they are of"
 
 
 def recall() -> str:
@@ -72,6 +77,39 @@ def emulation() -> str:
         rows.setdefault(report["emulated"], []).append(cell)
     heads = [f"`{target}`" for target in dict.fromkeys(targets)]
     return table(("CPU", *heads), [[f"`{cpu}`", *cells] for cpu, cells in rows.items()])
+
+
+def devices() -> str:
+    """Real knees answered elsewhere, against the exporting machine's answers: flips and changes."""
+    heads = ("file", "where", "images", "flips", "largest change of the probability", "ms an image")
+    rows = []
+    for name, file in EMULATIONS.items():
+        (report,) = read_result(name)
+        pairing = report["answers"]["images"]["pairing"]
+        rows.append(
+            [
+                file,
+                f"`{report['emulated']}`, emulated",
+                str(pairing["n"]),
+                str(len(pairing["flips"])),
+                f"{pairing['changes']['max_probability']:.1g}",
+                NONE,
+            ]
+        )
+    for name, file in PAGES.items():
+        page = read_result(name)
+        threads = "one thread" if page["threads"] == 1 else f"{page['threads']} threads"
+        rows.append(
+            [
+                file,
+                f"the page in Chromium {page['browser'].partition('.')[0]}, wasm, {threads}",
+                str(page["n"]),
+                str(page["n_flips"]),
+                f"{page['largest_change_of_the_probability']:.1g}",
+                f"{page['ms_an_image']:,}",
+            ]
+        )
+    return table(heads, rows, left=2)
 
 
 def results() -> str:

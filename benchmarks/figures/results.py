@@ -42,10 +42,13 @@ FILES = {
     "widths": "2026-11-25-widths-cpu.json",
     "audit-372": "2026-11-26-audit-osteoporosis-372.json",
     "cluster": "2026-11-26-cluster.json",
+    "emulation-slim6": "2026-11-26-emulation-knee-kl-slim6.json",
     "emulation": "2026-11-26-emulation-demo-int8.json",
     "first-run": "2026-11-26-first-run.json",
     "licences": "2026-11-26-licences.json",
     "signed-load": "2026-11-26-signed-load.json",
+    "web-full": "2026-11-26-web-knee-kl-int8.json",
+    "web-slim6": "2026-11-26-web-knee-kl-slim6.json",
     "wheels": "2026-11-26-wheels-edge-cpu.json",
     "triton": "2026-11-26-triton-demo-int8-cpu.json",
 }

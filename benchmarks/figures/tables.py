@@ -7,6 +7,7 @@ from benchmarks.figures import findings, speed, versions
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
     "cluster": speed.cluster,
+    "devices": findings.devices,
     "emulation": findings.emulation,
     "first-run": speed.first_run,
     "graph": speed.graph,
