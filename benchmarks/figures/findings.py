@@ -9,7 +9,7 @@ from benchmarks.figures.results import read_result, value
 from benchmarks.figures.speed import slim_name, slim_rows
 
 FULL, NARROW = "int8", "int8 of the narrower one"
-EMULATIONS = {"emulation-slim6": NARROW}
+EMULATIONS = {"emulation-full": FULL, "emulation-slim6": NARROW}
 PAGES = {"web-full": FULL, "web-slim6": NARROW}
 "results of the page in a browser, and the files that they are of"
 

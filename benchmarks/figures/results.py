@@ -42,6 +42,7 @@ FILES = {
     "widths": "2026-11-25-widths-cpu.json",
     "audit-372": "2026-11-26-audit-osteoporosis-372.json",
     "cluster": "2026-11-26-cluster.json",
+    "emulation-full": "2026-11-26-emulation-knee-kl-int8.json",
     "emulation-slim6": "2026-11-26-emulation-knee-kl-slim6.json",
     "emulation": "2026-11-26-emulation-demo-int8.json",
     "first-run": "2026-11-26-first-run.json",
