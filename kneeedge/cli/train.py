@@ -233,17 +233,20 @@ def train_by_processes(n_processes: int, folder: Path, arguments: Sequence[str])
 
 def how_to_go_on(folder: Path) -> str:
     """What to do after a training that ended before it was done."""
-    run = Run(folder)
-    if run.config.is_file() or run.is_cross_validation:
+    if is_begun(folder):
         return f"go on with `kneeedge train --resume {folder}`"
     return "give the command again"
 
 
 def stop_message(folder: Path) -> str:
     """What is said after a stop."""
+    return f"stopped; {how_to_go_on(folder)}" if is_begun(folder) else "stopped"
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a training has written what it is to go on with."""
     run = Run(folder)
-    is_begun = run.config.is_file() or run.is_cross_validation
-    return f"stopped; {how_to_go_on(folder)}" if is_begun else "stopped"
+    return run.config.is_file() or run.is_cross_validation
 
 
 def run_or_resume(

@@ -1,7 +1,6 @@
 """A DICOMweb archive: images come by QIDO-RS and WADO-RS, reports go by STOW-RS (PS3.18)."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kneeedge.errors import ArchiveError, ConfigError, MissingExtraError
-from kneeedge.node.storage import STORAGE
+from kneeedge.node.storage import STORAGE, UID
 from kneeedge.system.files import write_bytes
 
 if TYPE_CHECKING:
@@ -24,11 +23,8 @@ ATTEMPTS = 3
 "to ask the archive"
 WAIT_MS = 250
 "before it is asked again; twice as long the next time"
-UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 AS_STORED = (("application/dicom", "*"),)
 "the transfer syntax that the archive has: it need not be able to decode what it keeps"
-FAILED = "00081198"
-"Failed SOP Sequence"
 
 
 @dataclass(frozen=True)
@@ -157,17 +153,16 @@ def check_url(url: str) -> None:
 
 def check_study(uid: str) -> str:
     """The Study Instance UID; raises ConfigError where it is none."""
-    if len(uid) > 64 or not UID.fullmatch(uid):
+    if not UID.fullmatch(uid):
         raise ConfigError(f"--study {uid} is no UID", "give digits and dots, at most 64")
     return uid
 
 
 def failed_instances(answer: "Dataset") -> list[str]:
     """The objects that a STOW-RS response (PS3.18, annex I) says were not stored."""
-    items = answer.get(int(FAILED, 16))
     return [
         f"{item.get('ReferencedSOPInstanceUID')} ({int(item.get('FailureReason', 0)):04X})"
-        for item in (items.value if items is not None else [])
+        for item in answer.get("FailedSOPSequence") or []
     ]
 
 

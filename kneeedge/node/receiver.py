@@ -1,6 +1,5 @@
 """C-STORE and C-ECHO in: an object is acknowledged once it is on the disk, or refused."""
 
-import re
 import ssl
 import threading
 import time
@@ -16,7 +15,7 @@ from kneeedge.node.connection import MAX_PDU, BoundedHandler, BoundedSocket, Nod
 from kneeedge.node.notices import Notices
 from kneeedge.node.options import Limits, NodeOptions, Tls
 from kneeedge.node.spool import Incoming, QueueFullError, Spool
-from kneeedge.node.storage import STORAGE, SYNTAXES
+from kneeedge.node.storage import STORAGE, SYNTAXES, UID
 from kneeedge.system.addresses import listening
 from kneeedge.system.own import is_own_object
 
@@ -30,7 +29,6 @@ NOT_AUTHORISED = 0x0124
 OUT_OF_RESOURCES = 0xA700
 NOT_UNDERSTOOD = 0xC000
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 MINUTE = 60.0
 MAX_COMMENT = 64
 "characters of an Error Comment (PS3.7, annex C.1, of value representation LO)"
@@ -101,7 +99,7 @@ class Receiver:
             rate = f"more than {self._options.limits.max_rate} objects a minute"
             return self._refuse(peer, OUT_OF_RESOURCES, rate)
         uid = str(event.request.AffectedSOPInstanceUID or "")  # type: ignore[union-attr]
-        if not _UID.fullmatch(uid):
+        if not UID.fullmatch(uid):
             return self._refuse(peer, INVALID_INSTANCE, "the SOP Instance UID is none")
         incoming = incoming_of(event, uid)
         if is_own_object(incoming.dataset):

@@ -1,5 +1,9 @@
 """What DICOM calls a radiograph: SOP classes and transfer syntaxes that the pixel path reads."""
 
+import re
+
+UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
+"of an object, a series or a study (PS3.5, section 9.1)"
 STORAGE = (
     "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
     "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
