@@ -1,18 +1,16 @@
 """DICOM Secondary Captures: the class activation map over the radiograph, for an archive."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kneeedge.errors import MissingExtraError
 from kneeedge.inference.heatmap import overlay, place_below
 from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
-from kneeedge.inference.structured_report import evidence_of, identity
-from kneeedge.model.spec import DISCLAIMER, ModelSpec
+from kneeedge.inference.structured_report import DicomWriter, evidence_of, identity
+from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import replacing
 from kneeedge.system.outputs import CAPTURE, check_output
 from kneeedge.system.own import SOFTWARE, mark_folder
@@ -33,21 +31,10 @@ MARGIN = 8
 SERIES_NUMBER = 9901
 
 
-class CaptureWriter:
+class CaptureWriter(DicomWriter):
     """Writes `<image>.sc.dcm` below a folder. Raises MissingExtraError without highdicom."""
 
-    def __init__(
-        self, folder: Path, spec: ModelSpec, model_sha256: str, with_patient_id: bool
-    ) -> None:
-        try:
-            import highdicom  # noqa: F401
-        except ModuleNotFoundError as error:
-            install = "pip install 'kneeedge[dicom-sr]'"
-            raise MissingExtraError("a Secondary Capture", "highdicom", install) from error
-        self.folder = folder
-        self.spec = spec
-        self.model_sha256 = model_sha256
-        self.with_patient_id = with_patient_id
+    asked_by = "a Secondary Capture"
 
     def write(self, answer: PredictedImage) -> None:
         """Write the capture of an answered DICOM image, where it says of which study it is.

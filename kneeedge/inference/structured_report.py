@@ -24,8 +24,11 @@ SCHEME = "99KNEEEDGE"
 NAMES = ("PatientName", "ReferringPhysicianName")
 
 
-class ReportWriter:
-    """Writes `<image>.sr.dcm` below a folder. Raises MissingExtraError without highdicom."""
+class DicomWriter:
+    """Writes objects about DICOM images below a folder. MissingExtraError without highdicom."""
+
+    asked_by = "--dicom-sr"
+    "what needs highdicom, in words"
 
     def __init__(
         self, folder: Path, spec: ModelSpec, model_sha256: str, with_patient_id: bool
@@ -33,13 +36,21 @@ class ReportWriter:
         try:
             import highdicom  # noqa: F401
         except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                "--dicom-sr", "highdicom", "pip install 'kneeedge[dicom-sr]'"
-            ) from error
+            install = "pip install 'kneeedge[dicom-sr]'"
+            raise MissingExtraError(self.asked_by, "highdicom", install) from error
         self.folder = folder
         self.spec = spec
         self.model_sha256 = model_sha256
         self.with_patient_id = with_patient_id
+
+
+class ReportWriter(DicomWriter):
+    """Writes `<image>.sr.dcm` below a folder. Raises MissingExtraError without highdicom."""
+
+    def __init__(
+        self, folder: Path, spec: ModelSpec, model_sha256: str, with_patient_id: bool
+    ) -> None:
+        super().__init__(folder, spec, model_sha256, with_patient_id)
         self.n_written = 0
         self.n_without_study = 0
 
