@@ -4,6 +4,7 @@ The one call is `emulate`. A child that crashes, or takes too long, is a report 
 """
 
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -29,6 +30,8 @@ DONE, DONE_WITH_FAULTS = 0, 3
 NOISE = b": warning: TCG doesn't support requested feature"
 "what qemu says of features that no kernel asks for, such as PCID"
 POLL_SECONDS = 0.05
+TAIL_BYTES = 1024
+"of what a child says, in which its last line is looked for"
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,16 @@ class Run:
     @property
     def has_ended(self) -> bool:
         return self._process.poll() is not None
+
+    def progress(self) -> str:
+        """The last whole line of what it says of its progress; empty before it has said any."""
+        descriptor = self._stderr.fileno()
+        end = os.fstat(descriptor).st_size
+        # not by `seek`, which would move the place where the child writes too
+        tail = os.pread(descriptor, TAIL_BYTES, max(end - TAIL_BYTES, 0))
+        lines = tail.rpartition(b"\n")[0].splitlines()
+        said = [line for line in lines if NOISE not in line]
+        return said[-1].decode(errors="replace") if said else ""
 
     def report(self, timeout_s: float) -> EmulatedReport:
         """What it answered, or why it did not; one that has not ended by then took too long."""
@@ -229,7 +242,7 @@ def arguments_of(
     }
     given = [(name, str(value)) for name, value in options.items() if value is not None]
     words = [word for option in given for word in option]
-    return ("verify", "--quiet", "--no-isolate", *words, "--", str(model))
+    return ("verify", "--no-isolate", *words, "--", str(model))
 
 
 def run_all(jobs: list[Job], request: EmulationRequest, stage: Stage) -> dict[Job, EmulatedReport]:
@@ -241,6 +254,7 @@ def run_all(jobs: list[Job], request: EmulationRequest, stage: Stage) -> dict[Jo
     try:
         while len(reports) < len(jobs):
             running += [Run(job) for job in islice(waiting, n_at_once - len(running))]
+            remark_on(running, stage)
             for run in ended_runs(running, request.timeout_s):
                 reports[run.job] = run.report(request.timeout_s)
                 running.remove(run)
@@ -250,6 +264,13 @@ def run_all(jobs: list[Job], request: EmulationRequest, stage: Stage) -> dict[Jo
         for run in running:
             run.end()
     return reports
+
+
+def remark_on(running: list[Run], stage: Stage) -> None:
+    """Show how far the children are."""
+    notes = [f"{run.job.cpu.name}: {said}" for run in running if (said := run.progress())]
+    if notes:
+        stage.remark("; ".join(notes))
 
 
 def ended_runs(running: list[Run], timeout_s: float) -> list[Run]:

@@ -21,7 +21,7 @@ SENT = (
     "1.2.840.10008.5.1.4.1.1.88.22",  # Enhanced SR
     "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
 )
-SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 "explicit and implicit little endian"
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
@@ -170,7 +170,7 @@ def requesting_entity(options: NodeOptions) -> AE:
     entity.network_timeout = options.limits.timeout
     entity.connection_timeout = options.limits.timeout
     for sop_class in SENT:
-        entity.add_requested_context(sop_class, list(SYNTAXES))
+        entity.add_requested_context(sop_class, list(UNCOMPRESSED))
     return entity
 
 

@@ -221,11 +221,12 @@ def made_lines(facts: CardFacts) -> list[str]:
     architecture = facts.spec.architecture
     network = f"VGG {width_text(architecture.channels)}, {architecture.head} head"
     versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
+    team = f"by {facts.n_processes} processes " if facts.n_processes > 1 else ""
     options = [[f"`{name}`", value] for name, value in facts.choices.items() if name != "data"]
     return [
         f"{network}; weights: {training.weights}; recipe: {training.recipe}.",
         "",
-        f"Trained on {facts.cpu} with {versions}.",
+        f"Trained {team}on {facts.cpu} with {versions}.",
         "",
         *table(["option", "value"], options),
     ]

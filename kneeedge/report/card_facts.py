@@ -26,6 +26,8 @@ class CardFacts:
     "the `config` of config.json: every option of the training run"
     cpu: str
     "where it was trained"
+    n_processes: int = 1
+    "that trained it together"
     variants: tuple[VerifyReport, ...] = ()
     speed: BenchResult | None = None
     "of `kneeedge bench`, the rows of this run's files as they are now; absent where there are none"
@@ -41,6 +43,7 @@ def read_facts(run: Run) -> CardFacts:
         evaluations = run.read_evaluations()
         choices = config["config"]
         cpu = config["environment"]["cpu"]
+        n_processes = int(config.get("n_processes", 1))
         root = Path(config["data_root"])
     except FileNotFoundError as error:
         problem = f"{error.filename}: the run is not finished"
@@ -56,6 +59,7 @@ def read_facts(run: Run) -> CardFacts:
         evaluations=evaluations,
         choices=choices,
         cpu=cpu,
+        n_processes=n_processes,
         variants=tuple(file.report for file in exported),
         speed=speed,
         stale=stale,

@@ -44,6 +44,14 @@ class Stage:
             self._last_line = time.monotonic()
             self._progress(f"{self.name}: {self.done}/{self.total}, {note}, {self.left()} left")
 
+    def remark(self, note: str) -> None:
+        """Say what the piece under way does; nothing is counted."""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, note=note)
+        elif time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._progress(f"{self.name}: {self.done}/{self.total}, {note}")
+
     def rate(self) -> str:
         """Pieces a second so far, as 2.5/s."""
         elapsed = time.monotonic() - self._start

@@ -34,6 +34,7 @@ if cpu == "Nehalem":
     print("qemu-x86_64: warning: TCG doesn't support requested feature: pcid", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGSEGV)
 if cpu == "SandyBridge":
+    print("evaluate: 3/4, 0.1/s, 30 s left\\nevaluate: 4/", end="", file=sys.stderr, flush=True)
     time.sleep(60)
     open("waited.txt", "w").close()
 if cpu == "EPYC":
@@ -96,6 +97,13 @@ def test_a_cpu_that_takes_too_long_is_a_row_that_says_so(place, fake_qemu) -> No
     assert code == 3
     assert "no answers within 1 s; give it a longer --timeout" in text
     assert not Path("waited.txt").exists()
+
+
+def test_how_far_an_emulated_run_is_stands_beside_the_count(place, fake_qemu, monkeypatch) -> None:
+    monkeypatch.setattr("kneeedge.system.progress.LINE_SECONDS", 0.1)
+    command = ["verify", "m.onnx", "--emulate", "sandybridge", "--timeout", "1"]
+    text = CliRunner().invoke(app, command).output
+    assert "emulate: 0/1, sandybridge: evaluate: 3/4, 0.1/s, 30 s left\n" in text
 
 
 def test_images_are_held_against_this_cpus_answers_and_flips_are_named(place, fake_qemu) -> None:

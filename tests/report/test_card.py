@@ -56,6 +56,11 @@ def test_a_leaky_run_says_so_in_its_card(facts: CardFacts) -> None:
     assert "LEAKY" not in card(facts)
 
 
+def test_the_card_says_how_many_processes_trained_together(facts: CardFacts) -> None:
+    assert "Trained by 2 processes on" in card(replace(facts, n_processes=2))
+    assert "processes" not in card(facts)
+
+
 def test_a_run_without_an_audit_claims_nothing_of_altered_copies(facts: CardFacts) -> None:
     report = DataReport(n_images=1200, conflicts=0, leaks=0, exact_pairs=0, near_pairs=0)
     audited = with_training(facts, data_report=report)
