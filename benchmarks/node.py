@@ -239,16 +239,16 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyResult:
-    """Seconds from the begin of a C-STORE until the report is back."""
+    """How long it is from the begin of a C-STORE until the report is back, in seconds."""
 
     n: int
     pace: float
     "objects a second"
     mb: float
     "of an object"
-    p50: float
-    p99: float
-    largest: float
+    p50_s: float
+    p99_s: float
+    largest_s: float
 
 
 def latency_run(model: Path, paths: list[Path], pace: float, folder: Path) -> LatencyResult:
@@ -280,9 +280,9 @@ def latency_run(model: Path, paths: list[Path], pace: float, folder: Path) -> La
         n=len(timed),
         pace=pace,
         mb=paths[0].stat().st_size / 1e6,
-        p50=float(np.percentile(seconds, 50)),
-        p99=float(np.percentile(seconds, 99)),
-        largest=max(seconds),
+        p50_s=round(float(np.percentile(seconds, 50)), 4),
+        p99_s=round(float(np.percentile(seconds, 99)), 4),
+        largest_s=round(max(seconds), 4),
     )
 
 
@@ -314,7 +314,7 @@ def main() -> None:
         kills = kill_run(args.model, small, args.kills, folder)
         print(kills)
     result = {
-        "command": " ".join(["python -m benchmarks.node", *sys.argv[1:]]),
+        "model": args.model.name,
         "environment": asdict(environment()),
         "latency": asdict(latency),
         "kills": asdict(kills),

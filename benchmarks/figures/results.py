@@ -47,11 +47,12 @@ FILES = {
     "emulation": "2026-11-26-emulation-demo-int8.json",
     "first-run": "2026-11-26-first-run.json",
     "licences": "2026-11-26-licences.json",
+    "node": "2026-11-26-node-knee-kl-int8.json",
     "signed-load": "2026-11-26-signed-load.json",
     "web-full": "2026-11-26-web-knee-kl-int8.json",
     "web-slim6": "2026-11-26-web-knee-kl-slim6.json",
     "wheels": "2026-11-26-wheels-edge-cpu.json",
-    "triton": "2026-11-26-triton-demo-int8-cpu.json",
+    "triton": "2026-11-26-triton-knee-kl-slim6-cpu.json",
 }
 OPERATORS = {
     "+": add,
