@@ -28,10 +28,10 @@ PHOTON_RATIO = 30.0
 def noise(grey: Grey, deviation: float, rng: Rng) -> Grey:
     """Quantum noise, of so many grey levels (standard deviation) at middle grey.
 
-    Where few photons reach the detector their number N varies most for its size, as √N (Bushberg et
-    al., The Essential Physics of Medical Imaging, 3rd ed., ch. 4). A radiograph shows the logarithm of that
-    number, from many (air, black) to few (bone, white), and the logarithm of N varies by 1/√N:
-    so the grain is 5.5 = √30 times as strong in white as in black.
+    Where few photons reach the detector their number N varies most for its size, as √N (Bushberg
+    et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 4). A radiograph shows the
+    logarithm of that number, from many (air, black) to few (bone, white), and the logarithm varies
+    by 1/√N: so the grain is 5.5 = √30 times as strong in white as in black.
 
     A grain is a pixel of a picture of REFERENCE pixels. In a larger picture it covers several, as a
     scintillator spreads its light, or one that is averaged down would show no noise.
@@ -133,4 +133,4 @@ def _within(shape: tuple[int, ...], side: int) -> tuple[int, int]:
 
 def _levels(values: NDArray[np.floating]) -> Grey:
     """The nearest grey levels, 0 to 255."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), dtype=np.uint8)
