@@ -28,6 +28,8 @@ class Kind:
 
     name: str
     "as `--kinds` takes it"
+    cause: str
+    "where that comes from, in words"
     parameter: str
     "what its levels count, in words"
     levels: tuple[float, ...]
@@ -41,24 +43,132 @@ class Kind:
 
 
 KINDS = (
-    Kind("noise", "grey levels, deviation at middle grey", (4, 8, 13, 20, 30), levels.noise),
-    Kind("blur", "mm, deviation", (0.3, 0.5, 0.75, 1.0, 1.5), levels.blur),
-    Kind("contrast", "scatter to primary", (0.25, 0.5, 1.0, 1.7, 3.0), levels.contrast),
-    Kind("gamma", "exponent or its inverse", (1.15, 1.3, 1.6, 2.0, 2.5), levels.gamma),
-    Kind("window", "share of the levels", (0.9, 0.75, 0.6, 0.45, 0.3), levels.window),
-    Kind("gradient", "share of all levels", (0.1, 0.2, 0.3, 0.45, 0.6), levels.gradient),
-    Kind("jpeg", "quality", (60, 40, 25, 15, 8), levels.jpeg),
-    Kind("resolution", "detector pitch, mm", (0.9, 1.1, 1.35, 1.9, 2.7), layout.resolution),
-    Kind("rotation", "degrees", (3, 6, 10, 15, 25), layout.rotation),
-    Kind("translation", "share of each side", (0.03, 0.06, 0.1, 0.15, 0.2), layout.translation),
-    Kind("crop", "share of each side kept", (0.95, 0.9, 0.8, 0.7, 0.6), layout.crop),
-    Kind("padding", "share of each side added", (0.05, 0.1, 0.15, 0.25, 0.4), layout.padding),
-    Kind("collimation", "share of each side open", (0.9, 0.8, 0.7, 0.6, 0.5), layout.collimation),
-    Kind("text", "lines", (1, 2, 3, 4, 5), layout.text),
-    Kind("bars", "share of the side, each", (0.02, 0.05, 0.1, 0.15, 0.2), layout.bars),
-    Kind("inverted", "all of it", WHOLE, levels.inverted),
-    Kind("mirrored", "all of it", WHOLE, layout.mirrored),
-    Kind("upside-down", "all of it", WHOLE, layout.upside_down),
+    Kind(
+        "noise",
+        "too few photons",
+        "grey levels, deviation at middle grey",
+        (4, 8, 13, 20, 30),
+        levels.noise,
+    ),
+    Kind(
+        "blur",
+        "a leg that moves, a large focal spot",
+        "mm, deviation",
+        (0.3, 0.5, 0.75, 1.0, 1.5),
+        levels.blur,
+    ),
+    Kind(
+        "contrast",
+        "scatter without a grid",
+        "scatter to primary",
+        (0.25, 0.5, 1.0, 1.7, 3.0),
+        levels.contrast,
+    ),
+    Kind(
+        "gamma",
+        "another tone curve",
+        "exponent or its inverse",
+        (1.15, 1.3, 1.6, 2.0, 2.5),
+        levels.gamma,
+    ),
+    Kind(
+        "window",
+        "a window for another part",
+        "share of the levels",
+        (0.9, 0.75, 0.6, 0.45, 0.3),
+        levels.window,
+    ),
+    Kind(
+        "gradient",
+        "the anode's heel, a tilted grid",
+        "share of all levels",
+        (0.1, 0.2, 0.3, 0.45, 0.6),
+        levels.gradient,
+    ),
+    Kind(
+        "jpeg",
+        "messengers, slides",
+        "quality",
+        (60, 40, 25, 15, 8),
+        levels.jpeg,
+    ),
+    Kind(
+        "resolution",
+        "thumbnails, screenshots",
+        "detector pitch, mm",
+        (0.9, 1.1, 1.35, 1.9, 2.7),
+        layout.resolution,
+    ),
+    Kind(
+        "rotation",
+        "a leg that lies askew",
+        "degrees",
+        (3, 6, 10, 15, 25),
+        layout.rotation,
+    ),
+    Kind(
+        "translation",
+        "a beam off centre",
+        "share of each side",
+        (0.03, 0.06, 0.1, 0.15, 0.2),
+        layout.translation,
+    ),
+    Kind(
+        "crop",
+        "a narrower field",
+        "share of each side kept",
+        (0.95, 0.9, 0.8, 0.7, 0.6),
+        layout.crop,
+    ),
+    Kind(
+        "padding",
+        "a plate larger than the knee",
+        "share of each side added",
+        (0.05, 0.1, 0.15, 0.25, 0.4),
+        layout.padding,
+    ),
+    Kind(
+        "collimation",
+        "the collimator's blades",
+        "share of each side open",
+        (0.9, 0.8, 0.7, 0.6, 0.5),
+        layout.collimation,
+    ),
+    Kind(
+        "text",
+        "markers, names, dates burned in",
+        "lines",
+        (1, 2, 3, 4, 5),
+        layout.text,
+    ),
+    Kind(
+        "bars",
+        "unexposed sides without a shutter",
+        "share of the side, each",
+        (0.02, 0.05, 0.1, 0.15, 0.2),
+        layout.bars,
+    ),
+    Kind(
+        "inverted",
+        "black and white taken for each other",
+        "all of it",
+        WHOLE,
+        levels.inverted,
+    ),
+    Kind(
+        "mirrored",
+        "a film read from its back",
+        "all of it",
+        WHOLE,
+        layout.mirrored,
+    ),
+    Kind(
+        "upside-down",
+        "a plate read from its other end",
+        "all of it",
+        WHOLE,
+        layout.upside_down,
+    ),
 )
 "every kind, in the order of tables"
 
