@@ -9,6 +9,7 @@ from kneeedge.data.dataset import Sample
 from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.model.spec import ModelSpec, softmax
 from kneeedge.runs.folder import Run, open_run
+from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.stress.answers import CellAnswers, Subject, answer_cells
 from kneeedge.stress.gate import GATE_CELLS, TOLERANCE, StressGate, judge_harmed
@@ -43,7 +44,7 @@ class HarmedGate:
             self.progress(f"stress: the original answers {n}, then each variant")
             self._answers = self._ask(self.original)
         limit = TOLERANCE if tolerance is None else tolerance
-        variant = self._ask(Subject(spec, session.run))
+        variant = self._ask(Subject(spec, BatchRunner(session, self.progress).run))
         return judge_harmed(
             self.samples, self._answers, variant, precision, limit, self.is_converted
         )

@@ -43,7 +43,7 @@ def stress_markdown(report: "StressReport") -> str:
         lines += [f"- {line.strip()}" for line in conclusion_lines(model)]
         lines += [""]
     lines += [f"- {_head(report)}", *(f"- {note}" for note in _notes(report))]
-    lines += [f"- machine: {report.cpu}, {report.threads} threads"]
+    lines += [f"- machine: {report.environment.cpu}, {report.threads} threads"]
     return "\n".join([*lines, "", DISCLAIMER, ""])
 
 
@@ -77,7 +77,11 @@ def rows_of(model: "StressedModel") -> Iterator[list[str]]:
             f"{row.ece:.3f}",
             f"{row.refused.value:.0%} {percent_span(row.refused.interval)}",
         ]
-        yield cells + (paired_cells(row.paired) if row.paired else [])
+        if row.paired:
+            cells += paired_cells(row.paired)
+        if row is model.clean and row.paired:
+            cells[-1] = ""  # by definition none
+        yield cells
 
 
 def severity_text(row: "CellScore") -> str:
@@ -158,7 +162,7 @@ def _notes(report: "StressReport") -> list[str]:
             "more: its loss from clean to harmed less the first model's; both in points"
         )
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in report.seconds.items())
-    return [*notes, f"time: {seconds} on {report.cpu}, {report.threads} threads"]
+    return [*notes, f"time: {seconds} on {report.environment.cpu}, {report.threads} threads"]
 
 
 def _aligned(heads: Sequence[str], rows: Iterator[list[str]]) -> list[str]:

@@ -128,15 +128,15 @@ def extra_loss(
     """How much more accuracy the variant loses than the original when images are harmed.
 
     From class indices (N,) of the truth and, as (original's, variant's), of the answers to the same
-    images before and after. Each image stands in two comparisons, variant against original before
-    and after, the first counted the other way round: the interval is twice Tango's for those 2N.
-    Comparisons of one image are taken as independent, though an answer that flips in both cancels:
-    so it is rather too wide.
+    images before and after. An image counts where the comparison of the two has changed: twice
+    where it has turned over, and so each has two places among 2N: the interval is twice Tango's for
+    these. Turning over is rare; where it is not, the interval is too narrow.
     """
     rights = [[answers == labels for answers in pair] for pair in (clean, harmed)]
     before, after = (variant.astype(int) - original for original, variant in rights)
-    lost = int((before == 1).sum() + (after == -1).sum())
-    gained = int((before == -1).sum() + (after == 1).sum())
+    change = after - before
+    lost = int(-change[change < 0].sum())
+    gained = int(change[change > 0].sum())
     n = len(labels)
     interval = tango(gained, lost, 2 * n)
     return (lost - gained) / n, Interval(-2 * interval.high, -2 * interval.low)

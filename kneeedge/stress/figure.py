@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from kneeedge.errors import ConfigError, MissingExtraError
 from kneeedge.model.spec import DISCLAIMER
+from kneeedge.pixels.corruptions import kind_named
 from kneeedge.stress.record import CellScore, StressedModel, StressReport
 from kneeedge.system.files import replacing
 from kneeedge.system.own import figure_metadata
@@ -50,7 +51,7 @@ def draw_stress(report: StressReport, path: Path) -> None:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    title = f"{report.split}, {report.n} images, by severity; 0 is clean"
+    title = f"{report.split}, {report.n} images, by severity"
     figure.suptitle(f"{title}\n{DISCLAIMER}", fontsize=9)
     figure.supylabel("accuracy (95 % interval); share refused", fontsize=9)
     with replacing(path) as new:
@@ -79,7 +80,11 @@ def _finish(axes: "Axes", kind: str, report: StressReport) -> None:
     last = report.models[0].of_kind(kind)[-1].severity
     axes.set_title(kind, fontsize=9)
     axes.set_xlim(-0.2, max(last, 1) + 0.2)
-    axes.set_xticks(sorted({0, *(row.severity for row in report.models[0].of_kind(kind))}))
+    severities = [row.severity for row in report.models[0].of_kind(kind)]
+    names = [str(severity) for severity in severities]
+    if len(kind_named(kind).levels) == 1:
+        names = ["whole"]
+    axes.set_xticks([0, *severities], ["clean", *names])
     axes.set_ylim(-0.02, 1.02)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Sample
 from kneeedge.model.spec import softmax
@@ -103,7 +104,7 @@ def in_double(answers: CellAnswers) -> CellAnswers:
 
 
 def _kind_change(
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+    labels: NDArray[np.integer],
     original: CellAnswers,
     variant: CellAnswers,
     c: int,

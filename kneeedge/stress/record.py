@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from kneeedge.statistics.intervals import Estimate, Interval
 from kneeedge.statistics.paired import PairedChange
+from kneeedge.system.machine import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,5 +98,6 @@ class StressReport:
     "the first is the original that the others are held against"
     seconds: dict[str, float]
     "waited for reading and harming, and for the networks"
-    cpu: str
     threads: int
+    "of each session"
+    environment: Environment

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Sample
 from kneeedge.inference.metrics import evaluate
-from kneeedge.statistics.intervals import clusters_of, share_estimate
+from kneeedge.statistics.intervals import Interval, clusters_of, share_estimate
 from kneeedge.statistics.paired import extra_loss, paired_change
 from kneeedge.stress.answers import CellAnswers
 from kneeedge.stress.cells import Cell
@@ -64,10 +64,13 @@ def _row(
 def pairing(
     labels: NDArray[np.integer], original: CellAnswers, variant: CellAnswers, cell: int
 ) -> CellPairing:
-    """The variant beside the original in one cell, and against their clean images (cell 0)."""
+    """The variant beside the original in one cell, and against their clean images (cell 0).
+
+    Of the clean images themselves there is nothing to tell: 0, without room.
+    """
     clean = (original.decisions(0), variant.decisions(0))
     harmed = (original.decisions(cell), variant.decisions(cell))
-    extra, interval = extra_loss(labels, clean, harmed)
+    extra, interval = extra_loss(labels, clean, harmed) if cell else (0.0, Interval(0.0, 0.0))
     return CellPairing(
         change=paired_change(labels, *harmed), extra_loss=extra, extra_interval=interval
     )

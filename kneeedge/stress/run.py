@@ -96,8 +96,8 @@ def stress(request: StressRequest, progress: Progress) -> StressReport:
         classes=spec.classes,
         models=tuple(models),
         seconds=dict(clock.seconds),
-        cpu=machine.cpu_model(),
         threads=sessions[0].threads,
+        environment=machine.environment(),
     )
 
 
