@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "train-cost": speed.train_cost,
     "versions": versions.versions,
     "wheels": versions.wheels,
+    "stress": stress.results,
     "stress-kinds": stress.kinds,
     "triton": speed.triton,
     "widths": speed.widths,

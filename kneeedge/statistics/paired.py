@@ -128,9 +128,9 @@ def extra_loss(
     """How much more accuracy the variant loses than the original when images are harmed.
 
     From class indices (N,) of the truth and, as (original's, variant's), of the answers to the same
-    images before and after. An image counts where the comparison of the two has changed: twice
-    where it has turned over, and so each has two places among 2N: the interval is twice Tango's for
-    these. Turning over is rare; where it is not, the interval is too narrow.
+    images before and after. An image counts where the comparison of the two has changed, and the
+    interval is Tango's. Where a comparison has turned over it counts twice: then each image has two
+    places, among 2N, which is too narrow where many turn over; few do.
     """
     rights = [[answers == labels for answers in pair] for pair in (clean, harmed)]
     before, after = (variant.astype(int) - original for original, variant in rights)
@@ -138,8 +138,9 @@ def extra_loss(
     lost = int(-change[change < 0].sum())
     gained = int(change[change > 0].sum())
     n = len(labels)
-    interval = tango(gained, lost, 2 * n)
-    return (lost - gained) / n, Interval(-2 * interval.high, -2 * interval.low)
+    n_places = max(1, int(np.abs(change).max()))
+    interval = tango(gained, lost, n_places * n)
+    return (lost - gained) / n, Interval(-n_places * interval.high, -n_places * interval.low)
 
 
 def paired_auroc_change(

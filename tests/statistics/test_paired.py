@@ -361,7 +361,27 @@ def test_extra_loss_of_a_model_against_itself_is_none_with_room_for_other_images
     answers = (labels, labels)
     loss, interval = extra_loss(labels, answers, answers)
     assert loss == 0.0
-    assert interval.high == -interval.low == pytest.approx(2 * Z**2 / (200 + Z**2))
+    assert interval.high == -interval.low == pytest.approx(Z**2 / (100 + Z**2))
+
+
+def test_extra_loss_is_the_paired_change_where_nothing_differed_before():
+    labels = np.zeros(80, int)
+    harmed = (np.zeros(80, int), np.array([1] * 5 + [0] * 75))
+    loss, interval = extra_loss(labels, (labels, labels), harmed)
+    change = paired_change(labels, *harmed)
+    assert (loss, -interval.high, -interval.low) == (
+        -change.delta,
+        change.interval.low,
+        change.interval.high,
+    )
+
+
+def test_a_comparison_that_turns_over_counts_twice():
+    labels = np.zeros(50, int)
+    wrong = np.array([1] + [0] * 49)
+    loss, interval = extra_loss(labels, (wrong, labels), (labels, wrong))
+    assert loss == pytest.approx(2 / 50)
+    assert interval.low < loss < interval.high
 
 
 @pytest.mark.slow
