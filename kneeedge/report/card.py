@@ -10,6 +10,7 @@ from kneeedge.model.spec import CARD_KEY, DISCLAIMER, ModelSpec, TemperatureFit
 from kneeedge.report.card_facts import CardFacts, read_facts
 from kneeedge.report.card_figures import metric_lines, slimmed_lines, speed_lines, variant_lines
 from kneeedge.report.claim import claim_rows
+from kneeedge.report.harmed import card_lines
 from kneeedge.report.info import width_text
 from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, lacking
@@ -85,6 +86,7 @@ def card(facts: CardFacts) -> str:
         ("How well it answers", metric_lines(facts.evaluations)),
         ("Threshold, probabilities and abstaining", decision_lines(spec)),
         ("Exported files", variant_lines(facts.variants)),
+        ("Under corruption", card_lines(facts.variants)),
         ("Speed", speed_lines(facts.speed, facts.stale)),
         ("Limits", limit_lines(facts)),
         ("How it was made", made_lines(facts)),

@@ -120,6 +120,29 @@ def paired_changes(
     return changes
 
 
+def extra_loss(
+    labels: NDArray[np.integer],
+    clean: tuple[NDArray[np.integer], NDArray[np.integer]],
+    harmed: tuple[NDArray[np.integer], NDArray[np.integer]],
+) -> tuple[float, Interval]:
+    """How much more accuracy the variant loses than the original when images are harmed.
+
+    From class indices (N,) of the truth and, as (original's, variant's), of the answers to the same
+    images before and after. An image counts where the comparison of the two has changed, and the
+    interval is Tango's. Where a comparison has turned over it counts twice: then each image has two
+    places, among 2N, which is too narrow where many turn over; few do.
+    """
+    rights = [[answers == labels for answers in pair] for pair in (clean, harmed)]
+    before, after = (variant.astype(int) - original for original, variant in rights)
+    change = after - before
+    lost = int(-change[change < 0].sum())
+    gained = int(change[change > 0].sum())
+    n = len(labels)
+    n_places = max(1, int(np.abs(change).max()))
+    interval = tango(gained, lost, n_places * n)
+    return (lost - gained) / n, Interval(-n_places * interval.high, -n_places * interval.low)
+
+
 def paired_auroc_change(
     positive: NDArray[np.bool_],
     original_scores: NDArray[np.floating],

@@ -101,6 +101,15 @@ def test_evaluate(precision):
     assert (result["n"], result["n_seen"]) == (60, 0)
 
 
+def test_stress_pairs_a_variant_with_the_original_without_torch():
+    models = (MODELS["fp32"], MODELS["int8"])
+    done = kneeedge("stress", *models, DATA, "--kinds", "blur,text,inverted", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [len(model["rows"]) for model in result["models"]] == [12, 12]
+    assert result["models"][1]["rows"][0]["paired"]["change"]["n"] == 60
+
+
 def test_python_answers_what_memory_holds_as_it_answers_the_file():
     import numpy as np
     from PIL import Image
@@ -215,6 +224,7 @@ def test_without_any_runtime_every_command_says_what_to_install(tmp_path):
     for command in (
         ("infer", DATA / "test", "--model", MODELS["fp32"]),
         ("evaluate", MODELS["fp32"], DATA),
+        ("stress", MODELS["fp32"], DATA),
         ("verify", MODELS["fp32"]),
         ("info", MODELS["fp32"]),
     ):

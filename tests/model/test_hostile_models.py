@@ -215,6 +215,7 @@ def commands(model: Path, data: Path, out: Path) -> dict[str, list[object]]:
     return {
         "infer": ["infer", data / "test", "--model", model, "--out", out / "p.csv", "-q"],
         "evaluate": ["evaluate", model, data, "-q"],
+        "stress": ["stress", model, data, "--kinds", "inverted", "-q"],
         "verify": ["verify", model],
         "info": ["info", model],
         "bench": ["bench", model, "--seconds", "0.1", "-q"],

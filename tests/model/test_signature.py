@@ -34,7 +34,7 @@ from tests.tools import need
 pytestmark = pytest.mark.torch
 
 IMAGES = np.full((1, 1, 64, 64), 90, dtype=np.uint8)
-COMMANDS = ("infer", "evaluate", "verify", "info", "bench")
+COMMANDS = ("infer", "evaluate", "stress", "verify", "info", "bench")
 SHORT_BENCH = ("--seconds", "0.1", "--rounds", "1", "--batch-size", "1")
 
 
@@ -77,6 +77,7 @@ def command_of(name: str, model: Path, data: Path, out: Path) -> list[object]:
     commands: dict[str, list[object]] = {
         "infer": ["infer", data / "test", "--model", model, "--out", out / "p.csv", "-q"],
         "evaluate": ["evaluate", model, data, "-q"],
+        "stress": ["stress", model, data, "--kinds", "inverted", "-q"],
         "verify": ["verify", model],
         "info": ["info", model],
         "bench": ["bench", model, *SHORT_BENCH, "-q"],
@@ -97,7 +98,15 @@ def refused(command: list[object], message: str, **environment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["infer", "evaluate", "verify", "info", pytest.param("bench", marks=pytest.mark.slow)]
+    "name",
+    [
+        "infer",
+        "evaluate",
+        "stress",
+        "verify",
+        "info",
+        pytest.param("bench", marks=pytest.mark.slow),
+    ],
 )
 def test_every_command_runs_what_the_owner_signed(signed, keys, phantoms, tmp_path, name):
     command = command_of(name, signed, phantoms, tmp_path)

@@ -33,7 +33,7 @@ from kneeedge.runs.slim_report import SlimConfig
 from kneeedge.runtime.session import Session
 from kneeedge.slim.distil import compute_targets
 from kneeedge.slim.layer_times import LayerTimes, widths_of
-from kneeedge.slim.run import check_original, resume_slim, slim
+from kneeedge.slim.run import Slimmer, check_original, resume_slim, slim
 from kneeedge.slim.survey import MULTIPLE, Survey, check_reach, goals_of
 from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
@@ -372,3 +372,17 @@ def test_a_search_with_a_curve_draws_every_width_beside_the_original(
     assert len(report.steps) == 2
     with (folder / "history.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 1
+
+
+def test_harmed_images_are_asked_for_in_every_export(monkeypatch, tmp_path):
+    options = []
+
+    def exported(folder, asked, progress):
+        options.append(asked)
+
+    monkeypatch.setattr("kneeedge.slim.run.export_run", exported)
+    slimmer = object.__new__(Slimmer)
+    slimmer.config = SlimConfig(original="run", stress=True, stress_tolerance=0.02)
+    slimmer.progress = QUIET
+    slimmer.export(Run(tmp_path), ("int8",))
+    assert [(asked.stress, asked.stress_tolerance) for asked in options] == [(True, 0.02)]
