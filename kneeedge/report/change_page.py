@@ -1,5 +1,6 @@
 """`kneeedge report OLD NEW`: what was changed, by which protocol, and what moved, as one page."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from kneeedge.report.page import (
     Record,
     Section,
     contents,
+    field_name,
     page,
     plain_table,
     record_html,
@@ -28,6 +30,7 @@ from kneeedge.report.run_page import RUN_STYLE, caveat_html
 from kneeedge.report.scorecard import TITLES, with_interval
 from kneeedge.runs.benchmark import model_name, single_rows
 from kneeedge.runs.compare import RunAnswers, RunComparison, answers_of
+from kneeedge.system.files import SHOWN_DIGITS
 from kneeedge.system.strict_json import plain
 
 OLD, NEW = "old", "new"
@@ -42,11 +45,12 @@ GROUPS = (
 "title, record and the fields below which a change is looked for"
 NOT_COMPARED = frozenset({
     "name", "training", "architecture", "pixel_path", "file", "format", "scores", "load_average",
-    "classes",
+    "classes", "temperature_fit",
 })  # fmt: skip
 "fields that tell of the outcome, or have a row of their own"
 MOST_FLIPS = 100
 "images whose answer changed that are named"
+WHOLE_HASH = re.compile(r"[0-9a-f]{64}")
 FIGURES = ("accuracy", "sensitivity", "specificity")
 
 
@@ -141,7 +145,7 @@ def _difference_row(difference: Difference) -> list[str]:
         for which in (OLD, NEW)
     )
     values = (_shown(difference.old), _shown(difference.new))
-    return [words(".".join(difference.fields)), *map(words, values), links]
+    return [field_name(difference.fields), *map(words, values), links]
 
 
 def _shown(value: Any) -> str:
@@ -149,7 +153,9 @@ def _shown(value: Any) -> str:
         return "–"
     if isinstance(value, list):
         return " ".join(map(_shown, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return WHOLE_HASH.sub(lambda found: found[0][:SHOWN_DIGITS], str(value))
 
 
 def _protocol(old: RunFacts, new: RunFacts, comparison: RunComparison) -> Iterator[str]:
@@ -161,7 +167,7 @@ def _protocol(old: RunFacts, new: RunFacts, comparison: RunComparison) -> Iterat
         ("how the splits came about", [each.card.spec.training.protocol for each in (old, new)]),
         ("seed", [str(each.card.spec.training.seed) for each in (old, new)]),
         ("threshold", [each.card.spec.threshold_rule for each in (old, new)]),
-        ("chosen by", ["val", "val"]),
+        ("weights and threshold chosen on", [chosen_on(old), chosen_on(new)]),
     ]
     yield plain_table(("", "old", "new"), [(name, *both) for name, both in facts], is_text=True)
     if comparison.reason:
@@ -174,6 +180,11 @@ def _protocol(old: RunFacts, new: RunFacts, comparison: RunComparison) -> Iterat
     )
     for caution in comparison.cautions:
         yield f"<p>Caution: {words(caution)}.</p>"
+
+
+def chosen_on(facts: RunFacts) -> str:
+    """On what the weights were chosen."""
+    return "val" if facts.card.dataset.split("val") else "nothing: there is no val"
 
 
 def _split_rows(old: RunFacts, new: RunFacts) -> list[tuple[str, ...]]:
@@ -230,10 +241,9 @@ def _moved(old: RunFacts, new: RunFacts, comparison: RunComparison) -> Iterator[
         )
         return
     yield table(
-        ("figure", "old", "new", "change", "−0.1 to 0.1", "in words", "record"),
+        ("figure", "change", "in words", "−0.1 to 0.1", "old", "new", "record"),
         [*_paired_rows(comparison)],
         f"paired, {comparison.n:,} {comparison.split} images",
-        is_text=True,
     )
     yield from _flips(old, new, comparison)
 
@@ -256,17 +266,16 @@ def _own_rows(old: RunFacts, new: RunFacts) -> list[list[str]]:
 
 
 def _paired_rows(comparison: RunComparison) -> Iterator[list[str]]:
-    first, second = comparison.scores
     for name in FIGURES:
         change = comparison.changes.get(name)
         if change:
             ends = (change.interval.low, change.interval.high)
             yield [
                 words(name),
-                *(words(_score(score, name)) for score in comparison.scores),
-                words(change_text(change)),
-                span_svg(change.delta, *ends, (-0.1, 0.1)),
+                words(change_text(change).removeprefix("change ")),
                 words(verdict_of(*ends)),
+                span_svg(change.delta, *ends, (-0.1, 0.1)),
+                *(words(_score(score, name)) for score in comparison.scores),
                 source("comparison", "changes", name),
             ]
     if comparison.auroc_change is not None:
@@ -274,11 +283,10 @@ def _paired_rows(comparison: RunComparison) -> Iterator[list[str]]:
         ends = (interval.low, interval.high) if interval else (comparison.auroc_change,) * 2
         yield [
             "AUROC",
-            words(_score(first, "auroc")),
-            words(_score(second, "auroc")),
-            words(auroc_text(comparison.auroc_change, interval)),
-            span_svg(comparison.auroc_change, *ends, (-0.1, 0.1)),
+            words(auroc_text(comparison.auroc_change, interval).removeprefix("AUROC change ")),
             words(verdict_of(*ends)),
+            span_svg(comparison.auroc_change, *ends, (-0.1, 0.1)),
+            *(words(_score(score, "auroc")) for score in comparison.scores),
             source("comparison", "auroc_change"),
         ]
 

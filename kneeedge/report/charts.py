@@ -13,7 +13,7 @@ svg text { fill: var(--ink); }
 svg .axis { stroke: var(--ink); fill: none; }
 svg .grid { stroke: var(--line); fill: none; }
 svg .mark { stroke: var(--ink); stroke-dasharray: 4 3; opacity: .6; fill: none; }
-svg .note { fill: var(--s4); }
+svg .note { fill: var(--ink); opacity: .8; }
 svg .series { fill: none; stroke-width: 1.8; }
 svg .s0 { stroke: var(--s0); } svg .s1 { stroke: var(--s1); } svg .s2 { stroke: var(--s2); }
 svg .s3 { stroke: var(--s3); } svg .s4 { stroke: var(--s4); } svg .s5 { stroke: var(--s5); }
@@ -24,9 +24,9 @@ svg .box { fill-opacity: .55; }
 svg.span { display: inline-block; width: 9rem; max-width: 9rem; vertical-align: middle; }
 """
 N_COLOURS = 6
-WIDTH, HEIGHT = 440, 300
+WIDTH, HEIGHT = 360, 268
 "of a chart, in its own units; the page gives it its size"
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 26, 42
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 42
 "of what stands around the plotted area"
 LEGEND_LINE = 17
 Point = tuple[float, float]

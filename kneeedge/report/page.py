@@ -41,7 +41,10 @@ caption { text-align: left; font-size: .88rem; opacity: .78; padding-bottom: .2r
 td, th { padding: .25rem .8rem .25rem 0; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 td:first-child, th:first-child { text-align: left; }
-table.text td, table.text th { text-align: left; overflow-wrap: break-word; }
+table.text td, table.text th { text-align: left; }
+td, td code { white-space: nowrap; overflow-wrap: normal; }
+table.text td, table.text th { white-space: normal; }
+table.text tbody th { overflow-wrap: anywhere; min-width: 9rem; }
 th { font-weight: 600; }
 tbody th { font-weight: 400; }
 summary { font-size: .88rem; cursor: pointer; opacity: .78; }
@@ -90,6 +93,11 @@ def words(text: object) -> str:
         return c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1]
 
     return escape("".join(map(shown, str(text))))
+
+
+def field_name(fields: Iterable[str]) -> str:
+    """A field of a record, which may be broken behind its dots and bars."""
+    return words(".".join(fields)).replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
 def table(

@@ -180,4 +180,5 @@ def _observed(bins: Sequence[ReliabilityBin], label: str) -> Series:
         bars=tuple((each.interval.low, each.interval.high) for each in bins),
         colour=0,
         label=label,
+        lone=True,
     )

@@ -1,5 +1,6 @@
 """`kneeedge report RUN`: all that a run folder holds, as one page that needs nothing else."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -28,7 +29,13 @@ from kneeedge.report.prose import prose
 from kneeedge.report.run_charts import calibration_charts, curve_charts, roc_chart
 from kneeedge.report.run_facts import RunFacts
 from kneeedge.report.run_pictures import sample_figures, wrong_figures
-from kneeedge.report.scorecard import cell_interval, figure_title, span_text, with_interval
+from kneeedge.report.scorecard import (
+    TITLES,
+    cell_interval,
+    figure_title,
+    methods,
+    span_text,
+)
 from kneeedge.report.variants import speed_parts, variant_parts
 from kneeedge.runs.answers import RecordedAnswers
 from kneeedge.runs.config import SLIM
@@ -54,7 +61,8 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: 1rem 0; font-size
   gap: 1rem; margin: .8rem 0; }
 figure { margin: 0; }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem; }
-.row { display: flex; flex-wrap: wrap; gap: .4rem; }
+.row { display: grid; grid-template-columns: repeat(5, minmax(0, 10rem)); gap: .4rem; }
+@media (max-width: 40rem) { .row { grid-template-columns: repeat(3, 1fr); } }
 .frame { background: #000; color: #bbb; border-radius: .3rem; display: flex; min-height: 6rem;
   align-items: center; justify-content: center; font-size: .8rem; text-align: center; }
 .frame img { display: block; }
@@ -199,38 +207,49 @@ def _slimmed(facts: RunFacts) -> Iterator[str]:
 def _answers(split: str, evaluation: Evaluation, answers: RecordedAnswers) -> Iterator[str]:
     prevalence = f"prevalence of {evaluation.positive} {evaluation.prevalence:.3f}"
     yield f"<p>{evaluation.n:,} images, {words(prevalence)}.</p>"
+    ends = ends_of(evaluation)
     yield table(
-        ("figure", "value", "95 % interval", "0 to 1", "method", "record"),
-        [*_figure_rows(split, evaluation)],
-        is_text=True,
+        ("figure", "value", "95 % interval", f"{ends[0]:g} to 1", "record"),
+        [*_figure_rows(split, evaluation, ends)],
     )
+    yield f'<p class="soft">Intervals: {words(methods(evaluation))}.</p>'
+    if evaluation.uncalibrated:
+        yield '<p class="soft">ECE, Brier score, log loss: before → after the temperature.</p>'
     yield confusion_table(evaluation)
     charts = [roc_chart(answers, evaluation), *calibration_charts(answers, evaluation)]
     yield f'<div class="charts">{"".join(charts)}</div>'
 
 
-def _figure_rows(split: str, evaluation: Evaluation) -> Iterator[Sequence[str]]:
+def ends_of(evaluation: Evaluation) -> tuple[float, float]:
+    """A scale on which all intervals can be told apart: from a tenth below the lowest to 1."""
+    lowest = min(estimate.interval.low for estimate in evaluation.estimates.values())
+    return math.floor(10 * lowest) / 10, 1.0
+
+
+def _figure_rows(
+    split: str, evaluation: Evaluation, ends: tuple[float, float]
+) -> Iterator[Sequence[str]]:
     for name, estimate in evaluation.estimates.items():
         low, high = estimate.interval.low, estimate.interval.high
         yield (
             words(figure_title(name, evaluation)),
             f"{estimate.value:.4f}",
             f"{low:.3f} to {high:.3f}",
-            span_svg(estimate.value, low, high, (0.0, 1.0)),
-            words(estimate.method),
+            span_svg(estimate.value, low, high, ends),
             source("metrics", split, name),
         )
     before = evaluation.uncalibrated
     for title, name in (("ECE", "ece"), ("Brier score", "brier"), ("log loss", "log_loss")):
         value = f"{getattr(evaluation, name):.4f}"
-        how = f"{getattr(before, name):.4f} at temperature 1" if before else ""
-        yield title, value, "", "", how, source("metrics", split, name)
+        change = f"{getattr(before, name):.4f} → {value}" if before else ""
+        yield title, value, change, "", source("metrics", split, name)
     for name, one in evaluation.one_versus_rest.items():
         for figure in ("sensitivity", "specificity", "auroc"):
             estimate = getattr(one, figure)
             if estimate:
-                value = with_interval(estimate.value, estimate.interval)
-                yield words(f"{name} against the rest: {figure}"), value, "", "", "", ""
+                title = f"{name} against the rest: {TITLES.get(figure, figure)}"
+                span = f"{estimate.interval.low:.3f} to {estimate.interval.high:.3f}"
+                yield words(title), f"{estimate.value:.4f}", span, "", ""
 
 
 def confusion_table(evaluation: Evaluation) -> str:
