@@ -13,7 +13,7 @@ from kneeedge.errors import ConfigError
 from kneeedge.system.files import write_text
 from kneeedge.system.outputs import PAGE, check_output
 
-BESIDE = "RUN/report.html"
+BESIDE = "the run's report.html"
 "what --html without a file stands for"
 
 

@@ -81,6 +81,8 @@ def test_a_page_is_whole_alone_and_the_same_bytes_each_time(tmp_path: Path) -> N
     run = write_run(tmp_path / "run")
     assert report(run.folder, "--html").exit_code == 0
     first = run.page.read_bytes()
+    done = report("--html", "--json", "-", run.folder)
+    assert json.loads(done.stdout)[0]["state"] == "finished"
     assert report(run.folder).exit_code == 0
     assert run.page.read_bytes() == first
     parser = check_page(first.decode())
