@@ -75,10 +75,10 @@ def speed_parts(card: CardFacts) -> Iterator[str]:
     first = baseline(speed.results)
     yield table(SPEED_HEADS, [_speed_row(row, first) for row in speed.results])
     single = [row for row in speed.results if row.scenario == first.scenario]
-    most = max(row.latency_ms.max for row in single) if single else 1.0
+    most = max(max(_latency(row)) for row in single)
     yield table(
-        ("model", f"ms a run, 0 to {most:.3g}"),
-        [[_name(row), _latency_span(row, most)] for row in single],
+        ("model", f"ms a run, 0 to {_milliseconds(most)}"),
+        [[_name(row), span_svg(*_latency(row), (0.0, most))] for row in single],
         f"{first.scenario}: median and its 95 % interval",
     )
     where = f"{first.threads} threads, {speed.environment.cpu}, {speed.measured or 'no date'}"
@@ -91,24 +91,27 @@ def _name(row: Row) -> str:
     return words(f"{model_name(row.model)} ({row.precision})")
 
 
-def _latency_span(row: Row, most: float) -> str:
+def _latency(row: Row) -> tuple[float, float, float]:
+    """The median, or the mean where there is none, and the ends of its interval; milliseconds."""
     latency = row.latency_ms
     middle = latency.p50 or latency.mean
     interval = latency.intervals.get("p50")
-    low, high = (interval.low, interval.high) if interval else (middle, middle)
-    return span_svg(middle, low, high, (0.0, most))
+    return (middle, interval.low, interval.high) if interval else (middle, middle, middle)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _speed_row(row: Row, first: Row) -> list[str]:
-    latency = row.latency_ms
-    interval = latency.intervals.get("p50")
-    span = f" [{interval.low:.3g}, {interval.high:.3g}]" if interval else ""
+    middle, low, high = _latency(row)
+    span = f" [{_milliseconds(low)}, {_milliseconds(high)}]" if low < high else ""
     comparable = row.scenario == first.scenario
     return [
         _name(row),
         words(row.provider),
         words(scenario_name(row)),
-        f"{latency.p50 or latency.mean:.3g}{span}",
+        f"{_milliseconds(middle)}{span}",
         f"{row.images_per_second:.3g}",
         f"{times_as_fast(row, first):.2f}" if comparable else "",
         "" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}",

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import stat
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from kneeedge.bench.page import bench_json
 from kneeedge.cli.app import app
 from kneeedge.inference.metrics import evaluate
 from kneeedge.report.change_page import change_page
@@ -23,10 +25,12 @@ from kneeedge.report.run_page import run_page
 from kneeedge.runs.compare import compare_runs
 from kneeedge.runs.folder import Run
 from kneeedge.system.strict_json import plain
+from tests.bench_rows import accuracy, result, row
 from tests.kept_runs import write_kept_run
 from tests.report.pages import check_page
 from tests.run_records import export_report, run_record
 from tests.tiny_onnx import CLASSES, tiny_spec, write_tiny_model
+from tests.tools import need
 
 LABELS = [0, 1, 0, 1, 0, 1, 0, 1]
 ANSWERS = [0, 1, 0, 1, 1, 1, 0, 0]
@@ -175,6 +179,43 @@ def test_records_of_other_commands_have_a_section_each(tmp_path: Path) -> None:
     assert "When it breaks" in text
     assert "0.9 [0.8, 1]" in text
     assert "stress.rows" in parser.ids
+
+
+def test_what_was_measured_stands_with_its_warnings(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    measured = result(
+        row("pytorch-fp32", 2500.0),
+        row("int8", 12.5, accuracy(), model_sha256="0" * 64),
+        warnings=("busy <b>",),
+    )
+    run.write_benchmark(bench_json(measured))
+    text = " ".join(check_page(run_page(read_run(run.folder))).text)
+    assert "2,500" in text
+    assert "200.00" in text
+    assert "Warning: busy <b>." in text
+    assert "2 of 472 answers flipped" in text
+
+
+def test_a_browser_takes_the_pages_by_their_own_policy(tmp_path: Path) -> None:
+    """And would complain: of a page whose style was changed, it does."""
+    need("chromium")
+    run = write_run(tmp_path / "run")
+    place = tmp_path / "page.html"
+    place.write_text(run_page(read_run(run.folder), with_images=True))
+    assert "Content Security Policy directive" not in complaints(place)
+    place.write_text(place.read_text().replace("svg { display", "svg  { display"))
+    assert "Content Security Policy directive" in complaints(place)
+
+
+def complaints(path: Path) -> str:
+    """What chromium says of a page."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    picture_of = f"--screenshot={path.with_suffix('.png')}"
+    profile = f"--user-data-dir={path.with_name('profile')}"
+    command = ["chromium", *options, profile, picture_of, path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert path.with_suffix(".png").stat().st_size > 1000
+    return done.stderr
 
 
 def test_a_leaky_run_says_so_at_the_top(tmp_path: Path) -> None:
