@@ -241,7 +241,7 @@ def _moved(old: RunFacts, new: RunFacts, comparison: RunComparison) -> Iterator[
         )
         return
     yield table(
-        ("figure", "change", "in words", "−0.1 to 0.1", "old", "new", "record"),
+        ("figure", "change", "in words", "−0.1 to 0.1", "old", "new"),
         [*_paired_rows(comparison)],
         f"paired, {comparison.n:,} {comparison.split} images",
     )
@@ -271,23 +271,21 @@ def _paired_rows(comparison: RunComparison) -> Iterator[list[str]]:
         if change:
             ends = (change.interval.low, change.interval.high)
             yield [
-                words(name),
+                source("comparison", "changes", name, text=name),
                 words(change_text(change).removeprefix("change ")),
                 words(verdict_of(*ends)),
                 span_svg(change.delta, *ends, (-0.1, 0.1)),
                 *(words(_score(score, name)) for score in comparison.scores),
-                source("comparison", "changes", name),
             ]
     if comparison.auroc_change is not None:
         interval = comparison.auroc_interval
         ends = (interval.low, interval.high) if interval else (comparison.auroc_change,) * 2
         yield [
-            "AUROC",
+            source("comparison", "auroc_change", text="AUROC"),
             words(auroc_text(comparison.auroc_change, interval).removeprefix("AUROC change ")),
             words(verdict_of(*ends)),
             span_svg(comparison.auroc_change, *ends, (-0.1, 0.1)),
             *(words(_score(score, "auroc")) for score in comparison.scores),
-            source("comparison", "auroc_change"),
         ]
 
 

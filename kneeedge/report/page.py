@@ -44,7 +44,6 @@ td:first-child, th:first-child { text-align: left; }
 table.text td, table.text th { text-align: left; }
 td, td code { white-space: nowrap; overflow-wrap: normal; }
 table.text td, table.text th { white-space: normal; }
-table.text tbody th { overflow-wrap: anywhere; min-width: 9rem; }
 th { font-weight: 600; }
 tbody th { font-weight: 400; }
 summary { font-size: .88rem; cursor: pointer; opacity: .78; }
@@ -128,8 +127,9 @@ def plain_table(
     caption: str = "",
     is_text: bool = False,
 ) -> str:
-    """As `table`, of cells that are plain text."""
-    return table(heads, [[words(cell) for cell in row] for row in rows], caption, is_text)
+    """As `table`, of cells that are plain text; a path may be broken behind its slashes."""
+    cells = [[words(cell).replace("/", "/<wbr>") for cell in row] for row in rows]
+    return table(heads, cells, caption, is_text)
 
 
 def jpeg_tag(jpeg: bytes, alt: str) -> str:
