@@ -61,9 +61,9 @@ def draw(demo: Path, rows: Sequence[dict[str, str]]) -> Image.Image:
         pen.text((x, 4), words, "#555555", font)
     for i, row in enumerate(rows):
         top = LINE + i * height
-        paths = (demo / "radiographs/test" / row["path"], demo / "heatmaps" / f"{row['path']}.png")
-        for x, path in zip(COLUMNS, paths, strict=False):
-            canvas.paste(enlarged(path), (x, top))
+        radiograph = demo / "radiographs/test" / row["path"]
+        canvas.paste(enlarged(radiograph), (COLUMNS[0], top))
+        canvas.paste(enlarged(demo / "heatmaps" / row["path"], radiograph), (COLUMNS[1], top))
         for line, name in enumerate(SHOWN):
             y = top + 4 + line * LINE
             pen.text((COLUMNS[2], y), name, "#777777", font)
@@ -71,9 +71,13 @@ def draw(demo: Path, rows: Sequence[dict[str, str]]) -> Image.Image:
     return canvas.quantize(COLOURS, dither=Image.Dither.NONE)
 
 
-def enlarged(path: Path) -> Image.Image:
+def enlarged(path: Path, like: Path | None = None) -> Image.Image:
+    """A picture at SIDE pixels; of a heat map what shows the radiograph `like`, without lines."""
+    with Image.open(like or path) as image:
+        size = image.size
     with Image.open(path) as image:
-        return image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        picture = image.convert("RGB").crop((0, 0, *size))
+        return picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kneeedge.cli.exit_codes import HELP
 from kneeedge.cli.export import export
 from kneeedge.cli.infer import infer
 from kneeedge.cli.info import info
+from kneeedge.cli.report import ReportCommand, report
 from kneeedge.cli.runs import runs
 from kneeedge.cli.serve import serve
 from kneeedge.cli.slim import slim
@@ -63,6 +64,7 @@ app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(train)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(export)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(slim)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(runs)
+app.command(cls=ReportCommand, epilog=HELP, rich_help_panel=MAKE)(report)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(infer)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(evaluate)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(stress)

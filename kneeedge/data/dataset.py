@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from kneeedge.data.layout import SPLITS, ClassFolders, Layout, list_classes, read_layout
 from kneeedge.data.patients import patient_doubts, patient_of, patients_line
 from kneeedge.data.table import Row, Table, read_labels
@@ -91,6 +93,16 @@ class Dataset:
         shared = {key for key, splits in splits_of.items() if len(splits) > 1}
         held_out = (sample for sample in self.samples if sample.split != "train")
         return tuple(s for s in held_out if s.sha256 in shared or s.group in shared)
+
+
+def some_of_each_class(dataset: Dataset, seed: int, n: int) -> list[list[Sample]]:
+    """Of each class up to `n` training images, drawn with the seed."""
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in range(len(dataset.classes)):
+        samples = [sample for sample in dataset.split("train") if sample.label == label]
+        chosen.append([samples[i] for i in rng.permutation(len(samples))[:n]])
+    return chosen
 
 
 def say_depths(samples: Sequence[Sample], say: Callable[[str], None]) -> None:

@@ -95,6 +95,8 @@ class PredictedImage:
     "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
     logits: NDArray[np.float32] | None = None
     "(K,); None where the file cannot be read"
+    shown: NDArray[np.uint8] | None = None
+    "(H, W), the picture itself, for people; None where it was not asked for"
 
 
 def csv_columns(spec: ModelSpec) -> list[str]:

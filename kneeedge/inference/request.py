@@ -1,6 +1,7 @@
 """What `kneeedge infer` is asked for, and the one call that does it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from kneeedge.inference.folder import (
     folder_result,
     infer_folder,
 )
+from kneeedge.inference.heatmap import MOST_SHOWN
 from kneeedge.inference.predictor import Predictor
 from kneeedge.inference.summary import FolderResult, folder_summary, stage_seconds
 from kneeedge.model.file import ModelFile, open_model
@@ -130,6 +132,21 @@ def check_places(request: InferRequest) -> None:
     check_output(request.out, ROWS, request.paths)
     check_output_folder(request.options.heatmaps)
     check_output_folder(request.options.dicom_sr)
+    check_heatmaps_apart(request.options.heatmaps, request.paths)
+
+
+def check_heatmaps_apart(folder: Path | None, paths: Sequence[Path]) -> None:
+    """Raise ConfigError where heat maps are to stand among the radiographs, whose names they have.
+
+    None is no folder.
+    """
+    if folder is None or not folder.exists():
+        return
+    for path in paths:
+        place = path if path.is_dir() else path.parent
+        if place.exists() and folder.samefile(place):
+            problem = f"--heatmaps {folder} is the folder of the radiographs"
+            raise ConfigError(problem, "name another: a heat map has the name of its PNG")
 
 
 def open_predictor(request: InferRequest, model: Path | ModelFile, n_images: int) -> Predictor:
@@ -155,6 +172,7 @@ def open_predictor(request: InferRequest, model: Path | ModelFile, n_images: int
         max_pixels=request.max_pixels,
         isolated=isolated,
         timeout=request.file_timeout,
+        shown_side=MOST_SHOWN if request.options.heatmaps else 0,
     )
     return predictor
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kneeedge.inference.heatmap import overlay, place_below
+from kneeedge.inference.heatmap import answer_line, fitting, overlay, place_below
 from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
 from kneeedge.inference.structured_report import DicomWriter, evidence_of, identity
 from kneeedge.model.spec import DISCLAIMER
@@ -17,8 +17,6 @@ from kneeedge.system.own import SOFTWARE, mark_folder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 SIDE = 640
 "pixels of the picture, which the network sees smaller"
@@ -57,10 +55,7 @@ class CaptureWriter(DicomWriter):
 
     def caption(self, prediction: Prediction) -> tuple[str, ...]:
         """What is burned in below the picture."""
-        threshold = f"threshold {self.spec.threshold:.3g}" if len(self.spec.classes) == 2 else ""
-        probability = f"P({self.spec.positive}) = {prediction.probability:.3f}"
-        answer = f"{prediction.prediction}: {probability}"
-        lines = [f"{answer}, {threshold}" if threshold else answer]
+        lines = [answer_line(prediction, self.spec)]
         if prediction.status == ABSTAIN:
             lines.append(f"not to be trusted: {prediction.error}")
         return (*lines, f"{self.spec.name}, {SOFTWARE}", DISCLAIMER)
@@ -110,17 +105,9 @@ def captioned(picture: NDArray[np.uint8], lines: tuple[str, ...]) -> NDArray[np.
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(FONT_SIZE)
     for i, line in enumerate(lines):
-        draw.text((MARGIN, SIDE + i * LINE + MARGIN // 2), fitting(line, font), "white", font)
+        shown = fitting(line, font, SIDE - 2 * MARGIN)
+        draw.text((MARGIN, SIDE + i * LINE + MARGIN // 2), shown, "white", font)
     return np.asarray(canvas)
-
-
-def fitting(line: str, font: "Font") -> str:
-    """The line, cut where it is wider than the picture."""
-    if font.getlength(line) <= SIDE - 2 * MARGIN:
-        return line
-    while line and font.getlength(f"{line}…") > SIDE - 2 * MARGIN:
-        line = line[:-1]
-    return f"{line}…"
 
 
 def reference(evidence: "Dataset") -> "Dataset":

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.errors import ConfigError
-from kneeedge.inference.heatmap import write_heatmap
+from kneeedge.inference.heatmap import heatmap_lines, write_heatmap
 from kneeedge.inference.predictions import PredictedImage
 from kneeedge.model.spec import ModelSpec
+from kneeedge.pixels.pixel_path import picture_box
 from kneeedge.system.threads import in_order
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class SideFiles:
             problem = "this model's head gives no class activation map"
             raise ConfigError(problem, "leave out --heatmaps")
         self.options = options
+        self.spec = spec
         self.reports = open_reports(options, spec, model_sha256)
         self.captures = open_captures(options, spec, model_sha256)
 
@@ -80,9 +82,14 @@ class SideFiles:
         """Write the heat map of an answer that has one; why that cannot be, else nothing."""
         if self.options.heatmaps is None or answer.image is None or answer.cam is None:
             return ""
-        path = answer.prediction.path
+        name = answer.prediction.path
+        lines = heatmap_lines(answer.prediction, self.spec)
         try:
-            write_heatmap(self.options.heatmaps, path, answer.image, answer.cam)
+            if answer.shown is None:
+                write_heatmap(self.options.heatmaps, name, answer.image, answer.cam, lines)
+            else:
+                box = picture_box(answer.shown.shape, self.spec.pixel_path)
+                write_heatmap(self.options.heatmaps, name, answer.shown, answer.cam, lines, box)
         except OSError as error:
             if error.errno not in NAME_ERRORS:
                 raise

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kneeedge.errors import ImageError, KneeEdgeError
 from kneeedge.pixels.dicom_facts import DicomFacts, DicomStudy
 from kneeedge.pixels.reader import ReadOptions, read_input
@@ -35,6 +32,8 @@ class DecoderReply:
 
     side: int = 0
     "the pixels that follow are (side, side) uint8; none where it is 0"
+    shown: tuple[int, ...] = ()
+    "height and width of the picture, uint8, that follows them; none where it is empty"
     dicom: DicomFacts | None = None
     study: DicomStudy | None = None
     stamp: FileStamp | None = None
@@ -49,21 +48,22 @@ class DecoderReply:
     "processor time"
 
 
-def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, NDArray[np.uint8]]:
-    """What became of the file, and its pixels (S, S), or (0, 0) where it has none."""
-    no_pixels = np.empty((0, 0), dtype=np.uint8)
+def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, bytes]:
+    """What became of the file, and the pixels that the reply announces."""
     try:
         read = read_input(path, options)
     except KneeEdgeError as error:
-        return DecoderReply(failure=Failure(type(error).__name__, str(error))), no_pixels
+        return DecoderReply(failure=Failure(type(error).__name__, str(error))), b""
     result = read.result
     if isinstance(result, ImageError):
         refusal = DecoderReply(
             reason=result.reason, remedy=result.remedy, stamp=read.stamp, seconds=read.seconds
         )
-        return refusal, no_pixels
+        return refusal, b""
+    shown = result.shown
     reply = DecoderReply(
         side=len(result.pixels),
+        shown=() if shown is None else shown.shape,
         dicom=result.dicom,
         study=result.study,
         stamp=read.stamp,
@@ -71,7 +71,7 @@ def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, NDArray[np.u
         depth_suspect=result.depth_suspect,
         seconds=read.seconds,
     )
-    return reply, result.pixels
+    return reply, result.pixels.tobytes() + (b"" if shown is None else shown.tobytes())
 
 
 def serve(requests: BinaryIO, out: BinaryIO) -> None:
@@ -82,7 +82,7 @@ def serve(requests: BinaryIO, out: BinaryIO) -> None:
         set_alarm(int(options.timeout) + ALARM_SECONDS)
         reply, pixels = decode(Path(json.loads(line)), options)
         set_alarm(0)
-        send(out, reply, pixels.tobytes())
+        send(out, reply, pixels)
         forget_stderr()
 
 

@@ -8,6 +8,7 @@ network share that hangs cannot be killed, but it can be left behind.
 import json
 import os
 import threading
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,7 +51,7 @@ class Decoder:
         self.child.send(to_json(options, indent=None))
 
     def ask(self, path: Path) -> tuple[DecoderReply, bytes]:
-        """What became of the file, and its pixels as bytes, side × side of them.
+        """What became of the file, and its pixels as bytes, as many as the reply announces.
 
         Raises DecoderLostError where the file ended the decoder, and WorkerError where the decoder
         did not even start.
@@ -88,8 +89,9 @@ def read_reply(stdout: BinaryIO) -> tuple[DecoderReply, bytes] | None:
     if not line:
         return None
     reply = from_json(DecoderReply, line.decode("utf-8", "surrogatepass"))
-    pixels = stdout.read(reply.side**2)
-    return (reply, pixels) if len(pixels) == reply.side**2 else None
+    n_bytes = reply.side**2 + (prod(reply.shown) if reply.shown else 0)
+    pixels = stdout.read(n_bytes)
+    return (reply, pixels) if len(pixels) == n_bytes else None
 
 
 class ProcessReader:
@@ -161,6 +163,8 @@ def read_of(path: Path, reply: DecoderReply, pixels: bytes) -> ReadFile:
     if reply.reason:
         result = ImageError(path, reply.reason, reply.remedy)
     else:
-        square = np.frombuffer(pixels, dtype=np.uint8).reshape(reply.side, reply.side)
-        result = Input(square, reply.dicom, reply.blank, reply.study, reply.depth_suspect)
+        grey = np.frombuffer(pixels, dtype=np.uint8)
+        square = grey[: reply.side**2].reshape(reply.side, reply.side)
+        shown = grey[reply.side**2 :].reshape(reply.shown) if reply.shown else None
+        result = Input(square, reply.dicom, reply.blank, reply.study, reply.depth_suspect, shown)
     return ReadFile(result, reply.stamp, reply.seconds)

@@ -30,6 +30,8 @@ class Input:
     "of which study a DICOM file is, and whose"
     depth_suspect: int = 0
     "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
+    shown: NDArray[np.uint8] | None = None
+    "(H, W), the picture itself, for people; absent where it was not asked for"
 
 
 def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
@@ -46,20 +48,46 @@ def load_with_facts(path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIX
 
 
 def input_of_bytes(
-    data: bytes, path: Path, pixel_path: PixelPath, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    path: Path,
+    pixel_path: PixelPath,
+    max_pixels: int = MAX_PIXELS,
+    shown_side: int = 0,
 ) -> Input:
-    """What `load_with_facts` gives for a file of these bytes; `path` is named in what it raises."""
+    """What `load_with_facts` gives for a file of these bytes; `path` is named in what it raises.
+
+    With a `shown_side` above 0 the picture itself is given too, no side of it longer.
+    """
     picture = decode_picture(
         data, path, pixel_path.size, pixel_path.dicom_window, max_pixels, pixel_path.grey_bits
     )
-    return input_of_picture(picture, pixel_path)
+    return input_of_picture(picture, pixel_path, shown_side)
 
 
-def input_of_picture(picture: Picture, pixel_path: PixelPath) -> Input:
+def input_of_picture(picture: Picture, pixel_path: PixelPath, shown_side: int = 0) -> Input:
     """The network's input for a picture, and what its file says of itself."""
     blank = bool(picture.grey.min() == picture.grey.max())
     square = to_input(picture.grey, pixel_path)
-    return Input(square, picture.dicom, blank, picture.study, picture.depth_suspect)
+    shown = at_most(picture.grey, shown_side) if shown_side else None
+    return Input(square, picture.dicom, blank, picture.study, picture.depth_suspect, shown)
+
+
+def at_most(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Grey pixels (H, W) uint8 as they are, or made smaller so that no side is longer."""
+    if max(grey.shape) <= side:
+        return grey
+    return _resized(grey, *_fitted(grey.shape, side))
+
+
+def picture_box(shape: tuple[int, ...], pixel_path: PixelPath) -> tuple[float, float, float, float]:
+    """Where in the network's input a picture of (H, W) lies: left, top, right, bottom, 0 to 1."""
+    if pixel_path.fit == "stretch":
+        return 0.0, 0.0, 1.0, 1.0
+    side = pixel_path.size
+    height, width = _fitted(shape, side)
+    top = (side - height) // 2
+    left = (side - width) // 2
+    return left / side, top / side, (left + width) / side, (top + height) / side
 
 
 def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:

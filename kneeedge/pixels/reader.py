@@ -26,6 +26,8 @@ class ReadOptions:
     "decode in processes of their own, which may crash"
     timeout: float = 60.0
     "seconds for one file, where isolated"
+    shown_side: int = 0
+    "of the picture that is given beside the input, the longest side, pixels; 0: none is given"
 
     def __post_init__(self) -> None:
         if self.max_pixels < 1 or not 0 < self.timeout < 1e6:
@@ -98,7 +100,9 @@ def read_input(path: Path, options: ReadOptions) -> ReadFile:
     try:
         content = read_bytes(path)
         stamp = content.stamp()
-        result = input_of_bytes(content.data, path, options.pixel_path, options.max_pixels)
+        result = input_of_bytes(
+            content.data, path, options.pixel_path, options.max_pixels, options.shown_side
+        )
     except UNREAD as error:
         result = why_unread(path, error)
     return ReadFile(result, stamp, time.thread_time() - start)

@@ -1,9 +1,7 @@
 """The audit as one HTML file without scripts or outside resources: findings, then copies."""
 
-import base64
 import io
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +13,7 @@ from kneeedge.data.groups import Pair
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.pixels.picture import read_grey
 from kneeedge.report.audit import copies_line, count_rows, verdict
+from kneeedge.report.page import jpeg_tag, page, table, words
 
 N_PAIRS = 200
 "pairs that are shown as pictures"
@@ -23,22 +22,7 @@ N_CASES = 6
 N_FACTS = 6
 PICTURE_SIDE = 240
 "longest side of a picture, pixels"
-_META = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881;
-  --fault: #c62828; --warning: #b26a00; --note: #3b6ea5; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .3rem 0; }
-.soft { opacity: .75; font-size: .9rem; }
-.verdict { border-radius: .5rem; padding: .7rem 1rem; margin: 1rem 0; font-weight: 600; color: #fff;
-  background: #2e7d32; }
-.verdict.failed { background: var(--fault); }
-table { border-collapse: collapse; font-size: .92rem; }
-td, th { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line); }
-td:first-child, th:first-child { text-align: left; }
-summary { font-size: .88rem; cursor: pointer; opacity: .75; }
 .finding { border-left: .3rem solid var(--note); background: var(--soft); border-radius: .3rem;
   padding: .6rem 1rem; margin: .7rem 0; }
 .finding.fault { border-color: var(--fault); }
@@ -59,9 +43,9 @@ figcaption { font-size: .8rem; overflow-wrap: anywhere; margin-top: .3rem; }
 .tag { display: inline-block; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem;
   font-size: .78rem; margin: 0 .3rem .4rem 0; }
 .tag.bad { background: var(--fault); border-color: var(--fault); color: #fff; }
-.bar { display: inline-block; width: 12rem; height: .7rem; background: var(--soft);
+svg.bar { display: inline-block; width: 12rem; height: .7rem; background: var(--soft);
   border-radius: .3rem; }
-.bar i { display: block; height: 100%; background: var(--warning); border-radius: .3rem; }
+svg.bar rect { fill: var(--warning); }
 @media (max-width: 40rem) { .pairs { grid-template-columns: 1fr; } }
 """
 
@@ -71,50 +55,39 @@ def audit_page(audit: Audit, findings: Sequence[Finding]) -> str:
     privacy = "This page holds pictures of patients: keep it where the images are."
     outcome = "verdict failed" if failed(findings) else "verdict"
     parts = [
-        f"<h1>Audit of {escape(audit.data)}</h1>",
-        f'<p class="soft">{escape(DISCLAIMER)} {privacy}</p>',
-        f'<p class="{outcome}">{escape(verdict(findings))}</p>',
+        f"<h1>Audit of {words(audit.data)}</h1>",
+        f'<p class="soft">{words(DISCLAIMER)} {privacy}</p>',
+        f'<p class="{outcome}">{words(verdict(findings))}</p>',
         _counts(audit),
-        f"<p>{escape(copies_line(audit))}.</p>",
+        f"<p>{words(copies_line(audit))}.</p>",
         "<h2>Findings</h2>",
         *map(_finding, findings),
     ]
     if audit.shortcut:
         parts += _shortcut(audit.shortcut)
     parts += _pairs(audit)
-    title = f"<title>kneeedge audit: {escape(Path(audit.data).name)}</title>"
-    head = f"{_META}{title}<style>{_STYLE}</style>"
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+    return page(f"audit: {Path(audit.data).name}", parts, _STYLE)
 
 
 def _counts(audit: Audit) -> str:
     if not audit.classes:
         return f"<p>{counted(len(audit.images), 'image')} without classes.</p>"
     heads, *rows = count_rows(audit)
-    return _table(heads, [tuple(map(escape, row)) for row in rows])
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already, under plain heads."""
-    lines = ["".join(f"<th>{escape(name)}</th>" for name in heads)]
-    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table>{body}</table>"
+    return table(heads, [tuple(map(words, row)) for row in rows])
 
 
 def _finding(finding: Finding) -> str:
-    kind = f"<b>{escape(finding.kind)}</b>"
-    remedy = f'<p class="soft">What to do: {escape(finding.remedy)}.</p>'
+    kind = f"<b>{words(finding.kind)}</b>"
+    remedy = f'<p class="soft">What to do: {words(finding.remedy)}.</p>'
     return (
-        f'<div class="finding {finding.severity}"><p>{kind}{escape(finding.what)}</p>'
+        f'<div class="finding {finding.severity}"><p>{kind}{words(finding.what)}</p>'
         f"{_cases(finding.cases)}{remedy}</div>"
     )
 
 
 def _cases(cases: Sequence[str]) -> str:
     """A list of N_CASES, the others folded away below it; nothing where there are none."""
-    items = [f"<li>{escape(case)}</li>" for case in cases]
+    items = [f"<li>{words(case)}</li>" for case in cases]
     if not items:
         return ""
     shown = f"<ul>{''.join(items[:N_CASES])}</ul>"
@@ -131,7 +104,7 @@ def _shortcut(test: Shortcut) -> list[str]:
         return []
     parts = [
         "<h2>Facts that tell the classes apart</h2>",
-        f'<p class="soft">{escape(test.method)}.</p>',
+        f'<p class="soft">{words(test.method)}.</p>',
     ]
     for separation in test.header:
         parts += _separation(separation, "file facts alone")
@@ -143,19 +116,21 @@ def _shortcut(test: Shortcut) -> list[str]:
 def _separation(separation: Separation, basis: str) -> list[str]:
     interval = separation.interval
     figure = f"{separation.auroc:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-    line = f"{escape(separation.positive)}, {basis}: AUROC {figure}"
+    line = f"{words(separation.positive)}, {basis}: AUROC {figure}"
     heads = ("fact", "AUROC by itself", "AUROC lost when shuffled", "on average, or most often")
     rows = []
     for weight in separation.facts[:N_FACTS]:
         lost = f"{weight.lost:+.3f}"
-        rows.append((escape(weight.fact), _bar(weight.alone), lost, escape(weight.by_class)))
-    return [f"<p><strong>{line}</strong></p>", _table(heads, rows)]
+        rows.append((words(weight.fact), _bar(weight.alone), lost, words(weight.by_class)))
+    return [f"<p><strong>{line}</strong></p>", table(heads, rows)]
 
 
 def _bar(auroc: float) -> str:
     """A bar from chance, 0.5, to certainty, 1, and the figure."""
-    percent = f"{200 * (auroc - 0.5):.0f}%"
-    return f'<span class="bar"><i style="width:{percent}"></i></span> {auroc:.2f}'
+    width = f"{max(200 * (auroc - 0.5), 0):.0f}"
+    filled = f'<rect width="{width}" height="6"/>'
+    shape = 'viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"'
+    return f'<svg class="bar" {shape}>{filled}</svg> {auroc:.2f}'
 
 
 def _pairs(audit: Audit) -> list[str]:
@@ -193,7 +168,7 @@ def _pair(
     root: Path,
     grey_bits: int,
 ) -> str:
-    tags = [f'<span class="tag">{escape(pair.how)}</span>']
+    tags = [f'<span class="tag">{words(pair.how)}</span>']
     if pair.similarity < 1:
         tags.append(f'<span class="tag">similarity {pair.similarity:.3f}</span>')
     if conflict:
@@ -209,16 +184,16 @@ def _figure(image: AuditedImage, root: Path, grey_bits: int) -> str:
     facts = image.facts
     size = f"{facts.width} × {facts.height} {facts.format}"
     place = ", ".join(part for part in (image.split, image.label) if part)
-    strong = f"<strong>{escape(place)}</strong>, " if place else ""
-    caption = f"{escape(image.name)}<br>{strong}{escape(size)}"
-    picture = f'<img alt="" src="data:image/jpeg;base64,{_picture(root / image.name, grey_bits)}">'
+    strong = f"<strong>{words(place)}</strong>, " if place else ""
+    caption = f"{words(image.name)}<br>{strong}{words(size)}"
+    picture = jpeg_tag(_picture(root / image.name, grey_bits), "")
     return f'<figure><div class="frame">{picture}</div><figcaption>{caption}</figcaption></figure>'
 
 
-def _picture(path: Path, grey_bits: int) -> str:
-    """A small JPEG in base64."""
+def _picture(path: Path, grey_bits: int) -> bytes:
+    """A small JPEG."""
     small = Image.fromarray(read_grey(path, PICTURE_SIDE, grey_bits=grey_bits))
     small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()

@@ -78,6 +78,34 @@ def confusion_lines(evaluation: Evaluation) -> list[str]:
     return lines
 
 
+def cell_interval(evaluation: Evaluation, row: int, column: int) -> Interval | None:
+    """The 95 % interval of a confusion matrix's cell as a share of its row; None where unknown.
+
+    The share that is called right is the class's sensitivity against the rest. Of two classes the
+    other cell of the row is what remains; of more only the diagonal has an interval.
+    """
+    right = _row_estimate(evaluation, row)
+    if right is None:
+        return None
+    if row == column:
+        return right.interval
+    if len(evaluation.classes) > 2:
+        return None
+    return Interval(1 - right.interval.high, 1 - right.interval.low)
+
+
+def _row_estimate(evaluation: Evaluation, row: int) -> Estimate | None:
+    name = evaluation.classes[row]
+    if len(evaluation.classes) > 2:
+        return evaluation.one_versus_rest[name].sensitivity
+    return evaluation.sensitivity if name == evaluation.positive else evaluation.specificity
+
+
+def span_text(interval: Interval) -> str:
+    """[91.5, 97.1] %."""
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}] %"
+
+
 def figure_lines(evaluation: Evaluation) -> list[str]:
     """Every figure, those at a prevalence that was asked for, and each class against the rest."""
     lines = []

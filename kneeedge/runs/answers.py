@@ -58,6 +58,8 @@ class RecordedAnswers:
     logits: NDArray[np.float32]
     "(N, K), as they were: nine digits restore single precision"
     groups: tuple[str, ...]
+    distances: NDArray[np.float64] | None = None
+    "(N,); absent where the model answers every image"
 
 
 def read_answers(path: Path, classes: tuple[str, ...], split: str, remedy: str) -> RecordedAnswers:
@@ -75,6 +77,7 @@ def read_answers(path: Path, classes: tuple[str, ...], split: str, remedy: str) 
             logits=_numbers(rows, [f"logit_{name}" for name in classes]).astype(np.float32),
             names=tuple(row["path"] for row in rows),
             groups=tuple(row["group"] for row in rows),
+            distances=_distances(rows),
         )
     except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise CheckpointError(path, f"its answers do not fit ({error})", remedy) from error
@@ -123,6 +126,12 @@ def _temperature_problem(recorded: RecordedAnswers, slimmed: Slimmed) -> str:
         return ""
     whose = f"{slimmed.original} at temperature {slimmed.temperature:.4g}"
     return f"its probabilities are not those of {whose}"
+
+
+def _distances(rows: Sequence[dict[str, str]]) -> NDArray[np.float64] | None:
+    """(N,); None where a row has none, or there are no rows."""
+    cells = [row.get("distance") or "" for row in rows]
+    return np.array(cells, dtype=np.float64) if cells and all(cells) else None
 
 
 def _numbers(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> NDArray[np.float64]:

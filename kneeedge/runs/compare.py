@@ -26,6 +26,8 @@ class RunAnswers:
     """What a run's PyTorch model answered to the images of one split, in the order of `keys`."""
 
     keys: tuple[ImageKey, ...]
+    names: tuple[str, ...]
+    "paths below the data folder"
     labels: NDArray[np.intp]
     "(N,)"
     predictions: NDArray[np.intp]
@@ -107,6 +109,7 @@ def answers_of(run: Run, spec: ModelSpec, split: str) -> RunAnswers:
         ranking = logits[:, spec.positive_index] - logits[:, 1 - spec.positive_index]
     return RunAnswers(
         keys=tuple(keys),
+        names=tuple(recorded.names[i] for i in order),
         labels=recorded.labels[order],
         predictions=spec.decide(recorded.probabilities)[order],
         ranking=ranking[order],

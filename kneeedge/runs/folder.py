@@ -53,7 +53,6 @@ class Run:
 
     @property
     def model(self) -> Path:
-        """The kept weights."""
         return self.folder / "model.safetensors"
 
     @property
@@ -93,7 +92,6 @@ class Run:
 
     @property
     def history(self) -> Path:
-        """A row for each epoch."""
         return self.folder / "history.csv"
 
     @property
@@ -118,6 +116,10 @@ class Run:
     @property
     def card(self) -> Path:
         return self.folder / "MODEL_CARD.md"
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "report.html"
 
     @property
     def benchmark(self) -> Path:
@@ -339,7 +341,6 @@ class Run:
         write_text(self.card, text, errors="surrogateescape")
 
     def write_folds(self, report: Any) -> None:
-        """Write `folds.json`, a FoldsReport."""
         write_text(self.folds, to_json(report))
 
     def read_slim(self) -> "SlimReport":
@@ -352,7 +353,6 @@ class Run:
         write_text(self.slim, to_json(report))
 
     def write_survey(self, survey: Any) -> None:
-        """Write `survey.json`, a Survey."""
         write_text(self.survey, to_json(survey, indent=None))
 
     def write_curve(self, bench_json: str) -> None:

@@ -134,6 +134,22 @@ def placements(
     return of_positives, of_negatives
 
 
+def roc_points(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False and true positive rates at every threshold between two different scores.
+
+    They run from (0, 0) to (1, 1).
+    """
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    true_positive = np.cumsum(positive[order])[last_of_ties] / max(n_positive, 1)
+    false_positive = np.cumsum(~positive[order])[last_of_ties] / max(n_negative, 1)
+    return np.append(0.0, false_positive), np.append(0.0, true_positive)
+
+
 def variance_of_mean(
     of_positives: NDArray[np.float64], of_negatives: NDArray[np.float64]
 ) -> float | None:

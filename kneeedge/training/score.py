@@ -14,6 +14,7 @@ from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, softmax
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
+from kneeedge.runs.config import SLIM
 from kneeedge.runs.folder import Run
 from kneeedge.runs.record import RunRecord
 from kneeedge.statistics.reliability import probability_errors
@@ -274,7 +275,9 @@ def draw(run: Run, dataset: Dataset, spec: ModelSpec, state: State, scored: Scor
     held_out = scored.held_out
     evaluation = scored.evaluation
     caveat = spec.training.caveat
-    figures.draw_curves(state.history, state.best_epoch, run.figure("curves"), caveat)
+    by_auroc = spec.training.recipe != SLIM  # which keeps the last epoch
+    curves = run.figure("curves")
+    figures.draw_curves(state.history, state.best_epoch, curves, caveat, by_auroc)
     figures.draw_confusion(evaluation, held_out.split, run.figure("confusion"), caveat)
     figures.draw_roc(held_out.labels, scored.probabilities, evaluation, run.figure("roc"), caveat)
     reliability = figures.Reliability(

@@ -49,7 +49,7 @@ def test_an_empty_argument_is_not_the_folder_where_one_stands(arguments: list[st
 def test_no_number_is_taken_for_one_by_any_option(name: str) -> None:
     kinds = get_type_hints(getattr(import_module(f"kneeedge.cli.{name}"), name))
     numbers = [p.opts[0] for p in COMMANDS[name].params if "float" in str(kinds.get(p.name))]
-    assert numbers or name in ("audit", "demo", "info", "runs", "triton", "verify", "web")
+    assert numbers or name in ("audit", "demo", "info", "report", "runs", "triton", "verify", "web")
     for option in numbers:
         for value in ("nan", "inf", "-inf", "1e999"):
             result = CliRunner().invoke(app, [name, "x", option, value])

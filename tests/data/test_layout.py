@@ -151,7 +151,7 @@ def test_a_heat_map_that_was_moved_among_the_images_stops(tmp_path: Path) -> Non
     data = flat(tmp_path / "data")
     image = read_grey(data / "a/1.png", 8)
     write_heatmap(tmp_path / "maps", "x", image, image[:2, :2].astype("float32"))
-    shutil.move(tmp_path / "maps/x.png", data / "b/x.png")
+    shutil.move(tmp_path / "maps/x.map.png", data / "b/x.png")
     with pytest.raises(DataError, match=r"x\.png: is a picture that kneeedge made"):
         scan(data)
 

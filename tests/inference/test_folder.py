@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 from kneeedge import Predictor
+from kneeedge.cli.app import app
 from kneeedge.errors import ConfigError, ImageError, OutOfMemoryError
 from kneeedge.inference.folder import FolderOptions, infer_folder
+from kneeedge.inference.heatmap import LEAST_WIDTH
 from kneeedge.inference.summary import StageSeconds
 from kneeedge.pixels.listing import find_images
 from kneeedge.report.inference import infer_text
@@ -175,8 +178,40 @@ def test_heat_maps_stand_under_the_images_own_names(predictor, folder, tmp_path)
     options = FolderOptions(heatmaps=maps)
     infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET, options)
     assert len(list(maps.rglob("*.png"))) == 11
-    with Image.open(maps / "room 0/0.png.png") as image:
-        assert (image.mode, image.size) == ("RGB", (64, 64))
+    with Image.open(maps / "room 0/0.png") as image:
+        assert (image.mode, image.width) == ("RGB", LEAST_WIDTH)
+        assert image.height > 64
+
+
+def test_heat_maps_from_the_command_have_the_pictures_own_size(exported, tmp_path):
+    """A picture and a JPEG beside it of the same name, in decoders of their own."""
+    grey = np.random.default_rng(0).integers(0, 256, (120, 400), dtype=np.uint8)
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(grey).save(source / name)
+    command = ["infer", str(source), "--model", str(exported["int8"]), "--answer-all", "-q"]
+    command += ["--out", str(tmp_path / "p.csv"), "--heatmaps", str(tmp_path / "maps")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    for name in ("a.png", "a.jpg.map.png"):
+        with Image.open(tmp_path / "maps" / name) as image:
+            assert image.width == 400
+            assert image.height > 120
+
+
+@pytest.mark.parametrize("given", ["in", "in/a.png"])
+def test_heat_maps_among_the_radiographs_are_refused_before_any_work(exported, tmp_path, given):
+    source = tmp_path / "in"
+    source.mkdir()
+    Image.fromarray(np.zeros((40, 40), dtype=np.uint8)).save(source / "a.png")
+    before = (source / "a.png").read_bytes()
+    command = ["infer", str(tmp_path / given), "--model", str(exported["int8"])]
+    command += ["--out", str(tmp_path / "p.csv"), "--heatmaps", str(source)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2
+    assert "is the folder of the radiographs; name another" in done.stderr
+    assert (source / "a.png").read_bytes() == before
+    assert not (tmp_path / "p.csv").exists()
 
 
 def test_heat_maps_of_a_head_without_a_map_are_refused(predictor, folder, tmp_path, monkeypatch):

@@ -11,8 +11,20 @@ import pytest
 from PIL import Image
 
 from kneeedge.errors import ImageError, OutputExistsError
-from kneeedge.inference.heatmap import heatmap_path, overlay, write_heatmap
+from kneeedge.inference.heatmap import (
+    LEAST_WIDTH,
+    MOST_SHOWN,
+    heatmap_lines,
+    heatmap_path,
+    overlay,
+    with_scale,
+    write_heatmap,
+)
+from kneeedge.inference.predictions import ABSTAIN, OK, Prediction
+from kneeedge.model.spec import PixelPath
 from kneeedge.pixels.picture import read_grey
+from kneeedge.pixels.pixel_path import at_most, picture_box, to_input
+from tests.tiny_onnx import tiny_spec
 
 
 def test_a_heat_map_never_leaves_its_folder() -> None:
@@ -20,6 +32,17 @@ def test_a_heat_map_never_leaves_its_folder() -> None:
         path = heatmap_path(Path("maps"), name)
         assert path.parts[0] == "maps"
         assert ".." not in path.parts
+
+
+def test_no_two_images_have_one_heat_map_and_a_png_keeps_its_name() -> None:
+    names = [
+        "x.png", "x.jpg", "x", "x.PNG", "x.png.png", "x.jpg.png", "x.map.png", "x.jpg.map.png",
+        "x.map", "x.map.map.png", "x.dcm", "a/x.png", "a/x", ".png", "x..png",
+    ]  # fmt: skip
+    paths = {heatmap_path(Path("maps"), name) for name in names}
+    assert len(paths) == len(names)
+    assert heatmap_path(Path("maps"), "a/x.png") == Path("maps/a/x.png")
+    assert heatmap_path(Path("maps"), "a/x.jpg") == Path("maps/a/x.jpg.map.png")
 
 
 @pytest.mark.parametrize("name", ["k" * 251 + ".png", "é" * 125 + ".dcm", "漢" * 84])
@@ -92,3 +115,57 @@ def test_a_full_disk_keeps_an_older_heat_map_of_that_name(tmp_path: Path) -> Non
     assert "File too large" in full.stderr.splitlines()[-1]
     assert path.read_bytes() == older
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_heat_map_has_the_pictures_own_pixels_above_its_scale_and_lines(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (300, 500), dtype=np.uint8)
+    cam = np.zeros((2, 2), dtype=np.float32)
+    cam[0, 0] = 7.5
+    write_heatmap(tmp_path, "a.png", grey, cam, ("Healthy: P = 0.1", "of no use"))
+    with Image.open(tmp_path / "a.png") as image:
+        written = np.asarray(image)
+    assert written.shape[1] == 500
+    assert written.shape[0] > 300
+    assert (written[290:300, 490:500] == grey[290:300, 490:500, None]).all()
+    assert written[300:].any()
+
+
+def test_a_narrow_picture_has_room_for_its_lines() -> None:
+    picture = np.full((64, 48, 3), 90, dtype=np.uint8)
+    below = with_scale(picture, 1.0, ["x" * 500])
+    assert below.shape[1] == LEAST_WIDTH
+    assert (below[:64, :48] == picture).all()
+    assert not below[:64, 48:].any()
+
+
+def test_the_map_lies_where_a_padded_picture_was() -> None:
+    """The brightest place of a map is over the place of the picture that the network saw there."""
+    pixel_path = PixelPath(64, "pad")
+    grey = np.zeros((400, 200), dtype=np.uint8)
+    grey[40:60, 90:110] = 255
+    row, column = np.argwhere(to_input(grey, pixel_path) > 200).mean(axis=0)
+    cam = np.zeros((32, 32), dtype=np.float32)
+    cam[int(row / 2), int(column / 2)] = 1.0
+    drawn = overlay(grey, cam, picture_box(grey.shape, pixel_path)).astype(int)
+    evidence = drawn.max(axis=2) - drawn.min(axis=2)
+    place = np.argwhere(evidence > 30).mean(axis=0)
+    assert np.abs(place - [50, 100]).max() < 12
+
+
+def test_a_picture_is_shown_as_it_is_or_smaller_never_larger() -> None:
+    small = np.zeros((10, 1024), dtype=np.uint8)
+    assert at_most(small, MOST_SHOWN) is small
+    assert at_most(np.zeros((3000, 1500), dtype=np.uint8), MOST_SHOWN).shape == (1024, 512)
+
+
+@pytest.mark.parametrize(("status", "error"), [(OK, ""), (ABSTAIN, "unlike the training images")])
+def test_the_lines_say_class_probability_and_what_not_to_trust(status: str, error: str) -> None:
+    spec = tiny_spec()
+    name = spec.classes[0]
+    answer = Prediction(
+        path="x.png", status=status, prediction=name, probability=0.123, error=error
+    )
+    lines = heatmap_lines(answer, spec)
+    assert lines[0] == f"{name}: P({spec.positive}) = 0.123, threshold 0.5"
+    assert ("not to be trusted: unlike the training images" in lines) == (status == ABSTAIN)
+    assert lines[-1].startswith("Research use only")

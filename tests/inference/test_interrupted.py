@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from kneeedge.cli.app import app
 from kneeedge.inference import request
 from kneeedge.inference.folder import FolderOptions, infer_folder, run_key
+from kneeedge.inference.heatmap import MOST_SHOWN
 from kneeedge.inference.journal import Batch, Journal, KeptBatch, journal_of, read_content
 from kneeedge.inference.output import rows_of
 from kneeedge.inference.predictions import csv_row, prediction_of_row
@@ -205,6 +207,7 @@ def test_killed_at_twenty_random_points_the_result_is_that_of_an_unbroken_run(
     whole = tmp_path / "whole"
     options = FolderOptions(heatmaps=whole / "maps")
     predictor = Predictor(model, "cpu", 1)
+    predictor.read_options = replace(predictor.read_options, shown_side=MOST_SHOWN)
     infer_folder(predictor, find_images([night]), whole / "p.csv", QUIET, options)
     rng = np.random.default_rng(0)
     n_killed = 0

@@ -203,4 +203,4 @@ def test_what_shows_or_names_a_patient_is_its_owners_alone(
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*.*")}
     assert modes["p.csv"] == mode
-    assert {modes[name] for name in ("x.dcm.png", "x.dcm.sr.dcm", ".p.csv.journal")} == {0o600}
+    assert {modes[name] for name in ("x.dcm.map.png", "x.dcm.sr.dcm", ".p.csv.journal")} == {0o600}

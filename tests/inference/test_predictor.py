@@ -456,7 +456,7 @@ def test_the_heat_map_is_the_picture_that_infer_writes(
         assert written.image is not None
         assert written.cam is not None
         write_heatmap(tmp_path / "maps", "a.png", written.image, written.cam)
-        with Image.open(tmp_path / "maps/a.png.png") as picture:
+        with Image.open(tmp_path / "maps/a.png") as picture:
             assert np.array_equal(np.array(picture), answer.heatmap)
         assert np.ptp(answer.heatmap.astype(int), axis=2).max() > 0
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from kneeedge.cli.app import app
 from kneeedge.errors import ConfigError
 from kneeedge.inference.folder import FolderOptions, infer_folder
+from kneeedge.inference.heatmap import heatmap_path
 from kneeedge.inference.journal import Batch, Journal, KeptBatch, journal_of
 from kneeedge.inference.output import rows_of
 from kneeedge.inference.predictor import Predictor
@@ -217,7 +218,7 @@ def test_every_row_of_a_run_that_was_stopped_has_its_heat_map(
     with Journal(out, journal_key(out), resume=True) as journal:
         rows = [row for batch in journal.found.batches for row in journal.rows(batch)]
     assert len(rows) == N_DONE
-    assert all((tmp_path / "maps" / f"{row[0]}.png").is_file() for row in rows)
+    assert all(heatmap_path(tmp_path / "maps", row[0]).is_file() for row in rows)
     resume(predictor, night, out, heatmaps=tmp_path / "maps")
     assert len(list((tmp_path / "maps").rglob("*.png"))) == N_IMAGES
 

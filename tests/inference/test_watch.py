@@ -327,7 +327,7 @@ def test_heat_maps_and_reports_come_with_the_rows(drop, images, tmp_path, clock,
     shutil.copy(images[0], drop / "a.png")
     assert settle(watching, clock) == 1
     watching.close()
-    assert (tmp_path / "maps/a.png.png").is_file()
+    assert (tmp_path / "maps/a.png").is_file()
 
 
 def test_a_file_that_changed_after_its_row_has_a_second_one_and_that_is_said(

@@ -104,12 +104,12 @@ def test_heat_maps_and_reports_are_left_out_and_radiographs_beside_them_are_not(
 ) -> None:
     image = np.full((32, 32), 90, np.uint8)
     Image.fromarray(image).save(tmp_path / "knee.png")
-    write_heatmap(tmp_path, "knee.png", image, np.ones((1, 1), np.float32))
+    write_heatmap(tmp_path, "knee.jpg", image, np.ones((1, 1), np.float32))
     write_heatmap(tmp_path, "sub/IM0001", image, np.ones((1, 1), np.float32))
     touch(tmp_path, "sub/other.png")
     listing = find_images([tmp_path])
     assert [image.name for image in listing.images] == ["knee.png", "sub/other.png"]
-    assert listing.own == (tmp_path / "knee.png.png", tmp_path / "sub/IM0001.png")
+    assert listing.own == (tmp_path / "knee.jpg.map.png", tmp_path / "sub/IM0001.map.png")
 
 
 def test_files_are_opened_in_marked_folders_alone(

@@ -41,7 +41,7 @@ FILE_NAMES = (
     "spec.json", "config.json", "split.csv", "history.csv", "metrics.json", "answers.csv",
     "original.csv", "report.txt", "MODEL_CARD.md", "bench.json", "folds.json", "slim.json",
     "survey.json", "curve.json", "curve.png", "curves.png", "report.json", "model.safetensors",
-    "start.safetensors", "last.safetensors", "novelty.safetensors",
+    "start.safetensors", "last.safetensors", "novelty.safetensors", "report.html",
 )  # fmt: skip
 ANSWER_COLUMNS = (
     "path", "split", "class", "group", "p_Healthy", "p_Osteoporosis", "logit_Healthy",
@@ -354,7 +354,7 @@ def test_the_list_of_file_names_is_that_of_the_run_folder(run: Run) -> None:
         run.spec, run.config, run.split, run.history, run.metrics, run.answers,
         run.original_answers, run.report, run.card, run.benchmark, run.folds, run.slim, run.survey,
         run.curve, run.curve_figure, run.figure("curves"), run.export_report, run.model, run.start,
-        run.last, run.novelty,
+        run.last, run.novelty, run.page,
     }  # fmt: skip
     assert {file.name for file in files} == set(FILE_NAMES)
 
