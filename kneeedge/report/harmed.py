@@ -33,7 +33,7 @@ def gate_lines(gate: "StressGate") -> list[str]:
     lines.append(f"    lowest accuracies, original → this: {named}")
     if gate.images_to_settle:
         n = f"{gate.images_to_settle:,} {gate.split} images"
-        lines.append(f"    about {n} would settle it at this rate of flips")
+        lines.append(f"    about {n} would settle the worst kind alone, at its rate of flips")
     return lines
 
 

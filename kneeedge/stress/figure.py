@@ -28,7 +28,7 @@ def check_figure(path: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
-        install = "pip install 'kneeedge[train]', or leave --out out"
+        install = "pip install 'kneeedge[train]'"
         raise MissingExtraError("--out", "matplotlib", install) from error
 
 

@@ -53,7 +53,7 @@ class StressGate:
     tolerance: float
     "accuracy that may be lost under any kind"
     images_to_settle: int | None
-    "how many would settle an inconclusive verdict under the kind that decides, at these rates"
+    "how many would settle an inconclusive verdict on the worst kind alone, at its rates"
     kinds: tuple[KindChange, ...]
 
 
