@@ -1,28 +1,25 @@
 """The audit as one HTML file without scripts or outside resources: findings, then copies."""
 
-import base64
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
-from kneeedge.audit.findings import Finding, counted, failed
+from kneeedge.audit.finding import Finding, counted
+from kneeedge.audit.findings import failed
 from kneeedge.audit.run import Audit, AuditedImage
 from kneeedge.audit.shortcut import Separation, Shortcut
 from kneeedge.data.groups import Pair
+from kneeedge.inference.predictions import Prediction
 from kneeedge.model.spec import DISCLAIMER
-from kneeedge.pixels.picture import read_grey
 from kneeedge.report.audit import copies_line, count_rows, verdict
+from kneeedge.report.audit_closer import joint_section, suspects_section
+from kneeedge.report.audit_parts import bar, figure, table
 
 N_PAIRS = 200
 "pairs that are shown as pictures"
 N_CASES = 6
 "cases of a finding that are listed at once; the others unfold"
 N_FACTS = 6
-PICTURE_SIDE = 240
-"longest side of a picture, pixels"
 _META = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881;
@@ -66,8 +63,13 @@ figcaption { font-size: .8rem; overflow-wrap: anywhere; margin-top: .3rem; }
 """
 
 
-def audit_page(audit: Audit, findings: Sequence[Finding]) -> str:
-    """The page as HTML; the images of up to N_PAIRS pairs are read again from the folder."""
+def audit_page(
+    audit: Audit, findings: Sequence[Finding], answers: Mapping[str, Prediction] | None = None
+) -> str:
+    """The page as HTML; the images of up to N_PAIRS pairs are read again from the folder.
+
+    `answers` are a model's to images of doubtful labels, by name, with their class maps.
+    """
     privacy = "This page holds pictures of patients: keep it where the images are."
     outcome = "verdict failed" if failed(findings) else "verdict"
     parts = [
@@ -81,6 +83,10 @@ def audit_page(audit: Audit, findings: Sequence[Finding]) -> str:
     ]
     if audit.shortcut:
         parts += _shortcut(audit.shortcut)
+    if audit.joint:
+        parts += joint_section(audit.joint)
+    if audit.labels:
+        parts += suspects_section(audit, audit.labels, answers or {})
     parts += _pairs(audit)
     title = f"<title>kneeedge audit: {escape(Path(audit.data).name)}</title>"
     head = f"{_META}{title}<style>{_STYLE}</style>"
@@ -92,15 +98,7 @@ def _counts(audit: Audit) -> str:
     if not audit.classes:
         return f"<p>{counted(len(audit.images), 'image')} without classes.</p>"
     heads, *rows = count_rows(audit)
-    return _table(heads, [tuple(map(escape, row)) for row in rows])
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already, under plain heads."""
-    lines = ["".join(f"<th>{escape(name)}</th>" for name in heads)]
-    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table>{body}</table>"
+    return table(heads, [tuple(map(escape, row)) for row in rows])
 
 
 def _finding(finding: Finding) -> str:
@@ -148,14 +146,8 @@ def _separation(separation: Separation, basis: str) -> list[str]:
     rows = []
     for weight in separation.facts[:N_FACTS]:
         lost = f"{weight.lost:+.3f}"
-        rows.append((escape(weight.fact), _bar(weight.alone), lost, escape(weight.by_class)))
-    return [f"<p><strong>{line}</strong></p>", _table(heads, rows)]
-
-
-def _bar(auroc: float) -> str:
-    """A bar from chance, 0.5, to certainty, 1, and the figure."""
-    percent = f"{200 * (auroc - 0.5):.0f}%"
-    return f'<span class="bar"><i style="width:{percent}"></i></span> {auroc:.2f}'
+        rows.append((escape(weight.fact), bar(weight.alone), lost, escape(weight.by_class)))
+    return [f"<p><strong>{line}</strong></p>", table(heads, rows)]
 
 
 def _pairs(audit: Audit) -> list[str]:
@@ -200,25 +192,6 @@ def _pair(
         tags.append('<span class="tag bad">label conflict</span>')
     if leak:
         tags.append('<span class="tag bad">leak</span>')
-    figures = "".join(_figure(images[name], root, grey_bits) for name in (pair.first, pair.second))
+    figures = "".join(figure(images[name], root, grey_bits) for name in (pair.first, pair.second))
     frame = "pair bad" if conflict or leak else "pair"
     return f'<div class="{frame}">{"".join(tags)}<div class="two">{figures}</div></div>'
-
-
-def _figure(image: AuditedImage, root: Path, grey_bits: int) -> str:
-    facts = image.facts
-    size = f"{facts.width} × {facts.height} {facts.format}"
-    place = ", ".join(part for part in (image.split, image.label) if part)
-    strong = f"<strong>{escape(place)}</strong>, " if place else ""
-    caption = f"{escape(image.name)}<br>{strong}{escape(size)}"
-    picture = f'<img alt="" src="data:image/jpeg;base64,{_picture(root / image.name, grey_bits)}">'
-    return f'<figure><div class="frame">{picture}</div><figcaption>{caption}</figcaption></figure>'
-
-
-def _picture(path: Path, grey_bits: int) -> str:
-    """A small JPEG in base64."""
-    small = Image.fromarray(read_grey(path, PICTURE_SIDE, grey_bits=grey_bits))
-    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
