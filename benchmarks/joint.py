@@ -1,17 +1,18 @@
 """What the pixels beside the joint tell: of data sets by a probe, and of trained models.
 
-    python -m benchmarks.joint --data DATA … --weights FILE [--group-regex R] [--split train]
+    python -m benchmarks.joint --data DATA … --weights FILE [--group-regex R …] [--split train]
         [--model FILE … --test DATA] [--json FILE]
 
 The first part is `kneeedge audit --joint` of each DATA, of one split where it has splits; the
-second `kneeedge evaluate --joint` of each model on the test split of --test. No image is named in
-the result.
+second `kneeedge evaluate --joint` of each model on the test split of --test. The first pattern of
+--group-regex is that of the first DATA and of --test. No image is named in the result.
 """
 
 import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def main() -> None:
     add: Callable[..., object] = parser.add_argument
     add("--data", type=Path, nargs="*", default=[])
     add("--weights", default="imagenet")
-    add("--group-regex")
+    add("--group-regex", nargs="*", default=[])
     add("--split", default="train")
     add("--model", type=Path, nargs="*", default=[])
     add("--test", type=Path)
@@ -70,14 +71,13 @@ def main() -> None:
     probes = []
     if given.data:
         extract = FrozenFeatures(given.weights, progress)
-        for data in given.data:
-            record = probe(data, given.split, given.group_regex, extract, progress)
+        for data, pattern in zip_longest(given.data, given.group_regex[: len(given.data)]):
+            record = probe(data, given.split, pattern, extract, progress)
             probes.append(record)
             for row in record["separations"]:
                 print(data.name, row)
-    models = [
-        look(model, given.test, given.group_regex, given.threads, progress) for model in given.model
-    ]
+    pattern = next(iter(given.group_regex), None)
+    models = [look(model, given.test, pattern, given.threads, progress) for model in given.model]
     if given.json:
         record = {"environment": facts, "probes": probes, "models": models}
         given.json.write_text(to_json(record) + "\n", encoding="utf-8")

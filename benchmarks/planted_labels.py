@@ -1,7 +1,8 @@
 """How many wrong labels `audit --labels` finds among the images that it says to look at first.
 
     python -m benchmarks.planted_labels --data DATA [--conflicts DATA] --weights FILE
-        [--group-regex R] [--split train] [--share 0.05] [--seeds 3] [--json FILE]
+        [--group-regex R] [--split train] [--share 0.05] [--seeds 3] [--first-seed 3]
+        [--json FILE]
 
 Labels of DATA's split are flipped, so that the right ones are known:
 
@@ -205,6 +206,7 @@ def main() -> None:
     add("--group-regex")
     add("--split", default="train")
     add("--share", type=float, default=0.05)
+    add("--first-seed", type=int, default=3, help="seeds 0 to 2 have chosen the features")
     add("--seeds", type=int, default=3)
     add("--json", type=Path)
     given = parser.parse_args()
@@ -216,7 +218,7 @@ def main() -> None:
     trials = [
         try_one(features, kind, unsure, given.share, seed)
         for kind in (UNIFORM, BOUNDARY)
-        for seed in range(given.seeds)
+        for seed in range(given.first_seed, given.first_seed + given.seeds)
     ]
     print(table(trials))
     second = None

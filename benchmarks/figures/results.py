@@ -46,6 +46,8 @@ FILES = {
     "emulation-slim6": "2026-11-26-emulation-knee-kl-slim6.json",
     "emulation": "2026-11-26-emulation-demo-int8.json",
     "first-run": "2026-11-26-first-run.json",
+    "joint": "2026-11-26-joint.json",
+    "planted-labels": "2026-11-26-planted-labels-knee-kl.json",
     "licences": "2026-11-26-licences.json",
     "signed-load": "2026-11-26-signed-load.json",
     "web-full": "2026-11-26-web-knee-kl-int8.json",

@@ -43,8 +43,8 @@ def joint_finding(test: JointTest) -> Finding:
         kind=JOINT_TEST,
         severity=NOTE,
         what=(
-            f"pictures without their joint do not tell the classes apart: none surely above "
-            f"chance and at AUROC {MIN_AUROC:.2f}"
+            "pictures without their joint hardly tell the classes apart: no view without it is "
+            f"surely above chance and reaches AUROC {MIN_AUROC:.2f}"
         ),
         cases=tuple(cases),
         remedy="nothing; a trained model is tested with `kneeedge evaluate --joint`",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kneeedge.cli.checks import new_file
-from kneeedge.cli.console import GreyBits, Json, Quiet, require_train, show
+from kneeedge.cli.console import GreyBits, Json, Quiet, RequireSignature, require_train, show
 from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
 from kneeedge.cli.json_format import stamped
 from kneeedge.errors import ConfigError, MissingExtraError
@@ -79,6 +79,7 @@ def audit(
         Path | None,
         typer.Option(help="The .onnx file whose class maps stand beside the doubtful labels."),
     ] = None,
+    require_signature: RequireSignature = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Exit 3 on a leak, a label conflict or an unreadable file."),
@@ -104,7 +105,7 @@ def audit(
 
     progress = Progress(quiet)
     extract = frozen_features(weights, progress) if joint or labels else None
-    predictor = open_predictor(model) if model else None
+    predictor = open_predictor(model, require_signature) if model else None
     result = run_audit(data, group_regex, patients, progress, grey_bits or 0)
     if extract:
         result = look_closer(result, extract, joint, labels, progress)
@@ -155,11 +156,12 @@ def frozen_features(weights: str, progress: Progress) -> "Extractor":
     return FrozenFeatures(weights, progress)
 
 
-def open_predictor(model: Path) -> "Predictor":
+def open_predictor(model: Path, public_key: Path | None) -> "Predictor":
     """The model, whose class maps are wanted of refused images too."""
     from kneeedge.inference.predictor import Predictor
+    from kneeedge.model.file import open_model
 
-    return Predictor(model, answer_all=True)
+    return Predictor(open_model(model, public_key), answer_all=True)
 
 
 def suspect_answers(result: "Audit", predictor: "Predictor") -> dict[str, "Prediction"]:

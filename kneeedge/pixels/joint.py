@@ -1,7 +1,7 @@
 """The joint of a centred knee: a fixed band across the picture, taken out of it or kept alone.
 
 No joint is looked for. In the usual crops of one knee, upright and with the joint near the middle,
-the joint line lies between 0.45 and 0.62 of the height and the joint's margins, where osteophytes
+the joint space lies between 0.5 and 0.65 of the height and the joint's margins, where osteophytes
 grow, reach almost to the sides: so the band is as wide as the picture. It takes the ends of both
 bones with it. Of a long film, of two knees or of a knee at the edge it is no joint;
 `seems_centred` says for how many pictures that may be so.

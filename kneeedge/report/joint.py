@@ -31,8 +31,8 @@ def meaning(report: JointReport) -> str:
             "has learned is not the joint"
         )
     return (
-        "without the joint it does not tell the classes apart: no view without it is surely "
-        f"above chance and at AUROC {MIN_AUROC:.2f}"
+        "without the joint it hardly tells the classes apart: no view without it is surely above "
+        f"chance and reaches AUROC {MIN_AUROC:.2f}"
     )
 
 

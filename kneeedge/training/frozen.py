@@ -6,17 +6,24 @@ from numpy.typing import NDArray
 
 from kneeedge.runs.config import TrainConfig
 from kneeedge.system import machine
+from kneeedge.system.files import SHOWN_DIGITS
 from kneeedge.system.progress import Progress
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import band_roots
 from kneeedge.training.run import choose_bf16
 from kneeedge.training.weights import check_weights, load_pretrained
 
-BLOCKS = (4, 5)
-"whose outputs are the features: parts, and what is made of them"
+BLOCK = 4
+"""whose output the features are: with block 5 beside it fewer of the labels that were planted in
+knee-kl's training images were found
+"""
+N_BANDS = 7
+"horizontal bands, each two rows of block 4's output: a joint space is a line across"
 SIZE = 224
 "side of the pictures, pixels; what the ImageNet weights were trained on"
 BATCH = 16
+SHOWN = len("sha256:") + SHOWN_DIGITS
+"characters of what the weights are, as people are shown it"
 UNTRAINED = "none"
 "weights that are drawn by chance; what they tell apart is texture at most"
 
@@ -39,12 +46,11 @@ class FrozenFeatures:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
         self.size = size
-        blocks = " and ".join(map(str, BLOCKS))
-        trained = "untrained weights" if origin == UNTRAINED else f"weights {origin}"
+        trained = "untrained weights" if origin == UNTRAINED else f"weights {origin[:SHOWN]}"
         precision = "bf16" if self._bf16 else "fp32"
         self.method = (
-            f"frozen features of VGG19 ({trained}, {precision}): roots of the channel means of blocks {blocks} "
-            "in three horizontal bands"
+            f"frozen features of VGG19 ({trained}, {precision}): roots of the channel means of "
+            f"block {BLOCK} in {N_BANDS} horizontal bands"
         )
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -60,10 +66,6 @@ class FrozenFeatures:
             torch.autocast(self._device, torch.bfloat16, enabled=self._bf16),
         ):
             x = model.normalise(torch.from_numpy(pictures[:, None]).to(self._device))
-            found = []
-            done = 0
-            for block in BLOCKS:
-                x = model.features[model.block_start(done) : model.block_start(block)](x)
-                found.append(band_roots(x.float()))
-                done = block
-        return np.asarray(torch.cat(found, dim=1).cpu().numpy(), dtype=np.float32)
+            activations = model.features[: model.block_start(BLOCK)](x)
+        features = band_roots(activations.float(), N_BANDS)
+        return np.asarray(features.cpu().numpy(), dtype=np.float32)
