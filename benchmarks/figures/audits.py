@@ -14,7 +14,7 @@ KINDS = {"uniform": "by chance", "boundary": "where the probe is unsure"}
 def joint_data() -> str:
     """AUROC of the probe by view, of each data set."""
     rows = []
-    for probe in read_result("joint")["probes"]:
+    for probe in read_result("joint-data")["probes"]:
         views = {row["view"]: area(row["auroc"], row["interval"]) for row in probe["separations"]}
         name = f"{probe['data']}, {probe['split'] or 'all'}"
         off_centre = f"{probe['n_off_centre']:,} of {probe['n']:,}"
@@ -26,7 +26,7 @@ def joint_data() -> str:
 def joint_models() -> str:
     """AUROC of trained files by view, and where their class maps lie."""
     rows = []
-    for model in read_result("joint")["models"]:
+    for model in read_result("joint-models")["models"]:
         views = {}
         for row in model["views"]:
             views[row["view"]] = area(row["auroc"]["value"], row["auroc"]["interval"])

@@ -71,8 +71,9 @@ def label_finding(search: LabelSearch) -> Finding:
             f"class; {counted(n_copies, 'image')} with a copy of another label"
         )
     else:
-        sure = f"{search.n_confident:,} surely look like another class"
-        what = f"{what}: {sure}, {n_copies:,} have a copy of another label"
+        confident = f"{search.n_confident:,} look as much like another class as its own images do"
+        agreed = f"the probe agrees with {search.agreed:.0%} of all labels"
+        what = f"{what}: {confident}, {n_copies:,} have a copy of another label; {agreed}"
     doubtful = n_copies or (search.verdict != TOO_FEW and search.n_confident)
     return Finding(
         kind=LABELS,

@@ -61,7 +61,7 @@ class Suspect:
             more = f" and {len(self.conflicts) - 1} more" if len(self.conflicts) > 1 else ""
             return f"its copy {self.conflicts[0]}{more} has another label"
         if self.is_confident:
-            return f"surely looks like {self.likelier}"
+            return f"looks as much like {self.likelier} as that class's own images do"
         if self.margin < 0:
             return f"looks rather like {self.likelier}"
         return f"lies between {self.label} and {self.likelier}"
@@ -80,6 +80,8 @@ class LabelSearch:
     "images, listed or not, that are confidently of another class than their label"
     thresholds: dict[str, float]
     "of each class: the mean probability that its own images get for it"
+    agreed: float | None
+    "0 to 1; share of the labels that the probe agrees with; absent where there are too few images"
     suspects: tuple[Suspect, ...]
     "the first tenth of the ranking, and all copies with two labels"
     features: str
@@ -121,11 +123,13 @@ def search_labels(
         # no image is held for any class
         probabilities = np.full((len(names), n_classes), 1 / n_classes)
         n_listed = 0
+        agreed = None
     else:
         with progress.stage("labels out of fold", 1) as stage:
             probabilities = out_of_fold(features, images.label, images.group)
             stage.advance()
         n_listed = math.ceil(REVIEWED * len(names))
+        agreed = float((probabilities.argmax(axis=1) == images.label).mean())
     found = rank(probabilities, images.label, [name in copies for name in names])
     n_listed = max(n_listed, sum(name in copies for name in names))
     suspects = [
@@ -147,6 +151,7 @@ def search_labels(
         n_groups=images.n_groups,
         n_confident=int(found.is_confident.sum()),
         thresholds=dict(zip(images.classes, found.thresholds.tolist(), strict=True)),
+        agreed=agreed,
         suspects=tuple(suspects),
         features=source,
     )

@@ -26,7 +26,7 @@ def joint_section(test: JointTest) -> list[str]:
     rows = [_joint_row(separation) for separation in test.separations]
     return [
         "<h2>With and without the joint</h2>",
-        f'<p class="soft">{escape(band)} {escape(test.features)}; {escape(test.method)}.</p>',
+        f'<p class="soft">{escape(band)} Probe: {escape(test.features)}; {escape(test.method)}.</p>',
         table(("shown", "class", "AUROC", "95 % interval"), rows),
     ]
 
@@ -65,7 +65,7 @@ def suspects_section(
     )
     return [
         "<h2>Labels to look at</h2>",
-        f'<p class="soft">{escape(order)} {escape(search.features)}; {escape(search.method)}.</p>',
+        f'<p class="soft">{escape(order)} Probe: {escape(search.features)}; {escape(search.method)}.</p>',
         f'<div class="pairs">{"".join(cards)}</div>',
     ]
 

@@ -115,7 +115,7 @@ def evaluate_fields() -> Iterator[Field]:
     yield from sorted(about, key=lambda field: ABOUT.index(field[0]))
     yield from fields_of(Evaluation)
     yield from fields_of(Evaluation | None, "answered", "of the images answered; null where all")
-    yield from fields_of(JointReport, "joint", "of `--joint`; absent without it")
+    yield from fields_of(JointReport | None, "joint", "of `--joint`; null without")
 
 
 def info_fields() -> Iterator[Field]:
