@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import findings, speed, stress, versions
+from benchmarks.figures import audits, findings, speed, stress, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -13,9 +13,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "graph": speed.graph,
     "growth": speed.growth,
     "isolation": speed.isolation,
+    "joint-data": audits.joint_data,
+    "joint-models": audits.joint_models,
     "leakage": findings.leakage,
     "one-image": speed.one_image,
     "peers": speed.peers,
+    "planted-labels": audits.planted_labels,
     "recall": findings.recall,
     "refusals": findings.refusals,
     "results": findings.results,

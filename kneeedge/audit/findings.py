@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from kneeedge.audit.closer_findings import joint_finding, label_finding
+from kneeedge.audit.finding import FAULT, NOTE, WARNING, Finding, counted
 from kneeedge.audit.run import Audit, AuditedImage
 from kneeedge.audit.shortcut import (
     MIN_GROUPS,
@@ -19,7 +20,6 @@ from kneeedge.audit.shortcut import (
 from kneeedge.data.groups import Pair
 from kneeedge.data.patients import patient_doubts, patients_line
 
-FAULT, WARNING, NOTE = "fault", "warning", "note"
 UNREADABLE, CONFLICT, LEAK, PATIENT_LEAK = "UNREADABLE", "LABEL CONFLICT", "LEAK", "PATIENT LEAK"
 PATIENTS, NO_PATIENT, COPIES = "PATIENTS", "NO PATIENT", "COPIES"
 SHORTCUT_FOUND, SHORTCUT_TEST = "SHORTCUT", "SHORTCUT TEST"
@@ -40,19 +40,6 @@ MIN_CONTRAST = 2.0
 "grey levels below which an image shows nothing"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is wrong, or worth knowing."""
-
-    kind: str
-    severity: str
-    "fault: `--strict` fails; warning; note"
-    what: str
-    cases: tuple[str, ...]
-    "every file or pair concerned, in words"
-    remedy: str
-
-
 def list_findings(audit: Audit) -> tuple[Finding, ...]:
     """All findings, the worst first."""
     checks = (
@@ -60,6 +47,7 @@ def list_findings(audit: Audit) -> tuple[Finding, ...]:
         _patients,
         _copies,
         _shortcut,
+        _closer,
         _classes,
         _outliers,
         _depth,
@@ -74,11 +62,6 @@ def list_findings(audit: Audit) -> tuple[Finding, ...]:
 def failed(findings: Iterable[Finding]) -> bool:
     """Whether `--strict` fails, as on unreadable files, label conflicts and leaks of splits."""
     return any(finding.severity == FAULT for finding in findings)
-
-
-def counted(n: int, what: str) -> str:
-    """1 pair, 2 pairs."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def shortcut_lines(test: Shortcut) -> tuple[str, ...]:
@@ -243,6 +226,13 @@ def _shortcut(audit: Audit) -> Iterable[Finding]:
         cases=tuple(cases),
         remedy=remedy,
     )
+
+
+def _closer(audit: Audit) -> Iterable[Finding]:
+    if audit.joint:
+        yield joint_finding(audit.joint)
+    if audit.labels:
+        yield label_finding(audit.labels)
 
 
 def _classes(audit: Audit) -> Iterable[Finding]:

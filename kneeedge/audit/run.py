@@ -7,6 +7,8 @@ from pathlib import Path
 from kneeedge.audit.duplicates import find_pairs
 from kneeedge.audit.facts import Facts, facts_of
 from kneeedge.audit.fingerprint import Fingerprint, fingerprint
+from kneeedge.audit.joint import JointTest
+from kneeedge.audit.labels import LabelSearch
 from kneeedge.audit.listing import Entry, Folder, list_folder
 from kneeedge.audit.quick import Copies, check_copies
 from kneeedge.audit.shortcut import Shortcut, shortcut_test
@@ -77,6 +79,10 @@ class Audit:
     "absent where there are no classes"
     grey_bits: int = 0
     "that pixels of 16 bits were read with; 0: all 16"
+    joint: JointTest | None = None
+    "absent where it was not asked for"
+    labels: LabelSearch | None = None
+    "absent where it was not asked for"
 
     @property
     def root(self) -> Path:

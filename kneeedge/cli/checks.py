@@ -12,7 +12,8 @@ from kneeedge.system.files import is_stream
 LARGEST = 2**31 - 1
 "of an option that counts"
 WRITTEN = (
-    "--out", "--json", "--csv", "--markdown", "--figure", "--html", "--write-groups", "--rows",
+    "--out", "--json", "--csv", "--markdown", "--figure", "--html", "--write-groups",
+    "--write-labels", "--rows",
 )  # fmt: skip
 "options that name what a command writes"
 

@@ -35,6 +35,13 @@ def evaluate(
     group_regex: Annotated[
         str | None, typer.Option(help="Finds the patient in a path below CLASS, for the intervals.")
     ] = None,
+    joint: Annotated[
+        bool,
+        typer.Option(
+            "--joint",
+            help="Answer the images without their joint too, and say where the class maps lie.",
+        ),
+    ] = False,
     grey_bits: GreyBits = None,
     require_signature: RequireSignature = None,
     provider: Provider = "auto",
@@ -61,5 +68,19 @@ def evaluate(
         progress(session.notice)
     read_with_depth(session, grey_bits)
     report = evaluate_model(session, data, split, batch_size, progress, group_regex, prevalence)
-    record = stamped("evaluate", report.as_record())
-    show(evaluation_text(report), record, json, then=f"kneeedge infer PATHS --model {model}")
+    record = report.as_record()
+    text = evaluation_text(report)
+    kept = ""
+    if joint:
+        from kneeedge.inference.joint import joint_report
+        from kneeedge.report.card import add_joint
+        from kneeedge.report.joint import joint_text
+
+        looked = joint_report(session, data, split, batch_size, progress, group_regex)
+        record["joint"] = looked
+        text += f"\n\n{joint_text(looked)}"
+        kept = add_joint(model, looked)
+    then = f"kneeedge infer PATHS --model {model}"
+    show(text, stamped("evaluate", record), json, then=then)
+    if kept:
+        progress(kept)

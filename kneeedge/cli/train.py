@@ -97,6 +97,10 @@ def train(
     drop_conflicts: Annotated[
         bool | None, option("drop_conflicts", "Leave out copies of two labels", IMAGES)
     ] = None,
+    drop_labels: Annotated[
+        Path | None,
+        option("drop_labels", "CSV of path,label whose images `audit` found wrong", IMAGES),
+    ] = None,
     split: Annotated[str | None, option("split", "auto, grouped, or paper (leaky)", IMAGES)] = None,
     folds: Annotated[int | None, option("folds", "K for cross-validation by group", IMAGES)] = None,
     val_fraction: Annotated[
@@ -162,8 +166,9 @@ def train(
     """Fine-tune VGG19 on a labelled folder; writes runs/NAME/ and lets runs/latest name it."""
     require_train("train")
     given = {field: ctx.params[field] for field in CONFIG_FIELDS if ctx.params[field] is not None}
-    if groups is not None:
-        given["groups"] = str(groups)
+    for field in ("groups", "drop_labels"):
+        if field in given:
+            given[field] = str(given[field])
 
     if resume is None and data is None:
         raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")

@@ -58,10 +58,13 @@ class EvaluationReport:
     "of the model file"
 
     def as_record(self) -> dict[str, Any]:
-        """The evaluation's fields, and beside them what was evaluated and what was refused."""
+        """The evaluation's fields, and beside them what was evaluated and what was refused.
+
+        `joint` is for what `kneeedge.inference.joint` finds, where that is asked for.
+        """
         about = {name: getattr(self, name) for name in ABOUT}
         evaluation: dict[str, Any] = plain(self.evaluation)
-        return about | evaluation | {"answered": plain(self.answered)}
+        return about | evaluation | {"answered": plain(self.answered), "joint": None}
 
 
 def read_with_depth(session: Session, grey_bits: int | None) -> None:

@@ -1,6 +1,7 @@
 """Where a model's weights come from: recipe, data and audit, held-out scores, slimmed original."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from kneeedge.statistics.intervals import Interval
 
@@ -81,6 +82,16 @@ class TrainingRecord:
     "absent where no audit was run"
     slimmed: Slimmed | None = None
     "absent where the network is no narrowed one"
+    dropped_labels: int = 0
+    "images that were left out since a person found their labels wrong"
+
+    def flatten(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Its JSON, without a count of 0: earlier versions read that too."""
+        return {name: value for name, value in record.items() if name != "dropped_labels" or value}
+
+    @classmethod
+    def unflatten(cls, record: dict[str, Any]) -> dict[str, Any]:
+        return record
 
     @property
     def caveat(self) -> str:

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 
-from kneeedge.audit.findings import (
-    FAULT,
-    SHORTCUT_FOUND,
-    SHORTCUT_TEST,
-    WARNING,
-    Finding,
-    counted,
-    failed,
-)
+from kneeedge.audit.closer_findings import BESIDE_JOINT, JOINT_TEST, LABELS
+from kneeedge.audit.finding import FAULT, WARNING, Finding, counted
+from kneeedge.audit.findings import SHORTCUT_FOUND, SHORTCUT_TEST, failed
 from kneeedge.audit.run import Audit
 from kneeedge.model.spec import DISCLAIMER
 
 N_LISTED = 3
+"cases of a finding that are shown"
+N_SUSPECTS = 10
+"images of the search for wrong labels that are shown"
+WHOLE = (SHORTCUT_FOUND, SHORTCUT_TEST, BESIDE_JOINT, JOINT_TEST)
+"findings of which all cases are shown"
 
 
 def audit_text(audit: Audit, findings: Sequence[Finding]) -> str:
@@ -73,8 +72,8 @@ def copies_line(audit: Audit) -> str:
 
 def example_lines(finding: Finding) -> list[str]:
     """The first cases, and how many more there are."""
-    whole = finding.kind in (SHORTCUT_FOUND, SHORTCUT_TEST)
-    cases = finding.cases if whole else finding.cases[:N_LISTED]
+    n_listed = N_SUSPECTS if finding.kind == LABELS else N_LISTED
+    cases = finding.cases if finding.kind in WHOLE else finding.cases[:n_listed]
     lines = [f"    {case}" for case in cases]
     n_more = len(finding.cases) - len(cases)
     if n_more:

@@ -1,27 +1,25 @@
 """The audit as one HTML file without scripts or outside resources: findings, then copies."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from kneeedge.audit.findings import Finding, counted, failed
+from kneeedge.audit.finding import Finding, counted
+from kneeedge.audit.findings import failed
 from kneeedge.audit.run import Audit, AuditedImage
 from kneeedge.audit.shortcut import Separation, Shortcut
 from kneeedge.data.groups import Pair
+from kneeedge.inference.predictions import Prediction
 from kneeedge.model.spec import DISCLAIMER
-from kneeedge.pixels.picture import read_grey
 from kneeedge.report.audit import copies_line, count_rows, verdict
-from kneeedge.report.page import jpeg_tag, page, table, words
+from kneeedge.report.audit_closer import joint_section, suspects_section
+from kneeedge.report.audit_parts import bar, figure
+from kneeedge.report.page import page, table, words
 
 N_PAIRS = 200
 "pairs that are shown as pictures"
 N_CASES = 6
 "cases of a finding that are listed at once; the others unfold"
 N_FACTS = 6
-PICTURE_SIDE = 240
-"longest side of a picture, pixels"
 _STYLE = """
 .finding { border-left: .3rem solid var(--note); background: var(--soft); border-radius: .3rem;
   padding: .6rem 1rem; margin: .7rem 0; }
@@ -50,8 +48,13 @@ svg.bar rect { fill: var(--warning); }
 """
 
 
-def audit_page(audit: Audit, findings: Sequence[Finding]) -> str:
-    """The page as HTML; the images of up to N_PAIRS pairs are read again from the folder."""
+def audit_page(
+    audit: Audit, findings: Sequence[Finding], answers: Mapping[str, Prediction] | None = None
+) -> str:
+    """The page as HTML; the images of up to N_PAIRS pairs are read again from the folder.
+
+    `answers` are a model's to images of doubtful labels, by name, with their class maps.
+    """
     privacy = "This page holds pictures of patients: keep it where the images are."
     outcome = "verdict failed" if failed(findings) else "verdict"
     parts = [
@@ -65,6 +68,10 @@ def audit_page(audit: Audit, findings: Sequence[Finding]) -> str:
     ]
     if audit.shortcut:
         parts += _shortcut(audit.shortcut)
+    if audit.joint:
+        parts += joint_section(audit.joint)
+    if audit.labels:
+        parts += suspects_section(audit, audit.labels, answers or {})
     parts += _pairs(audit)
     return page(f"audit: {Path(audit.data).name}", parts, _STYLE)
 
@@ -121,16 +128,8 @@ def _separation(separation: Separation, basis: str) -> list[str]:
     rows = []
     for weight in separation.facts[:N_FACTS]:
         lost = f"{weight.lost:+.3f}"
-        rows.append((words(weight.fact), _bar(weight.alone), lost, words(weight.by_class)))
+        rows.append((words(weight.fact), bar(weight.alone), lost, words(weight.by_class)))
     return [f"<p><strong>{line}</strong></p>", table(heads, rows)]
-
-
-def _bar(auroc: float) -> str:
-    """A bar from chance, 0.5, to certainty, 1, and the figure."""
-    width = f"{max(200 * (auroc - 0.5), 0):.0f}"
-    filled = f'<rect width="{width}" height="6"/>'
-    shape = 'viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"'
-    return f'<svg class="bar" {shape}>{filled}</svg> {auroc:.2f}'
 
 
 def _pairs(audit: Audit) -> list[str]:
@@ -175,25 +174,6 @@ def _pair(
         tags.append('<span class="tag bad">label conflict</span>')
     if leak:
         tags.append('<span class="tag bad">leak</span>')
-    figures = "".join(_figure(images[name], root, grey_bits) for name in (pair.first, pair.second))
+    figures = "".join(figure(images[name], root, grey_bits) for name in (pair.first, pair.second))
     frame = "pair bad" if conflict or leak else "pair"
     return f'<div class="{frame}">{"".join(tags)}<div class="two">{figures}</div></div>'
-
-
-def _figure(image: AuditedImage, root: Path, grey_bits: int) -> str:
-    facts = image.facts
-    size = f"{facts.width} × {facts.height} {facts.format}"
-    place = ", ".join(part for part in (image.split, image.label) if part)
-    strong = f"<strong>{words(place)}</strong>, " if place else ""
-    caption = f"{words(image.name)}<br>{strong}{words(size)}"
-    picture = jpeg_tag(_picture(root / image.name, grey_bits), "")
-    return f'<figure><div class="frame">{picture}</div><figcaption>{caption}</figcaption></figure>'
-
-
-def _picture(path: Path, grey_bits: int) -> bytes:
-    """A small JPEG."""
-    small = Image.fromarray(read_grey(path, PICTURE_SIDE, grey_bits=grey_bits))
-    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()

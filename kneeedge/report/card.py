@@ -5,16 +5,20 @@ from pathlib import Path
 
 from kneeedge.data.dataset import Dataset
 from kneeedge.errors import DataError, SpecError
+from kneeedge.inference.joint import JointReport
 from kneeedge.model.file import ModelFile
+from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import CARD_KEY, DISCLAIMER, ModelSpec, TemperatureFit
 from kneeedge.report.card_facts import CardFacts, read_facts
 from kneeedge.report.card_figures import metric_lines, slimmed_lines, speed_lines, variant_lines
 from kneeedge.report.claim import claim_rows
 from kneeedge.report.harmed import card_lines
 from kneeedge.report.info import width_text
+from kneeedge.report.joint import joint_lines
 from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, lacking
 from kneeedge.runs.folder import Run
+from kneeedge.runs.joint import joint_record, run_of_file, write_joint
 
 FEW = 100
 "held-out images of a class, under which an interval is wide enough to say so"
@@ -68,6 +72,15 @@ def add_speed(run: Run, result: BenchResult, bench_json: str) -> str:
     return f"the figures are in {write_card(run)} now{replaced}"
 
 
+def add_joint(model: Path, report: JointReport) -> str:
+    """Keep what a file sees of the joint with its run; where it is, in words, or "" without one."""
+    run = run_of_file(model, report.model_sha256)
+    if run is None:
+        return ""
+    write_joint(run, report)
+    return f"the joint test is in {joint_record(run)} and in {write_card(run)} now"
+
+
 def card_in(model: ModelFile) -> str:
     """The card that a model file carries; raises SpecError where it has none."""
     if CARD_KEY not in model.metadata:
@@ -85,6 +98,7 @@ def card(facts: CardFacts) -> str:
         ("Data", data_lines(facts)),
         ("How well it answers", metric_lines(facts.evaluations)),
         ("Threshold, probabilities and abstaining", decision_lines(spec)),
+        ("Does it look at the joint?", joint_lines(facts.joint, facts.hashes)),
         ("Exported files", variant_lines(facts.variants)),
         ("Under corruption", card_lines(facts.variants)),
         ("Speed", speed_lines(facts.speed, facts.stale)),
@@ -140,7 +154,16 @@ def data_lines(facts: CardFacts) -> list[str]:
         f"**{training.caveat}.**" if training.caveat else f"No held-out image, {honest}",
         "",
         audited,
+        *dropped_lines(training),
     ]
+
+
+def dropped_lines(training: TrainingRecord) -> list[str]:
+    """How many images were left out for their labels; nothing where none was."""
+    n = training.dropped_labels
+    if not n:
+        return []
+    return ["", f"Left out, since a person found their labels wrong: {n:,} images."]
 
 
 def split_rows(dataset: Dataset) -> list[list[object]]:

@@ -7,11 +7,13 @@ from typing import Any
 
 from kneeedge.data.dataset import Dataset
 from kneeedge.errors import CheckpointError, NotFoundError
+from kneeedge.inference.joint import JointReport
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.benchmark import BenchResult, model_name, rows_of
 from kneeedge.runs.export_report import VerifyReport
 from kneeedge.runs.folder import Run
+from kneeedge.runs.joint import read_joint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,10 @@ class CardFacts:
     "of `kneeedge bench`, the rows of this run's files as they are now; absent where there are none"
     stale: tuple[str, ...] = ()
     "names of what it measured beside: other files, and earlier exports of these"
+    joint: JointReport | None = None
+    "of `kneeedge evaluate --joint`; absent where it was not asked for"
+    hashes: frozenset[str] = frozenset()
+    "SHA-256 of the run's files as they are now"
 
 
 def read_facts(run: Run) -> CardFacts:
@@ -63,6 +69,8 @@ def read_facts(run: Run) -> CardFacts:
         variants=tuple(file.report for file in exported),
         speed=speed,
         stale=stale,
+        joint=read_joint(run),
+        hashes=run.exported_hashes(),
     )
 
 

@@ -53,6 +53,10 @@ def data_answers(facts: "CardFacts") -> dict[int, str]:
     counts = ", ".join(f"{count:,} {split}" for split, count in facts.dataset.counts().items())
     drops = facts.choices.get("drop_conflicts")
     left_out = "copies with two labels are left out" if drops else "none is left out"
+    if training.dropped_labels:
+        wrong = f"{training.dropped_labels:,} whose labels a person found wrong"
+        copies = "copies with two labels and " if drops else ""
+        left_out = f"{copies}{wrong} are left out"
     scale = "ImageNet mean and standard deviation, in the graph"
     level = f"{n_groups:,} groups (patient where known, else copies of one image)"
     if training.leaked:

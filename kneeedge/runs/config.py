@@ -68,6 +68,8 @@ class TrainConfig:
     "look for copies first, and keep them on one side of every split that is drawn"
     drop_conflicts: bool = False
     "leave out every image of which a copy carries another label"
+    drop_labels: str | None = None
+    "a CSV file of path,label, as `audit --write-labels` writes it: images that are left out"
     split: str = AUTO
     "auto: the split folders if any, else grouped; grouped: drawn anew; paper: leaky, the paper's"
     folds: int = 0

@@ -32,6 +32,8 @@ class RunRecord:
     "how the splits came about; see `TrainingRecord`"
     data_report: DataReport | None = None
     "absent where no audit was run"
+    dropped_labels: int = 0
+    "images that --drop-labels left out"
     slimmed: Slimmed | None = None
     "absent where the network is no narrowed one"
     original: str | None = None

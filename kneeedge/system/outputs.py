@@ -75,6 +75,10 @@ def _is_parquet(content: bytes) -> bool:
 ROWS = Kind("table of answers", _begins(b"path,status,prediction,probability,"), streams=False)
 PARQUET_ROWS = Kind("Parquet table of answers", _is_parquet, streams=False)
 GROUPS = Kind("table of groups", _begins(b"path,group\r\n", b"path,group\n"))
+LABELS = Kind(
+    "list of labels",
+    _begins(b"path,label,probability,rank,why\r\n", b"path,label,probability,rank,why\n"),
+)
 BENCH_ROWS = Kind("table of a benchmark", _begins(b"model,precision,provider,scenario,"))
 ANSWERS = Kind("table of a device's answers", _is_answers)
 DOCUMENT = Kind("JSON document", _is_document)

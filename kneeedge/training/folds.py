@@ -97,7 +97,13 @@ def begin_folds(
         _link(whole.start, run.start)
         protocol = f"fold {k + 1}/{len(folds)}"
         data_report = gathered.report_on(folds[k])
-        begin_run(run, replace(record, protocol=protocol, data_report=data_report), folds[k])
+        of_fold = replace(
+            record,
+            protocol=protocol,
+            data_report=data_report,
+            dropped_labels=gathered.dropped_labels,
+        )
+        begin_run(run, of_fold, folds[k])
 
 
 def resume_folds(folder: Path, progress: Progress, team: Team = ALONE) -> FoldsResult:

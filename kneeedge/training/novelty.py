@@ -94,10 +94,10 @@ class Distance(nn.Module):
         return ((along * along).sum(1) + (beside * beside).sum(1)).sqrt()
 
 
-def band_roots(activations: Tensor) -> Tensor:
+def band_roots(activations: Tensor, n_bands: int = N_BANDS) -> Tensor:
     """Features (N, D) of activations (N, C, H, W) ≥ 0: roots of each band's channel means."""
     height = activations.shape[2]
-    n_bands = min(N_BANDS, height)
+    n_bands = min(n_bands, height)
     edges = [round(i * height / n_bands) for i in range(n_bands + 1)]
     means = [activations[:, :, top:bottom].mean(dim=(2, 3)) for top, bottom in pairwise(edges)]
     return torch.cat(means, dim=1).sqrt()

@@ -7,6 +7,7 @@ from pathlib import Path
 from kneeedge.audit.quick import Copies, quick_audit
 from kneeedge.data.dataset import Dataset, others_line, say_depths, scan
 from kneeedge.data.groups import Pair, groups, read_groups
+from kneeedge.data.labels import drop_labels
 from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pooled
 from kneeedge.errors import DataError, NotFoundError
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
@@ -23,6 +24,8 @@ class GatheredImages:
     "of copies"
     data_report: DataReport | None = None
     "absent where no audit was run"
+    dropped_labels: int = 0
+    "images that --drop-labels left out"
 
     def report_on(self, dataset: Dataset) -> DataReport | None:
         """What the audit found, with its leaks counted in the splits of `dataset`."""
@@ -32,13 +35,16 @@ class GatheredImages:
 
 
 def check_folders(config: TrainConfig) -> None:
-    """Raise NotFoundError where data or groups are not there, before weights are downloaded."""
+    """Raise NotFoundError where data or a table is not there, before weights are downloaded."""
     if not Path(config.data).exists():
         remedy = "give a folder with one sub-folder a class, or a CSV file of labels"
         raise NotFoundError(f"{config.data}: no such data folder", remedy)
     if config.groups is not None and not Path(config.groups).is_file():
         remedy = "write it with `kneeedge audit DATA --write-groups FILE`"
         raise NotFoundError(f"{config.groups}: no such groups file", remedy)
+    if config.drop_labels is not None and not Path(config.drop_labels).is_file():
+        remedy = "write it with `kneeedge audit DATA --labels --write-labels FILE`"
+        raise NotFoundError(f"{config.drop_labels}: no such list of labels", remedy)
 
 
 def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
@@ -52,18 +58,21 @@ def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
     root = data.absolute() if data.is_file() else data.resolve()
     dataset = scan(root, config.group_regex, config.grey_bits)
     check_class_names(dataset)
+    n_dropped = 0
+    if config.drop_labels is not None:
+        dataset, n_dropped = drop_labels(dataset, Path(config.drop_labels), progress)
     say_depths(dataset.samples, progress)
     if config.groups is not None:
         dataset = named_groups(dataset, read_groups(Path(config.groups)), Path(config.groups))
     dataset = join_groups(dataset, {sample.name: sample.sha256 for sample in dataset.samples})
     if not config.audit:
-        return GatheredImages(dataset)
+        return GatheredImages(dataset, dropped_labels=n_dropped)
     copies = quick_audit(dataset, progress, config.grey_bits)
     dataset = join_groups(dataset, copies.groups)
     say_copies(copies, progress)
     if config.drop_conflicts:
         dataset = drop_conflicts(dataset, copies.pairs, progress)
-    return GatheredImages(dataset, copies.pairs, copies.data_report)
+    return GatheredImages(dataset, copies.pairs, copies.data_report, n_dropped)
 
 
 def check_class_names(dataset: Dataset) -> None:

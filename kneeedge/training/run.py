@@ -119,7 +119,12 @@ def begin(
     say_splits(gathered, dataset, config, progress)
     size = Size(len(dataset.split("train")), len(dataset.split("val")))
     model, record = plan_run(config, dataset, size, command, progress, team)
-    record = replace(record, protocol=protocol, data_report=gathered.report_on(dataset))
+    record = replace(
+        record,
+        protocol=protocol,
+        data_report=gathered.report_on(dataset),
+        dropped_labels=gathered.dropped_labels,
+    )
     run.folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, run.start)
     begin_run(run, record, dataset)

@@ -124,6 +124,7 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
         protocol=record.protocol,
         data_report=record.data_report,
         slimmed=record.slimmed,
+        dropped_labels=record.dropped_labels,
     )
     return ModelSpec(
         name=run.name,

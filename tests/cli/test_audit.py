@@ -15,6 +15,8 @@ from kneeedge.audit.findings import CONFLICT, LEAK
 from kneeedge.cli.app import app
 from kneeedge.data.groups import read_groups
 from kneeedge.pixels.phantom import write_dataset
+from tests.audit.pixel_features import PixelFeatures
+from tests.tiny_onnx import write_tiny_model
 
 HEALTHY = "train/Healthy/P00000L.png"
 
@@ -108,3 +110,42 @@ def test_without_the_extra_the_command_says_what_to_install(data):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'kneeedge[audit]'" in done.stderr
+
+
+@pytest.fixture
+def pixel_features(monkeypatch):
+    """Coarse pixels in place of a network's features."""
+    monkeypatch.setattr("kneeedge.cli.audit.frozen_features", lambda *_: PixelFeatures())
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("pixel_features")
+def test_joint_and_labels_are_in_every_output(data, tmp_path):
+    page = tmp_path / "page.html"
+    listed = tmp_path / "labels.csv"
+    shutil.copy(data / HEALTHY, data / "test/Osteoporosis/again.png")
+    model = write_tiny_model(tmp_path / "model.onnx")
+    outputs = ("--json", "-", "--html", page, "--write-labels", listed, "--model", model)
+    result = run(data, "--joint", "--labels", *outputs)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)["audit"]
+    assert record["joint"]["verdict"] == "too few"
+    names = {suspect["name"] for suspect in record["labels"]["suspects"]}
+    assert names == {HEALTHY, "test/Osteoporosis/again.png"}
+    assert len(listed.read_text(encoding="utf-8").splitlines()) == 3
+    assert page.read_text(encoding="utf-8").count("the model: ") == 2
+    if os.name == "posix":
+        assert stat.S_IMODE(listed.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (("--write-labels", "list.csv"), "add --labels"),
+        (("--labels", "--model", "m.onnx"), "--html"),
+    ],
+)
+def test_options_that_go_with_another_are_refused_without_it(data, options, remedy):
+    result = run(data, *options)
+    assert result.exit_code == 2
+    assert remedy in result.output

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from kneeedge.audit.findings import Finding
+from kneeedge.audit.finding import Finding
 from kneeedge.audit.run import Audit
 from kneeedge.bench.comparison import Comparison
 from kneeedge.cli.json_format import FORMATS
 from kneeedge.inference.answer_rows import DeviceAnswers
 from kneeedge.inference.emulation import EmulatedReport
 from kneeedge.inference.evaluation import ABOUT, EvaluationReport
+from kneeedge.inference.joint import JointReport
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.inference.predictions import Prediction
 from kneeedge.inference.summary import FolderResult
@@ -115,6 +116,7 @@ def evaluate_fields() -> Iterator[Field]:
     yield from sorted(about, key=lambda field: ABOUT.index(field[0]))
     yield from fields_of(Evaluation)
     yield from fields_of(Evaluation | None, "answered", "of the images answered; null where all")
+    yield from fields_of(JointReport | None, "joint", "of `--joint`; null without")
 
 
 def info_fields() -> Iterator[Field]:

@@ -72,6 +72,7 @@ NOT_RUN = {
     "kneeedge train radiographs --weights imagenet --devices 4": "tests/training/test_devices.py",
     "OMP_NUM_THREADS=": "a measurement; tests/training/test_devices.py trains by two processes",
     "torchrun ": "it starts processes; tests/training/test_devices.py trains by it",
+    "kneeedge audit radiographs --joint": "it needs VGG19's weights; tests/cli/test_audit.py",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
 }
 "beginnings of commands that are shown and not run here, and why"

@@ -60,6 +60,7 @@ def test_the_page_is_that_of_the_code() -> None:
         ("info", "info m.onnx"),
         ("verify", "verify m.onnx"),
         ("evaluate", "evaluate m.onnx knees --prevalence 0.2"),
+        ("evaluate", "evaluate m.onnx knees --joint"),
         ("infer", "infer knees --model m.onnx"),
         ("audit", "audit knees"),
         pytest.param(

@@ -11,7 +11,7 @@ from PIL import Image
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 pytest.importorskip("torch")
 
-from kneeedge.errors import DataError
+from kneeedge.errors import DataError, NotFoundError
 from kneeedge.model.provenance import GROUPED
 from kneeedge.pixels.phantom import write_dataset
 from kneeedge.runs.config import TrainConfig
@@ -168,3 +168,22 @@ def test_a_class_that_no_report_can_show_is_refused_before_the_training(tmp_path
     odd = dataclasses.replace(config, data=str(tmp_path / "odd"))
     with pytest.raises(DataError, match="rename its folder"):
         gather_images(odd, QUIET)
+
+
+def test_images_with_wrong_labels_are_left_out_and_counted_in_the_run(config, tmp_path):
+    listed = tmp_path / "labels.csv"
+    listed.write_text("path,label\nHealthy/P00000L.png,Healthy\n", encoding="utf-8")
+    changed = dataclasses.replace(config, drop_labels=str(listed), epochs=1)
+    progress = Recorder()
+    result = training.train(changed, tmp_path / "run", [], progress)
+    assert progress.line("left out: 1 images").endswith("(--drop-labels)")
+    assert result.training.dropped_labels == 1
+    run = open_run(tmp_path / "run")
+    assert "Healthy/P00000L.png" not in run.split.read_text(encoding="utf-8")
+    assert "a person found their labels wrong: 1 images" in run.card.read_text(encoding="utf-8")
+
+
+def test_a_list_of_labels_that_is_not_there_stops_before_an_image_is_read(config, tmp_path):
+    changed = dataclasses.replace(config, drop_labels=str(tmp_path / "none.csv"))
+    with pytest.raises(NotFoundError, match="no such list of labels"):
+        training.train(changed, tmp_path / "run", [], QUIET)
