@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from kneeedge.inference.heatmap import overlay, place_below
-from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
+from kneeedge.inference.predictions import ABSTAIN, REFER, PredictedImage, Prediction
 from kneeedge.inference.structured_report import DicomWriter, evidence_of, identity
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import replacing
@@ -61,7 +61,7 @@ class CaptureWriter(DicomWriter):
         probability = f"P({self.spec.positive}) = {prediction.probability:.3f}"
         answer = f"{prediction.prediction}: {probability}"
         lines = [f"{answer}, {threshold}" if threshold else answer]
-        if prediction.status == ABSTAIN:
+        if prediction.status in (ABSTAIN, REFER):
             lines.append(f"not to be trusted: {prediction.error}")
         return (*lines, f"{self.spec.name}, {SOFTWARE}", DISCLAIMER)
 

@@ -18,11 +18,13 @@ from kneeedge.audit.run import Audit
 from kneeedge.bench.comparison import Comparison
 from kneeedge.cli.json_format import FORMATS
 from kneeedge.inference.answer_rows import DeviceAnswers
+from kneeedge.inference.certification import CertifyReport
 from kneeedge.inference.emulation import EmulatedReport
 from kneeedge.inference.evaluation import ABOUT, EvaluationReport
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.inference.predictions import Prediction
 from kneeedge.inference.summary import FolderResult
+from kneeedge.inference.three_answers import ThreeAnswers
 from kneeedge.inference.verification import ImagesReport
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.benchmark import BenchResult
@@ -114,6 +116,8 @@ def evaluate_fields() -> Iterator[Field]:
     yield from sorted(about, key=lambda field: ABOUT.index(field[0]))
     yield from fields_of(Evaluation)
     yield from fields_of(Evaluation | None, "answered", "of the images answered; null where all")
+    what = "with certified limits; null without"
+    yield from fields_of(ThreeAnswers | None, "three_answers", what)
 
 
 def info_fields() -> Iterator[Field]:
@@ -170,6 +174,7 @@ FIELDS = {
     "slim": lambda: fields_of(SlimReport),
     "infer": lambda: fields_of(FolderResult),
     "evaluate": evaluate_fields,
+    "certify": lambda: fields_of(CertifyReport),
     "verify": verify_fields,
     "verify-emulate": emulate_fields,
     "verify-rows": rows_fields,
