@@ -11,6 +11,7 @@ it. The images of one patient are one unit, which counts once, as wrong where an
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,6 +191,7 @@ def descend(
     return last
 
 
+@cache
 def fewest(target: float, error: float, room: int = 0) -> int:
     """The fewest units that carry a promise, with `room` wrong ones among them."""
     n = least_n(target, error)
