@@ -23,10 +23,10 @@ from kneeedge.statistics.intervals import clusters_of
 CONFIDENCE = 0.95
 PROMISES = "ppv=0.97,npv=0.97, and confidence=0.9 where that is not to be 0.95"
 LESS = "give more labelled images, or promise less"
-BY_RANK = "Clopper-Pearson by a fixed sequence of ranks, half the error each"
+BY_RANK = "Clopper-Pearson by a fixed sequence of ranks, half the error a side"
 AT_PREVALENCE = (
     "Clopper-Pearson of sensitivity and specificity by a fixed sequence of log odds begun 4 times, "
-    "half the error each"
+    "half the error a side"
 )
 BY_PATIENT = "a patient counts once, as wrong where any of the answers is"
 CARD_LINE = "- Three answers: "

@@ -2,8 +2,9 @@
 
 Learn then test (Angelopoulos, Bates, Candès, Jordan & Lei 2021, arXiv:2110.01052): a sequence of
 limits, from the strictest to the laxest, is fixed without looking at any label. An exact test goes
-down the sequence until it fails, and the laxest limit that it reached is taken. What is assumed,
-and why the promise holds then, is in `certify.md` beside this module.
+down the sequence until it fails, and the laxest limit that it reached is taken. A sequence that is
+begun anew behind a failure pays for its starts out of one budget: the fallback procedure (Wiens
+2003). What is assumed, and why the promise holds then, is in `certify.md` beside this module.
 
 An image's score says how surely it is of the class that is answered; a hit is an image that is of
 it. The images of one patient are one unit, which counts once, as wrong where any of its answers is.
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from kneeedge.statistics.exact import least_n, lower_bound, upper_bound, upper_tail
 
 BEGIN_WITHIN = 1 / 3
-"of the units that the threshold answers so: no sequence begins later for the sake of its power"
+"of the units that the threshold answers so: the first start, where they are enough, lies there"
+BEGIN_ANEW = 2 / 3
+"of them: the second start"
 GRID_SPAN, GRID_STEP = 12.0, 0.25
 "log odds from the strictest limit to the threshold, and from one limit to the next"
 GRID_STARTS = (6.0, 4.0, 2.0, 1.0)
@@ -88,8 +91,8 @@ def limit_by_rank(units: Units, target: float, error: float, floor: float) -> Re
     """The laxest limit, `floor` or above, from which on the share of right units is the target.
 
     The sequence is that of the units' ranks: its r-th limit lies right above the score of the unit
-    of rank r + 1, so that r units are answered (fewer where scores are tied). It begins where
-    `first_n` says. None where no limit is reached. The share is below the target with a chance of
+    of rank r + 1, so that r units are answered (fewer where scores are tied). It is begun where
+    `starts` says. None where no limit is reached. The share is below the target with a chance of
     `error` at most.
     """
     cuts = np.append(np.sort(units.tops)[::-1][1:], -np.inf)
@@ -97,31 +100,44 @@ def limit_by_rank(units: Units, target: float, error: float, floor: float) -> Re
     n_above = _count_above(units.tops, cuts)
     n_wrong = _count_above(units.falls, cuts)
     n_right = n_above - n_wrong
-    last = None
-    for i in range(
-        int(np.searchsorted(n_above, first_n(int(n_above[-1]), target, error))), len(cuts)
-    ):
-        if upper_tail(int(n_right[i]), int(n_above[i]), target) > error:
-            break
-        last = i
-    if last is None:
+    fresh = np.zeros(len(cuts) + 1)  # the last is for a start that these units do not reach
+    for n, share in starts(int(n_above[-1]), target, error):
+        fresh[np.searchsorted(n_above, n)] += share
+
+    def passes(i: int, level: float) -> bool:
+        return upper_tail(int(n_right[i]), int(n_above[i]), target) <= level
+
+    found = descend(passes, fresh[:-1])
+    if found is None:
         return None
+    last, level = found
     return Reached(
         limit=max(floor, limit_above(units.scores, float(cuts[last]))),
         n=int(n_above[last]),
         n_wrong=int(n_wrong[last]),
-        bound=lower_bound(int(n_right[last]), int(n_above[last]), error),
+        bound=lower_bound(int(n_right[last]), int(n_above[last]), level),
     )
 
 
-def first_n(n_most: int, target: float, error: float) -> int:
-    """With how many units the sequence begins of which the last limit answers `n_most`.
+def starts(n_most: int, target: float, error: float) -> list[tuple[int, float]]:
+    """With how many units the sequence is begun, and which share of the budget each start brings.
 
-    The fewest that carry the promise with none of them wrong; or with one, two, … wrong, as long as
-    that is a third of `n_most` at most: one early mistake then does not end it. By the number of
-    units and not by their labels, so that nothing is to be paid for it.
+    The last limit answers `n_most` units. Where they are many, the sequence is begun at two thirds
+    of them too, each time with half the budget, so that a mistake among the surest does not end it.
+    By the number of units and not by their labels, which is why nothing else is to be paid for it.
     """
-    n = least_n(target, error)
+    if fewest(target, error / 2) > BEGIN_WITHIN * n_most:
+        return [(fewest(target, error), error)]
+    first = first_n(n_most, target, error / 2)
+    return [(first, error / 2), (round(BEGIN_ANEW * n_most), error / 2)]
+
+
+def first_n(n_most: int, target: float, error: float) -> int:
+    """The fewest units that carry the promise with none, one, two, … of them wrong.
+
+    With as many wrong ones as leave it at a third of `n_most` or less, or with none.
+    """
+    n = fewest(target, error)
     room = 1
     while (more := fewest(target, error, room)) <= BEGIN_WITHIN * n_most:
         n = more

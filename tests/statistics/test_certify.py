@@ -17,8 +17,10 @@ from kneeedge.statistics.certify import (
     grid,
     limit_at_prevalence,
     limit_by_rank,
+    starts,
     units_of,
 )
+from kneeedge.statistics.exact import lower_bound
 
 TARGET, ERROR = 0.95, 0.05
 N_DRAWS = 1000
@@ -70,6 +72,23 @@ def test_many_images_let_the_sequence_begin_where_an_early_mistake_does_not_end_
     found = limit(units(falling(3 * n), wrong=(0, 1)))
     assert found is not None
     assert found.n == 3 * n
+
+
+def test_the_budget_is_shared_by_the_starts_and_few_images_have_one_start_alone() -> None:
+    few = fewest(TARGET, ERROR / 2)
+    assert starts(3 * few - 1, TARGET, ERROR) == [(fewest(TARGET, ERROR), ERROR)]
+    for n_most in (3 * few, 700, 5000):
+        (first, one), (second, other) = starts(n_most, TARGET, ERROR)
+        assert few <= first <= n_most / 3 < second < n_most
+        assert one + other == ERROR
+
+
+def test_a_second_start_is_tested_at_what_is_left_of_the_budget() -> None:
+    early = tuple(range(7))  # too many for the first start, and few among three hundred
+    found = limit(units(falling(500), wrong=early))
+    assert found is not None
+    assert (found.n, found.n_wrong) == (500, 7)
+    assert found.bound == lower_bound(493, 500, ERROR / 2)
 
 
 def test_answers_that_tell_nothing_are_never_certified() -> None:
@@ -264,12 +283,12 @@ def test_mapie_certifies_nothing_that_is_not_certified_here_too() -> None:
         hits = rng.random(400) < sigmoid(14 * (scores - 0.62))
         of = units_of(scores, hits, None)
         ours = limit(of)
-        first = first_n(400, TARGET, ERROR)
+        first, level = starts(400, TARGET, ERROR)[0]
         mapie = BinaryClassificationController(
             predict_function=lambda x: np.column_stack([1 - x[:, 0], x[:, 0]]),
             risk="precision",
             target_level=TARGET,
-            confidence_level=1 - ERROR,
+            confidence_level=1 - level,
             list_predict_params=scores[first - 1 :],
             fwer_method="fixed_sequence",
         )
