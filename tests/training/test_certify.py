@@ -30,7 +30,7 @@ EASY = "ppv=0.6,npv=0.6,confidence=0.5"
 @pytest.fixture(scope="module")
 def certified_run(narrow_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("certified") / "run"
-    config = dataclasses.replace(narrow_config, certify=EASY, epochs=2)
+    config = dataclasses.replace(narrow_config, certify=EASY, epochs=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kneeedge.training.score.draw", lambda *_: None)
         train(config, folder, ["kneeedge", "train"], QUIET)
