@@ -12,7 +12,14 @@ from typer.testing import CliRunner
 
 from kneeedge import Predictor
 from kneeedge.cli.app import app
-from kneeedge.errors import ConfigError, DataError, OutputExistsError, PromiseError
+from kneeedge.errors import (
+    ConfigError,
+    DataError,
+    NotFoundError,
+    OutputExistsError,
+    PromiseError,
+    SignatureError,
+)
 from kneeedge.inference.answer_rows import network_of
 from kneeedge.inference.certification import CertifyRequest, card_with, certify_model
 from kneeedge.inference.evaluation import evaluate_model
@@ -146,6 +153,18 @@ def test_images_that_the_model_was_trained_on_show_nothing(data: Path, tmp_path:
         certify_model(request(path, data, tmp_path / "new.onnx"), QUIET)
 
 
+def test_a_key_that_is_not_there_is_told_of_before_the_work(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("cryptography")
+    out = tmp_path / "new.onnx"
+    with pytest.raises(NotFoundError, match="no such key file"):
+        certify_model(request(model, data, out, public_key=tmp_path / "no.pem"), QUIET)
+    with pytest.raises(NotFoundError, match="no such key file"):
+        certify_model(request(model, data, out, sign=tmp_path / "no.pem"), QUIET)
+    assert not out.exists()
+
+
 def test_a_signature_is_not_copied_and_a_new_one_is_made_where_it_is_asked_for(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +188,8 @@ def test_a_signature_is_not_copied_and_a_new_one_is_made_where_it_is_asked_for(
     out = tmp_path / "signed.onnx"
     assert certify_model(request(model, data, out, sign=key), QUIET).signed
     assert open_model(out, public).spec.certified is not None
+    with pytest.raises(SignatureError, match="a signature is required"):
+        certify_model(request(model, data, tmp_path / "x.onnx", public_key=public), QUIET)
     certify_model(request(model, data, tmp_path / "plain.onnx"), QUIET)
     assert not signature_path(tmp_path / "plain.onnx").exists()
 

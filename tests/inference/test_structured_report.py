@@ -109,6 +109,21 @@ def test_an_image_left_to_a_person_has_a_report_that_gives_no_answer(
     assert b"not to be trusted: refer to a person" in path.read_bytes()
 
 
+def test_a_capture_of_an_answer_in_doubt_says_that_it_is_not_to_be_trusted(
+    tmp_path: Path, model: Path
+) -> None:
+    from kneeedge import Predictor
+    from kneeedge.inference.secondary_capture import CaptureWriter
+
+    certified = write_certified(model, tmp_path / "certified.onnx", 1e-9, 1.0)
+    predictor = Predictor(certified, "cpu", 1, answer_all=True)
+    answer = predictor.predict(np.full((64, 64), 90, dtype=np.uint8))
+    writer = CaptureWriter(tmp_path / "sc", predictor.spec, "0" * 64, with_patient_id=False)
+    assert any(
+        line.startswith("not to be trusted: refer to a person") for line in writer.caption(answer)
+    )
+
+
 def test_the_same_image_and_model_give_the_same_report_uid(tmp_path: Path, model: Path) -> None:
     uids = [pydicom.dcmread(run(tmp_path, model)[2]).SOPInstanceUID for _ in range(2)]
     assert uids[0] == uids[1]
