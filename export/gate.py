@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Sample
 from kneeedge.inference.metrics import evaluate
-from kneeedge.model.spec import Novelty
+from kneeedge.model.spec import ModelSpec, Novelty, softmax
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_slimmed
 from kneeedge.runs.answers import Answers
-from kneeedge.runs.export_report import CaseChange, RefusalChange, VerifyReport
+from kneeedge.runs.export_report import CaseChange, ReferralChange, RefusalChange, VerifyReport
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import (
     images_to_settle,
@@ -125,6 +125,35 @@ def compare_refusals(
         changed=int((before != after).sum()),
         mean_change=float(change.mean()),
         largest_change=float(np.abs(change).max()),
+    )
+
+
+def compare_referrals(
+    spec: ModelSpec,
+    labels: NDArray[np.integer],
+    original: NDArray[np.floating],
+    variant: NDArray[np.floating],
+) -> ReferralChange | None:
+    """Which of the same images are referred by the original's and the variant's logits (N, 2).
+
+    With how many of the others each answers wrongly, of class indices (N,).
+    """
+    if spec.certified is None:
+        return None
+    before = softmax(original, spec.temperature)
+    after = softmax(variant, spec.temperature)
+    referred = spec.refers(before)
+    referred_after = spec.refers(after)
+    decided = spec.decide(before)
+    decided_after = spec.decide(after)
+    both = ~referred & ~referred_after
+    return ReferralChange(
+        original=int(referred.sum()),
+        variant=int(referred_after.sum()),
+        changed=int((referred != referred_after).sum()),
+        crossed=int((both & (decided != decided_after)).sum()),
+        original_wrong=int((~referred & (decided != labels)).sum()),
+        variant_wrong=int((~referred_after & (decided_after != labels)).sum()),
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from export.any_size import prove, with_resize
 from export.calibration import N_IMAGES, CalibrationSet, choose_images, draw
-from export.gate import compare_refusals, gate_report
+from export.gate import compare_referrals, compare_refusals, gate_report
 from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
 from export.harmed import HarmedGate, original_of, torch_subject
@@ -294,7 +294,7 @@ class Exporter:
         """The gate's report on the val split of a graph, run from a file as a device runs it.
 
         A slimmed network's answers are held against those of the network that it was slimmed from;
-        which images it refuses, against its own PyTorch model.
+        which images it refuses or refers, against its own PyTorch model.
         """
         part = self._part(precision)
         save(graph, part, self.spec, file_record(precision, graph), {})
@@ -312,7 +312,9 @@ class Exporter:
             own_logits if is_slimmed else None,
         )
         refusals = compare_refusals(self.spec.novelty, distances, outputs.distance)
-        return dataclasses.replace(report, refusals=refusals)
+        labels = np.array([sample.label for sample in self.samples])
+        referrals = compare_referrals(self.spec, labels, own_logits, outputs.logits)
+        return dataclasses.replace(report, refusals=refusals, referrals=referrals)
 
     def stressed(self, precision: str, report: VerifyReport, session: Session) -> VerifyReport:
         """The report with what became of the variant on harmed images; it fails where that does.

@@ -10,6 +10,7 @@ KneeEdgeError
 ├── SpecError (ValueError)                a spec that is missing, damaged or of another version
 ├── ModelFileError (ValueError)           a model file that does not load or breaks the contract
 ├── SignatureError (ValueError)           a model that nobody trusted signed, or a key that is none
+├── PromiseError (ValueError)             what is to be certified, and these images do not show
 ├── NoAnswerError (ArithmeticError)       an exported variant that gives no finite answer
 ├── NotFoundError (FileNotFoundError)     a path, a run or a model that is not there
 ├── OutputExistsError (FileExistsError)   a result that would be overwritten
@@ -131,6 +132,13 @@ class SignatureError(KneeEdgeError, ValueError):
 
     def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
         super().__init__(f"{path}: {problem}; {remedy}")
+
+
+class PromiseError(KneeEdgeError, ValueError):
+    """A promise that labelled images are too few or too badly answered to carry."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
 
 
 class NoAnswerError(KneeEdgeError, ArithmeticError):

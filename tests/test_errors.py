@@ -18,6 +18,7 @@ EXAMPLES = (
     errors.SpecError("m.onnx", "is damaged"),
     errors.ModelFileError("m.onnx", "is damaged"),
     errors.SignatureError("m.onnx", "is not signed", "sign it"),
+    errors.PromiseError("PPV 0.97 needs 146 images", "give more"),
     errors.NoAnswerError("m.onnx", "fp16", "NaN"),
     errors.NotFoundError("x is not there", "check the path"),
     errors.OutputExistsError("out", "name another"),

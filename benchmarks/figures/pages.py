@@ -28,6 +28,7 @@ PAGES = (
     "kneeedge/cli/README.md",
     "kneeedge/node/README.md",
     "kneeedge/inference/README.md",
+    "kneeedge/statistics/certify.md",
     "kneeedge/training/README.md",
     "kneeedge/triton/README.md",
     "kneeedge/stress/README.md",

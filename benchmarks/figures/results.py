@@ -41,6 +41,7 @@ FILES = {
     "slim": "2026-11-25-slim-knee-kl.json",
     "widths": "2026-11-25-widths-cpu.json",
     "audit-372": "2026-11-26-audit-osteoporosis-372.json",
+    "certified": "2026-11-26-certified-knee-kl.json",
     "cluster": "2026-11-26-cluster.json",
     "emulation-full": "2026-11-26-emulation-knee-kl-int8.json",
     "emulation-slim6": "2026-11-26-emulation-knee-kl-slim6.json",

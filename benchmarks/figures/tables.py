@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import audits, findings, speed, stress, versions
+from benchmarks.figures import audits, certified, findings, speed, stress, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
+    "calibration": certified.calibration,
+    "certified": certified.certified,
+    "certified-draws": certified.certified_draws,
     "cluster": speed.cluster,
     "devices": findings.devices,
     "emulation": findings.emulation,

@@ -202,11 +202,12 @@ typedef struct {
     int size;
     bool is_padded;
     double threshold, limit;
+    double low, high; /* from the one to below the other a person is to answer */
 } Model;
 
 typedef struct {
     float logits[MAX_CLASSES], probabilities[MAX_CLASSES], distance;
-    const char *answer; /* the class; NULL where the model abstains */
+    const char *answer; /* the class; NULL where the model abstains, or a person is to answer */
 } Answer;
 
 static const OrtApi *ort;
@@ -256,15 +257,25 @@ static Model open_model(const char *path) {
     const cJSON *novelty = field(path, spec, "novelty");
     model.has_distance = !cJSON_IsNull(novelty);
     model.limit = model.has_distance ? number(path, novelty, "limit") : INFINITY;
+    const cJSON *certified = cJSON_GetObjectItemCaseSensitive(spec, "certified");
+    model.low = certified ? number(path, certified, "low") : 0;
+    model.high = certified ? number(path, certified, "high") : 0;
     char *name;
     check(ort->SessionGetInputName(model.session, 0, allocator, &name));
     model.resizes = strcmp(name, "picture") == 0;
     return model;
 }
 
-/* The class, or NULL where the image is too unlike the training images. */
+/* Whether the probability lies between certified limits. */
+static bool is_referred(const Model *model, const Answer *seen) {
+    double probability = seen->probabilities[model->positive];
+    return probability >= model->low && probability < model->high;
+}
+
+/* The class, or NULL where the image is too unlike the training images or between certified limits. */
 static const char *decide(const Model *model, const Answer *seen) {
     if (model->has_distance && !(seen->distance <= model->limit)) return NULL;
+    if (is_referred(model, seen)) return NULL;
     if (model->n_classes == 2) {
         bool is_positive = seen->probabilities[model->positive] >= model->threshold;
         return model->classes[is_positive ? model->positive : 1 - model->positive];
@@ -320,6 +331,12 @@ static Answer answer(const Model *model, Picture grey) {
 }
 
 static void say(const Model *model, const Answer *seen) {
+    bool is_far = model->has_distance && !(seen->distance <= model->limit);
+    if (seen->answer == NULL && !is_far) {
+        double probability = seen->probabilities[model->positive];
+        printf("no answer: probability %.6f is between %.6f and %.6f\n", probability, model->low, model->high);
+        return;
+    }
     if (seen->answer == NULL) {
         printf("no answer: distance %#.6g is beyond %#.6g\n", seen->distance, model->limit);
         return;

@@ -71,7 +71,11 @@ async function checkAll(model, folder) {
   return nRight === index.vectors.length;
 }
 
-function inWords({ positive, classes, novelty }, seen) {
+function inWords({ positive, classes, novelty, certified }, seen) {
+  if (seen.answer === null && !(novelty && seen.distance > novelty.limit)) {
+    const known = seen.probabilities[classes.indexOf(positive)].toFixed(6);
+    return `no answer: probability ${known} is between ${certified.low.toFixed(6)} and ${certified.high.toFixed(6)}`;
+  }
   if (seen.answer === null) {
     return `no answer: distance ${seen.distance.toPrecision(6)} is beyond ${novelty.limit.toPrecision(6)}`;
   }

@@ -16,7 +16,7 @@ export async function openModel(path) {
 
 /**
  * What the model says of a grey picture. An any-size file has the input `picture` and resizes it itself; any other has
- * `image` and wants it resized. `answer` is null where the model abstains.
+ * `image` and wants it resized. `answer` is null where the model abstains, or a person is to answer.
  */
 export async function answer({ spec, session }, picture) {
   const [name] = session.inputNames;
@@ -30,11 +30,12 @@ export async function answer({ spec, session }, picture) {
   return { input, logits, probabilities, distance, answer: decide(spec, probabilities, distance) };
 }
 
-/** The class, or null where the image is too unlike the training images. */
-function decide({ classes, positive, threshold, novelty }, probabilities, distance) {
+/** The class, or null where the image is too unlike the training images or between certified limits. */
+function decide({ classes, positive, threshold, novelty, certified }, probabilities, distance) {
   if (novelty && !(distance <= novelty.limit)) return null;
   if (classes.length > 2) return classes[probabilities.indexOf(Math.max(...probabilities))];
   const k = classes.indexOf(positive);
+  if (certified && probabilities[k] >= certified.low && probabilities[k] < certified.high) return null;
   return classes[probabilities[k] >= threshold ? k : 1 - k];
 }
 

@@ -6,6 +6,7 @@ import typer
 
 from kneeedge.cli.audit import audit
 from kneeedge.cli.bench import bench
+from kneeedge.cli.certify import certify
 from kneeedge.cli.console import Command, OneLineErrors
 from kneeedge.cli.demo import demo
 from kneeedge.cli.evaluate import evaluate
@@ -68,6 +69,7 @@ app.command(cls=ReportCommand, epilog=HELP, rich_help_panel=MAKE)(report)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(infer)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(evaluate)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(stress)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(certify)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(verify)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(info)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(bench)

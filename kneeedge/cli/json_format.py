@@ -13,6 +13,7 @@ FORMATS = {
     "infer": 1,
     "evaluate": 1,
     "stress": 1,
+    "certify": 1,
     "verify": 1,
     "verify-emulate": 1,
     "verify-rows": 1,

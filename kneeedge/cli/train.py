@@ -29,6 +29,7 @@ MODEL, STEPS, IMAGES = "The network", "The training", "The images"
 CONFIG_FIELDS = tuple(
     field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe")
 )
+CERTIFY_HELP = "ppv=X,npv=X to keep on other images; those in between go to a person"
 THRESHOLD_HELP = "youden, sensitivity=X, specificity=X on val; a number is free of chance in val"
 
 
@@ -41,6 +42,7 @@ VALUES = {
     "schedule": ("cosine", "constant"),
     "precision": ("auto", "32", "bf16"),
     "threshold": ("youden", "sensitivity=", "specificity="),
+    "certify": ("ppv=", "npv="),
 }
 "what the shell completes"
 
@@ -84,6 +86,7 @@ def train(
     seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
     positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
     threshold: Annotated[str | None, option("threshold", THRESHOLD_HELP, STEPS)] = None,
+    certify: Annotated[str | None, option("certify", CERTIFY_HELP, STEPS)] = None,
     abstain: Annotated[
         bool | None, option("abstain", "Learn which images to refuse", STEPS)
     ] = None,
@@ -261,7 +264,7 @@ def run_or_resume(
 
     Returns the report as text, and the record that --json writes.
     """
-    from kneeedge.report.training import folds_text, run_text
+    from kneeedge.report.training import certified_line, folds_text, run_text
     from kneeedge.training.folds import resume_folds, train_folds
     from kneeedge.training.run import resume, train
 
@@ -281,7 +284,8 @@ def run_or_resume(
     record: dict[str, Any] = dict(result.evaluations)
     if caveat:
         record["caveat"] = caveat
-    return run_text(result.run.folder, result.evaluations, caveat), record
+    text = run_text(result.run.folder, result.evaluations, caveat, certified_line(result.run))
+    return text, record
 
 
 def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:

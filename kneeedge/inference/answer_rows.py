@@ -14,7 +14,7 @@ from typing import Any
 import PIL
 
 from kneeedge.errors import ConfigError, DataError, NotFoundError
-from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, PredictedImage
+from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, REFER, PredictedImage
 from kneeedge.inference.predictor import Predictor
 from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import TOLERANCE
@@ -51,9 +51,9 @@ class AnswerRow:
     input_sha256: str
     "of the network's input, S × S bytes row by row; empty where there is none"
     status: str
-    "ok, abstain or error"
+    "ok, abstain, refer or error"
     prediction: str | None
-    "the class by the model's threshold, also where it abstains; absent for an error"
+    "the class by the model's threshold, also where it abstains or refers; absent for an error"
     probabilities: tuple[float, ...]
     "of each class, in their order, nine digits; empty for an error"
     logits: tuple[float, ...]
@@ -77,7 +77,7 @@ class Device:
     "the file, as it was called there"
     model_sha256: str
     network: str
-    "SHA-256 of the spec without what is the file's own: files of one network share it"
+    "SHA-256 of the spec without the file's own and the certified limits: of a network's files one"
     precision: str
     "fp32, fp16 or int8"
     positive: str
@@ -117,7 +117,7 @@ class DeviceAnswers:
     def _check(self, row: AnswerRow) -> None:
         n = len(self.classes) if row.is_read else 0
         fits = len(row.probabilities) == len(row.logits) == n
-        fits = fits and row.status in (OK, ABSTAIN, ERROR)
+        fits = fits and row.status in (OK, ABSTAIN, REFER, ERROR)
         has_answer = row.prediction in self.classes if row.is_read else row.prediction is None
         if not fits or not has_answer:
             raise ValueError(f"its row of {row.path} is no answer of these classes")
@@ -145,7 +145,7 @@ def device_of(predictor: Predictor) -> Device:
 
 def network_of(spec: ModelSpec) -> str:
     """The `network` of a Device."""
-    text = replace(spec, file=None).to_json()
+    text = replace(spec, file=None, certified=None).to_json()
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

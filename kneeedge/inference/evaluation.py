@@ -23,6 +23,7 @@ from kneeedge.data.layout import SPLITS, list_classes, read_layout, split_named
 from kneeedge.data.table import read_labels
 from kneeedge.errors import ConfigError, DataError, SpecError
 from kneeedge.inference.metrics import Evaluation, evaluate
+from kneeedge.inference.three_answers import ThreeAnswers, three_answers
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
 from kneeedge.pixels.prefetch import StageClock, read_batches
 from kneeedge.pixels.reader import ReadFile, ReadOptions, ThreadReader
@@ -54,6 +55,8 @@ class EvaluationReport:
     "images unlike the training images, which `infer` leaves without an answer"
     answered: Evaluation | None = None
     "of the others; absent where none was refused, or all"
+    three_answers: ThreeAnswers | None = None
+    "of those with certified limits; absent where the model has none, or abstains from all"
     model_sha256: str = ""
     "of the model file"
 
@@ -64,7 +67,8 @@ class EvaluationReport:
         """
         about = {name: getattr(self, name) for name in ABOUT}
         evaluation: dict[str, Any] = plain(self.evaluation)
-        return about | evaluation | {"answered": plain(self.answered), "joint": None}
+        others = {name: plain(getattr(self, name)) for name in ("answered", "three_answers")}
+        return about | evaluation | others | {"joint": None}
 
 
 def read_with_depth(session: Session, grey_bits: int | None) -> None:
@@ -101,12 +105,13 @@ def evaluate_model(
     outputs = answer_samples(session, samples, batch_size or DEFAULT_BATCH, progress)
 
     def evaluate_rows(rows: NDArray[np.intp]) -> Evaluation:
-        labels = np.array([samples[i].label for i in rows])
         groups = [samples[i].group for i in rows]
-        return evaluate(labels, outputs.probabilities[rows], spec, groups, prevalence)
+        return evaluate(labels[rows], outputs.probabilities[rows], spec, groups, prevalence)
 
+    labels = np.array([sample.label for sample in samples])
     answered = answered_rows(spec, outputs)
     n_abstained = len(samples) - len(answered)
+    patients = [samples[i].group for i in answered]
     return EvaluationReport(
         model=str(session.path),
         split=split_name,
@@ -115,6 +120,9 @@ def evaluate_model(
         evaluation=evaluate_rows(np.arange(len(samples))),
         n_abstained=n_abstained,
         answered=evaluate_rows(answered) if n_abstained and len(answered) else None,
+        three_answers=three_answers(
+            spec, labels[answered], outputs.probabilities[answered], patients
+        ),
         model_sha256=session.file.sha256,
     )
 
@@ -133,20 +141,23 @@ def evaluation_samples(
     group_regex: str | None = None,
     say: Callable[[str], None] | None = None,
     grey_bits: int = 0,
+    preferred: Sequence[str] = HELD_OUT,
 ) -> tuple[str, list[Sample]]:
     """The split's name and its samples, from DATA/{train,val,test}/<Class>/… or DATA/<Class>/….
 
-    DATA may be a CSV file of labels too. With splits and no `split` it is test, else val; without
-    them it is all images, under the folder's or the file's name. `say` is told what is left out,
-    and how many patients there are. Raises DataError where the split is missing, a class is missing
-    or unknown, or an image is broken.
+    DATA may be a CSV file of labels too. With splits and no `split` it is the first of the
+    `preferred` ones that is there; without them it is all images, under the folder's or the file's
+    name. `say` is told what is left out, and how many patients there are. Raises DataError where
+    the split is missing, a class is missing or unknown, or an image is broken.
     """
     say = say or _say_nothing
     left_out: list[str] = []
     if data.is_file():
-        name, samples = _samples_of_table(data, classes, split, group_regex, grey_bits)
+        name, samples = _samples_of_table(data, classes, split, group_regex, grey_bits, preferred)
     else:
-        name, samples, left_out = _samples_of_folder(data, classes, split, group_regex, grey_bits)
+        name, samples, left_out = _samples_of_folder(
+            data, classes, split, group_regex, grey_bits, preferred
+        )
     for remark in filter(None, (*left_out, *patient_remarks(samples, classes))):
         say(remark)
     return name, samples
@@ -158,10 +169,11 @@ def _samples_of_folder(
     split: str | None,
     group_regex: str | None,
     grey_bits: int,
+    preferred: Sequence[str],
 ) -> tuple[str, list[Sample], list[str]]:
     """The split's name and samples, and lines on the layout and on what is left out."""
     layout = read_layout(data)
-    name = choose_split(data, layout.splits, split)
+    name = choose_split(data, layout.splits, split, preferred)
     folders = list_classes(layout.splits.get(name, data), classes)
     samples = labelled_samples(data, folders, name, group_regex, grey_bits)
     left_out = [others_line(folders.others), *left_out_remarks(folders)]
@@ -174,11 +186,12 @@ def _samples_of_table(
     split: str | None,
     group_regex: str | None,
     grey_bits: int,
+    preferred: Sequence[str],
 ) -> tuple[str, list[Sample]]:
     """The split's name and samples, from a CSV file of labels."""
     table = read_labels(data, group_regex)
     by_split = table.by_split()
-    name = choose_split(data, [known for known in SPLITS if known in by_split], split)
+    name = choose_split(data, [known for known in SPLITS if known in by_split], split, preferred)
     rows = by_split.get(name, table.rows)
     table.check_classes(rows, classes, name if name in by_split else "")
     return name, table_samples(rows, classes, name, grey_bits)
@@ -222,14 +235,18 @@ def check_content(sample: Sample, file: ReadFile) -> None:
         raise DataError(sample.path, problem, "run again when nothing writes to the folder")
 
 
-def read_seen_hashes(metadata: Mapping[str, str], where: Path | str) -> frozenset[str]:
+def read_seen_hashes(
+    metadata: Mapping[str, str], where: Path | str, split: str | None = None
+) -> frozenset[str]:
     """Short hashes of the images that the model in the file `where` was trained or chosen on.
 
-    Empty where the file has no list of them. Raises SpecError where the list is damaged.
+    With `split`, train or val, of that one alone. Empty where the file has no list of them. Raises
+    SpecError where the list is damaged.
     """
     try:
         lists = json.loads(metadata.get(SEEN_KEY, "{}"))
-        return frozenset(short for hashes in lists.values() for short in hashes)
+        named = lists if split is None else {split: lists.get(split, [])}
+        return frozenset(short for hashes in named.values() for short in hashes)
     except (ValueError, AttributeError, TypeError) as error:
         raise SpecError(where, f"its list of training images is damaged ({error})") from error
 
@@ -239,7 +256,9 @@ def count_seen(samples: Sequence[Sample], seen: frozenset[str]) -> int:
     return sum(sample.short_hash in seen for sample in samples)
 
 
-def choose_split(data: Path, present: Collection[str], split: str | None) -> str:
+def choose_split(
+    data: Path, present: Collection[str], split: str | None, preferred: Sequence[str] = HELD_OUT
+) -> str:
     """The split asked for by any of its names, else the best one to evaluate.
 
     The name of the data where there are no splits.
@@ -251,7 +270,7 @@ def choose_split(data: Path, present: Collection[str], split: str | None) -> str
         return data.resolve().stem if data.is_file() else data.resolve().name
     listed = ", ".join(f"{name}/" for name in present)
     if split is None:
-        for name in HELD_OUT:
+        for name in preferred:
             if name in present:
                 return name
         remedy = "add test/ or val/, or name the training images with --split train"

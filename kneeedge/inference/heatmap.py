@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from kneeedge.inference.predictions import ABSTAIN, Prediction
+from kneeedge.inference.predictions import ABSTAIN, REFER, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.system.files import replacing
 from kneeedge.system.outputs import HEATMAP, check_output
@@ -143,7 +143,7 @@ def write_heatmap(
 def heatmap_lines(prediction: Prediction, spec: ModelSpec) -> tuple[str, ...]:
     """What stands below a heat map: class, probability, threshold, and why not to trust them."""
     lines = [answer_line(prediction, spec)]
-    if prediction.status == ABSTAIN:
+    if prediction.status in (ABSTAIN, REFER):
         lines.append(f"not to be trusted: {prediction.error}")
     return (*lines, DISCLAIMER)
 

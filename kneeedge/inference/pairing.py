@@ -44,7 +44,7 @@ Pair = tuple[AnswerRow, AnswerRow]
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedAnswer:
-    """One image of which something else is said here: another class, refused, or not read."""
+    """One image of which something else is said here: another class or status, or not read."""
 
     path: str
     truth: str | None
@@ -53,7 +53,7 @@ class ChangedAnswer:
     "the class; absent where the file could not be read"
     here: str | None
     there_status: str
-    "ok, abstain or error"
+    "ok, abstain, refer or error"
     here_status: str
     there_probability: float | None
     "of the positive class"
@@ -112,9 +112,9 @@ class Pairing:
     answers: ChangedShare | None
     "another class, or unread in one place alone; absent where nothing was read"
     refusals: ChangedShare | None
-    "refused in one place alone, of the images read by both; absent where there are none"
+    "refused or referred in one place alone, of the images that both read; absent without any"
     flips: tuple[ChangedAnswer, ...]
-    "every image of another class, refused or unread in one place alone"
+    "every image of another class, refused, referred or unread in one place alone"
     accuracy: PairedChange | None
     "only with labels, by the class whether refused or not; an unread image is none that is right"
     tolerance: float
@@ -223,7 +223,7 @@ class Evidence:
             verdicts = [judge_share(self.answers, self.tolerance)]
         if self.judged_refusals:
             verdict, reason = judge_share(self.judged_refusals, self.tolerance)
-            verdicts.append((verdict, f"refused in one place alone: {reason}"))
+            verdicts.append((verdict, f"refused or referred in one place alone: {reason}"))
         return min(verdicts, key=lambda judged: WORST_FIRST.index(judged[0]))
 
     @property

@@ -14,7 +14,7 @@ from kneeedge.system.files import replacing
 from kneeedge.system.spreadsheet import csv_line, no_formula, original_text
 from kneeedge.system.stamps import FileStamp
 
-OK, ABSTAIN, ERROR = "ok", "abstain", "error"
+OK, ABSTAIN, REFER, ERROR = "ok", "abstain", "refer", "error"
 "what became of an image"
 
 
@@ -22,8 +22,9 @@ OK, ABSTAIN, ERROR = "ok", "abstain", "error"
 class Prediction:
     """One image's answer, or the reason there is none.
 
-    An image unlike the training images has the status `abstain` and no answer, unless all were to
-    be answered.
+    An image unlike the training images has the status `abstain` and no answer, and one between the
+    certified limits the status `refer`: a person is to answer it. Both have an answer all the same
+    where all were to be answered.
     """
 
     path: str
@@ -31,15 +32,16 @@ class Prediction:
     the name of a file object, or <array>, <image>, <bytes> or <file>
     """
     status: str
-    "ok, abstain or error"
+    "ok, abstain, refer or error"
     prediction: str | None = None
-    "the class, by the model's locked threshold; None for an error or where the model abstains"
+    """the class, by the model's locked threshold; None for an error and where a person is to answer
+    """
     probability: float | None = None
     """0 to 1; of the positive class, whichever class is the answer and however many there are; None
-    where there is no prediction
+    for an error or where the model abstains
     """
     probabilities: dict[str, float] = field(default_factory=dict)
-    "0 to 1, of each class; they sum to 1; empty where there is no prediction"
+    "0 to 1, of each class; they sum to 1; empty where there is no probability"
     error: str = ""
     "why there is none, or why it is not to be trusted"
     distance: float | None = None

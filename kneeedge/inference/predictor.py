@@ -17,6 +17,7 @@ from kneeedge.inference.predictions import (
     ABSTAIN,
     ERROR,
     OK,
+    REFER,
     PredictedImage,
     Prediction,
     kept_in,
@@ -75,7 +76,8 @@ class Predictor:
     `provider` is auto, cpu, openvino, cuda or tensorrt, as of `kneeedge infer`; `threads` and
     `batch_size` are what suits it where they are None. Where `n_images` are many, each CPU core
     answers batches of its own: cores that share a batch wait for each other. With `answer_all` an
-    image unlike the training images is answered all the same; its status stays `abstain`. For
+    image unlike the training images, or between the certified limits, is answered all the same; its
+    status stays `abstain` or `refer`. For
     another DICOM window or a larger limit of pixels, replace its `read_options`.
 
     Raises NotFoundError where there is no such file, ModelFileError and SpecError where it is no
@@ -292,17 +294,18 @@ class Predictor:
         spec = self.spec
         distance = None if outputs.distance is None else float(outputs.distance[i])
         refusal = self._refusal(distance)
-        status = ABSTAIN if refusal else OK
         if refusal and not self.answer_all:
-            return Prediction(path=name, status=status, error=refusal, distance=distance)
+            return Prediction(path=name, status=ABSTAIN, error=refusal, distance=distance)
         probabilities = outputs.probabilities[i].tolist()
+        doubt = "" if refusal else referral(spec, probabilities[spec.positive_index])
+        is_answered = self.answer_all or not doubt
         return Prediction(
             path=name,
-            status=status,
-            prediction=spec.classes[decided],
+            status=ABSTAIN if refusal else REFER if doubt else OK,
+            prediction=spec.classes[decided] if is_answered else None,
             probability=probabilities[spec.positive_index],
             probabilities=dict(zip(spec.classes, probabilities, strict=True)),
-            error=refusal,
+            error=refusal or doubt,
             distance=distance,
         )
 
@@ -312,6 +315,15 @@ class Predictor:
         if novelty is None or distance is None or distance <= novelty.limit:
             return ""
         return f"unlike the training images (distance {distance:.4g}, limit {novelty.limit:.4g})"
+
+
+def referral(spec: "ModelSpec", probability: float) -> str:
+    """Why a person is to answer at this probability of the positive class; empty: nobody need."""
+    certified = spec.certified
+    if certified is None or not certified.low <= probability < certified.high:
+        return ""
+    limits = f"{certified.low:.6g} to {certified.high:.6g}"
+    return f"refer to a person (probability {probability:.4g}, between the limits {limits})"
 
 
 def prediction_of(answer: PredictedImage, heatmap: bool) -> Prediction:

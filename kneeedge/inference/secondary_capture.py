@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from kneeedge.inference.heatmap import answer_line, fitting, overlay, place_below
-from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
+from kneeedge.inference.predictions import ABSTAIN, REFER, PredictedImage, Prediction
 from kneeedge.inference.structured_report import DicomWriter, evidence_of, identity
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import replacing
@@ -56,7 +56,7 @@ class CaptureWriter(DicomWriter):
     def caption(self, prediction: Prediction) -> tuple[str, ...]:
         """What is burned in below the picture."""
         lines = [answer_line(prediction, self.spec)]
-        if prediction.status == ABSTAIN:
+        if prediction.status in (ABSTAIN, REFER):
             lines.append(f"not to be trusted: {prediction.error}")
         return (*lines, f"{self.spec.name}, {SOFTWARE}", DISCLAIMER)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kneeedge.errors import MissingExtraError
 from kneeedge.inference.heatmap import place_below
-from kneeedge.inference.predictions import ABSTAIN, PredictedImage, Prediction
+from kneeedge.inference.predictions import ABSTAIN, REFER, PredictedImage, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.pixels.dicom_facts import PATIENT_TAGS, DicomStudy
 from kneeedge.system.files import replacing
@@ -166,7 +166,12 @@ class ReportWriter(DicomWriter):
     def _remarks(self, prediction: Prediction) -> list[str]:
         """What must stand in a report whoever reads it."""
         remarks = [DISCLAIMER, f"threshold {self.spec.threshold:.6g} for {self.spec.positive}"]
-        if prediction.status == ABSTAIN:
+        certified = self.spec.certified
+        if certified:
+            remarks.append(f"answered below {certified.low:.6g} and from {certified.high:.6g} on")
+        if prediction.status == REFER and prediction.prediction is None:
+            remarks.append(f"no answer is given: {prediction.error}")
+        elif prediction.status in (ABSTAIN, REFER):
             remarks.append(f"not to be trusted: {prediction.error}")
         return remarks
 

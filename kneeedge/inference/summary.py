@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, Prediction
+from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, REFER, Prediction
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.prefetch import DECODING, READING, RUNNING, StageClock
 
@@ -40,7 +40,7 @@ class FolderSummary:
     "images unlike the training images"
     n_errors: int
     counts: dict[str, int]
-    "images answered to be of each class; those of `n_abstained` are not among them"
+    "images answered to be of each class; those abstained from or referred are not among them"
     grey_scales: dict[str, int]
     "DICOM images by how their grey levels were made"
     seconds: float
@@ -50,6 +50,8 @@ class FolderSummary:
     limited_by: str
     "the stage that took most of the time: reading, running or writing"
     out: str
+    n_referred: int = 0
+    "images between the certified limits, which a person is to answer"
     n_before: int = 0
     "images that had their rows before a run with --new-only, and are not counted in `n`"
     n_unfinished: int = 0
@@ -123,6 +125,7 @@ def folder_summary(
         n=n,
         n_ok=counts.statuses[OK],
         n_abstained=counts.statuses[ABSTAIN],
+        n_referred=counts.statuses[REFER],
         n_errors=counts.statuses[ERROR],
         counts={name: counts.classes[name] for name in spec.classes},
         grey_scales=dict(counts.grey_scales),

@@ -27,7 +27,7 @@ from kneeedge.inference.answer_rows import (
 )
 from kneeedge.inference.evaluation import read_seen_hashes
 from kneeedge.inference.pairing import Pairing, pair
-from kneeedge.inference.predictions import ABSTAIN
+from kneeedge.inference.predictions import ABSTAIN, REFER
 from kneeedge.inference.predictor import Predictor
 from kneeedge.inference.verify_images import VerifyImages, images_to_verify
 from kneeedge.model.file import open_model
@@ -103,9 +103,11 @@ class ImagesReport:
     "lines on what is left out, and on why there are no labels"
     n: int
     counts: dict[str, int]
-    "answers by class, those to images that are refused among them"
+    "answers by class, those to images that are refused or referred among them"
     n_abstained: int
     "images unlike the training images, which `infer` leaves without an answer"
+    n_referred: int = 0
+    "images between the certified limits, which `infer` leaves to a person"
     n_unread: int
     unread: dict[str, str]
     "why each of these could not be read, by its path"
@@ -330,6 +332,7 @@ def images_report(
         n=len(here.rows),
         counts={name: counts[name] for name in here.classes},
         n_abstained=sum(row.status == ABSTAIN for row in read),
+        n_referred=sum(row.status == REFER for row in read),
         n_unread=len(here.rows) - len(read),
         unread={row.path: row.error for row in here.rows if not row.is_read},
         accuracy=accuracy_of(read, images),

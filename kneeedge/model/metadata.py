@@ -1,11 +1,12 @@
 """A model file's metadata without a session: it is looked at before ONNX Runtime opens the file."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from kneeedge.errors import ModelFileError, SpecError
-from kneeedge.model.protobuf import Field, fields, read_content
+from kneeedge.model.protobuf import Field, fields, length_delimited, read_content
 from kneeedge.model.spec import SPEC_KEY, ModelSpec
 
 METADATA_PROPS = 14
@@ -65,6 +66,38 @@ def metadata_in(file: BinaryIO, size: int, path: Path) -> dict[str, str]:
     except (ValueError, KeyError) as error:
         raise ModelFileError(path, "it is no ONNX file") from error
     return metadata
+
+
+def with_metadata(data: bytes, changes: Mapping[str, str], path: Path) -> bytes:
+    """The file with other values for entries of its `metadata_props`; every other byte is kept.
+
+    Raises ModelFileError where the file is no protobuf message, and SpecError where it lacks one of
+    the entries.
+    """
+    file = io.BytesIO(data)
+    parts: list[bytes] = []
+    missing = set(changes)
+    begin = 0  # of the field, whose tag and length stand before its content
+    try:
+        for field in fields(file, 0, len(data)):
+            part = data[begin : field.end]
+            if field.number == METADATA_PROPS:
+                key, _ = _key_and_value(file, field)
+                if key in changes:
+                    missing.discard(key)
+                    part = _entry(key, changes[key])
+            parts.append(part)
+            begin = field.end
+    except (ValueError, KeyError) as error:
+        raise ModelFileError(path, "it is no ONNX file") from error
+    if missing:
+        raise SpecError(path, f"its metadata has no entry {min(missing)!r}")
+    return b"".join(parts)
+
+
+def _entry(key: str, value: str) -> bytes:
+    content = length_delimited(KEY, key.encode()) + length_delimited(VALUE, value.encode())
+    return length_delimited(METADATA_PROPS, content)
 
 
 def _key_and_value(file: BinaryIO, entry: Field) -> tuple[str, str]:

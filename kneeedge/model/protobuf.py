@@ -67,6 +67,20 @@ def read_content(file: BinaryIO, field: Field) -> bytes:
     return file.read(field.size)
 
 
+def length_delimited(number: int, content: bytes) -> bytes:
+    """A field of that number with bytes for its content."""
+    tag = _varint_of(number << 3 | LENGTH_DELIMITED)
+    return tag + _varint_of(len(content)) + content
+
+
+def _varint_of(value: int) -> bytes:
+    groups = []
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
+
+
 def varint(file: BinaryIO) -> int:
     """A number of seven bits a byte, the lowest first; the last byte has its high bit clear."""
     value = 0

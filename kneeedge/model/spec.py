@@ -129,6 +129,49 @@ class Novelty:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certified:
+    """Three answers of two classes: negative, positive, and in between none, for a person to give.
+
+    Of the answers that are given so many are right, with a confidence that was asked for.
+    """
+
+    low: float
+    "negative where the positive class's probability is below this; the threshold at most"
+    high: float
+    "positive where it is at least this; the threshold at least"
+    ppv: float
+    "0 to 1; the share of positive answers that is promised to be right, at least"
+    npv: float
+    "0 to 1; of negative answers"
+    confidence: float
+    "0 to 1; that both promises are kept"
+    split: str
+    "of which images the limits were found on"
+    n: int
+    "images, without those that the model abstains from"
+    n_units: int
+    "patients, or images where none is known to have two"
+    n_answered: int
+    "images that got an answer there"
+    ppv_bound: float
+    "0 to 1; what was shown there, `ppv` or more"
+    npv_bound: float
+    prevalence: float
+    "0 to 1; share of the positive class for which it holds: that of the images, or a given one"
+    method: str
+    "how the limits were found, and what counts as one image"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.low <= self.high <= 1.0:
+            raise ValueError(f"the certified limits must rise, not {self.low} and {self.high}")
+
+    def refers(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether each probability (N,) of the positive class is left to a person."""
+        exact = np.asarray(probabilities, dtype=np.float64)
+        return np.asarray((exact >= self.low) & (exact < self.high))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Everything that turns pixels into an answer, and where it came from."""
 
@@ -153,6 +196,8 @@ class ModelSpec:
     "absent where the temperature was not fitted"
     novelty: Novelty | None = None
     "absent where the model answers every image"
+    certified: Certified | None = None
+    "absent where there are but two answers"
     file: FileRecord | None = None
     "absent in a checkpoint"
     format: int = FORMAT
@@ -168,6 +213,29 @@ class ModelSpec:
             raise ValueError(f"the threshold must be between 0 and 1, not {self.threshold}")
         if not self.temperature > 0.0:
             raise ValueError(f"the temperature must be above 0, not {self.temperature}")
+        self._check_certified()
+
+    def _check_certified(self) -> None:
+        certified = self.certified
+        if certified is None:
+            return
+        if len(classes := self.classes) > 2:
+            raise ValueError(f"certified limits are for two classes, not {len(classes)}")
+        if not certified.low <= self.threshold <= certified.high:
+            limits = f"{certified.low} and {certified.high}"
+            raise ValueError(f"the threshold {self.threshold} is not between the limits {limits}")
+
+    def flatten(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Its JSON, without certified limits where there are none: earlier versions read that."""
+        return {
+            name: value
+            for name, value in record.items()
+            if name != "certified" or value is not None
+        }
+
+    @classmethod
+    def unflatten(cls, record: dict[str, Any]) -> dict[str, Any]:
+        return record
 
     @property
     def positive_index(self) -> int:
@@ -184,6 +252,13 @@ class ModelSpec:
             return np.asarray(exact.argmax(axis=1), dtype=np.intp)
         positive = self.positive_index
         return np.where(exact[:, positive] >= self.threshold, positive, 1 - positive)
+
+    def refers(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether each row of probabilities (N, K) is left to a person; never without limits."""
+        positive = np.asarray(probabilities)[:, self.positive_index]
+        if self.certified is None:
+            return np.zeros(len(positive), dtype=bool)
+        return self.certified.refers(positive)
 
     def to_json(self) -> str:
         return to_json(self)

@@ -6,6 +6,7 @@ from pathlib import Path
 from kneeedge.data.dataset import Dataset
 from kneeedge.errors import DataError, SpecError
 from kneeedge.inference.joint import JointReport
+from kneeedge.model.certify import certified_line
 from kneeedge.model.file import ModelFile
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import CARD_KEY, DISCLAIMER, ModelSpec, TemperatureFit
@@ -196,7 +197,8 @@ def decision_lines(spec: ModelSpec) -> list[str]:
             f"the limit is to refuse {novelty.refused:.0%} of genuine images, "
             f"by {novelty.n} {novelty.split} images."
         )
-    return [f"- Answer: {answer}", f"- {probabilities}", f"- {abstaining}"]
+    lines = [f"- Answer: {answer}", f"- {probabilities}", f"- {abstaining}"]
+    return [*lines, *([certified_line(spec.certified)] if spec.certified else [])]
 
 
 def temperature_text(temperature: float, fit: TemperatureFit) -> str:

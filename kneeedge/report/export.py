@@ -101,6 +101,14 @@ def logit_lines(report: "VerifyReport") -> list[str]:
             f"of {report.n} refused, {refusals.changed} changed; distance change: "
             f"mean {refusals.mean_change:+.3g}, largest {refusals.largest_change:.3g}"
         )
+    if report.referrals:
+        referrals = report.referrals
+        wrong = f"{referrals.original_wrong} → {referrals.variant_wrong}"
+        lines.append(
+            f"  left to a person by the certified limits: {referrals.original} → "
+            f"{referrals.variant} of {report.n}, {referrals.changed} changed, "
+            f"{referrals.crossed} answered otherwise; wrong among those answered: {wrong}"
+        )
     return lines
 
 

@@ -22,6 +22,8 @@ def infer_text(result: "FolderResult") -> str:
     summary = result.summary
     counts = ", ".join(f"{count:,} {name}" for name, count in summary.counts.items())
     refused = f"; {summary.n_abstained:,} unlike the training images" if summary.n_abstained else ""
+    if summary.n_referred:
+        refused += f"; {summary.n_referred:,} to refer to a person"
     speed = f"{summary.images_per_second:.1f} images/s on {result.provider}"
     model = f"model {result.model_sha256[:SHOWN_DIGITS]}"
     lines = [

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kneeedge.model.certify import certified_text
 from kneeedge.model.file_record import INT8_TARGETS, Calibration, Verification
 from kneeedge.model.provenance import Score, Slimmed
-from kneeedge.model.spec import DISCLAIMER, ModelSpec, Novelty
+from kneeedge.model.spec import DISCLAIMER, Certified, ModelSpec, Novelty
 from kneeedge.report.scorecard import score_figures
 from kneeedge.system.files import SHOWN_DIGITS
 
@@ -41,6 +42,7 @@ def info_rows(spec: ModelSpec, model: "ModelFile") -> list[tuple[str, str]]:
         ("positive", f"{spec.positive}, {_answer_rule(spec)}"),
         ("temperature", f"{spec.temperature:g}"),
         *_novelty_rows(spec.novelty),
+        *_certified_rows(spec.certified),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}{depth}"),
         ("network", network),
         ("trained on", ", ".join(images)),
@@ -91,6 +93,10 @@ def _novelty_rows(novelty: Novelty | None) -> list[tuple[str, str]]:
         ("abstains", f"{limit} to refuse {novelty.refused:.0%}"),
         ("distance", novelty.method),
     ]
+
+
+def _certified_rows(certified: Certified | None) -> list[tuple[str, str]]:
+    return [("certified", certified_text(certified))] if certified else []
 
 
 def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:

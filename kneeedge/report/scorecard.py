@@ -18,6 +18,7 @@ from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
     from kneeedge.inference.evaluation import EvaluationReport
+    from kneeedge.inference.three_answers import ThreeAnswers
 
 TITLES = {"ppv": "PPV", "npv": "NPV", "auroc": "AUROC"}
 OF_CLASS = ("sensitivity", "specificity", "ppv", "npv", "auroc")
@@ -51,8 +52,27 @@ def evaluation_text(report: "EvaluationReport") -> str:
         )
     if report.answered:
         lines += [f"the {report.answered.n} others alone:", *figure_lines(report.answered)]
+    if report.three_answers:
+        lines += three_answer_lines(report.three_answers, evaluation.prevalence)
     lines.append(leak_line(report.n_seen))
     return "\n".join([*lines, DISCLAIMER])
+
+
+def three_answer_lines(answers: "ThreeAnswers", prevalence: float) -> list[str]:
+    """What is answered of images with this prevalence, how rightly, and what was promised."""
+    referred = f"{answers.n_referred} of {answers.n} are left to a person"
+    lines = [
+        f"certified limits {answers.low:.6g} and {answers.high:.6g}: {referred}",
+        f"  {'answered':<12} {estimate_text(answers.answered)}",
+    ]
+    for title, estimate, promised in (
+        ("PPV", answers.ppv, answers.promised_ppv),
+        ("NPV", answers.npv, answers.promised_npv),
+    ):
+        promise = f"{promised:g} was promised at {answers.confidence:.4g} confidence"
+        lines.append(f"  {title:<12} {estimate_text(estimate)} of these answers; {promise}")
+    there = f"a prevalence of {answers.prevalence:.3f}, and here it is {prevalence:.3f}"
+    return [*lines, f"  the promise is for {there}; all other figures count every image"]
 
 
 def leak_line(n_seen: int) -> str:

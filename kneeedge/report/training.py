@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kneeedge.inference.metrics import Evaluation, classification_report
+from kneeedge.model.certify import certified_text
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.model.verdict import PASS
 from kneeedge.report.info import width_text
@@ -28,16 +29,31 @@ SLOWER = 1.05
 "a measured latency beyond this share of the one asked for is said"
 
 
-def run_text(folder: Path, evaluations: dict[str, Evaluation], caveat: str = "") -> str:
-    """The end of `kneeedge train`; `caveat` says why its figures are too good, where they are."""
+def run_text(
+    folder: Path, evaluations: dict[str, Evaluation], caveat: str = "", certified: str = ""
+) -> str:
+    """The end of `kneeedge train`; `caveat` says why its figures are too good, where they are.
+
+    `certified` is what became of the limits that were asked for.
+    """
     lines = []
     for split, evaluation in evaluations.items():
         lines += [f"{split}: {evaluation.n} images", "", classification_report(evaluation), ""]
         lines += figure_lines(evaluation)
         lines += [decision_line(evaluation, split), probability_line(evaluation), ""]
-    if caveat:
-        lines.append(caveat)
+    lines += filter(None, (certified, caveat))
     return "\n".join([*lines, f"run: {folder}   next: kneeedge export {folder}", DISCLAIMER])
+
+
+def certified_line(run: Run) -> str:
+    """What became of the certified limits that a run was asked for; empty where none were."""
+    asked = run.read_config().config.certify
+    certified = run.read_spec().certified
+    if asked is None:
+        return ""
+    if certified is None:
+        return f"NOT CERTIFIED: val does not show {asked}, and {run.report} says why"
+    return f"certified: {certified_text(certified)}"
 
 
 def folds_text(report: FoldsReport, folder: Path) -> str:

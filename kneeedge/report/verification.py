@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kneeedge.inference.predictions import ABSTAIN, ERROR
+from kneeedge.inference.predictions import ABSTAIN, ERROR, REFER
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.model.verdict import INCONCLUSIVE
 from kneeedge.report.export import change_text
@@ -42,6 +42,8 @@ def images_lines(report: "ImagesReport") -> list[str]:
     split = f", split {report.split}" if report.split else ""
     images = f"{report.n:,} images of {report.data}{split}: {counts}"
     left_out = f"{report.n_abstained:,} of these unlike the training images"
+    if report.n_referred:
+        left_out += f", {report.n_referred:,} between the certified limits"
     lines = [f"{images}; {left_out}; {report.n_unread:,} unreadable"]
     lines += report.remarks
     lines += listed([f"  {path}: {error}" for path, error in report.unread.items()])
@@ -89,7 +91,9 @@ def pairing_lines(pairing: "Pairing") -> list[str]:
         lines.append(f"  flips: {share_text(pairing.answers)}")
     if pairing.refusals and pairing.refusals.changed:
         judged = "" if pairing.same_file else "; between two files not part of the verdict"
-        lines.append(f"  refused in one place alone: {share_text(pairing.refusals)}{judged}")
+        lines.append(
+            f"  refused or referred in one place alone: {share_text(pairing.refusals)}{judged}"
+        )
     return [*lines, *map(flip_line, pairing.flips)]
 
 
@@ -149,10 +153,11 @@ def flip_line(flip: "ChangedAnswer") -> str:
 
 
 def answer_text(answer: str | None, status: str, probability: float | None) -> str:
-    """Healthy 0.123, refused Healthy 0.123, or unreadable."""
+    """Healthy 0.123, refused Healthy 0.123, referred Healthy 0.123, or unreadable."""
     if status == ERROR or answer is None or probability is None:
         return "unreadable"
-    return f"{'refused ' if status == ABSTAIN else ''}{answer} {probability:.3f}"
+    left_out = {ABSTAIN: "refused ", REFER: "referred "}.get(status, "")
+    return f"{left_out}{answer} {probability:.3f}"
 
 
 def listed(lines: Sequence[str]) -> list[str]:

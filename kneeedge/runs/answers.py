@@ -104,7 +104,11 @@ def read_original_answers(path: Path, samples: Sequence[Sample], spec: ModelSpec
     row_of = {name: row for row, name in enumerate(recorded.names)}
     logits = recorded.logits[[row_of[sample.name] for sample in samples]]
     original = dataclasses.replace(
-        spec, name=slimmed.original, temperature=slimmed.temperature, threshold=slimmed.threshold
+        spec,
+        name=slimmed.original,
+        temperature=slimmed.temperature,
+        threshold=slimmed.threshold,
+        certified=None,  # the limits are the slimmed network's own
     )
     return Answers(ORIGINAL, original, logits, slimmed.sha256)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from kneeedge.errors import ConfigError
+from kneeedge.model.certify import parse_promise
 from kneeedge.model.decision import DEFAULT_THRESHOLD, parse_rule
 from kneeedge.model.provenance import GROUPED, PAPER
 from kneeedge.model.spec import (
@@ -60,6 +61,8 @@ class TrainConfig:
     "youden, sensitivity=X, specificity=X, chosen on val, or a number; two classes only"
     abstain: bool = True
     "fit how far an image may lie from the training images before the model abstains"
+    certify: str | None = None
+    "ppv=X,npv=X: find limits on val that keep them, and leave what lies between to a person"
     group_regex: str | None = None
     "what a file's path must match; its first group (or the whole match) names the patient"
     groups: str | None = None
@@ -138,6 +141,7 @@ class TrainConfig:
         _one_of("precision", self.precision, (AUTO, "32", "bf16"))
         _one_of("split", self.split, SPLITS)
         parse_rule(self.threshold)
+        self._check_promise()
         for name in ("lr", "head_lr", "width"):
             _above_zero(name, getattr(self, name))
         for name, (low, high) in RANGES.items():
@@ -175,6 +179,13 @@ class TrainConfig:
         if self.drop_conflicts and not self.audit:
             problem = "--drop-conflicts needs the audit to find them"
             raise ConfigError(problem, "leave out --no-audit")
+
+    def _check_promise(self) -> None:
+        if self.certify is None:
+            return
+        parse_promise(self.certify)
+        if self.folds:
+            raise ConfigError("--certify is for one model, not folds", "leave out --folds")
 
     def _check_network(self) -> None:
         if self.freeze_blocks is not None and not 0 <= self.freeze_blocks <= N_BLOCKS:

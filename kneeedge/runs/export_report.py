@@ -40,6 +40,22 @@ class RefusalChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferralChange:
+    """Which images variant and original leave to a person, at the same certified limits."""
+
+    original: int
+    "images referred"
+    variant: int
+    changed: int
+    "images referred by one of the two alone"
+    crossed: int
+    "images that each of the two answers, and otherwise"
+    original_wrong: int
+    "images answered wrongly, those referred not among them"
+    variant_wrong: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerifyReport:
     """A variant beside the original on the same images.
 
@@ -76,6 +92,8 @@ class VerifyReport:
     "how many images would settle an inconclusive verdict, if the same share keeps flipping"
     refusals: RefusalChange | None = None
     "beside this run's own PyTorch model; absent where the model answers every image"
+    referrals: ReferralChange | None = None
+    "beside this run's own PyTorch model; absent where there are no certified limits"
     against: str | None = None
     "the original that this run's network was slimmed from; absent: this run's own PyTorch model"
     own_logit_change: float | None = None

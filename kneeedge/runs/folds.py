@@ -116,7 +116,8 @@ def pool_answers(folds: Sequence[FoldAnswers]) -> Evaluation:
     if len(spec.classes) > 2:
         return evaluate(labels, probabilities, spec, groups)
     moved = np.concatenate([_moved_to_half(fold) for fold in folds])
-    at_half = replace(spec, threshold=0.5, threshold_rule="each fold's own, moved to 0.5")
+    rule = "each fold's own, moved to 0.5"
+    at_half = replace(spec, threshold=0.5, threshold_rule=rule, certified=None)
     evaluation = evaluate(labels, moved, at_half, groups)
     errors = probability_errors(labels, probabilities, spec.positive_index)
     return replace(evaluation, ece=errors.ece, brier=errors.brier, log_loss=errors.log_loss)

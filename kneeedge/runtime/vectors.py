@@ -71,7 +71,7 @@ class Vector:
     distance: float | None
     "null where the file has no such output"
     answer: str | None
-    "the class; null where the model abstains"
+    "the class; null where the model abstains, or leaves the image to a person"
     answered: str
     "file: on the exporting machine; here: on the machine that wrote the vectors"
 
@@ -101,6 +101,10 @@ class VectorSet:
     "positive where its probability is at least this; null with more than two classes"
     limit: float | None
     "the model abstains where the distance is above this; null where it never does"
+    low: float | None
+    "with certified limits: negative where the positive's probability is below this"
+    high: float | None
+    "positive where it is at least this; in between there is no answer; null without limits"
     logit_tolerance: float
     "largest change of a logit on another CPU"
     probability_tolerance: float
@@ -210,8 +214,10 @@ def _of_pictures(session: Session, golden: GoldenSet, files: _Files) -> Iterator
 def _answer(
     spec: ModelSpec, probabilities: NDArray[np.floating], distance: float | None
 ) -> str | None:
-    """The class of one image's probabilities (1, K); None where the model abstains."""
+    """The class of one image's probabilities (1, K); None where the model gives no answer."""
     if spec.novelty and distance is not None and spec.novelty.refuses(np.array([distance]))[0]:
+        return None
+    if spec.refers(probabilities)[0]:
         return None
     return spec.classes[int(spec.decide(probabilities)[0])]
 
@@ -250,6 +256,8 @@ def _index(
         temperature=spec.temperature,
         threshold=spec.threshold if len(spec.classes) == 2 else None,
         limit=spec.novelty.limit if spec.novelty else None,
+        low=spec.certified.low if spec.certified else None,
+        high=spec.certified.high if spec.certified else None,
         logit_tolerance=golden.device_tolerance,
         probability_tolerance=spread + ROUNDING,
         distance_tolerance=golden.distance_tolerance,

@@ -17,6 +17,7 @@ from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.data.splits import check_splits
 from kneeedge.errors import ConfigError, OutputExistsError
 from kneeedge.inference.metrics import Evaluation
+from kneeedge.model.certify import check_enough, check_two_classes, parse_promise
 from kneeedge.model.decision import check_rule
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import Architecture, default_positive
@@ -205,6 +206,8 @@ def plan_run(
     progress(f"positive class: {positive}")
     labels = np.array([sample.label for sample in dataset.split("val")])
     check_rule(config.threshold, len(dataset.classes), labels == dataset.classes.index(positive))
+    if config.certify is not None:
+        check_promise(config.certify, dataset, dataset.classes.index(positive))
     torch.manual_seed(config.seed)
     n_frozen = choose_frozen(config)
     model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
@@ -226,6 +229,15 @@ def plan_run(
     )
     say_team(record, progress)
     return model, record
+
+
+def check_promise(text: str, dataset: Dataset, positive: int) -> None:
+    """Raise PromiseError where val cannot carry the promise, whatever the network learns."""
+    check_two_classes(dataset.classes)
+    val = dataset.split("val")
+    n_positive = len({sample.group for sample in val if sample.label == positive})
+    n_negative = len({sample.group for sample in val if sample.label != positive})
+    check_enough(parse_promise(text), n_positive, n_negative, "val")
 
 
 def say_team(record: RunRecord, progress: Progress) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Dataset, Sample
+from kneeedge.errors import PromiseError
 from kneeedge.inference.metrics import Evaluation, classification_report, evaluate
+from kneeedge.model.certify import LabelledAnswers, certified_text, certify, parse_promise
 from kneeedge.model.decision import fit_decision
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, softmax
@@ -71,7 +73,7 @@ def score(
     batches: Batches,
     progress: Progress,
 ) -> dict[str, Evaluation]:
-    """Fit temperature, threshold and the limit to abstain on val; score val and test.
+    """Fit temperature, threshold and the limits to abstain and refer on val; score val and test.
 
     Writes the run's `spec.json`, `metrics.json`, `answers.csv`, `report.txt` and figures. Returns
     each held-out split's evaluation.
@@ -85,16 +87,20 @@ def score(
         if dataset.split(split)
     ]
     val = held_out[0]
+    unshown = ""
     if val.split == "val":
         spec = fit_decision(spec, val.logits, val.labels, record.config.threshold, "val")
         spec = limit_novelty(spec, gaussian, val, run)
+        spec, unshown = certify_split(spec, val, record.config.certify)
+        if unshown:
+            progress(unshown)
     scored = [score_split(split, spec) for split in held_out]
     evaluations = {split.held_out.split: split.evaluation for split in scored}
     scores = {split: evaluation.score() for split, evaluation in evaluations.items()}
     spec = replace(spec, training=replace(spec.training, scores=scores))
     run.write_metrics(metrics_record(spec, state, evaluations))
     write_answers(run, spec, scored)
-    run.write_report(report(spec, evaluations))
+    run.write_report(report(spec, evaluations, unshown))
     draw(run, dataset, spec, state, scored[-1])
     run.write_spec(spec)
     return evaluations
@@ -167,6 +173,32 @@ def limit_novelty(
         return spec
     save_gaussian(gaussian, run.novelty)
     return replace(spec, novelty=choose_limit(val.distances, val.split, len(gaussian.variances)))
+
+
+def certify_split(
+    spec: ModelSpec, held_out: HeldOutSplit, promise: str | None
+) -> tuple[ModelSpec, str]:
+    """The spec with the limits that keep a promise, by the images that it does not abstain from.
+
+    Where the answers do not show the promise, the spec as it was, and why: a training is not lost.
+    """
+    if promise is None:
+        return spec, ""
+    probabilities = softmax(held_out.logits, spec.temperature)
+    answered = np.ones(len(held_out.labels), dtype=bool)
+    if spec.novelty and held_out.distances is not None:
+        answered = ~spec.novelty.refuses(held_out.distances)
+    rows = np.flatnonzero(answered)
+    answers = LabelledAnswers(
+        probabilities=probabilities[rows],
+        labels=held_out.labels[rows],
+        groups=[held_out.samples[i].group for i in rows],
+        split=held_out.split,
+    )
+    try:
+        return certify(spec, answers, parse_promise(promise)), ""
+    except PromiseError as error:
+        return spec, f"NOT CERTIFIED: {error}"
 
 
 def answer_split(
@@ -256,14 +288,20 @@ def original_answers(
     return np.concatenate(logits), np.concatenate(distances) if distances else None
 
 
-def report(spec: ModelSpec, evaluations: dict[str, Evaluation]) -> str:
+def report(spec: ModelSpec, evaluations: dict[str, Evaluation], unshown: str = "") -> str:
     """The classification report of each split, and every figure with its interval.
+
+    `unshown` says why there are no certified limits, where they were asked for.
 
     The layout of the classification report is scikit-learn's.
     """
     lines = [f"{spec.name}: {spec.architecture.head} head, temperature {spec.temperature:.4g}"]
     if spec.training.caveat:
         lines.append(spec.training.caveat)
+    if spec.certified:
+        lines.append(certified_text(spec.certified))
+    if unshown:
+        lines.append(unshown)
     for split, evaluation in evaluations.items():
         lines += ["", f"{split}: {evaluation.n} images", "", classification_report(evaluation)]
         lines += figure_lines(evaluation)

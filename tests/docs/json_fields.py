@@ -18,12 +18,14 @@ from kneeedge.audit.run import Audit
 from kneeedge.bench.comparison import Comparison
 from kneeedge.cli.json_format import FORMATS
 from kneeedge.inference.answer_rows import DeviceAnswers
+from kneeedge.inference.certification import CertifyReport
 from kneeedge.inference.emulation import EmulatedReport
 from kneeedge.inference.evaluation import ABOUT, EvaluationReport
 from kneeedge.inference.joint import JointReport
 from kneeedge.inference.metrics import Evaluation
 from kneeedge.inference.predictions import Prediction
 from kneeedge.inference.summary import FolderResult
+from kneeedge.inference.three_answers import ThreeAnswers
 from kneeedge.inference.verification import ImagesReport
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.benchmark import BenchResult
@@ -116,6 +118,8 @@ def evaluate_fields() -> Iterator[Field]:
     yield from sorted(about, key=lambda field: ABOUT.index(field[0]))
     yield from fields_of(Evaluation)
     yield from fields_of(Evaluation | None, "answered", "of the images answered; null where all")
+    what = "with certified limits; null without"
+    yield from fields_of(ThreeAnswers | None, "three_answers", what)
     yield from fields_of(JointReport | None, "joint", "of `--joint`; null without")
 
 
@@ -174,6 +178,7 @@ FIELDS = {
     "infer": lambda: fields_of(FolderResult),
     "evaluate": evaluate_fields,
     "stress": lambda: fields_of(StressReport),
+    "certify": lambda: fields_of(CertifyReport),
     "verify": verify_fields,
     "verify-emulate": emulate_fields,
     "verify-rows": rows_fields,

@@ -18,6 +18,7 @@ from kneeedge.runtime.session import Session
 from kneeedge.runtime.vectors import pgm, vectors_of
 from kneeedge.runtime.vectors_folder import write_vectors
 from kneeedge.system.strict_json import to_json
+from tests.certified_models import write_certified
 from tests.tiny_onnx import write_tiny_model
 
 LIMIT = 110.0
@@ -33,6 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     onnx.save(with_resize(onnx.load(plain), PixelPath(64)), top / "any-size.onnx")
     write_tiny_model(top / "padded.onnx", fit="pad")
     write_tiny_model(top / "three.onnx", classes=("Gesund", "Ödem ⊕", "c"), seed=SEED, limit=LIMIT)
+    write_certified(top / "padded.onnx", top / "referred.onnx", *middle_limits(top / "padded.onnx"))
     paths = {path.stem: path for path in top.glob("*.onnx")}
     for name, path in paths.items():
         index, contents = vectors_of(Session(path, "cpu"))
@@ -40,11 +42,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
+def middle_limits(model: Path) -> tuple[float, float]:
+    """Limits between which the middle of the vectors' probabilities lies."""
+    index, _ = vectors_of(Session(model, "cpu"))
+    known = sorted(vector.probabilities[1] for vector in index.vectors)
+    return (known[2] + known[3]) / 2, (known[-3] + known[-2]) / 2
+
+
 def vectors(model: Path) -> Path:
     return model.with_suffix("")
 
 
-@pytest.mark.parametrize("name", ["plain", "any-size", "padded", "three"])
+@pytest.mark.parametrize("name", ["plain", "any-size", "padded", "three", "referred"])
 def test_every_vector_is_answered_as_kneeedge_does(program, models, name):
     done = program(models[name], vectors(models[name]))
     *lines, last = done.stdout.splitlines()

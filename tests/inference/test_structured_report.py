@@ -14,6 +14,7 @@ from kneeedge.model.spec import DISCLAIMER
 from kneeedge.pixels.listing import find_images
 from kneeedge.system.files import file_sha256
 from kneeedge.version import __version__
+from tests.certified_models import write_certified
 from tests.tiny_onnx import write_tiny_model
 
 hd = pytest.importorskip("highdicom", reason="pip install 'kneeedge[dicom-sr]'")
@@ -86,6 +87,41 @@ def test_the_patient_is_named_only_where_that_is_asked_for(
     content = path.read_bytes()
     for text in (b"Doe^Jane", b"secret-id", b"19500101"):
         assert (text in content) is asked
+
+
+def test_an_image_left_to_a_person_has_a_report_that_gives_no_answer(
+    tmp_path: Path, model: Path
+) -> None:
+    certified = write_certified(model, tmp_path / "certified.onnx", 1e-9, 1.0)
+    code, stderr, path = run(tmp_path, certified)
+    assert code == 0, stderr
+    (group,) = hd.sr.srread(path).content.get_image_measurement_groups()
+    (predicted_class,) = group.get_qualitative_evaluations()
+    assert predicted_class.value.meaning == "no answer"
+    assert {item.name.meaning for item in group.get_measurements()} == {
+        "Probability of Healthy",
+        "Probability of Osteoporosis",
+    }
+    content = path.read_bytes()
+    assert b"no answer is given: refer to a person" in content
+    assert b"answered below 1e-09 and from 1 on" in content
+    _, _, path = run(tmp_path, certified, "--answer-all", "--out", str(tmp_path / "q.csv"))
+    assert b"not to be trusted: refer to a person" in path.read_bytes()
+
+
+def test_a_capture_of_an_answer_in_doubt_says_that_it_is_not_to_be_trusted(
+    tmp_path: Path, model: Path
+) -> None:
+    from kneeedge import Predictor
+    from kneeedge.inference.secondary_capture import CaptureWriter
+
+    certified = write_certified(model, tmp_path / "certified.onnx", 1e-9, 1.0)
+    predictor = Predictor(certified, "cpu", 1, answer_all=True)
+    answer = predictor.predict(np.full((64, 64), 90, dtype=np.uint8))
+    writer = CaptureWriter(tmp_path / "sc", predictor.spec, "0" * 64, with_patient_id=False)
+    assert any(
+        line.startswith("not to be trusted: refer to a person") for line in writer.caption(answer)
+    )
 
 
 def test_the_same_image_and_model_give_the_same_report_uid(tmp_path: Path, model: Path) -> None:

@@ -18,9 +18,10 @@ from PIL import Image
 
 from benchmarks.web.browser import Browser, cached
 from kneeedge import Predictor
-from kneeedge.inference.predictions import csv_columns, csv_row
+from kneeedge.inference.predictions import REFER, csv_columns, csv_row
 from kneeedge.inference.predictor import say_nothing
 from kneeedge.model.file import open_model
+from kneeedge.model.metadata import read_model_spec
 from kneeedge.model.spec import GOLDEN_KEY
 from kneeedge.pixels.phantom import phantom
 from kneeedge.pixels.pixel_path import load_input
@@ -28,6 +29,7 @@ from kneeedge.system.files import file_sha256
 from kneeedge.web.packages import read_packages
 from kneeedge.web.server import HOST, SiteHandler, site_server
 from kneeedge.web.site import write_site
+from tests.certified_models import write_certified
 from tests.dicom_files import dataset, stored
 from tests.tiny_onnx import write_tiny_model
 from tests.tools import need
@@ -389,3 +391,32 @@ def focused_after_tabs(browser: Browser, n: int) -> list[str]:
         browser.own("press", "Tab")
         reached.append(browser.page("evaluate", "document.activeElement.id"))
     return reached
+
+
+def test_what_lies_between_certified_limits_is_left_to_a_person(
+    browser, opened, model, knees, tmp_path
+):
+    answers = Predictor(model).predict_folder(knees)
+    known = sorted(answer.probability for answer in answers if answer.ok)
+    low, high = (known[0] + known[1]) / 2, (known[-2] + known[-1]) / 2
+    certified = write_certified(model, tmp_path / "certified.onnx", low, high)
+    folder = tmp_path / "site"
+    write_site(open_model(certified), folder, cached(read_packages()), say_nothing)
+    opened(folder)
+    browser.page("setInputFiles", "#folder-input", str(knees))
+    _, *rows = table(browser)
+    native = Predictor(certified).predict_folder(knees)
+    said = [(row[0], row[1], row[2]) for row in rows]
+    shown = [csv_row(answer, read_model_spec(certified))[:3] for answer in native]
+    assert said == [tuple(cells) for cells in shown]
+    assert {row[1] for row in rows} >= {"ok", "refer"}
+    assert "refer to a person" in browser.page("textContent", "#folder-counts")
+    referred = next(answer for answer in native if answer.status == REFER)
+    choose(browser, knees / referred.path)
+    browser.page("waitForSelector", "#answer[data-status=refer]")
+    assert browser.page("textContent", "#verdict-answer") == "Refer to a person"
+    assert f"{referred.probability:.3f}" in browser.page("textContent", "#verdict-bars")
+    assert "the certified limits" in browser.page("textContent", "#verdict-bars")
+    assert browser.page("isVisible", "#heat-choice") is False
+    assert "certified" in browser.page("textContent", "#model-facts")
+    assert browser.own("heard") == []

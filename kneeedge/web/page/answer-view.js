@@ -24,6 +24,7 @@ export function showAnswer(answer, spec) {
 
 function headline({ status, prediction }) {
   if (status === "ok") return prediction;
+  if (status === "refer") return "Refer to a person";
   return status === "abstain" ? "No answer" : "Cannot be read";
 }
 
@@ -40,28 +41,35 @@ function draw() {
   canvas.setAttribute("aria-label", `The radiograph as the network sees it${evidence}`);
 }
 
-/** Of two classes the positive one beside the threshold; of more a bar each. */
+/** Of two classes the positive one beside the threshold or the limits; of more a bar each. */
 function bars({ probabilities, probability }, spec) {
   if (probabilities === undefined) return [];
   if (spec.classes.length > 2) {
-    return spec.classes.map((name) => bar(name, probabilities[name], null));
+    return spec.classes.map((name) => bar(name, probabilities[name], [], ""));
   }
-  return [bar(spec.positive, probability, spec.threshold)];
+  const { certified, threshold } = spec;
+  if (certified == null) {
+    const rule = `answered from ${general(threshold, 4)} on, the model's threshold`;
+    return [bar(spec.positive, probability, [threshold], rule)];
+  }
+  const { low, high } = certified;
+  const rule = `answered below ${general(low, 6)} and from ${general(high, 6)} on, the certified limits`;
+  return [bar(spec.positive, probability, [low, high], rule)];
 }
 
-function bar(name, probability, threshold) {
+/** A probability as a bar, with marks at the limits of an answer, if any, and the rule in words. */
+function bar(name, probability, limits, rule) {
   const label = `probability of ${name}: ${probability.toFixed(3)}`;
   const fill = element("span", "", { class: "fill" });
   fill.style.inlineSize = `${100 * probability}%`;
   const track = element("div", "", { class: "track", role: "img", "aria-label": label }, [fill]);
   const lines = [element("p", label), track];
-  if (threshold !== null) {
+  for (const limit of limits) {
     const mark = element("span", "", { class: "mark" });
-    mark.style.insetInlineStart = `${100 * threshold}%`;
+    mark.style.insetInlineStart = `${100 * limit}%`;
     track.append(mark);
-    const rule = `answered from ${general(threshold, 4)} on, the model's threshold`;
-    lines.push(element("p", rule, { class: "quiet" }));
   }
+  if (rule) lines.push(element("p", rule, { class: "quiet" }));
   return element("div", "", { class: "bar" }, lines);
 }
 

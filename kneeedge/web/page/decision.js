@@ -28,6 +28,14 @@ function softmax(logits, temperature) {
   return exponentials.map((value) => value / sum);
 }
 
+/** Why a person is to answer at this probability of the positive class; empty: nobody need. */
+export function referral(spec, probability) {
+  const limits = spec.certified;
+  if (limits == null || probability < limits.low || probability >= limits.high) return "";
+  const between = `between the limits ${general(limits.low, 6)} to ${general(limits.high, 6)}`;
+  return `refer to a person (probability ${general(probability, 4)}, ${between})`;
+}
+
 /** Why the model gives no answer at this distance; empty where it gives one. */
 export function refusal(spec, distance) {
   const limit = spec.novelty?.limit;

@@ -1,7 +1,7 @@
 // The model behind the page: loads, proves, and only then answers.
 
 import { availableThreads, openBackend } from "./backend.js";
-import { decide, positiveIndex, refusal } from "./decision.js";
+import { decide, positiveIndex, referral, refusal } from "./decision.js";
 import { proveInputs, provePictures } from "./golden.js";
 import { overlay, plain } from "./heatmap.js";
 import { readModel } from "./model-file.js";
@@ -134,12 +134,13 @@ class Engine {
     const { spec } = this;
     const distance = distances?.[0];
     const reason = refusal(spec, distance);
-    const error = [...(reason ? [reason] : []), ...remarks].join("; ");
+    const doubt = reason ? "" : referral(spec, probabilities[positiveIndex(spec)]);
+    const error = [reason, doubt, ...remarks].filter(Boolean).join("; ");
     if (reason) return { status: "abstain", distance, error, dicom };
     const named = spec.classes.map((name, i) => [name, probabilities[i]]);
     return {
-      status: "ok",
-      prediction: spec.classes[decide(spec, probabilities)],
+      status: doubt ? "refer" : "ok",
+      prediction: doubt ? undefined : spec.classes[decide(spec, probabilities)],
       probability: probabilities[positiveIndex(spec)],
       probabilities: Object.fromEntries(named),
       distance,

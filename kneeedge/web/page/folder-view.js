@@ -4,7 +4,7 @@ import { byId, element, show } from "./elements.js";
 import { fixed } from "./numbers.js";
 import { csv } from "./rows.js";
 
-const STATUS = { ok: "", abstain: "no answer", error: "unreadable" };
+const STATUS = { ok: "", abstain: "no answer", refer: "refer to a person", error: "unreadable" };
 
 let answers = [];
 let started = 0;

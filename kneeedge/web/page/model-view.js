@@ -2,7 +2,9 @@
 
 import { byId, fillFacts, show } from "./elements.js";
 
-const FIRST = ["model", "classes", "positive", "abstains", "trained on", "verification", "signed by"];
+const FIRST = [
+  "model", "classes", "positive", "abstains", "certified", "trained on", "verification", "signed by",
+];
 
 export function showModel(spec, { kneeedge, facts, card, sha256 }) {
   show(byId("model"));
