@@ -95,6 +95,8 @@ class PredictedImage:
     "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
     logits: NDArray[np.float32] | None = None
     "(K,); None where the file cannot be read"
+    n_pixels: int = 0
+    "of the picture in its file; 0 where the file cannot be read"
 
 
 def csv_columns(spec: ModelSpec) -> list[str]:

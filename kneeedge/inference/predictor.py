@@ -282,6 +282,7 @@ class Predictor:
                     loaded.study,
                     depth_suspect=loaded.depth_suspect,
                     logits=outputs.logits[i],
+                    n_pixels=loaded.n_pixels,
                 )
             )
         return answers

@@ -18,7 +18,7 @@ from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.picture import MAX_PIXELS
 from kneeedge.pixels.reader import ReadOptions
 from kneeedge.runtime.cuda import GpuOptions
-from kneeedge.system.outputs import ROWS, STDOUT, check_output, check_output_folder
+from kneeedge.system.outputs import DRIFT, ROWS, STDOUT, check_output, check_output_folder
 from kneeedge.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ class InferRequest:
         if self.out == STDOUT and (growing or self.options.resume):
             problem = f"{growing or '--resume'} needs an output that remembers its rows"
             raise ConfigError(problem, "name a file as --out")
+        drift = self.options.drift
+        if drift and drift.path.resolve() == self.out.resolve():
+            raise ConfigError("--drift and --out are one file", "name a file for each")
 
 
 def infer_request(request: InferRequest, model: Path, why: str, progress: Progress) -> FolderResult:
@@ -111,6 +114,7 @@ def infer_new(request: InferRequest, model: Path, why: str, progress: Progress) 
         replace(summary, n_before=n_before, n_unfinished=len(watching.unsettled)),
         watching.listing,
         watching.predictions,
+        watching.drift,
     )
 
 
@@ -130,6 +134,8 @@ def check_places(request: InferRequest) -> None:
     check_output(request.out, ROWS, request.paths)
     check_output_folder(request.options.heatmaps)
     check_output_folder(request.options.dicom_sr)
+    if request.options.drift:
+        check_output(request.options.drift.path, DRIFT, request.paths)
 
 
 def open_predictor(request: InferRequest, model: Path | ModelFile, n_images: int) -> Predictor:

@@ -162,5 +162,12 @@ def read_of(path: Path, reply: DecoderReply, pixels: bytes) -> ReadFile:
         result = ImageError(path, reply.reason, reply.remedy)
     else:
         square = np.frombuffer(pixels, dtype=np.uint8).reshape(reply.side, reply.side)
-        result = Input(square, reply.dicom, reply.blank, reply.study, reply.depth_suspect)
+        result = Input(
+            square,
+            reply.dicom,
+            reply.blank,
+            reply.study,
+            reply.depth_suspect,
+            reply.n_pixels,
+        )
     return ReadFile(result, reply.stamp, reply.seconds)

@@ -30,6 +30,8 @@ class Input:
     "of which study a DICOM file is, and whose"
     depth_suspect: int = 0
     "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
+    n_pixels: int = 0
+    "of the picture in its file"
 
 
 def load_input(path: Path, pixel_path: PixelPath) -> NDArray[np.uint8]:
@@ -59,7 +61,14 @@ def input_of_picture(picture: Picture, pixel_path: PixelPath) -> Input:
     """The network's input for a picture, and what its file says of itself."""
     blank = bool(picture.grey.min() == picture.grey.max())
     square = to_input(picture.grey, pixel_path)
-    return Input(square, picture.dicom, blank, picture.study, picture.depth_suspect)
+    return Input(
+        square,
+        picture.dicom,
+        blank,
+        picture.study,
+        picture.depth_suspect,
+        picture.n_pixels,
+    )
 
 
 def to_input(grey: NDArray[np.uint8], pixel_path: PixelPath) -> NDArray[np.uint8]:
