@@ -2,50 +2,55 @@
 
     python -m benchmarks.drift --model MODEL.onnx --data DATA [--other FOLDER] [--json FILE]
 
-DATA is the folder that the model was trained from: its val images are what the stream is compared
+DATA is the folder that the model was trained from: its val images are what a stream is compared
 with at first, and its test images play the stream, drawn anew for each trial. `--other` is a folder
-of another source. Changes are made on the network's input. `--design` takes half of val's patients
-for the reference and the other half for the stream, as constants were chosen. Nothing is written
-but the JSON.
+of another source, with classes. Changes are made on the network's input. With `--design` one half
+of val's patients is the reference and the other half plays the stream: so constants were chosen.
+Nothing is written but the JSON.
 """
 
-import hashlib
-import re
+import argparse
+import json
+import math
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from kneeedge.data.dataset import Sample as LabelledImage
-from kneeedge.inference.drift import BASELINE, CountedImage, Monitor
-from kneeedge.inference.drift_history import DriftHistory
+from benchmarks.drift_images import (
+    CHANGES,
+    Rng,
+    StreamImage,
+    counted,
+    drawn,
+    inputs_of,
+    of_patients,
+    of_prevalence,
+    stream_images,
+)
+from kneeedge.data.dataset import Sample as LabelledSample
+from kneeedge.inference.drift import BASELINE, RUN_LENGTH, CountedImage, Monitor
+from kneeedge.inference.drift_history import Alarm, DriftHistory
+from kneeedge.inference.evaluation import evaluation_samples
 from kneeedge.inference.image_figures import image_figures
-from kneeedge.model.reference import ImageFigures, Sample
-from kneeedge.pixels.pixel_path import load_with_facts
+from kneeedge.model.reference import Sample
 from kneeedge.runtime.session import Session
+from kneeedge.statistics.sequential import shortest_delay
+from kneeedge.system.machine import environment
 
-Pixels = NDArray[np.uint8]
-NIGHT = 100
-"images"
 QUIET = 200
 "images of a site, behind its baseline, before something changes"
 MOST_DELAY = 1000
 "images after which a change counts as not noticed"
-BATCH = 8
-N_TIMED = 300
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One image's figures, its true class and its patient."""
-
-    figures: ImageFigures
-    is_positive: bool
-    patient: str
+PREVALENCES = ((0.42, 0.84), (0.3, 0.6), (0.2, 0.4), (0.42, 0.21))
+N_REFERENCE = 315
+"images of a reference, in trials of its own false alarms"
+MODEL, SITE = "model", "site"
+Draw = Callable[[int, Rng], list[StreamImage]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,138 +59,59 @@ class Delay:
 
     kind: str
     against: str
-    "model: from the first image on; site: after its baseline and a quiet time"
+    "model: from the first image on; site: behind its baseline and a quiet time"
     n: int
-    "trials"
+    "trials without an alarm before the change"
+    n_early: int
+    "trials with one, which are left out"
     noticed: int
-    "within MOST_DELAY images"
-    before: int
-    "trials with an alarm before the change, which are left out of the others"
-    median: float
-    "images"
-    most: float
+    "within MOST_DELAY images, or within the time that the model's reference is used"
+    median: float | None
+    "images; none where fewer are noticed"
+    most: float | None
     "images within which 95 % are noticed"
     within_50: float
     "share of the trials"
     figures: dict[str, int]
-    "trials by the figure that moved first"
+    "trials by the figure of the first alarm"
     kinds: dict[str, int]
     "trials by the kind of the first alarm"
     least: float | None = None
-    "images that any test with this rate of false alarms needs, about; of a change of prevalence"
+    "images that no test with this rate of false alarms does without, about"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Years:
-    """False alarms of simulated years."""
+class FalseAlarms:
+    """Alarms where nothing has changed."""
 
     kind: str
-    n_years: float
+    n_images: int
     alarms: int
     per_year: float
+    "365 nights of 100 images"
     low: float
-    "of alarms a year, 95 %, exact Poisson"
+    "of alarms a year, 95 %, exact Poisson (Garwood 1936)"
     high: float
     figures: dict[str, int]
 
 
-def gamma(value: float) -> Callable[[Pixels], Pixels]:
-    levels = np.rint(255 * (np.arange(256) / 255) ** value).astype(np.uint8)
-    return lambda pixels: levels[pixels]
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a watch for drift takes of an image's time, in ms on one core."""
 
-
-def coarser(factor: float) -> Callable[[Pixels], Pixels]:
-    """Down to so many times the resolution and up again."""
-
-    def change(pixels: Pixels) -> Pixels:
-        side = round(len(pixels) * factor)
-        small = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
-        return np.asarray(small.resize(pixels.shape[::-1], Image.Resampling.BILINEAR))
-
-    return change
-
-
-def noisy(spread: float) -> Callable[[Pixels], Pixels]:
-    def change(pixels: Pixels) -> Pixels:
-        rng = np.random.default_rng(int(pixels.sum()))
-        return np.clip(pixels + rng.normal(0, spread, pixels.shape), 0, 255).astype(np.uint8)
-
-    return change
-
-
-def toned(contrast: float) -> Callable[[Pixels], Pixels]:
-    return lambda x: np.clip(128 + contrast * (x - 128.0), 0, 255).astype(np.uint8)
-
-
-CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
-    "gamma 1.3": gamma(1.3),
-    "gamma 0.77": gamma(1 / 1.3),
-    "gamma 1.1": gamma(1.1),
-    "half resolution": coarser(0.5),
-    "three quarters of the resolution": coarser(0.75),
-    "contrast 0.8": toned(0.8),
-    "noise of 3 levels": noisy(3.0),
-    "inverted": lambda pixels: 255 - pixels,
-}
-
-
-class Source:
-    """Labelled images of one split, and their figures under each change."""
-
-    def __init__(self, session: Session, samples: Sequence[LabelledImage], positive: int) -> None:
-        self._session = session
-        self._samples = samples
-        self._positive = positive
-        pixel_path = session.spec.pixel_path
-        self._inputs = [load_with_facts(sample.path, pixel_path) for sample in samples]
-
-    def images(self, change: Callable[[Pixels], Pixels] | None = None) -> list[Labelled]:
-        """The figures of all images, changed or not."""
-        inputs = self._inputs
-        if change is not None:
-            inputs = [replace(item, pixels=change(item.pixels)) for item in inputs]
-        found = []
-        for i in range(0, len(inputs), BATCH):
-            part = inputs[i : i + BATCH]
-            outputs = self._session.run(np.stack([item.pixels for item in part])[:, None])
-            for j, item in enumerate(part):
-                distance = None if outputs.distance is None else float(outputs.distance[j])
-                logits = outputs.logits[j]
-                figures = image_figures(
-                    item.pixels, logits, distance, item.n_pixels, item.study, self._session.spec
-                )
-                sample = self._samples[i + j]
-                patient = re.sub(r"[LR]$", "", Path(sample.name).stem)
-                found.append(Labelled(figures, sample.label == self._positive, patient))
-        return found
-
-
-def drawn(images: Sequence[Labelled], n: int, rng: np.random.Generator) -> list[Labelled]:
-    return [images[i] for i in rng.integers(0, len(images), n)]
-
-
-def of_prevalence(
-    images: Sequence[Labelled], share: float, n: int, rng: np.random.Generator
-) -> list[Labelled]:
-    """So many images, of which this share is truly positive on average."""
-    healthy = [image for image in images if not image.is_positive]
-    diseased = [image for image in images if image.is_positive]
-    chosen = [diseased if is_positive else healthy for is_positive in rng.random(n) < share]
-    return [kind[rng.integers(len(kind))] for kind in chosen]
-
-
-def counted(images: Sequence[Labelled], trial: str) -> Iterator[CountedImage]:
-    """The images of a stream, each with a hash of its own."""
-    for i, image in enumerate(images):
-        yield CountedImage(hashlib.sha256(f"{trial} {i}".encode()).hexdigest(), image.figures)
-
-
-Draw = Callable[[int, np.random.Generator], list[Labelled]]
+    network: float
+    "the median of single images, with all threads"
+    figures: float
+    "the median"
+    comparison: float
+    "the mean"
+    share: float
+    "of both in the network's time"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A stream before and after a change."""
+    """A stream before and behind a change."""
 
     kind: str
     before: Draw
@@ -193,47 +119,238 @@ class Trial:
     least: float | None = None
 
 
-def delays(trial: Trial, reference: Sample | None, n_trials: int, positive: int) -> Delay:
+def new_monitor(reference: Sample | None, positive: int) -> Monitor:
+    return Monitor(DriftHistory(model_sha256=""), reference, positive)
+
+
+def delay_of(trial: Trial, reference: Sample | None, n_trials: int, positive: int) -> Delay:
     """How soon the change is noticed; against the reference where there is one, else a site's."""
-    waits: list[int] = []
-    figures: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    n_before = 0
+    waits: list[float] = []
+    first: list[Alarm] = []
     for number in range(n_trials):
         rng = np.random.default_rng(number)
-        name = f"{trial.kind} {number}"
-        monitor = Monitor(DriftHistory(model_sha256=""), reference, positive)
+        monitor = new_monitor(reference, positive)
         if reference is None:
-            quiet = trial.before(BASELINE + QUIET, rng)
-            _, alarms = monitor.count(counted(quiet, f"{name} before"))
+            monitor.count(counted(trial.before(BASELINE + QUIET, rng), f"{number} before"))
             if monitor.moved:
-                n_before += 1
                 continue
         start = monitor.n
-        most = BASELINE - 1 if reference is not None else MOST_DELAY
-        for image in counted(trial.after(most, rng), name):
-            _, alarms = monitor.count([image])
-            if alarms:
-                waits.append(monitor.n - start)
-                figures[alarms[0].figure] += 1
-                kinds[alarms[0].kind] += 1
-                break
-    all_waits = np.array(waits + [np.inf] * (n_trials - n_before - len(waits)))
-    ordered = np.sort(all_waits)
-    median, most_of_them = (
-        float(ordered[min(len(ordered) - 1, int(np.ceil(q * len(ordered))) - 1)])
-        for q in (0.5, 0.95)
-    )
+        most = MOST_DELAY if reference is None else BASELINE - 1
+        alarm = first_alarm(monitor, list(counted(trial.after(most, rng), f"{number} after")))
+        waits.append(math.inf if alarm is None else alarm.n - start)
+        first += [] if alarm is None else [alarm]
+    ordered = sorted(waits)
     return Delay(
         kind=trial.kind,
-        against="site" if reference is None else "model",
-        n=n_trials,
-        noticed=len(waits),
-        before=n_before,
-        median=min(median, MOST_DELAY),
-        most=min(most_of_them, MOST_DELAY),
-        within_50=float(np.mean(all_waits <= 50)),
-        figures=dict(figures.most_common()),
-        kinds=dict(kinds.most_common()),
+        against=SITE if reference is None else MODEL,
+        n=len(waits),
+        n_early=n_trials - len(waits),
+        noticed=len(first),
+        median=quantile(ordered, 0.5),
+        most=quantile(ordered, 0.95),
+        within_50=sum(wait <= 50 for wait in waits) / len(waits),
+        figures=dict(Counter(alarm.figure for alarm in first).most_common()),
+        kinds=dict(Counter(alarm.kind for alarm in first).most_common()),
         least=trial.least,
     )
+
+
+def first_alarm(monitor: Monitor, images: Sequence[CountedImage]) -> Alarm | None:
+    for image in images:
+        _, alarms = monitor.count([image])
+        if alarms:
+            return alarms[0]
+    return None
+
+
+def quantile(ordered: Sequence[float], share: float) -> float | None:
+    """The least value that this share of the ordered ones is not above; None where infinite."""
+    value = ordered[math.ceil(share * len(ordered)) - 1]
+    return value if math.isfinite(value) else None
+
+
+def trials_of(
+    session: Session, samples: Sequence[LabelledSample], other: Sequence[StreamImage]
+) -> tuple[list[StreamImage], list[Trial]]:
+    """The unchanged images, and every kind of change of them."""
+    inputs = inputs_of(session, samples)
+    genuine = stream_images(session, inputs, samples)
+    before = partial(drawn, genuine)
+    trials = []
+    for kind, change in CHANGES.items():
+        changed = stream_images(session, inputs, samples, change)
+        trials.append(Trial(kind=kind, before=before, after=partial(drawn, changed)))
+    if other:
+        trials.append(Trial(kind="another source", before=before, after=partial(drawn, other)))
+    for low, high in PREVALENCES:
+        trials.append(
+            Trial(
+                kind=f"prevalence {low} to {high}",
+                before=partial(of_prevalence, genuine, low),
+                after=partial(of_prevalence, genuine, high),
+                least=shortest_delay(RUN_LENGTH, low, high),
+            )
+        )
+    return genuine, trials
+
+
+def site_years(images: Sequence[StreamImage], kind: str, n: int, positive: int) -> FalseAlarms:
+    """False alarms of so many years behind a site's baseline, all from the same images."""
+    draw = of_patients if kind == "patients" else drawn
+    found: list[Alarm] = []
+    for year in range(n):
+        rng = np.random.default_rng(10_000 + year)
+        monitor = new_monitor(None, positive)
+        stream = draw(images, BASELINE + RUN_LENGTH, rng)
+        _, alarms = monitor.count(counted(stream, f"{kind} {year}"))
+        found += [alarm for alarm in alarms if alarm.against == SITE]
+    return false_alarms(f"a site's year, by {kind}", found, n * RUN_LENGTH)
+
+
+def first_nights(images: Sequence[StreamImage], n: int, positive: int) -> FalseAlarms:
+    """False alarms of first nights, against a reference of other patients of the same source."""
+    patients = sorted({image.patient for image in images})
+    found: list[Alarm] = []
+    for trial in range(n):
+        rng = np.random.default_rng(20_000 + trial)
+        place = {patient: i for i, patient in enumerate(rng.permutation(patients))}
+        ordered = sorted(images, key=lambda image: place[image.patient])
+        reference = Sample.of(image.figures for image in ordered[:N_REFERENCE])
+        rest = [ordered[i] for i in N_REFERENCE + rng.permutation(len(ordered) - N_REFERENCE)]
+        monitor = new_monitor(reference, positive)
+        _, alarms = monitor.count(counted(rest[: BASELINE - 1], f"first {trial}"))
+        found += alarms
+    return false_alarms("first nights, against a model's reference", found, n * (BASELINE - 1))
+
+
+def false_alarms(kind: str, alarms: Sequence[Alarm], n_images: int) -> FalseAlarms:
+    from scipy.stats import chi2
+
+    n = len(alarms)
+    years = n_images / RUN_LENGTH
+    return FalseAlarms(
+        kind=kind,
+        n_images=n_images,
+        alarms=n,
+        per_year=n / years,
+        low=float(chi2.ppf(0.025, 2 * n)) / 2 / years if n else 0.0,
+        high=float(chi2.ppf(0.975, 2 * n + 2)) / 2 / years,
+        figures=dict(Counter(alarm.figure for alarm in alarms).most_common()),
+    )
+
+
+def cost_of(session: Session, samples: Sequence[LabelledSample], positive: int) -> Cost:
+    """What the figures and the comparison take beside the network."""
+    inputs = inputs_of(session, samples)
+    network = []
+    figures = []
+    images = []
+    for i, item in enumerate(inputs):
+        start = time.perf_counter()
+        outputs = session.run(item.pixels[None, None])
+        answered = time.perf_counter()
+        found = image_figures(
+            item.pixels, outputs.logits[0], 30.0, item.n_pixels, item.study, session.spec
+        )
+        figures.append(time.perf_counter() - answered)
+        network.append(answered - start)
+        images.append(StreamImage(found, samples[i].label == positive, str(i)))
+    stream = list(counted(drawn(images, 3000, np.random.default_rng(0)), "cost"))
+    monitor = new_monitor(None, positive)
+    start = time.perf_counter()
+    monitor.count(stream)
+    comparison = (time.perf_counter() - start) / len(stream)
+    whole = float(np.median(network))
+    of_figures = float(np.median(figures))
+    return Cost(
+        network=1e3 * whole,
+        figures=1e3 * of_figures,
+        comparison=1e3 * comparison,
+        share=(of_figures + comparison) / whole,
+    )
+
+
+def halves(
+    samples: Sequence[LabelledSample],
+) -> tuple[list[LabelledSample], list[LabelledSample]]:
+    """Two halves of the samples, each patient in one."""
+    groups = sorted({sample.group for sample in samples})
+    chosen = set(np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
+    first = [sample for sample in samples if sample.group in chosen]
+    return first, [sample for sample in samples if sample.group not in chosen]
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    session = Session(options.model, "cpu", 1)
+    spec = session.spec
+    regex = r"([0-9]+)[LR]"
+    _, reference_samples = evaluation_samples(options.data, spec.classes, "val", regex)
+    if options.design:
+        reference_samples, samples = halves(reference_samples)
+    else:
+        _, samples = evaluation_samples(options.data, spec.classes, "test", regex)
+    positive = spec.positive_index
+    cost = cost_of(session, samples, positive)
+    print(cost, flush=True)
+    known = stream_images(session, inputs_of(session, reference_samples), reference_samples)
+    reference = Sample.of(image.figures for image in known)
+    other: list[StreamImage] = []
+    if options.other:
+        other = other_source(session, options.other)
+    genuine, trials = trials_of(session, samples, other)
+    rows = []
+    for trial in trials:
+        for against in (reference, None):
+            if against is None or not trial.kind.startswith("prevalence"):
+                rows.append(delay_of(trial, against, options.trials, positive))
+                print(rows[-1], flush=True)
+    quiet = [first_nights([*known, *genuine], options.trials, positive)]
+    print(quiet[-1], flush=True)
+    for kind in ("images", "patients") if options.years else ():
+        quiet.append(site_years([*known, *genuine], kind, options.years, positive))
+        print(quiet[-1], flush=True)
+    return {
+        "command": "python -m benchmarks.drift",
+        "environment": asdict(environment()),
+        "model": str(options.model.name),
+        "model_sha256": session.file.sha256,
+        "n_reference": len(reference),
+        "n_stream": len(genuine),
+        "quiet": QUIET,
+        "cost": asdict(cost),
+        "delays": [asdict(row) for row in rows],
+        "false_alarms": [asdict(row) for row in quiet],
+    }
+
+
+def other_source(session: Session, folder: Path) -> list[StreamImage]:
+    """Images of another source, whose classes need not be the model's."""
+    from kneeedge.pixels.listing import find_images
+
+    images = find_images([folder]).images
+    samples = [
+        LabelledSample(
+            path=image.path, name=image.name, sha256="", split="", label=0, group=image.name
+        )
+        for image in images
+    ]
+    return stream_images(session, inputs_of(session, samples), samples)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--other", type=Path)
+    parser.add_argument("--design", action="store_true")
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--years", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    result = run(options)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

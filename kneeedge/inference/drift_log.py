@@ -166,6 +166,7 @@ class DriftLog:
         for batch in reversed(latest):
             self.count(counted_images(batch, journal))
         self._n_given = self._n_counted
+        self.save()
         self.tell()
 
     def count_batches(self, batches: Iterable[KeptBatch], journal: Journal) -> None:

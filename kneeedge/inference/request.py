@@ -73,9 +73,6 @@ class InferRequest:
         if self.out == STDOUT and (growing or self.options.resume):
             problem = f"{growing or '--resume'} needs an output that remembers its rows"
             raise ConfigError(problem, "name a file as --out")
-        drift = self.options.drift
-        if drift and drift.path.resolve() == self.out.resolve():
-            raise ConfigError("--drift and --out are one file", "name a file for each")
 
 
 def infer_request(request: InferRequest, model: Path, why: str, progress: Progress) -> FolderResult:
