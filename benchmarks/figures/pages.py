@@ -28,6 +28,7 @@ PAGES = (
     "kneeedge/cli/README.md",
     "kneeedge/node/README.md",
     "kneeedge/inference/README.md",
+    "kneeedge/inference/drift.md",
     "kneeedge/training/README.md",
     "kneeedge/triton/README.md",
     "kneeedge/web/README.md",

@@ -76,8 +76,23 @@ class Detector:
         self.figure = figure
         self.directions = directions_of(figure)
         n_bets = len(self.directions)
-        fits = state is not None and len(state.stakes) == n_bets
-        self.state = state if state is not None and fits else unmoved(figure, n_bets)
+        if state is None or len(state.stakes) != n_bets:
+            state = FigureState(figure=figure.name, stakes=(0.0,) * n_bets)
+        self.stakes = list(state.stakes)
+        self.moved = state.moved
+        self.n_calm = state.n_calm
+        self.n_rising = state.n_rising
+
+    @property
+    def state(self) -> FigureState:
+        """All that is remembered of the figure."""
+        return FigureState(
+            figure=self.figure.name,
+            stakes=tuple(self.stakes),
+            moved=self.moved,
+            n_calm=self.n_calm,
+            n_rising=self.n_rising,
+        )
 
     @property
     def limit(self) -> float:
@@ -87,38 +102,30 @@ class Detector:
     @property
     def evidence(self) -> float:
         """0 to 1: how near the figure is to an alarm, in orders of magnitude; 1 where it moved."""
-        if self.state.moved:
+        if self.moved:
             return 1.0
         return min(1.0, math.log1p(self._mean_stake()) / math.log1p(self.limit))
 
     def bet(self, rank: float, positive_share: float) -> str:
         """Take the rank of one more image; the direction where the figure is seen to have moved."""
         bets = bets_of(self.figure, rank, positive_share)
-        stakes = ridden(self.state.stakes, bets)
-        self.state = replace(
-            self.state,
-            stakes=tuple(stakes),
-            n_calm=self.state.n_calm + 1,
-            n_rising=self.state.n_rising + 1,
-        )
-        if self._mean_stake() < USUAL_STAKE:
-            self.state = replace(self.state, n_rising=0)
-        if self._mean_stake() < self.limit:
-            if self.state.n_calm >= CALM:
-                self.state = replace(self.state, moved="")
+        self.stakes = ridden(self.stakes, bets)
+        self.n_calm += 1
+        self.n_rising += 1
+        stake = self._mean_stake()
+        if stake < USUAL_STAKE:
+            self.n_rising = 0
+        if stake < self.limit:
+            if self.n_calm >= CALM:
+                self.moved = ""
             return ""
-        direction = self.directions[stakes.index(max(stakes))]
-        n_bets = len(stakes)
-        self.state = replace(self.state, stakes=(0.0,) * n_bets, moved=direction, n_calm=0)
-        return direction
+        self.moved = self.directions[self.stakes.index(max(self.stakes))]
+        self.stakes = [0.0] * len(self.stakes)
+        self.n_calm = 0
+        return self.moved
 
     def _mean_stake(self) -> float:
-        return math.fsum(self.state.stakes) / len(self.state.stakes)
-
-
-def unmoved(figure: Figure, n_bets: int) -> FigureState:
-    """The state of a figure of which nothing is known."""
-    return FigureState(figure=figure.name, stakes=(0.0,) * n_bets)
+        return math.fsum(self.stakes) / len(self.stakes)
 
 
 def directions_of(figure: Figure) -> tuple[str, ...]:
@@ -172,7 +179,7 @@ class Monitor:
     @property
     def moved(self) -> list[Detector]:
         """The figures that have moved and not come back."""
-        return [detector for detector in self.detectors if detector.state.moved]
+        return [detector for detector in self.detectors if detector.moved]
 
     def history(self) -> DriftHistory:
         """All that is remembered."""
@@ -221,7 +228,7 @@ class Monitor:
         noticed = []
         for detector, ranks in zip(self.detectors, self._ranks, strict=True):
             rank = ranks.rank(figures, coin_of(image.sha256, detector.figure.name))
-            was = detector.state.moved
+            was = detector.moved
             if rank is not None:
                 direction = detector.bet(rank, self._positive_share)
                 if direction and direction != was:
@@ -270,11 +277,11 @@ class Monitor:
 
     def _alarm(self, detector: Detector) -> Alarm:
         figure = detector.figure
-        latest = list(self._latest)[-max(1, detector.state.n_rising) :]
+        latest = list(self._latest)[-max(1, detector.n_rising) :]
         compared = self.baseline if self.against == SITE else list(self._reference)
         alarm = Alarm(
             figure=figure.name,
-            direction=detector.state.moved,
+            direction=detector.moved,
             kind=alarm_kind(figure, self._evidence()),
             n=self.n,
             against=self.against,

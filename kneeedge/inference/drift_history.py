@@ -22,7 +22,8 @@ class Alarm:
     """One figure that has moved, as it was noticed."""
 
     figure: str
-    "of ImageFigures"
+    """probability, refused, device, distance, brightness, contrast, tone, sharpness, side or
+    tube_kv"""
     direction: str
     "more or less"
     kind: str
@@ -33,7 +34,7 @@ class Alarm:
     against: str
     "what is compared with: model, its validation images; or site, this site's own baseline"
     before: float | None
-    "median, or share, in what is compared with; None for devices"
+    "median, or share, in what is compared with; absent for devices"
     now: float | None
     "median, or share, of the latest images, as many as it took"
     devices: tuple[str, ...] = ()

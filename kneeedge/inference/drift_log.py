@@ -210,7 +210,7 @@ class DriftLog:
             n_baseline=len(monitor.baseline),
             alarms=tuple(self._alarms),
             figures=tuple(
-                FigureEvidence(d.figure.name, round(d.evidence, 3), d.state.moved)
+                FigureEvidence(d.figure.name, round(d.evidence, 3), d.moved)
                 for d in monitor.detectors
             ),
         )

@@ -31,6 +31,7 @@ PAGES = (
     "export/elsewhere.md",
     "SECURITY.md",
     "kneeedge/inference/README.md",
+    "kneeedge/inference/drift.md",
     "benchmarks/README.md",
     "kneeedge/training/README.md",
     "kneeedge/cli/README.md",
