@@ -170,14 +170,19 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def trials_of(
-    session: Session, samples: Sequence[LabelledSample], other: Sequence[StreamImage]
+    session: Session,
+    samples: Sequence[LabelledSample],
+    other: Sequence[StreamImage],
+    kinds: Sequence[str],
 ) -> tuple[list[StreamImage], list[Trial]]:
-    """The unchanged images, and every kind of change of them."""
+    """The unchanged images, and these kinds of change of them, or all."""
     inputs = inputs_of(session, samples)
     genuine = stream_images(session, inputs, samples)
     before = partial(drawn, genuine)
     trials = []
     for kind, change in CHANGES.items():
+        if kinds and kind not in kinds:
+            continue
         changed = stream_images(session, inputs, samples, change)
         trials.append(Trial(kind=kind, before=before, after=partial(drawn, changed)))
     if other:
@@ -297,15 +302,17 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     other: list[StreamImage] = []
     if options.other:
         other = other_source(session, options.other)
-    genuine, trials = trials_of(session, samples, other)
+    genuine, trials = trials_of(session, samples, other, options.change or ())
     rows = []
     for trial in trials:
         for against in (reference, None):
             if against is None or not trial.kind.startswith("prevalence"):
                 rows.append(delay_of(trial, against, options.trials, positive))
                 print(rows[-1], flush=True)
-    quiet = [first_nights([*known, *genuine], options.trials, positive)]
-    print(quiet[-1], flush=True)
+    quiet = []
+    if options.years:
+        quiet.append(first_nights([*known, *genuine], options.trials, positive))
+        print(quiet[-1], flush=True)
     for kind in ("images", "patients") if options.years else ():
         quiet.append(site_years([*known, *genuine], kind, options.years, positive))
         print(quiet[-1], flush=True)
@@ -342,6 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--other", type=Path)
+    parser.add_argument("--change", action="append", choices=list(CHANGES))
     parser.add_argument("--design", action="store_true")
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--years", type=int, default=100)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import findings, speed, versions
+from benchmarks.figures import drift, findings, speed, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
     "cluster": speed.cluster,
     "devices": findings.devices,
+    "drift-delays": drift.delays,
+    "drift-quiet": drift.quiet,
     "emulation": findings.emulation,
     "first-run": speed.first_run,
     "graph": speed.graph,

@@ -50,8 +50,8 @@ RUN_LENGTH = 36_500
 "images between two false alarms, on average and at least: one in 365 nights of 100"
 MARGIN = 4.0
 """times which the limit is higher than RUN_LENGTH asks for: two knees of a patient are alike, and
-ranks in a baseline that grows no more are not quite uniform. Without it 1.5 alarms a year came of
-patients with two knees each (benchmarks/drift.py)"""
+ranks in a baseline that grows no more are not quite uniform. In 25 simulated years of val's
+patients of knee-kl, most with two knees, 59 alarms came without it and 24 with it"""
 USUAL_STAKE = 10.0
 "below which a mean stake stays for most of the time while nothing changes"
 N_LATEST = 20
