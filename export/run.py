@@ -16,6 +16,7 @@ from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
 from export.harmed import HarmedGate, original_of, torch_subject
 from export.ranges import collect, load_chunks
+from export.reference import ReferenceMaker
 from export.sealed import file_record, save, seen_metadata
 from export.search import Material, search
 from export.to_fp16 import N_IMAGES as N_HALF
@@ -27,7 +28,7 @@ from kneeedge.errors import ConfigError, ModelFileError, NoAnswerError
 from kneeedge.inference.evaluation import answer_samples
 from kneeedge.model.file_record import FileRecord, Verification
 from kneeedge.model.signature import read_private_key, sign_file, signature_path
-from kneeedge.model.spec import CARD_KEY, GOLDEN_KEY, SEEN_KEY
+from kneeedge.model.spec import CARD_KEY, GOLDEN_KEY, REFERENCE_KEY, SEEN_KEY
 from kneeedge.model.verdict import FAIL
 from kneeedge.report.card import card, write_card
 from kneeedge.report.card_facts import read_facts
@@ -60,6 +61,8 @@ class Built:
     record: FileRecord
     report: VerifyReport | None = None
     "of the gate, where the search has been through it with this graph"
+    reference: str = ""
+    "what the validation images look like to it, as the file carries it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,7 @@ class Exporter:
         self.dataset: Dataset = self.run.read_dataset(root, self.spec.classes)
         self.samples = self.dataset.split("val")
         check_unchanged(self.samples)
+        self.references = ReferenceMaker(self.spec, self.samples)
         self.slimmed_from: Answers | None = None
         if self.spec.training.slimmed is not None:
             self.slimmed_from = self.run.read_original_answers(self.samples, self.spec)
@@ -157,6 +161,7 @@ class Exporter:
         built = self.build(precision)
         part = self._part(precision)
         report = built.report or self.gate(precision, built.graph)
+        built = dataclasses.replace(built, reference=self.references.metadata(built.graph))
         save(built.graph, part, self.spec, built.record, {})
         session = Session(part, self.options.provider)
         if self.options.stress and report.verdict != FAIL:
@@ -201,7 +206,7 @@ class Exporter:
         path.parent.mkdir(exist_ok=True)
         signature_path(path).unlink(missing_ok=True)
         part = path.with_name(f".{path.name}.part")
-        self.seal(part, Built(graph, record), golden, report)
+        self.seal(part, Built(graph, record, reference=built.reference), golden, report)
         plain = Session(self.run.model_file(self.spec.name, precision), "cpu")
         proof = prove(Session(part, "cpu"), plain, self.samples, self.progress)
         sha256 = file_sha256(part)
@@ -242,6 +247,7 @@ class Exporter:
             GOLDEN_KEY: to_metadata(golden),
             SEEN_KEY: seen_metadata(self.dataset),
             CARD_KEY: card(facts),
+            REFERENCE_KEY: built.reference,
         }
         record = dataclasses.replace(built.record, verification=verification)
         save(built.graph, part, self.spec, record, extra)
@@ -300,6 +306,7 @@ class Exporter:
         save(graph, part, self.spec, file_record(precision, graph), {})
         session = Session(part, self.options.provider)
         outputs = answer_samples(session, self.samples, 8, self.progress)
+        self.references.note(graph, outputs)
         own_logits, distances = self.val_answers
         variant = Answers(precision, self.spec, outputs.logits)
         is_slimmed = self.slimmed_from is not None

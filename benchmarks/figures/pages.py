@@ -29,6 +29,7 @@ PAGES = (
     "kneeedge/node/README.md",
     "kneeedge/inference/README.md",
     "kneeedge/statistics/certify.md",
+    "kneeedge/inference/drift.md",
     "kneeedge/training/README.md",
     "kneeedge/triton/README.md",
     "kneeedge/stress/README.md",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import audits, certified, findings, speed, stress, versions
+from benchmarks.figures import audits, certified, drift, findings, speed, stress, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -11,6 +11,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "certified-draws": certified.certified_draws,
     "cluster": speed.cluster,
     "devices": findings.devices,
+    "drift-delays": drift.delays,
+    "drift-quiet": drift.quiet,
     "emulation": findings.emulation,
     "first-run": speed.first_run,
     "graph": speed.graph,

@@ -178,6 +178,21 @@ AnswerAll = Annotated[
 DicomWindow = Annotated[
     int, typer.Option(min=0, max=1000, help="DICOM: which of several windows; the first is 0.")
 ]
+Drift = Annotated[
+    Path | None,
+    typer.Option(
+        callback=new_file,
+        metavar="FILE",
+        help="Say when images become other ones than before; what was seen so far stands in FILE.",
+    ),
+]
+AlarmCommand = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="Run once for each alarm of --drift, which it gets as JSON on its stdin; no shell.",
+    ),
+]
 Tf32 = Annotated[
     bool, typer.Option("--tf32", help="GPU: round the products of an fp32 file to TF32; faster.")
 ]

@@ -8,10 +8,12 @@ import typer
 
 from kneeedge.cli.checks import new_folder
 from kneeedge.cli.console import (
+    AlarmCommand,
     AnswerAll,
     BatchSize,
     CudaGraph,
     DicomWindow,
+    Drift,
     GpuMemory,
     GreyBits,
     Json,
@@ -114,6 +116,8 @@ def infer(
         list[str] | None,
         typer.Option(metavar="UID", help="A study of the archive; may be given several times."),
     ] = None,
+    drift: Drift = None,
+    alarm_command: AlarmCommand = None,
     dicom_window: DicomWindow = 0,
     grey_bits: GreyBits = None,
     max_megapixels: Annotated[
@@ -164,6 +168,7 @@ def infer(
     """Answer every image of a folder; an unreadable one is a row with its reason, and the exit code
     is 3.
     """
+    from kneeedge.inference.drift_log import drift_options
     from kneeedge.inference.folder import FolderOptions
     from kneeedge.inference.request import InferRequest
     from kneeedge.pixels.picture import MAX_PIXELS
@@ -178,6 +183,7 @@ def infer(
         with_patient_id=with_patient_id,
         keep=json is not None,
         resume=resume,
+        drift=drift_options(drift, alarm_command),
     )
     sources = paths or []
     local_paths = tuple(map(Path, sources if engine == LOCAL else ()))
@@ -222,7 +228,7 @@ def infer(
         if json:
             write_text(json, to_json(stamped("infer", result)) + "\n")
     else:
-        show(infer_text(result), stamped("infer", result), json, (out, heatmaps, dicom_sr))
+        show(infer_text(result), stamped("infer", result), json, (out, heatmaps, dicom_sr, drift))
     if result.summary.n_errors:
         raise typer.Exit(DONE_WITH_FAULTS)
 

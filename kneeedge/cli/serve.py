@@ -7,8 +7,10 @@ import typer
 
 from kneeedge.cli.checks import new_folder
 from kneeedge.cli.console import (
+    AlarmCommand,
     AnswerAll,
     DicomWindow,
+    Drift,
     GreyBits,
     Model,
     Provider,
@@ -73,6 +75,8 @@ def serve(
         ),
     ] = False,
     answer_all: AnswerAll = False,
+    drift: Drift = None,
+    alarm_command: AlarmCommand = None,
     provider: Provider = "auto",
     threads: Threads = None,
     grey_bits: GreyBits = None,
@@ -130,6 +134,7 @@ def serve(
     Its one protocol is `--dicom`. Research use only.
     """
     from kneeedge.errors import ConfigError
+    from kneeedge.inference.drift_log import drift_options
     from kneeedge.inference.request import InferRequest, open_predictor, say_model
     from kneeedge.node.options import Limits, NodeOptions, Tls, destination_of, peer_of
     from kneeedge.node.run import Node, require_pynetdicom
@@ -147,6 +152,7 @@ def serve(
         destination=destination_of(send_to) if send_to else None,
         captures=heatmaps,
         with_patient_id=with_patient_id,
+        drift=drift_options(drift, alarm_command),
         limits=Limits(
             max_queue=max_queue,
             max_object_mb=max_object_mb,

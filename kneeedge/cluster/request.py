@@ -40,6 +40,7 @@ class RayRequest:
             "--new-only": request.new_only,
             "--heatmaps": options.heatmaps,
             "--dicom-sr": options.dicom_sr,
+            "--drift": options.drift,
             "--out -": request.out == STDOUT,
         }
         for option, is_asked in only_one_machine.items():

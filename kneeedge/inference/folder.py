@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from kneeedge.inference.drift_log import DriftLog, DriftOptions, open_drift
 from kneeedge.inference.journal import Batch, Journal, KeptBatch, RunKey
 from kneeedge.inference.output import publish
 from kneeedge.inference.predictions import (
@@ -43,6 +44,9 @@ Image = TypeVar("Image", bound=FoundImage)
 class FolderOptions(SideOptions):
     """What a folder run does beside answering."""
 
+    drift: DriftOptions | None = None
+    "compare the images with what came before; None: not"
+
     keep: bool = False
     "give the predictions back as well"
     resume: bool = False
@@ -66,16 +70,19 @@ def infer_folder(
     options = options or FolderOptions()
     start = time.perf_counter()
     run = FolderRun(predictor, progress, options)
-    if out == STDOUT:
-        run.write_to_stdout(listing.images)
-    else:
-        run.write(listing.images, out)
+    try:
+        if out == STDOUT:
+            run.write_to_stdout(listing.images)
+        else:
+            run.write(listing.images, out)
+    finally:
+        run.close()
     run.beside.say_what_was_written(progress)
     seconds = time.perf_counter() - start
     stages = stage_seconds(run.clock, seconds)
     summary = folder_summary(run.counts, predictor.spec, stages, seconds, out)
     kept = [run.predictions[image.name] for image in listing.images] if options.keep else []
-    return folder_result(predictor, summary, listing, kept)
+    return folder_result(predictor, summary, listing, kept, run.drift)
 
 
 def folder_result(
@@ -83,6 +90,7 @@ def folder_result(
     summary: FolderSummary,
     listing: Listing,
     predictions: Sequence[Prediction] = (),
+    drift: DriftLog | None = None,
 ) -> FolderResult:
     """What is told of a run over the listing."""
     return FolderResult(
@@ -93,6 +101,7 @@ def folder_result(
         others=tuple(map(str, listing.others)),
         remarks=tuple(listing.remarks()),
         predictions=tuple(predictions),
+        drift=drift.status() if drift else None,
     )
 
 
@@ -108,6 +117,12 @@ class FolderRun:
         self.counts = AnswerCounts()
         self.predictions: dict[str, Prediction] = {}
         "by path, where they are to be kept"
+        self.drift = open_drift(options.drift, predictor, progress)
+
+    def close(self) -> None:
+        """Let another run have the history of drift."""
+        if self.drift:
+            self.drift.close()
 
     def write(self, images: Sequence[FoundImage], out: Path) -> None:
         """Answer what no earlier run has answered, and put the output in place."""
@@ -120,20 +135,32 @@ class FolderRun:
             missing = [image for batch in batches if names(batch) not in kept for image in batch]
             with self.progress.stage("infer", len(images)) as stage:
                 stage.advance(len(images) - len(missing))
-                for batch, answers in commit(self._answers(missing), size, journal, self.spec):
+                answered = commit(self._answers(missing), size, journal, self.spec, self.drift)
+                for batch, answers in answered:
                     kept[batch.paths] = batch
                     self._take(answer.prediction for answer in answers)
                     stage.advance(len(answers))
+            if self.drift:
+                self.drift.count_batches((kept[names(batch)] for batch in batches), journal)
             publish(out, rows_in_order(batches, kept, journal), journal)
+        if self.drift:
+            self.drift.tell()
 
     def write_to_stdout(self, images: Sequence[FoundImage]) -> None:
         """Write each row as soon as it is known; nothing is kept of a run that is stopped."""
         write_line(csv_columns(self.spec))
+        compared = []
         with self.progress.stage("infer", len(images)) as stage:
             for answer in self._answers(images):
                 write_line(csv_row(answer.prediction, self.spec))
                 self._take([answer.prediction])
+                if self.drift:
+                    compared += self.drift.compared(answer)
                 stage.advance()
+        if self.drift:
+            self.drift.count(compared)
+            self.drift.save()
+            self.drift.tell()
 
     @property
     def spec(self) -> ModelSpec:
@@ -180,13 +207,21 @@ def names(batch: Iterable[FoundImage]) -> tuple[str, ...]:
 
 
 def commit(
-    answers: Iterator[PredictedImage], size: int, journal: Journal, spec: ModelSpec
+    answers: Iterator[PredictedImage],
+    size: int,
+    journal: Journal,
+    spec: ModelSpec,
+    drift: DriftLog | None = None,
 ) -> Iterator[tuple[KeptBatch, list[PredictedImage]]]:
-    """The answers, by batches of `size` as they come, each once the journal has it."""
+    """The answers, by batches of `size` as they come, each once the journal has it.
+
+    With a watch for drift the journal has what that compares of them as well.
+    """
     while batch := list(islice(answers, size)):
         rows = tuple(tuple(csv_row(answer.prediction, spec)) for answer in batch)
         stamps = tuple(answer.stamp for answer in batch)
-        yield journal.append(Batch(rows, stamps)), batch
+        figures = tuple(map(drift.measure, batch)) if drift else ()
+        yield journal.append(Batch(rows, stamps, figures)), batch
 
 
 def rows_in_order(

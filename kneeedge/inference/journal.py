@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from kneeedge.errors import BusyError, ConfigError
+from kneeedge.model.reference import ImageFigures
 from kneeedge.system.files import sync_folder
 from kneeedge.system.stamps import FileStamp
 from kneeedge.system.strict_json import from_json, plain
@@ -71,6 +72,8 @@ class Batch:
     rows: tuple[tuple[str, ...], ...]
     stamps: tuple[FileStamp | None, ...]
     "of the files that they answer; none where a file could not be read"
+    figures: tuple[ImageFigures | None, ...] = ()
+    "what a watch for drift compares of them, where there is one; none of a file likewise"
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,10 @@ class Journal:
     def append(self, batch: Batch) -> KeptBatch:
         """Write a batch, whole or not at all; where it stands."""
         stamps = [astuple(stamp) if stamp else None for stamp in batch.stamps]
-        offset, length = self._write({"rows": batch.rows, "stamps": stamps})
+        record: dict[str, Any] = {"rows": batch.rows, "stamps": stamps}
+        if batch.figures:
+            record["figures"] = [image and image.cells() for image in batch.figures]
+        offset, length = self._write(record)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
         return KeptBatch(tuple(row[0] for row in batch.rows), batch.stamps, offset, length)
@@ -177,12 +183,13 @@ class Journal:
 
     def rows(self, batch: KeptBatch) -> list[list[str]]:
         """The rows of a batch."""
-        end = self._file.tell()
-        self._file.seek(batch.offset)
-        record = checked_record(self._file.read(batch.length)) or {}
-        self._file.seek(end)
-        rows: list[list[str]] = record["rows"]
+        rows: list[list[str]] = self._record(batch)["rows"]
         return rows
+
+    def figures(self, batch: KeptBatch) -> list[ImageFigures | None]:
+        """What a watch for drift compares of a batch's images; empty where there was no watch."""
+        cells = self._record(batch).get("figures", [])
+        return [image and ImageFigures.of_cells(image) for image in cells]
 
     def sync(self) -> None:
         """Force what was written to the disk."""
@@ -238,6 +245,14 @@ class Journal:
         self._file.seek(self.found.end)
         self._file.truncate()
         self.sync()
+
+    def _record(self, batch: KeptBatch) -> dict[str, Any]:
+        """What the line of a batch says."""
+        end = self._file.tell()
+        self._file.seek(batch.offset)
+        record = checked_record(self._file.read(batch.length)) or {}
+        self._file.seek(end)
+        return record
 
     def _write(self, record: dict[str, Any]) -> tuple[int, int]:
         """Write one line, whole or not at all; its offset and length.

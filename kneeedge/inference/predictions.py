@@ -99,6 +99,8 @@ class PredictedImage:
     "(K,); None where the file cannot be read"
     shown: NDArray[np.uint8] | None = None
     "(H, W), the picture itself, for people; None where it was not asked for"
+    n_pixels: int = 0
+    "of the picture in its file; 0 where the file cannot be read"
 
 
 def csv_columns(spec: ModelSpec) -> list[str]:

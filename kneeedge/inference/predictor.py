@@ -285,6 +285,7 @@ class Predictor:
                     depth_suspect=loaded.depth_suspect,
                     logits=outputs.logits[i],
                     shown=loaded.shown,
+                    n_pixels=loaded.n_pixels,
                 )
             )
         return answers

@@ -20,7 +20,7 @@ from kneeedge.pixels.listing import find_images
 from kneeedge.pixels.picture import MAX_PIXELS
 from kneeedge.pixels.reader import ReadOptions
 from kneeedge.runtime.cuda import GpuOptions
-from kneeedge.system.outputs import ROWS, STDOUT, check_output, check_output_folder
+from kneeedge.system.outputs import DRIFT, ROWS, STDOUT, check_output, check_output_folder
 from kneeedge.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def infer_new(request: InferRequest, model: Path, why: str, progress: Progress) 
         replace(summary, n_before=n_before, n_unfinished=len(watching.unsettled)),
         watching.listing,
         watching.predictions,
+        watching.drift,
     )
 
 
@@ -133,6 +134,8 @@ def check_places(request: InferRequest) -> None:
     check_output_folder(request.options.heatmaps)
     check_output_folder(request.options.dicom_sr)
     check_heatmaps_apart(request.options.heatmaps, request.paths)
+    if request.options.drift:
+        check_output(request.options.drift.path, DRIFT, request.paths)
 
 
 def check_heatmaps_apart(folder: Path | None, paths: Sequence[Path]) -> None:

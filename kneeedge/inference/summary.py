@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from kneeedge.inference.drift_log import DriftStatus
 from kneeedge.inference.predictions import ABSTAIN, ERROR, OK, REFER, Prediction
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.prefetch import DECODING, READING, RUNNING, StageClock
@@ -83,6 +84,8 @@ class FolderResult:
     remarks: tuple[str, ...] = ()
     "what else was left out: of kneeedge's own making, the system's, or not to be listed"
     predictions: tuple[Prediction, ...] = ()
+    drift: DriftStatus | None = None
+    "whether the images are still what they were; absent without --drift"
     cluster: ClusterFacts | None = None
     """absent on one machine; where it is there, the stages are those of one network, on average,
     and what they leave of the time is the cluster's start and the wait for the last network

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from kneeedge.inference.drift_log import DriftLog, counted_images, open_drift
 from kneeedge.inference.folder import FolderOptions, commit, run_key, say_what_is_found
 from kneeedge.inference.journal import Journal
 from kneeedge.inference.output import GrowingOutput
@@ -68,17 +69,23 @@ class Watch:
         self._problem = ""
         self.beside = SideFiles(options, predictor.spec, predictor.session.file.sha256)
         self._journal = Journal(out, run_key(predictor, options), resume=True)
+        self.drift: DriftLog | None = None
         try:
             say_what_is_found(self._journal, say)
             self._output = GrowingOutput(out, self._journal, say, clock)
+            self.drift = open_drift(options.drift, predictor, say)
+            if self.drift:
+                self.drift.replay(self._journal)
         except BaseException:
-            self._journal.close()
+            self.close()
             raise
         self.done = stamps_of(self._journal)
         "what was answered, by the name in the output"
 
     def close(self) -> None:
         """Let another run have the output."""
+        if self.drift:
+            self.drift.close()
         self._journal.close()
 
     def step(self) -> int:
@@ -88,6 +95,8 @@ class Watch:
         if ready:
             n_images = self._answer(ready)
         self._output.publish()
+        if n_images and self.drift:
+            self.drift.save()
         return n_images
 
     def ready(self) -> list[tuple[FoundImage, FileStamp]]:
@@ -162,8 +171,12 @@ class Watch:
         whole = self.beside.written(self._whole(answers, ready))
         n_images = 0
         size = self.predictor.batch_size
-        for batch, answered in commit(whole, size, self._journal, self.predictor.spec):
+        spec = self.predictor.spec
+        for batch, answered in commit(whole, size, self._journal, spec, self.drift):
             self._output.add(self._journal.rows(batch))
+            if self.drift:
+                self.drift.count(counted_images(batch, self._journal))
+                self.drift.tell()
             for answer in answered:
                 self._note(answer)
             n_images += len(answered)

@@ -18,6 +18,7 @@ SPEC_KEY = "kneeedge"
 GOLDEN_KEY = "kneeedge.golden"
 SEEN_KEY = "kneeedge.seen"
 CARD_KEY = "kneeedge.card"
+REFERENCE_KEY = "kneeedge.reference"
 "what the entries of an ONNX file's metadata are called"
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 

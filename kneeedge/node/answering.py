@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+from kneeedge.inference.drift_log import DriftLog, DriftOptions, counted_images, open_drift
 from kneeedge.inference.folder import commit, run_key, say_what_is_found
 from kneeedge.inference.journal import Journal
 from kneeedge.inference.output import GrowingOutput
@@ -34,6 +35,7 @@ class Answerer:
         spool: Spool,
         options: SideOptions,
         say: Callable[[str], None],
+        drift: DriftOptions | None = None,
     ) -> None:
         self.predictor = predictor
         self.spool = spool
@@ -42,12 +44,18 @@ class Answerer:
         self._runner = BatchRunner(predictor.session, say)
         self._beside = SideFiles(options, predictor.spec, predictor.session.file.sha256)
         self._journal = Journal(spool.rows, run_key(predictor, options), resume=True)
+        self._drift: DriftLog | None = None
         try:
             say_what_is_found(self._journal, say)
             self._output = GrowingOutput(spool.rows, self._journal, say)
+            self._drift = open_drift(drift, predictor, say)
+            if self._drift:
+                self._drift.replay(self._journal)
             self._done = {path for batch in self._journal.found.batches for path in batch.paths}
             self._release_what_was_answered()
         except BaseException:
+            if self._drift:
+                self._drift.close()
             self._journal.close()
             raise
         self._reader = open_reader(predictor.read_options)
@@ -67,6 +75,8 @@ class Answerer:
         """Put all rows in place, and let another node have the folder."""
         self._reader.close()
         self._threads.shutdown(cancel_futures=True)
+        if self._drift:
+            self._drift.close()
         self._journal.close()
 
     def step(self) -> int:
@@ -78,7 +88,9 @@ class Answerer:
         n_answered = len(again)
         with closing(self._answers(names)) as answers:
             written = self._beside.written(answers)
-            for batch, (answer,) in commit(written, 1, self._journal, self.predictor.spec):
+            spec = self.predictor.spec
+            answered = commit(written, 1, self._journal, spec, self._drift)
+            for batch, (answer,) in answered:
                 self._journal.sync()
                 name = answer.prediction.path
                 self._done.add(name)
@@ -86,6 +98,11 @@ class Answerer:
                 self._output.add(self._journal.rows(batch))
                 self.counts.add(answer.prediction)
                 n_answered += 1
+                if self._drift:
+                    self._drift.count(counted_images(batch, self._journal))
+        if self._drift and names:
+            self._drift.save()
+            self._drift.tell()
         return n_answered
 
     def publish(self) -> None:

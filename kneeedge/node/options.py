@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kneeedge.errors import ConfigError
+from kneeedge.inference.drift_log import DriftOptions
 from kneeedge.system.addresses import is_loopback
 
 _AE_TITLE = re.compile(r"(?! *$)[ -\[\]-~]{1,16}")
@@ -96,6 +97,8 @@ class NodeOptions:
     "also a Secondary Capture of the class activation map"
     with_patient_id: bool = False
     "let rows, reports and captures say who the patient is"
+    drift: DriftOptions | None = None
+    "compare the images with what came before; None: not"
     limits: Limits = field(default_factory=Limits)
     tls: Tls = field(default_factory=Tls)
 

@@ -10,7 +10,7 @@ from kneeedge.inference.side_files import SideOptions
 from kneeedge.node.answering import Answerer
 from kneeedge.node.options import NodeOptions
 from kneeedge.node.spool import Spool
-from kneeedge.system.outputs import ROWS, check_output
+from kneeedge.system.outputs import DRIFT, ROWS, check_output
 
 IDLE_SECONDS = 1.0
 "after which rows that wait are put in place, and a sender that failed is noticed"
@@ -43,7 +43,9 @@ class Node:
             captures=self.spool.made if options.captures else None,
             with_patient_id=options.with_patient_id,
         )
-        self.answerer = Answerer(predictor, self.spool, beside, say)
+        if options.drift:
+            check_output(options.drift.path, DRIFT)
+        self.answerer = Answerer(predictor, self.spool, beside, say, options.drift)
         try:
             done = self.answerer.is_done
             self.receiver = Receiver(options, self.spool, done, self._wake.set, say)

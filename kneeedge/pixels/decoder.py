@@ -39,6 +39,7 @@ class DecoderReply:
     stamp: FileStamp | None = None
     blank: bool = False
     depth_suspect: int = 0
+    n_pixels: int = 0
     reason: str = ""
     "why there are no pixels"
     remedy: str = ""
@@ -69,6 +70,7 @@ def decode(path: Path, options: ReadOptions) -> tuple[DecoderReply, bytes]:
         stamp=read.stamp,
         blank=result.blank,
         depth_suspect=result.depth_suspect,
+        n_pixels=result.n_pixels,
         seconds=read.seconds,
     )
     return reply, result.pixels.tobytes() + (b"" if shown is None else shown.tobytes())

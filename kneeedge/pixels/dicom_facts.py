@@ -6,6 +6,7 @@ the standard allows it to be, and only the elements named here are looked at.
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ _LATERALITY = re.compile(r"[RLBU]")
 "right, left, both, unpaired: PS3.3, sections C.7.3.1 and C.8.11.5"
 _VIEW = re.compile(r"AP|PA|LL|RL|RLD|LLD|RLO|LLO")
 "the defined terms of View Position: PS3.3, section C.8.1.1"
+_DEVICE_TAGS = ("Manufacturer", "ManufacturerModelName")
+_VOLTAGE = re.compile(r"[1-9][0-9]{1,2}(\.[0-9]{1,6})?")
+"of an X-ray tube: 10 to 999 kV, of the value representation DS"
 PATIENT_TAGS = {
     "PatientName": _LONG,
     "PatientID": _LONG,
@@ -65,6 +69,10 @@ class DicomStudy:
     series_instance_uid: str = ""
     patient: dict[str, str] = field(default_factory=dict)
     "by keyword, those of PATIENT_TAGS that the file has; for those alone who ask for the patient"
+    device: str = ""
+    "maker and model of what took the image"
+    tube_kv: float | None = None
+    "peak voltage of the X-ray tube"
 
 
 def facts_of(dataset: "Dataset", grey_scale: str) -> DicomFacts:
@@ -92,7 +100,20 @@ def study_of(dataset: "Dataset") -> DicomStudy:
         study_instance_uid=_matching(_UID, dataset.get("StudyInstanceUID")),
         series_instance_uid=_matching(_UID, dataset.get("SeriesInstanceUID")),
         patient={keyword: value for keyword, value in patient.items() if value},
+        device=" ".join(filter(None, map(partial(_long, dataset), _DEVICE_TAGS))),
+        tube_kv=_voltage(dataset),
     )
+
+
+def _long(dataset: "Dataset", keyword: str) -> str:
+    """An element of the value representation LO, or nothing where it is none."""
+    return _matching(_LONG, _printable(dataset, keyword))
+
+
+def _voltage(dataset: "Dataset") -> float | None:
+    """KVP, where the file has one that an X-ray tube may have."""
+    text = _matching(_VOLTAGE, _printable(dataset, "KVP"))
+    return float(text) if text else None
 
 
 def _matching(allowed: re.Pattern[str], value: object) -> str:

@@ -165,6 +165,13 @@ def read_of(path: Path, reply: DecoderReply, pixels: bytes) -> ReadFile:
     else:
         grey = np.frombuffer(pixels, dtype=np.uint8)
         square = grey[: reply.side**2].reshape(reply.side, reply.side)
-        shown = grey[reply.side**2 :].reshape(reply.shown) if reply.shown else None
-        result = Input(square, reply.dicom, reply.blank, reply.study, reply.depth_suspect, shown)
+        result = Input(
+            square,
+            reply.dicom,
+            reply.blank,
+            reply.study,
+            reply.depth_suspect,
+            n_pixels=reply.n_pixels,
+            shown=grey[reply.side**2 :].reshape(reply.shown) if reply.shown else None,
+        )
     return ReadFile(result, reply.stamp, reply.seconds)

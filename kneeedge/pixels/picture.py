@@ -85,6 +85,8 @@ class Picture:
     depth_suspect: int = 0
     """bits that 16-bit pixels seem to use, 8 to 14, so that the picture came out dark; 0 where they
     use more, or where their depth was told"""
+    n_pixels: int = 0
+    "of the picture in its file, whatever scale it was decoded at"
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def picture_of_image(
         upright = ImageOps.exif_transpose(image) if orientation_of(image) != 1 else image
         header = header_of(image, 0)
         grey, depth_suspect = _to_grey(upright, header, grey_bits)
-        return Picture(grey, header, depth_suspect=depth_suspect)
+        return Picture(grey, header, depth_suspect=depth_suspect, n_pixels=grey.size)
     except ImageError:
         raise
     except UnreadableError as error:
@@ -184,14 +186,15 @@ def decode_picture(
     if is_dicom(data):
         grey, facts, study = decode_dicom(data, path, window, max_pixels)
         header = Header("DICOM", facts.photometric, facts.bits_stored, len(data))
-        return Picture(grey, header, facts, study)
+        return Picture(grey, header, facts, study, n_pixels=grey.size)
     try:
         with _open(data, path, max_pixels) as image:
             header = header_of(image, len(data))
+            n_pixels = image.width * image.height
             image.draft("L", (2 * size, 2 * size))  # only JPEG heeds it
             ImageOps.exif_transpose(image, in_place=True)
             grey, depth_suspect = _to_grey(image, header, grey_bits)
-            return Picture(grey, header, depth_suspect=depth_suspect)
+            return Picture(grey, header, depth_suspect=depth_suspect, n_pixels=n_pixels)
     except ImageError:
         raise
     except UnreadableError as error:

@@ -30,6 +30,8 @@ class Input:
     "of which study a DICOM file is, and whose"
     depth_suspect: int = 0
     "bits that 16-bit pixels fit, 8 to 14, where so few and nobody said so; else 0"
+    n_pixels: int = 0
+    "of the picture in its file"
     shown: NDArray[np.uint8] | None = None
     "(H, W), the picture itself, for people; absent where it was not asked for"
 
@@ -68,8 +70,15 @@ def input_of_picture(picture: Picture, pixel_path: PixelPath, shown_side: int = 
     """The network's input for a picture, and what its file says of itself."""
     blank = bool(picture.grey.min() == picture.grey.max())
     square = to_input(picture.grey, pixel_path)
-    shown = at_most(picture.grey, shown_side) if shown_side else None
-    return Input(square, picture.dicom, blank, picture.study, picture.depth_suspect, shown)
+    return Input(
+        square,
+        picture.dicom,
+        blank,
+        picture.study,
+        picture.depth_suspect,
+        n_pixels=picture.n_pixels,
+        shown=at_most(picture.grey, shown_side) if shown_side else None,
+    )
 
 
 def at_most(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from kneeedge.inference.drift import BASELINE
+from kneeedge.inference.drift_log import LEARNING
+from kneeedge.inference.drift_words import OF
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import SHOWN_DIGITS
 
 if TYPE_CHECKING:
+    from kneeedge.inference.drift_log import DriftStatus
     from kneeedge.inference.summary import ClusterFacts, FolderResult, FolderSummary
 
 N_LISTED = 5
@@ -31,6 +35,7 @@ def infer_text(result: "FolderResult") -> str:
         f"{speed}, {summary.seconds:.1f} s, {summary.out}; {model}",
         cluster_line(result.cluster, summary) if result.cluster else stage_line(summary),
         *grey_scale_lines(summary),
+        *drift_lines(result.drift),
     ]
     if result.others:
         lines.append(f"left out, since they are no images: {len(result.others):,} files")
@@ -53,6 +58,29 @@ def grey_scale_lines(summary: "FolderSummary") -> list[str]:
         return []
     ways = "; ".join(f"{n:,} by {way}" for way, n in summary.grey_scales.items())
     return [f"DICOM brought to 8-bit grey as the training images are, bone bright: {ways}"]
+
+
+def drift_lines(drift: "DriftStatus | None") -> list[str]:
+    """What has moved, or that nothing has; then what is compared with."""
+    if drift is None:
+        return []
+    lines = [f"drift: {alarm.text}" for alarm in drift.alarms]
+    alarmed = {alarm.figure for alarm in drift.alarms}
+    earlier = [f for f in drift.figures if f.moved and f.figure not in alarmed]
+    lines += [f"drift: {figure.figure} ({figure.moved}) has not come back" for figure in earlier]
+    against = OF[drift.against]
+    if drift.status == LEARNING:
+        against = "nothing yet: the model file carries no reference"
+    verdict = "" if lines else "nothing has moved; "
+    counted = f"{drift.n_counted:,} images compared with {against}"
+    if drift.n_baseline < BASELINE:
+        counted += f"; {drift.n_baseline:,} of {BASELINE:,} images of this site's baseline"
+    lines.append(f"drift: {verdict}{counted}")
+    if drift.n_before:
+        lines.append(f"drift: {drift.n_before:,} images had been compared before, or are copies")
+    if drift.n_uncounted:
+        lines.append(f"drift: {drift.n_uncounted:,} rows are of a run without --drift")
+    return lines
 
 
 def cluster_line(cluster: "ClusterFacts", summary: "FolderSummary") -> str:

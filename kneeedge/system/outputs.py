@@ -22,6 +22,8 @@ _SVG = b"<svg"
 _PDF = b"%PDF-"
 ROWS_FORMAT = "kneeedge-verify-rows/1"
 "what the JSON of a device's answers says of itself"
+DRIFT_FORMAT = "kneeedge-drift/1"
+"what a site's history of drift says of itself; it is replaced by a later one alone"
 PARQUET_FORMAT = "kneeedge-rows/1"
 "what the schema of answers in Parquet says of itself"
 _NAME = SOFTWARE.split()[0].encode()
@@ -46,7 +48,11 @@ def _begins(*starts: bytes) -> Callable[[bytes], bool]:
 
 
 def _is_document(content: bytes) -> bool:
-    return _FORMAT.match(content) is not None
+    return _FORMAT.match(content) is not None and not _is_drift(content)
+
+
+def _is_drift(content: bytes) -> bool:
+    return content.startswith(f'{{"format": "{DRIFT_FORMAT}"'.encode())
 
 
 def _is_answers(content: bytes) -> bool:
@@ -82,6 +88,7 @@ LABELS = Kind(
 BENCH_ROWS = Kind("table of a benchmark", _begins(b"model,precision,provider,scenario,"))
 ANSWERS = Kind("table of a device's answers", _is_answers)
 DOCUMENT = Kind("JSON document", _is_document)
+DRIFT = Kind("history of drift", _is_drift, streams=False)
 PAGE = Kind("page", _is_page)
 SHEET = Kind("report in Markdown", _is_sheet)
 FIGURE = Kind("figure", _is_figure)

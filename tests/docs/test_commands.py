@@ -32,6 +32,7 @@ PAGES = (
     "SECURITY.md",
     "kneeedge/inference/README.md",
     "kneeedge/statistics/certify.md",
+    "kneeedge/inference/drift.md",
     "benchmarks/README.md",
     "kneeedge/training/README.md",
     "kneeedge/cli/README.md",

@@ -30,6 +30,7 @@ from kneeedge.errors import DataError, ModelFileError, NoAnswerError
 from kneeedge.model.file import open_model
 from kneeedge.model.file_record import INT8_TARGETS
 from kneeedge.model.provenance import TrainingRecord
+from kneeedge.model.reference import reference_in
 from kneeedge.model.spec import Architecture, ModelSpec, PixelPath
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantom
@@ -377,6 +378,18 @@ def test_the_file_knows_the_images_it_was_trained_on(exported, phantoms):
     seen = json.loads(Session(exported["fp32"], "cpu").metadata["kneeedge.seen"])
     assert {split: len(hashes) for split, hashes in seen.items()} == {"train": 120, "val": 60}
     assert scan(phantoms).split("train")[0].sha256[:16] in seen["train"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_file_knows_what_its_validation_images_look_like_to_it(exported, phantoms, precision):
+    session = Session(exported[precision], "cpu")
+    reference = reference_in(session.metadata, exported[precision])
+    samples = sorted(scan(phantoms).split("val"), key=lambda sample: sample.sha256)
+    outputs = session.run(load_input(samples[0].path, session.spec.pixel_path)[None, None])
+    first = next(iter(reference.images))
+    assert (reference.split, reference.n, len(reference.images)) == ("val", 60, 60)
+    assert first.distance == pytest.approx(float(outputs.distance[0]), rel=0.01)
+    assert first.side == 64.0
 
 
 def test_a_file_that_misses_its_own_golden_answers_says_fail_itself(run, monkeypatch):

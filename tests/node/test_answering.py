@@ -11,6 +11,8 @@ pytest.importorskip("highdicom", reason="pip install 'kneeedge[node]'")
 import pydicom
 
 from kneeedge.errors import BusyError, ConfigError
+from kneeedge.inference.drift_history import read_history
+from kneeedge.inference.drift_log import DriftOptions
 from kneeedge.inference.journal import Journal
 from kneeedge.inference.predictor import Predictor
 from kneeedge.inference.side_files import SideOptions
@@ -85,6 +87,16 @@ def test_an_object_is_answered_once_and_let_go(answerer, spool):
     assert [path.name for path in spool.outgoing()] == [f"{name}.sr.dcm", f"{name}.sc.dcm"]
     assert spool.waiting() == []
     assert one.step() == 0
+
+
+def test_an_object_is_compared_with_those_before_it_once(predictor, spool, tmp_path):
+    path = tmp_path / "site.json"
+    for i in (0, 1, 1):
+        send(spool, i)
+        one = Answerer(predictor, spool, SideOptions(), lambda _: None, DriftOptions(path=path))
+        one.step()
+        one.close()
+    assert read_history(path, predictor.session.file.sha256).n == 2
 
 
 def test_an_object_that_comes_again_has_no_second_row(answerer, spool):

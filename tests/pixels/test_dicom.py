@@ -275,6 +275,23 @@ def test_the_facts_name_the_image_and_not_the_patient() -> None:
     assert not any(word in repr(facts) for word in ("Doe", "secret", "1950"))
 
 
+@pytest.mark.parametrize(
+    ("tags", "device", "tube_kv"),
+    [
+        ({}, "", None),
+        ({"Manufacturer": "ACME", "ManufacturerModelName": "DX 1", "KVP": "65"}, "ACME DX 1", 65.0),
+        ({"Manufacturer": " ", "ManufacturerModelName": "DX 1", "KVP": "0"}, "DX 1", None),
+        ({"KVP": "1e3"}, "", None),
+    ],
+)
+def test_what_took_the_image_is_told_where_the_file_says_so(
+    tags: dict[str, str], device: str, tube_kv: float | None
+) -> None:
+    data = stored(dataset(TWELVE, 12, **tags))
+    _, _, study = decode_dicom(data, Path("a.dcm"), 0, 1 << 20)
+    assert (study.device, study.tube_kv) == (device, tube_kv)
+
+
 def test_a_folder_of_dicom_and_png_is_answered_with_uids_and_no_names(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
