@@ -29,7 +29,7 @@ def joint_models() -> str:
     for model in read_result("joint-models")["models"]:
         views = {}
         for row in model["views"]:
-            views[row["view"]] = area(row["auroc"]["value"], row["auroc"]["interval"])
+            views[row["view"]] = area(row["auroc"]["value"], row["auroc"]["interval"], 3)
         name = NARROW if model["model"].startswith("slim") else FULL
         maps = [pointing_cell(pointing) for pointing in model["pointing"]]
         rows.append([name, *views.values(), *maps])
@@ -37,9 +37,9 @@ def joint_models() -> str:
     return table(heads, rows)
 
 
-def area(value: float, interval: dict[str, float]) -> str:
+def area(value: float, interval: dict[str, float], decimals: int = 2) -> str:
     """0.66 [0.60, 0.72]."""
-    return f"{value:.2f} {span(interval, 2)}"
+    return f"{value:.{decimals}f} {span(interval, decimals)}"
 
 
 def pointing_cell(pointing: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ def joint_section(test: JointTest) -> list[str]:
     rows = [_joint_row(separation) for separation in test.separations]
     return [
         "<h2>With and without the joint</h2>",
-        f'<p class="soft">{words(band)} Probe: {words(test.features)}; {words(test.method)}.</p>',
+        _soft(f"{band} Probe: {test.features}; {test.method}."),
         table(("shown", "class", "AUROC", "95 % interval"), rows),
     ]
 
@@ -62,12 +62,16 @@ def suspects_section(
         "The most doubtful first. A doubtful label is no wrong one: look, and nothing is changed "
         f"for you.{left_out}"
     )
-    probe = f"Probe: {search.features}; {search.method}."
     return [
         "<h2>Labels to look at</h2>",
-        f'<p class="soft">{words(f"{order} {probe}")}</p>',
+        _soft(f"{order} Probe: {search.features}; {search.method}."),
         f'<div class="pairs">{"".join(cards)}</div>',
     ]
+
+
+def _soft(text: str) -> str:
+    """A paragraph in the lighter ink of what stands by the way."""
+    return f'<p class="soft">{words(text)}</p>'
 
 
 def _card(suspect: Suspect, picture: str, class_map: str) -> str:
