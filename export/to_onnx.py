@@ -35,6 +35,7 @@ class ExportGraph(nn.Module):
         self.features[0] = fold_normalisation(self.features[0], model.mean, model.std)  # type: ignore[arg-type]
         self.tap = block_ends(self.features)[BLOCK - 1]
         self.distance = Distance(gaussian) if gaussian else None
+        self.upright = model.upright
         self.gap = model.gap
         self.classifier = model.classifier
         self.temperature = temperature
@@ -45,7 +46,10 @@ class ExportGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(N, 1, S, S) uint8 → what `output_names` lists."""
-        activations = self.features[: self.tap](image.float() * self.scale + self.offset)
+        grey = image.float()
+        if self.upright is not None:
+            grey = self.upright(grey)
+        activations = self.features[: self.tap](grey * self.scale + self.offset)
         answers = self.answer(self.features[self.tap :](activations))
         return answers if self.distance is None else (*answers, self.distance(activations))
 

@@ -32,6 +32,12 @@ class CardFacts:
     stale: tuple[str, ...] = ()
     "names of what it measured beside: other files, and earlier exports of these"
 
+    @property
+    def source(self) -> str:
+        """Where all images come from, as Markdown: the name of the data's folder, without a way."""
+        name = self.dataset.root.resolve().name or "the data"
+        return f"`{name.replace('`', ' ')}`"
+
 
 def read_facts(run: Run) -> CardFacts:
     """What a run holds; NotFoundError where it is not finished, CheckpointError where damaged."""

@@ -1,6 +1,6 @@
 """The kept weights, scored in fp32 by the one pixel path: a run's spec, metrics and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from kneeedge.data.dataset import Dataset, Sample
 from kneeedge.inference.metrics import Evaluation, classification_report, evaluate
 from kneeedge.model.decision import fit_decision
 from kneeedge.model.provenance import TrainingRecord
-from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, softmax
+from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, Polarity, softmax
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
 from kneeedge.runs.folder import Run
@@ -34,6 +34,7 @@ from kneeedge.training.novelty import (
     save_gaussian,
     training_features,
 )
+from kneeedge.training.polarity import fit_polarity
 
 BATCH = 32
 
@@ -76,6 +77,7 @@ def score(
     each held-out split's evaluation.
     """
     spec = build_spec(run, record, dataset)
+    spec = replace(spec, polarity=learn_polarity(dataset, spec.pixel_path, progress))
     model = load_model(spec, run.model)
     gaussian = fit_novelty(model, record, dataset, batches, progress)
     held_out = [
@@ -134,6 +136,21 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
     )
+
+
+def learn_polarity(
+    dataset: Dataset, pixel_path: PixelPath, progress: Progress
+) -> Polarity | None:
+    """The test for inverted images, of the training images; None where they do not show it."""
+    train = dataset.split("train")
+    with progress.stage("polarity of the training images", len(train)) as stage:
+
+        def images() -> Iterator[NDArray[np.uint8]]:
+            for sample in train:
+                yield load_input(sample.path, pixel_path)
+                stage.advance()
+
+        return fit_polarity(images())
 
 
 def fit_novelty(
