@@ -1,7 +1,6 @@
 """A finished run → verified `.onnx` files in `<run>/models`: `kneeedge export`."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,8 +13,10 @@ from export.any_size import prove, with_resize
 from export.calibration import N_IMAGES, CalibrationSet, choose_images, draw
 from export.gate import compare_refusals, gate_report
 from export.golden import Crossing, find_crossings, golden_set
-from export.graph import operators, opset, set_metadata
+from export.graph import operators
+from export.harmed import HarmedGate, original_of, torch_subject
 from export.ranges import collect, load_chunks
+from export.sealed import file_record, save, seen_metadata
 from export.search import Material, search
 from export.to_fp16 import N_IMAGES as N_HALF
 from export.to_fp16 import half_range, to_fp16
@@ -26,7 +27,7 @@ from kneeedge.errors import ConfigError, ModelFileError, NoAnswerError
 from kneeedge.inference.evaluation import answer_samples
 from kneeedge.model.file_record import FileRecord, Verification
 from kneeedge.model.signature import read_private_key, sign_file, signature_path
-from kneeedge.model.spec import CARD_KEY, GOLDEN_KEY, SEEN_KEY, SPEC_KEY, ModelSpec
+from kneeedge.model.spec import CARD_KEY, GOLDEN_KEY, SEEN_KEY
 from kneeedge.model.verdict import FAIL
 from kneeedge.report.card import card, write_card
 from kneeedge.report.card_facts import read_facts
@@ -42,7 +43,6 @@ from kneeedge.runs.folder import open_run
 from kneeedge.runtime.golden import GoldenSet, to_metadata, verify
 from kneeedge.runtime.providers import load_runtime
 from kneeedge.runtime.session import Session
-from kneeedge.system import machine
 from kneeedge.system.files import file_sha256, put_in_place
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original
@@ -82,6 +82,10 @@ class ExportOptions:
     "write beside each file one that resizes pictures of any size itself"
     sign: str | None = None
     "PEM file of the private key that signs each published file"
+    stress: bool = False
+    "hold each variant against the original on harmed images too"
+    stress_tolerance: float | None = None
+    "accuracy that a variant may lose there under any kind, as a share; None: TOLERANCE's"
 
     def __post_init__(self) -> None:
         remedy = f"choose from {','.join(PRECISIONS)}"
@@ -91,6 +95,9 @@ class ExportOptions:
         if not self.precisions:
             raise ConfigError("--precision names nothing", remedy)
         check_target(self.int8_target)
+        if self.stress_tolerance is not None and not self.stress:
+            problem = "--stress-tolerance is about harmed images"
+            raise ConfigError(problem, "ask for them with --stress")
 
 
 class Exporter:
@@ -120,8 +127,11 @@ class Exporter:
         self.run.models.mkdir(exist_ok=True)
         earlier = self._earlier()
         wanted = [name for name in PRECISIONS if name in self.options.precisions]
+        # what these refuse is said before the work, not after
         if "int8" in wanted:
-            _ = self.calibration_set  # what it refuses is said before the work, not after
+            _ = self.calibration_set
+        if self.options.stress:
+            _ = self.harmed
         files: list[ExportedFile] = []
         failures: list[NoAnswerError] = []
         for precision in wanted:
@@ -148,9 +158,10 @@ class Exporter:
         part = self._part(precision)
         report = built.report or self.gate(precision, built.graph)
         save(built.graph, part, self.spec, built.record, {})
-        golden = golden_set(
-            Session(part, self.options.provider), self.model, self.crossings, precision
-        )
+        session = Session(part, self.options.provider)
+        if self.options.stress and report.verdict != FAIL:
+            report = self.stressed(precision, report, session)
+        golden = golden_set(session, self.model, self.crossings, precision)
         self.seal(part, built, golden, report)
         confirmed = verify(Session(part, self.options.provider), "", "")
         if not confirmed.passed:
@@ -303,6 +314,28 @@ class Exporter:
         refusals = compare_refusals(self.spec.novelty, distances, outputs.distance)
         return dataclasses.replace(report, refusals=refusals)
 
+    def stressed(self, precision: str, report: VerifyReport, session: Session) -> VerifyReport:
+        """The report with what became of the variant on harmed images; it fails where that does.
+
+        Inconclusive is said there alone: few images leave it open for almost every variant.
+        """
+        gate = self.harmed.judge(session, self.spec, precision, self.options.stress_tolerance)
+        report = dataclasses.replace(report, stress=gate)
+        if gate.verdict != FAIL:
+            return report
+        return dataclasses.replace(
+            report, verdict=FAIL, reason=f"under corruption, {gate.reason}", images_to_settle=None
+        )
+
+    @cached_property
+    def harmed(self) -> HarmedGate:
+        """The original's side of the gate under corruption."""
+        if self.slimmed_from:
+            original = original_of(self.run, self.spec)
+        else:
+            original = torch_subject(self.model, self.spec, self.gaussian)
+        return HarmedGate(original, self.slimmed_from is None, self.samples, self.progress)
+
     @cached_property
     def calibration_set(self) -> CalibrationSet:
         """The training images for int8."""
@@ -373,29 +406,3 @@ class Exporter:
 def export_run(folder: Path, options: ExportOptions, progress: Progress) -> ExportReport:
     """Export the run in `folder`; the report says which files passed."""
     return Exporter(folder, options, progress).export()
-
-
-def save(
-    graph: onnx.ModelProto, path: Path, spec: ModelSpec, record: FileRecord, extra: dict[str, str]
-) -> None:
-    """Write one self-contained `.onnx` file with its spec and `extra` as metadata."""
-    set_metadata(graph, {SPEC_KEY: dataclasses.replace(spec, file=record).to_json(), **extra})
-    onnx.save(graph, path)
-
-
-def file_record(precision: str, graph: onnx.ModelProto) -> FileRecord:
-    """What every file says of its graph."""
-    return FileRecord(
-        precision=precision,
-        opset=opset(graph),
-        operators=operators(graph),
-        versions=machine.versions(),
-    )
-
-
-def seen_metadata(dataset: Dataset) -> str:
-    """JSON of the short hashes (16 hex digits) of the train and val images: it tells a leak."""
-    hashes = {}
-    for split in ("train", "val"):
-        hashes[split] = sorted(sample.short_hash for sample in dataset.split(split))
-    return json.dumps(hashes)

@@ -30,6 +30,7 @@ PAGES = (
     "kneeedge/inference/README.md",
     "kneeedge/training/README.md",
     "kneeedge/triton/README.md",
+    "kneeedge/stress/README.md",
     "kneeedge/web/README.md",
 )
 NUMBER = r"(?:(?<![\w.,])[-+−])?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"

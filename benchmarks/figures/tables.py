@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import findings, speed, versions
+from benchmarks.figures import findings, speed, stress, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "train-cost": speed.train_cost,
     "versions": versions.versions,
     "wheels": versions.wheels,
+    "stress-kinds": stress.kinds,
     "triton": speed.triton,
     "widths": speed.widths,
 }

@@ -16,6 +16,7 @@ from kneeedge.cli.info import info
 from kneeedge.cli.runs import runs
 from kneeedge.cli.serve import serve
 from kneeedge.cli.slim import slim
+from kneeedge.cli.stress import stress
 from kneeedge.cli.train import train
 from kneeedge.cli.triton import triton
 from kneeedge.cli.verify import verify
@@ -64,6 +65,7 @@ app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(slim)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(runs)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(infer)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(evaluate)
+app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(stress)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(verify)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(info)
 app.command(cls=Command, epilog=HELP, rich_help_panel=DEVICE)(bench)

@@ -16,6 +16,10 @@ SIGN_HELP = (
     "and `openssl pkey -in KEY.pem -pubout -out PUBLIC.pem` what a device gets of it."
 )
 SEARCH_HELP = "Time for the search of the int8 recipe; 0: minmax, all layers in 8 bits."
+STRESS_HELP = (
+    "Hold them against the original on images harmed in 18 ways too: 19 times as many answers."
+)
+STRESS_TOLERANCE_HELP = "Accuracy a variant may lose under any of these (default 0.01)."
 TOLERANCE_HELP = "Accuracy a variant may lose, as a share (default 0.01)."
 
 
@@ -39,6 +43,10 @@ def export(
         int, typer.Option(min=1, max=1_000_000, help="Training images that set the int8 ranges.")
     ] = 256,
     tolerance: Annotated[float | None, typer.Option(min=0.0, max=1.0, help=TOLERANCE_HELP)] = None,
+    stress: Annotated[bool, typer.Option("--stress", help=STRESS_HELP)] = False,
+    stress_tolerance: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help=STRESS_TOLERANCE_HELP)
+    ] = None,
     search_minutes: Annotated[float, typer.Option(min=0.0, max=1e5, help=SEARCH_HELP)] = 5.0,
     any_size: Annotated[
         bool,
@@ -82,6 +90,8 @@ def export(
         search_minutes=search_minutes,
         any_size=any_size,
         sign=str(sign) if sign else None,
+        stress=stress,
+        stress_tolerance=stress_tolerance,
     )
     progress = Progress(quiet)
     if triton:

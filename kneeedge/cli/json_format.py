@@ -12,6 +12,7 @@ FORMATS = {
     "slim": 1,
     "infer": 1,
     "evaluate": 1,
+    "stress": 1,
     "verify": 1,
     "verify-emulate": 1,
     "verify-rows": 1,

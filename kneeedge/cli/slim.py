@@ -10,13 +10,14 @@ import typer
 from kneeedge.cli.checks import new_folder, run_folder
 from kneeedge.cli.console import Data, Json, Quiet, Seed, Threads, require_train, show, stopped
 from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
+from kneeedge.cli.export import STRESS_HELP, STRESS_TOLERANCE_HELP
 from kneeedge.cli.json_format import stamped
 from kneeedge.errors import ConfigError
 from kneeedge.system.progress import Progress
 
 OPTIONS = (
     "run", "speedup", "max_latency_ms", "keep", "curve", "out",
-    "tolerance", "data", "epochs", "threads", "seed",
+    "tolerance", "stress", "stress_tolerance", "data", "epochs", "threads", "seed",
 )  # fmt: skip
 "what --resume takes from the stopped run"
 
@@ -59,6 +60,10 @@ def slim(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Accuracy it may lose, as a share (default 0.01)."),
     ] = None,
+    stress: Annotated[bool, typer.Option("--stress", help=STRESS_HELP)] = False,
+    stress_tolerance: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help=STRESS_TOLERANCE_HELP)
+    ] = None,
     data: Data = None,
     epochs: Annotated[
         int, typer.Option(min=1, max=10_000, help="Epochs of distillation for each width.")
@@ -100,6 +105,8 @@ def slim(
             curve=curve,
             data=str(data) if data else None,
             tolerance=tolerance,
+            stress=stress,
+            stress_tolerance=stress_tolerance,
             threads=threads,
             epochs=epochs,
             seed=seed,

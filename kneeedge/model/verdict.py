@@ -1,8 +1,12 @@
 """The export gate's verdict: may a file stand in for its original, by their paired answers?"""
 
+from collections.abc import Mapping
+from statistics import NormalDist
+
 import numpy as np
 
-from kneeedge.statistics.paired import ChangedShare, PairedChange
+from kneeedge.statistics.intervals import LEVEL
+from kneeedge.statistics.paired import ChangedShare, PairedChange, tango
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 EQUAL_LOGITS = {"fp32": 1e-3}
@@ -97,6 +101,43 @@ def judge_share(change: ChangedShare, tolerance: float) -> tuple[str, str]:
         )
     most = f"up to {change.most:.2%} of the answers may change ({limit})"
     return INCONCLUSIVE, f"{change.n} images are too few: {changed}, yet {most}"
+
+
+def judge_kinds(changes: Mapping[str, PairedChange], tolerance: float) -> tuple[str, str]:
+    """Verdict and its reason by the accuracy lost on images harmed in several ways, by their names.
+
+    Pass: under each kind the loss is within the tolerance, with the confidence of `judge_loss`;
+    then it is so under all (an intersection-union test needs no correction: Berger 1982). Fail:
+    under one kind it is beyond it, with 95 % confidence over all kinds together (Bonferroni), since
+    among many one looks bad by chance. Fail and inconclusive name the kind that decides.
+    """
+    limit = f"95 % confidence, tolerance {tolerance:.2%}"
+    worst = max(changes, key=lambda kind: changes[kind].worst_loss)
+    change = changes[worst]
+    if change.worst_loss <= tolerance:
+        lost = max(0.0, change.worst_loss)
+        return PASS, f"at most {lost:.2%} of accuracy lost under any of {len(changes)} ({limit})"
+    surely = {kind: least_loss(change, len(changes)) for kind, change in changes.items()}
+    failed = [kind for kind in changes if surely[kind] > tolerance]
+    if failed:
+        first = max(failed, key=lambda kind: surely[kind])
+        others = f"; so under {', '.join(k for k in failed if k != first)}" if failed[1:] else ""
+        return FAIL, (
+            f"{first}: at least {surely[first]:.2%} of accuracy lost ({limit}, over all of "
+            f"{len(changes)}): {flips_text(changes[first])}{others}"
+        )
+    over = [kind for kind in changes if -changes[kind].delta > tolerance]
+    seen = f"; more than the tolerance is lost here under {', '.join(over)}" if over else ""
+    return INCONCLUSIVE, (
+        f"{change.n} images are too few: under {worst} {flips_text(change)}, yet up to "
+        f"{change.worst_loss:.2%} of accuracy may be lost ({limit}){seen}"
+    )
+
+
+def least_loss(change: PairedChange, n_kinds: int) -> float:
+    """The accuracy surely lost, -1 to 1, with 95 % confidence for all of `n_kinds` together."""
+    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / (2 * n_kinds))
+    return -tango(change.gained, change.lost, change.n, z).high
 
 
 def flips_text(change: PairedChange) -> str:

@@ -16,6 +16,7 @@ from kneeedge.report.card_figures import (
     variant_lines,
 )
 from kneeedge.report.claim import claim_rows
+from kneeedge.report.harmed import card_lines
 from kneeedge.report.info import width_text
 from kneeedge.report.markdown import table
 from kneeedge.runs.benchmark import BenchResult, lacking
@@ -94,6 +95,7 @@ def card(facts: CardFacts) -> str:
         ("How well it answers", metric_lines(facts.evaluations, source)),
         ("Threshold, probabilities and abstaining", decision_lines(spec, source)),
         ("Exported files", variant_lines(facts.variants, source)),
+        ("Under corruption", card_lines(facts.variants, source)),
         ("Speed", speed_lines(facts.speed, facts.stale)),
         ("Limits", limit_lines(facts)),
         ("How it was made", made_lines(facts)),
@@ -180,7 +182,11 @@ def decision_lines(spec: ModelSpec, source: str) -> list[str]:
             f"the limit is to refuse {novelty.refused:.0%} of genuine images, "
             f"by {images_of(source, novelty.split, novelty.n)}."
         )
-    return [f"- Answer: {answer}", f"- {probabilities}", f"- {abstaining}"]
+    seen = "The network sees every image as it is, inverted or not."
+    if spec.polarity:
+        known = f"{spec.polarity.n:,} training images, of which it calls {spec.polarity.n_inverted}"
+        seen = f"An inverted image is turned around first, in the graph; by {known} inverted."
+    return [f"- Answer: {answer}", f"- {probabilities}", f"- {abstaining}", f"- {seen}"]
 
 
 def temperature_text(temperature: float, fit: TemperatureFit, source: str) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from kneeedge.model.file_record import INT8_TARGETS, Calibration, HalfRange
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.model.verdict import INCONCLUSIVE, PASS
+from kneeedge.report.harmed import gate_lines
 from kneeedge.report.inference import N_LISTED
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def gate_text(report: "ExportReport") -> str:
     for file in report.files:
         lines.append(f"{file.report.verdict.upper()}  {file.path}  {file.size_mb:.1f} MB")
         lines += comparison_lines(file.report)
+        if file.report.stress:
+            lines += gate_lines(file.report.stress)
         if file.half_range:
             lines += half_range_lines(file.half_range)
         if file.int8_target:

@@ -7,6 +7,7 @@ from kneeedge.model.provenance import Score
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import PairedChange
+from kneeedge.stress.gate import StressGate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ class VerifyReport:
     "the original that this run's network was slimmed from; absent: this run's own PyTorch model"
     own_logit_change: float | None = None
     "largest logit change from this run's own PyTorch model, where the original is another network"
+    stress: StressGate | None = None
+    "the same on harmed images; absent where that was not asked for"
 
     @property
     def passed_by_logits(self) -> bool:

@@ -32,6 +32,10 @@ class SlimConfig:
     "the data folder, where it is no longer where the original was trained"
     tolerance: float | None = None
     "accuracy that may be lost, as a share; None: the gate's own for int8"
+    stress: bool = False
+    "hold every file against the original on harmed images too"
+    stress_tolerance: float | None = None
+    "accuracy that may be lost there under any kind, as a share; None: the gate's own"
     threads: int | None = None
     "for the layer times; None: the cores this process may use"
     epochs: int = 5
@@ -57,6 +61,9 @@ class SlimConfig:
         if self.keep is not None and not 0.0 < self.keep < 1.0:
             problem = f"--keep {self.keep:g} is no share of the channels"
             raise ConfigError(problem, "give more than 0 and less than 1")
+        if self.stress_tolerance is not None and not self.stress:
+            problem = "--stress-tolerance is about harmed images"
+            raise ConfigError(problem, "ask for them with --stress")
         for name in ("max_latency_ms", "lr"):
             value = getattr(self, name)
             if value is not None and not value > 0:

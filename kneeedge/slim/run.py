@@ -249,7 +249,11 @@ class Slimmer:
     def export(self, run: Run, precisions: tuple[str, ...]) -> ExportReport:
         """The verified files of a finished slim run, or what an earlier export reported."""
         options = ExportOptions(
-            precisions=precisions, tolerance=self.config.tolerance, data=self.config.data
+            precisions=precisions,
+            tolerance=self.config.tolerance,
+            data=self.config.data,
+            stress=self.config.stress,
+            stress_tolerance=self.config.stress_tolerance,
         )
         try:
             return run.read_export_report()

@@ -120,6 +120,28 @@ def paired_changes(
     return changes
 
 
+def extra_loss(
+    labels: NDArray[np.integer],
+    clean: tuple[NDArray[np.integer], NDArray[np.integer]],
+    harmed: tuple[NDArray[np.integer], NDArray[np.integer]],
+) -> tuple[float, Interval]:
+    """How much more accuracy the variant loses than the original when images are harmed.
+
+    From class indices (N,) of the truth and, as (original's, variant's), of the answers to the same
+    images before and after. Each image stands in two comparisons, variant against original before
+    and after, the first counted the other way round: the interval is twice Tango's for those 2N.
+    Comparisons of one image are taken as independent, though an answer that flips in both cancels:
+    so it is rather too wide.
+    """
+    rights = [[answers == labels for answers in pair] for pair in (clean, harmed)]
+    before, after = (variant.astype(int) - original for original, variant in rights)
+    lost = int((before == 1).sum() + (after == -1).sum())
+    gained = int((before == -1).sum() + (after == 1).sum())
+    n = len(labels)
+    interval = tango(gained, lost, 2 * n)
+    return (lost - gained) / n, Interval(-2 * interval.high, -2 * interval.low)
+
+
 def paired_auroc_change(
     positive: NDArray[np.bool_],
     original_scores: NDArray[np.floating],

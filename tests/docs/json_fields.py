@@ -34,6 +34,7 @@ from kneeedge.runs.slim_report import SlimReport
 from kneeedge.runtime.golden import GoldenReport
 from kneeedge.runtime.vectors import VectorSet
 from kneeedge.statistics.intervals import Estimate, Interval
+from kneeedge.stress.record import StressReport
 from kneeedge.triton.repository import RepositoryReport
 from kneeedge.web.site import SiteReport
 
@@ -170,6 +171,7 @@ FIELDS = {
     "slim": lambda: fields_of(SlimReport),
     "infer": lambda: fields_of(FolderResult),
     "evaluate": evaluate_fields,
+    "stress": lambda: fields_of(StressReport),
     "verify": verify_fields,
     "verify-emulate": emulate_fields,
     "verify-rows": rows_fields,

@@ -39,6 +39,7 @@ PAGES = (
     "kneeedge/web/README.md",
     "kneeedge/cluster/README.md",
     "kneeedge/triton/README.md",
+    "kneeedge/stress/README.md",
 )
 "in the order in which their commands find what they need"
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}

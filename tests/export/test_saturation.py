@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 pytest.importorskip("torch")
 
 from export.ranges import choose_ranges, collect
-from export.run import file_record, save
+from export.sealed import file_record, save
 from export.to_int8 import to_int8
 from export.to_onnx import to_onnx
 from kneeedge.data.dataset import scan

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS, judge_loss
+from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS, judge_kinds, judge_loss
 from kneeedge.statistics.paired import PairedChange, paired_change
 
 
@@ -47,3 +47,36 @@ def test_a_loss_that_is_certain_says_how_large_it_is_at_least():
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (4, 0), (2, 3)])
 def test_no_reason_speaks_of_a_negative_loss(lost, gained):
     assert "-" not in judge_loss(change(100, lost, gained), 0.01)[1]
+
+
+def test_one_kind_alone_is_judged_as_a_loss_is():
+    for lost in (0, 3, 40):
+        verdict, _ = judge_kinds({"blur": change(300, lost, 0)}, 0.01)
+        assert verdict == judge_loss(change(300, lost, 0), 0.01)[0]
+
+
+def test_the_kind_that_fails_is_named_first_and_those_that_fail_too_behind():
+    changes = {
+        "noise": change(300, 25, 0),
+        "blur": change(300, 40, 1),
+        "jpeg": change(300, 0, 0),
+    }
+    verdict, reason = judge_kinds(changes, 0.01)
+    assert verdict == FAIL
+    assert reason.startswith("blur: at least ")
+    assert reason.endswith("; so under noise")
+
+
+def test_more_kinds_ask_for_more_evidence_of_a_failure():
+    bad = change(400, 10, 0)
+    good = {f"kind {i}": change(400, 0, 0) for i in range(17)}
+    assert judge_kinds({"blur": bad}, 0.01)[0] == FAIL
+    assert judge_kinds({"blur": bad, **good}, 0.01)[0] == INCONCLUSIVE
+
+
+def test_all_kinds_must_be_surely_within_the_tolerance_to_pass():
+    within = {"noise": change(400, 0, 0), "blur": change(400, 0, 2)}
+    assert judge_kinds(within, 0.01)[0] == PASS
+    verdict, reason = judge_kinds({**within, "jpeg": change(400, 3, 0)}, 0.01)
+    assert verdict == INCONCLUSIVE
+    assert "under jpeg 3 of 400 answers flipped" in reason

@@ -12,6 +12,7 @@ from kneeedge.statistics.intervals import Interval, wilson
 from kneeedge.statistics.paired import (
     PairedChange,
     changed_share,
+    extra_loss,
     images_to_settle,
     images_to_settle_share,
     mcnemar,
@@ -344,3 +345,35 @@ def test_images_to_settle_a_share_are_the_first_that_do() -> None:
     n = images_to_settle_share(above, 0.01)
     assert n is not None
     assert wilson(0.02 * n, n).low > 0.01 >= wilson(0.02 * (n - 1), n - 1).low
+
+
+def test_extra_loss_is_the_variants_loss_less_the_originals():
+    labels = np.zeros(10, int)
+    clean = (np.zeros(10, int), np.array([1] + [0] * 9))
+    harmed = (np.array([1, 1] + [0] * 8), np.array([1, 1, 1, 1, 1] + [0] * 5))
+    loss, interval = extra_loss(labels, clean, harmed)
+    assert loss == pytest.approx((0.9 - 0.5) - (1.0 - 0.8))
+    assert interval.low < loss < interval.high
+
+
+def test_extra_loss_of_a_model_against_itself_is_none_with_room_for_other_images():
+    labels = np.arange(100) % 2
+    answers = (labels, labels)
+    loss, interval = extra_loss(labels, answers, answers)
+    assert loss == 0.0
+    assert interval.high == -interval.low == pytest.approx(2 * Z**2 / (200 + Z**2))
+
+
+@pytest.mark.slow
+def test_extra_loss_holds_the_truth_as_often_as_promised():
+    """Answers that flip by 6 % clean and 12 % harmed, one way more often than the other."""
+    random = np.random.default_rng(0)
+    n, n_draws, held = 300, 300, 0
+    labels = np.zeros(n, int)
+    right = np.zeros(n, int)
+    for _ in range(n_draws):
+        clean = (random.random(n) < 0.06).astype(int)
+        harmed = (random.random(n) < 0.12).astype(int)
+        _, interval = extra_loss(labels, (right, clean), (right, harmed))
+        held += interval.low <= 0.06 <= interval.high
+    assert held / n_draws > 0.92

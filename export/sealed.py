@@ -1,0 +1,39 @@
+"""A graph and all that it says of itself → one self-contained `.onnx` file."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import onnx
+
+from export.graph import operators, opset, set_metadata
+from kneeedge.data.dataset import Dataset
+from kneeedge.model.file_record import FileRecord
+from kneeedge.model.spec import SPEC_KEY, ModelSpec
+from kneeedge.system import machine
+
+
+def save(
+    graph: onnx.ModelProto, path: Path, spec: ModelSpec, record: FileRecord, extra: dict[str, str]
+) -> None:
+    """Write one self-contained `.onnx` file with its spec and `extra` as metadata."""
+    set_metadata(graph, {SPEC_KEY: dataclasses.replace(spec, file=record).to_json(), **extra})
+    onnx.save(graph, path)
+
+
+def file_record(precision: str, graph: onnx.ModelProto) -> FileRecord:
+    """What every file says of its graph."""
+    return FileRecord(
+        precision=precision,
+        opset=opset(graph),
+        operators=operators(graph),
+        versions=machine.versions(),
+    )
+
+
+def seen_metadata(dataset: Dataset) -> str:
+    """JSON of the short hashes (16 hex digits) of the train and val images: it tells a leak."""
+    hashes = {}
+    for split in ("train", "val"):
+        hashes[split] = sorted(sample.short_hash for sample in dataset.split(split))
+    return json.dumps(hashes)

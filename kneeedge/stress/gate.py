@@ -1,0 +1,121 @@
+"""The short form in the export gate: a variant beside its original on harmed images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kneeedge.data.dataset import Sample
+from kneeedge.model.spec import softmax
+from kneeedge.model.verdict import INCONCLUSIVE, PASS, is_rounding, judge_kinds, same_text
+from kneeedge.statistics.paired import PairedChange, images_to_settle
+from kneeedge.stress.answers import CellAnswers
+from kneeedge.stress.cells import Cell, cells_of
+from kneeedge.stress.rows import pairing
+
+GATE_SEVERITY = 3
+GATE_CELLS = cells_of(severities=(GATE_SEVERITY,))
+"the clean images first, which the losses are told against"
+TOLERANCE = 0.01
+"accuracy that a variant may lose against its original under any kind, as a share"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindChange:
+    """Variant and original on the same images, harmed in one way."""
+
+    kind: str
+    original: float
+    "0 to 1; accuracy"
+    variant: float
+    change: PairedChange
+    "of the accuracy"
+    extra_loss: float
+    "-2 to 2; the variant's loss against clean images less the original's"
+    original_refused: float
+    "0 to 1; share of the images"
+    variant_refused: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressGate:
+    """What became of a variant under every kind of harm, beside the original."""
+
+    severity: int
+    "of the kinds that have several"
+    split: str
+    n: int
+    "images, each harmed in every way"
+    verdict: str
+    "pass, fail or inconclusive; fail is the variant's verdict too, inconclusive is said alone"
+    reason: str
+    tolerance: float
+    "accuracy that may be lost under any kind"
+    images_to_settle: int | None
+    "how many would settle an inconclusive verdict under the kind that decides, at these rates"
+    kinds: tuple[KindChange, ...]
+
+
+def judge_harmed(
+    samples: Sequence[Sample],
+    original: CellAnswers,
+    variant: CellAnswers,
+    precision: str,
+    tolerance: float,
+    is_converted: bool,
+) -> StressGate:
+    """The verdict on the variant's answers in GATE_CELLS, each side's by its own spec.
+
+    `is_converted` tells a variant of the original itself, which passes as `judge` has it where its
+    logits moved by rounding alone, from another network's. Probabilities are made of the logits in
+    double precision, as the gate does.
+    """
+    original = in_double(original)
+    variant = in_double(variant)
+    labels = np.array([sample.label for sample in samples])
+    kinds = tuple(
+        _kind_change(labels, original, variant, c, cell) for c, cell in enumerate(GATE_CELLS) if c
+    )
+    changes = {kind.kind: kind.change for kind in kinds}
+    verdict, reason = judge_kinds(changes, tolerance)
+    moved = float(np.abs(variant.logits - original.logits).max())
+    unchanged = not any(change.flips for change in changes.values())
+    if is_converted and unchanged and is_rounding(moved, precision):
+        verdict, reason = PASS, same_text(moved)
+    worst = max(changes.values(), key=lambda change: change.worst_loss)
+    return StressGate(
+        severity=GATE_SEVERITY,
+        split=samples[0].split,
+        n=len(samples),
+        verdict=verdict,
+        reason=reason,
+        tolerance=tolerance,
+        images_to_settle=images_to_settle(worst, tolerance) if verdict == INCONCLUSIVE else None,
+        kinds=kinds,
+    )
+
+
+def in_double(answers: CellAnswers) -> CellAnswers:
+    """The answers with probabilities of their logits in double precision."""
+    temperature = answers.spec.temperature
+    cells = [softmax(logits, temperature) for logits in answers.logits]
+    return replace(answers, probabilities=np.stack(cells))
+
+
+def _kind_change(
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+    original: CellAnswers,
+    variant: CellAnswers,
+    c: int,
+    cell: Cell,
+) -> KindChange:
+    paired = pairing(labels, original, variant, c)
+    return KindChange(
+        kind=cell.kind,
+        original=float(np.mean(original.decisions(c) == labels)),
+        variant=float(np.mean(variant.decisions(c) == labels)),
+        change=paired.change,
+        extra_loss=paired.extra_loss,
+        original_refused=float(original.refused[c].mean()),
+        variant_refused=float(variant.refused[c].mean()),
+    )

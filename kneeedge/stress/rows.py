@@ -1,0 +1,73 @@
+"""Answers in cells → figures with intervals, and each further model beside the first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kneeedge.data.dataset import Sample
+from kneeedge.inference.metrics import evaluate
+from kneeedge.statistics.intervals import clusters_of, share_estimate
+from kneeedge.statistics.paired import extra_loss, paired_change
+from kneeedge.stress.answers import CellAnswers
+from kneeedge.stress.cells import Cell
+from kneeedge.stress.record import CellPairing, CellScore
+
+
+def rows_of(
+    samples: Sequence[Sample],
+    cells: Sequence[Cell],
+    answers: CellAnswers,
+    original: CellAnswers | None = None,
+) -> tuple[CellScore, ...]:
+    """A row for each cell, the first of which is the clean one.
+
+    Intervals allow for several images of a patient. With an `original` each row is paired with its.
+    """
+    return tuple(_row(samples, cell, c, answers, original) for c, cell in enumerate(cells))
+
+
+def _row(
+    samples: Sequence[Sample],
+    cell: Cell,
+    c: int,
+    answers: CellAnswers,
+    original: CellAnswers | None,
+) -> CellScore:
+    labels = np.array([sample.label for sample in samples])
+    groups = [sample.group for sample in samples]
+    evaluation = evaluate(labels, answers.probabilities[c], answers.spec, groups)
+    refused = answers.refused[c]
+    all_images = np.ones(len(labels), dtype=bool)
+    share = share_estimate(refused, all_images, clusters_of(groups, len(labels)))
+    if share is None:
+        raise ValueError("there are no images to stress; give a split that has some")
+    wrong = answers.decisions(c) != labels
+    clean_accuracy = float(np.mean(answers.decisions(0) == labels))
+    return CellScore(
+        kind=cell.kind,
+        severity=cell.severity,
+        level=cell.level,
+        n=len(labels),
+        accuracy=evaluation.accuracy,
+        auroc=evaluation.auroc,
+        sensitivity=evaluation.sensitivity,
+        specificity=evaluation.specificity,
+        ece=evaluation.ece,
+        refused=share,
+        loss=clean_accuracy - evaluation.accuracy.value,
+        wrong_unrefused=float(np.mean(wrong & ~refused)),
+        paired=None if original is None else pairing(labels, original, answers, c),
+    )
+
+
+def pairing(
+    labels: NDArray[np.integer], original: CellAnswers, variant: CellAnswers, cell: int
+) -> CellPairing:
+    """The variant beside the original in one cell, and against their clean images (cell 0)."""
+    clean = (original.decisions(0), variant.decisions(0))
+    harmed = (original.decisions(cell), variant.decisions(cell))
+    extra, interval = extra_loss(labels, clean, harmed)
+    return CellPairing(
+        change=paired_change(labels, *harmed), extra_loss=extra, extra_interval=interval
+    )
