@@ -162,9 +162,7 @@ def read_pixels(quantised: onnx.ModelProto) -> onnx.ModelProto:
     return quantised
 
 
-def grey_and_constant(
-    grey: onnx.NodeProto, quantise: onnx.NodeProto
-) -> Iterator[onnx.NodeProto]:
+def grey_and_constant(grey: onnx.NodeProto, quantise: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     """Nodes for the first convolution's input in u8, of the node that gives grey levels in float.
 
     Where, because ONNX Runtime has it in 8 bits on CUDA as well.
@@ -180,7 +178,7 @@ def grey_and_constant(
 
 def first_channel() -> NDArray[np.bool_]:
     """(1, N_FIRST, 1, 1): true for the grey channel alone."""
-    return np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0
+    return np.asarray(np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0)
 
 
 def remove_unused(graph: onnx.GraphProto) -> None:

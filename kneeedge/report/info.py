@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kneeedge.model.file_record import INT8_TARGETS, Calibration, Verification
 from kneeedge.model.provenance import Score, Slimmed
-from kneeedge.model.spec import DISCLAIMER, ModelSpec, Novelty
+from kneeedge.model.spec import DISCLAIMER, ModelSpec, Novelty, Polarity
 from kneeedge.report.scorecard import score_figures
 from kneeedge.system.files import SHOWN_DIGITS
 
@@ -41,6 +41,7 @@ def info_rows(spec: ModelSpec, model: "ModelFile") -> list[tuple[str, str]]:
         ("positive", f"{spec.positive}, {_answer_rule(spec)}"),
         ("temperature", f"{spec.temperature:g}"),
         *_novelty_rows(spec.novelty),
+        *_polarity_rows(spec.polarity),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}{depth}"),
         ("network", network),
         ("trained on", ", ".join(images)),
@@ -91,6 +92,13 @@ def _novelty_rows(novelty: Novelty | None) -> list[tuple[str, str]]:
         ("abstains", f"{limit} to refuse {novelty.refused:.0%}"),
         ("distance", novelty.method),
     ]
+
+
+def _polarity_rows(polarity: Polarity | None) -> list[tuple[str, str]]:
+    if polarity is None:
+        return []
+    known = f"{polarity.n_inverted} of {polarity.n:,} training images are"
+    return [("inverted", f"turned around before the network; {known}")]
 
 
 def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
 from kneeedge.model.spec import Architecture
-from kneeedge.training.polarity import Upright
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,7 +34,7 @@ class KneeVGG(nn.Module):
         self.classifier = self._build_head(architecture.channels[-1][-1], n_classes, dropout)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.upright: Upright | None = None
+        self.upright: nn.Module | None = None
         "what turns inverted images around; absent where they are seen as they are"
         self.apply(_initialise)
         self.n_frozen_layers = self.block_start(n_frozen)

@@ -1,11 +1,11 @@
 """Which radiographs are inverted, told by their pixels alone and learnt without labels.
 
-A PNG or JPEG does not say whether bone is bright or dark in it, and exports mix the two. The network
-is to see one kind: what is inverted is turned around before its first layer, in the graph. The test
-is linear in the mean grey of 8 × 8 cells, less their mean and over their deviation, and the same for
-an image and its mirror. Inverting an image changes the sign of that, so that each training image
-stands for its own inverse too, and logistic regression needs no labels; the few training images
-that are inverted themselves are outvoted.
+A PNG or JPEG does not say whether bone is bright or dark in it, and exports mix the two. The
+network is to see one kind: what is inverted is turned around before its first layer, in the graph.
+The test is linear in the mean grey of 8 × 8 cells, less their mean and over their deviation, and
+the same for an image and its mirror. Inverting an image changes the sign of that, so that each
+training image stands for its own inverse too, and logistic regression needs no labels; the few
+training images that are inverted themselves are outvoted.
 """
 
 from collections.abc import Iterable
