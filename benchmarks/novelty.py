@@ -5,10 +5,9 @@
 
 RUN is a trained run whose data is there, FILE one of its exported files. Each score is fitted to
 training images, gets the limit that `train` would give it (1 % of val, split conformal) and meets
-val images that were changed by kind and severity, and images that are no knees. Chosen is the one
-that lets the fewest wrong answers through, among those that refuse at least 99 % of what is no
-single upright knee. The kinds in HELD_OUT and the test split choose nothing: they are for the last
-figures. OTHER is a folder of knees from another source. Caches are of one file and one `--n`.
+val images that were changed by kind and severity, and images that are no knees. The kinds
+in HELD_OUT and the test split choose nothing: they are for the last figures. OTHER is a folder of
+knees from another source. Caches are of one file and one `--n`.
 """
 
 import argparse
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.novelty_features import Features, Network, Pixels, cached
+from benchmarks.novelty_kinds import BEFORE, CHOSEN, HELD_OUT
 from benchmarks.novelty_scores import Score, Training, all_scores
 from benchmarks.refusals import blanks, cut, dicoms, noises, pages, photographs
 from kneeedge.data.dataset import Dataset, Sample
@@ -41,8 +41,6 @@ from kneeedge.training.novelty import REFUSED, quantile_limit
 from kneeedge.training.views import load_view
 
 SEVERITIES = (1, 3, 5)
-HELD_OUT = ("jpeg", "crop", "bars", "gradient", "collimation", "window", "text", "translation")
-"kinds that chose nothing"
 N_OTHERS = 120
 "knees of another source, evenly from all of them"
 VIEWS = (0, 3)
@@ -362,7 +360,7 @@ def main() -> None:
             "environment": environment(),
             "summaries": chosen_by,
             "held_out": apart,
-            "cells": tables,
+            "cells": {name: tables[name] for name in (BEFORE, CHOSEN)},
         }
         arguments.json.write_text(to_json(record) + "\n", encoding="utf-8")
 

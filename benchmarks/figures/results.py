@@ -47,6 +47,8 @@ FILES = {
     "emulation": "2026-11-26-emulation-demo-int8.json",
     "first-run": "2026-11-26-first-run.json",
     "licences": "2026-11-26-licences.json",
+    "novelty-test": "2026-11-26-novelty-knee-kl-slim6-test.json",
+    "novelty-val": "2026-11-26-novelty-knee-kl-slim6-val.json",
     "signed-load": "2026-11-26-signed-load.json",
     "web-full": "2026-11-26-web-knee-kl-int8.json",
     "web-slim6": "2026-11-26-web-knee-kl-slim6.json",

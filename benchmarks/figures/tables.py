@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import findings, speed, stress, versions
+from benchmarks.figures import findings, novelty, speed, stress, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -14,6 +14,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": speed.growth,
     "isolation": speed.isolation,
     "leakage": findings.leakage,
+    "novelty": novelty.scores,
+    "novelty-kinds": novelty.kinds,
     "one-image": speed.one_image,
     "peers": speed.peers,
     "recall": findings.recall,

@@ -228,7 +228,7 @@ def test_a_damaged_file_is_one_clear_error(gaussians, tmp_path):
         read_gaussians(tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("name", ["block4.mean", "block2.unit.scale", "block3.scale"])
+@pytest.mark.parametrize("name", ["block4.unit.mean", "block2.unit.scale", "block3.scale"])
 def test_a_part_of_which_something_is_missing_or_too_much_is_refused(gaussians, tmp_path, name):
     path = tmp_path / "novelty.safetensors"
     save_gaussians(gaussians, path)
