@@ -31,7 +31,7 @@ from kneeedge.runtime.session import Session
 from kneeedge.system import machine
 from kneeedge.training.checkpoint import predict_logits
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.novelty import FeatureGaussian
+from kneeedge.training.novelty import Gaussians
 
 Image = NDArray[np.uint8]
 Margin = Callable[[Any], Any]
@@ -114,13 +114,13 @@ def golden_set(
 
 
 def find_crossings(
-    model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None
+    model: KneeVGG, spec: ModelSpec, gaussians: Gaussians | None
 ) -> tuple[Crossing, ...]:
     """Pairs of synthetic inputs between which the original's answer changes, or its refusal.
 
     They serve every variant: what lies between them is found for each.
     """
-    graph = ExportGraph(model, spec.temperature, gaussian).eval()
+    graph = ExportGraph(model, spec.temperature, gaussians).eval()
     starts = phantoms(N_STARTS, spec.pixel_path.size, seed=100)
     found = []
     for start in starts:

@@ -17,7 +17,7 @@ from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.novelty import FeatureGaussian, predict, read_gaussian
+from kneeedge.training.novelty import Gaussians, predict, read_gaussians
 
 SLIM_AGAIN = "export without --stress, or slim the original again with `kneeedge slim`"
 
@@ -54,11 +54,11 @@ class HarmedGate:
         return answers
 
 
-def torch_subject(model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None) -> Subject:
+def torch_subject(model: KneeVGG, spec: ModelSpec, gaussians: Gaussians | None) -> Subject:
     """A PyTorch network as what is asked."""
 
     def run(images: NDArray[np.uint8]) -> Outputs:
-        logits, distances = predict(model, gaussian, images)
+        logits, distances = predict(model, gaussians, images)
         probabilities = softmax(logits, spec.temperature).astype(np.float32)
         of_images = None if distances is None else distances.astype(np.float32)
         return Outputs(probabilities, logits, None, of_images)
@@ -84,5 +84,5 @@ def original_of(run: Run, spec: ModelSpec) -> Subject:
         problem = "it holds other weights than this run was slimmed from"
         raise CheckpointError(original.folder, problem, SLIM_AGAIN)
     model, original_spec = load_original(original)
-    gaussian = read_gaussian(original.novelty) if original_spec.novelty else None
-    return torch_subject(model, original_spec, gaussian)
+    gaussians = read_gaussians(original.novelty) if original_spec.novelty else None
+    return torch_subject(model, original_spec, gaussians)

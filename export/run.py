@@ -47,7 +47,7 @@ from kneeedge.runtime.session import Session
 from kneeedge.system.files import file_sha256, put_in_place
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original
-from kneeedge.training.novelty import FeatureGaussian, read_gaussian
+from kneeedge.training.novelty import Gaussians, read_gaussians
 from kneeedge.training.score import original_answers
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -342,7 +342,7 @@ class Exporter:
         if self.slimmed_from:
             original = original_of(self.run, self.spec)
         else:
-            original = torch_subject(self.model, self.spec, self.gaussian)
+            original = torch_subject(self.model, self.spec, self.gaussians)
         return HarmedGate(original, self.slimmed_from is None, self.samples, self.progress)
 
     @cached_property
@@ -352,26 +352,29 @@ class Exporter:
 
     @cached_property
     def fp32(self) -> onnx.ModelProto:
-        return to_onnx(self.model, self.spec, self.gaussian)
+        return to_onnx(self.model, self.spec, self.gaussians)
 
     @cached_property
     def crossings(self) -> tuple[Crossing, ...]:
         """Between which the hard golden inputs of every variant are found."""
-        return find_crossings(self.model, self.spec, self.gaussian)
+        return find_crossings(self.model, self.spec, self.gaussians)
 
     @cached_property
-    def gaussian(self) -> FeatureGaussian | None:
+    def gaussians(self) -> Gaussians | None:
         """What the distances are measured by; None where the model answers every image."""
-        return read_gaussian(self.run.novelty) if self.spec.novelty else None
+        return read_gaussians(self.run.novelty) if self.spec.novelty else None
 
     @cached_property
     def val_answers(self) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
         """Logits (N, K) and distances (N,) of the run's own PyTorch model on the val split."""
         pixel_path = self.spec.pixel_path
         title = "PyTorch on val"
-        return original_answers(
-            self.model, self.gaussian, self.samples, pixel_path, title, self.progress
+        logits, parts = original_answers(
+            self.model, self.gaussians, self.samples, pixel_path, title, self.progress
         )
+        if self.gaussians is None or parts is None:
+            return logits, None
+        return logits, self.gaussians.combined(parts)
 
     def _earlier(self) -> tuple[ExportedFile, ...]:
         """The files of an earlier export that are still there.

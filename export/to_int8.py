@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
@@ -135,40 +136,64 @@ def nodes_to_quantise(model: onnx.ModelProto, float_layers: tuple[str, ...]) -> 
 def read_pixels(quantised: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph and answers, without arithmetic before the first convolution in u8.
 
-    Quantised in steps of 1 / 128 around 128, the grey channel is the image itself and the constant
-    one is 255: one node puts that beside the image. Channels beyond these two have no weight. A
-    first layer in float keeps its input.
+    Quantised in steps of 1 / 128 around 128, the grey channel is the grey levels themselves, and
+    the constant one is 255: one node puts that beside the image, or beside what `Upright` made of
+    it, whole numbers from 0 to 255 too. Channels beyond these two have no weight. A first layer in
+    float keeps its input.
     """
     graph = quantised.graph
-    scaling = way_from_image(graph)
-    if scaling[-1].op_type != "QuantizeLinear":
+    makers = {output: node for node in graph.node for output in node.output}
+    conv = next(node for node in graph.node if node.op_type == "Conv")
+    if makers[conv.input[0]].op_type != "DequantizeLinear":
         return quantised
-    add_channels(graph, scaling[-1].output[0])
-    for node in scaling:
-        graph.node.remove(node)
-    is_grey = np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0
-    graph.initializer.append(numpy_helper.from_array(is_grey, "is_grey"))
+    quantise = makers[makers[conv.input[0]].input[0]]
+    add_channels(graph, quantise.output[0])
+    offset = makers[quantise.input[0]]
+    scale = makers[offset.input[0]]
+    grey = makers[scale.input[0]]
+    place = list(graph.node).index(quantise)
+    nodes = [*graph.node[:place], *grey_and_constant(grey, quantise), *graph.node[place:]]
+    del graph.node[:]
+    graph.node.extend(node for node in nodes if node not in (quantise, offset, scale))
+    graph.initializer.append(numpy_helper.from_array(first_channel(), "is_grey"))
     graph.initializer.append(numpy_helper.from_array(np.array(255, np.uint8), "constant"))
-    # Where, because ONNX Runtime has it in 8 bits on CUDA as well.
-    names = ["is_grey", "image", "constant"]
-    where = onnx.helper.make_node("Where", names, scaling[-1].output, name="grey_and_constant")
-    graph.node.insert(0, where)
-    used = {name for node in graph.node for name in node.input}
-    unused = [tensor for tensor in graph.initializer if tensor.name not in used]
-    for tensor in unused:
-        graph.initializer.remove(tensor)
+    remove_unused(graph)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 
 
-def way_from_image(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes from the image to its quantisation, or to a first convolution in float."""
-    way: list[onnx.NodeProto] = []
-    tensor = "image"
-    while not way or way[-1].op_type not in ("QuantizeLinear", "Conv"):
-        way.append(next(node for node in graph.node if tensor in node.input))
-        tensor = way[-1].output[0]
-    return way
+def grey_and_constant(grey: onnx.NodeProto, quantise: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Nodes for the first convolution's input in u8, of the node that gives grey levels in float.
+
+    Where, because ONNX Runtime has it in 8 bits on CUDA as well.
+    """
+    pixels = "image"
+    if grey.op_type != "Cast" or grey.input[0] != "image":
+        pixels = "grey_levels"
+        to = onnx.TensorProto.UINT8
+        yield onnx.helper.make_node("Cast", grey.output, [pixels], name="cast_grey_levels", to=to)
+    names = ["is_grey", pixels, "constant"]
+    yield onnx.helper.make_node("Where", names, quantise.output, name="grey_and_constant")
+
+
+def first_channel() -> NDArray[np.bool_]:
+    """(1, N_FIRST, 1, 1): true for the grey channel alone."""
+    return np.asarray(np.arange(N_FIRST).reshape(1, N_FIRST, 1, 1) == 0)
+
+
+def remove_unused(graph: onnx.GraphProto) -> None:
+    """Drop nodes and constants that nothing reads."""
+    kept: list[onnx.NodeProto] = []
+    used = {value.name for value in graph.output}
+    for node in reversed(graph.node):
+        if not used.isdisjoint(node.output):
+            kept.append(node)
+            used.update(node.input)
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
 
 
 def add_channels(graph: onnx.GraphProto, activations: str) -> None:

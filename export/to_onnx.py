@@ -1,6 +1,7 @@
 """Trained PyTorch model → fp32 ONNX graph by the file contract: uint8 grey in, answers out."""
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import onnx
 import torch
@@ -11,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from export.graph import GREY_RANGE, HALF
 from kneeedge.model.spec import ModelSpec
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.novelty import BLOCK, Distance, FeatureGaussian
+from kneeedge.training.novelty import Distance, Gaussians
 
 OPSET = 18
 IR_VERSION = 10
@@ -21,20 +22,21 @@ IR_VERSION = 10
 class ExportGraph(nn.Module):
     """The file's graph: normalisation and batch norm folded away, temperature and softmax added.
 
-    With a Gaussian of the training images' features it also gives the distance to them.
+    With Gaussians of the training images' features it also gives the distance to them.
     """
 
     scale: Tensor
     offset: Tensor
 
     def __init__(
-        self, model: KneeVGG, temperature: float, gaussian: FeatureGaussian | None = None
+        self, model: KneeVGG, temperature: float, gaussians: Gaussians | None = None
     ) -> None:
         super().__init__()
         self.features = fold_batch_norm(model.features)
         self.features[0] = fold_normalisation(self.features[0], model.mean, model.std)  # type: ignore[arg-type]
-        self.tap = block_ends(self.features)[BLOCK - 1]
-        self.distance = Distance(gaussian) if gaussian else None
+        self.ends = block_ends(self.features)
+        self.distance = Distance(gaussians) if gaussians else None
+        self.upright = model.upright
         self.gap = model.gap
         self.classifier = model.classifier
         self.temperature = temperature
@@ -45,9 +47,16 @@ class ExportGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(N, 1, S, S) uint8 → what `output_names` lists."""
-        activations = self.features[: self.tap](image.float() * self.scale + self.offset)
-        answers = self.answer(self.features[self.tap :](activations))
-        return answers if self.distance is None else (*answers, self.distance(activations))
+        grey = image.float()
+        if self.upright is not None:
+            grey = self.upright(grey)
+        x = grey * self.scale + self.offset
+        behind = {}
+        for block, (start, end) in enumerate(pairwise([0, *self.ends]), start=1):
+            x = self.features[start:end](x)
+            behind[block] = x
+        answers = self.answer(x)
+        return answers if self.distance is None else (*answers, self.distance(behind))
 
     def answer(self, features: Tensor) -> tuple[Tensor, ...]:
         """Last features (N, C, S/32, S/32) → probabilities (N, K), logits (N, K), for `gap` cam."""
@@ -114,14 +123,12 @@ def fold_batch_norm(features: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def to_onnx(
-    model: KneeVGG, spec: ModelSpec, gaussian: FeatureGaussian | None = None
-) -> onnx.ModelProto:
+def to_onnx(model: KneeVGG, spec: ModelSpec, gaussians: Gaussians | None = None) -> onnx.ModelProto:
     """The fp32 graph, in one piece (no external data), with a dynamic batch and without metadata.
 
-    Without a Gaussian it has no output `distance`.
+    Without Gaussians it has no output `distance`.
     """
-    graph = ExportGraph(model, spec.temperature, gaussian).eval()
+    graph = ExportGraph(model, spec.temperature, gaussians).eval()
     side = spec.pixel_path.size
     example = torch.zeros(2, 1, side, side, dtype=torch.uint8)
     program = torch.onnx.export(

@@ -54,6 +54,8 @@ FILES = {
     "planted-labels": "2026-11-26-planted-labels-knee-kl.json",
     "licences": "2026-11-26-licences.json",
     "node": "2026-11-26-node-knee-kl-int8.json",
+    "novelty-test": "2026-11-26-novelty-knee-kl-slim6-test.json",
+    "novelty-val": "2026-11-26-novelty-knee-kl-slim6-val.json",
     "signed-load": "2026-11-26-signed-load.json",
     "web-full": "2026-11-26-web-knee-kl-int8.json",
     "web-slim6": "2026-11-26-web-knee-kl-slim6.json",

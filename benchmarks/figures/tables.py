@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import audits, certified, drift, findings, speed, stress, versions
+from benchmarks.figures import audits, certified, drift, findings, novelty, speed, stress, versions
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -21,6 +21,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "joint-data": audits.joint_data,
     "joint-models": audits.joint_models,
     "leakage": findings.leakage,
+    "novelty": novelty.scores,
+    "novelty-kinds": novelty.kinds,
     "one-image": speed.one_image,
     "peers": speed.peers,
     "planted-labels": audits.planted_labels,

@@ -33,6 +33,8 @@ j, weighted by max(0, 1 − |j + 0.5 − c| / s) with s = max(1, n_in / n), over
 half up to multiples of 2^-22; the sum is rounded half up to 8 bits and clipped.
 """
 HEADS = ("gap", "classifier")
+LATER = ("certified", "polarity")
+"fields of the spec that its JSON leaves out where they are absent"
 MIN_GREY_BITS, MAX_GREY_BITS = 8, 16
 "of pixels that are stored in 16 bits"
 
@@ -173,6 +175,24 @@ class Certified:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Polarity:
+    """How the graph tells an inverted image, which it turns around before the network sees it."""
+
+    weights: tuple[float, ...]
+    "of the means of 8 × 8 cells of the input, row by row; centred, over their deviation"
+    limit: float
+    "below 0; an image whose weighted sum is less is inverted"
+    n: int
+    "training images that it was learnt from"
+    n_inverted: int
+    "of these that it calls inverted"
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != 64:
+            raise ValueError(f"polarity has 64 weights, not {len(self.weights)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Everything that turns pixels into an answer, and where it came from."""
 
@@ -199,6 +219,8 @@ class ModelSpec:
     "absent where the model answers every image"
     certified: Certified | None = None
     "absent where there are but two answers"
+    polarity: Polarity | None = None
+    "absent where the network sees every image as it is"
     file: FileRecord | None = None
     "absent in a checkpoint"
     format: int = FORMAT
@@ -227,11 +249,9 @@ class ModelSpec:
             raise ValueError(f"the threshold {self.threshold} is not between the limits {limits}")
 
     def flatten(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Its JSON, without certified limits where there are none: earlier versions read that."""
+        """Its JSON, without what later versions added and it lacks: earlier ones read that too."""
         return {
-            name: value
-            for name, value in record.items()
-            if name != "certified" or value is not None
+            name: value for name, value in record.items() if name not in LATER or value is not None
         }
 
     @classmethod

@@ -11,7 +11,13 @@ from kneeedge.model.file import ModelFile
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.model.spec import CARD_KEY, DISCLAIMER, ModelSpec, TemperatureFit
 from kneeedge.report.card_facts import CardFacts, read_facts
-from kneeedge.report.card_figures import metric_lines, slimmed_lines, speed_lines, variant_lines
+from kneeedge.report.card_figures import (
+    images_of,
+    metric_lines,
+    slimmed_lines,
+    speed_lines,
+    variant_lines,
+)
 from kneeedge.report.claim import claim_rows
 from kneeedge.report.harmed import card_lines
 from kneeedge.report.info import width_text
@@ -34,8 +40,10 @@ WIDTHS = (
     "Where several widths were tried, which `slim.json` lists, val chose among them by the gate."
 )
 ONE_SOURCE = (
-    "One data source and one seed; there is no external validation, "
-    "and no subgroup (age, sex, device) is known."
+    "Every figure is of one data source, {source}, and one seed: none is of a source that the "
+    "model was not trained on, where such models are known to do worse. "
+    "`kneeedge evaluate MODEL DATA` gives the figures of another, which stay apart from these. "
+    "No subgroup (age, sex, device) is known."
 )
 HEAT_MAP = (
     "A class activation map shows where the network looked, not why, "
@@ -92,16 +100,17 @@ def card_in(model: ModelFile) -> str:
 def card(facts: CardFacts) -> str:
     """The card as Markdown."""
     spec = facts.spec
+    source = facts.source
     sections = [("Intended use", use_lines(spec))]
     if spec.training.slimmed:
-        sections.append(("A slimmed model", slimmed_lines(spec, spec.training.slimmed)))
+        sections.append(("A slimmed model", slimmed_lines(spec, spec.training.slimmed, source)))
     sections += [
         ("Data", data_lines(facts)),
-        ("How well it answers", metric_lines(facts.evaluations)),
-        ("Threshold, probabilities and abstaining", decision_lines(spec)),
+        ("How well it answers", metric_lines(facts.evaluations, source)),
+        ("Threshold, probabilities and abstaining", decision_lines(spec, source)),
         ("Does it look at the joint?", joint_lines(facts.joint, facts.hashes)),
-        ("Exported files", variant_lines(facts.variants)),
-        ("Under corruption", card_lines(facts.variants)),
+        ("Exported files", variant_lines(facts.variants, source)),
+        ("Under corruption", card_lines(facts.variants, source)),
         ("Speed", speed_lines(facts.speed, facts.stale)),
         ("Limits", limit_lines(facts)),
         ("How it was made", made_lines(facts)),
@@ -150,7 +159,7 @@ def data_lines(facts: CardFacts) -> list[str]:
         "",
         "A group is a patient where the patient is known, else an image with its copies.",
         "",
-        f"Splits: {training.protocol}. {data_hash}",
+        f"Source: {facts.source}. Splits: {training.protocol}. {data_hash}",
         "",
         f"**{training.caveat}.**" if training.caveat else f"No held-out image, {honest}",
         "",
@@ -179,15 +188,15 @@ def split_rows(dataset: Dataset) -> list[list[object]]:
     return rows
 
 
-def decision_lines(spec: ModelSpec) -> list[str]:
-    """How an answer comes from the network's outputs."""
+def decision_lines(spec: ModelSpec, source: str) -> list[str]:
+    """How an answer comes from the network's outputs, and which images chose that."""
     answer = "The class of the largest probability."
     if len(spec.classes) == 2:
         threshold = f"a probability of {spec.threshold:.6g} on (rule: {spec.threshold_rule})"
         answer = f"{spec.positive} from {threshold}."
     probabilities = "Probabilities are the network's own; no temperature was fitted."
     if spec.temperature_fit:
-        probabilities = temperature_text(spec.temperature, spec.temperature_fit)
+        probabilities = temperature_text(spec.temperature, spec.temperature_fit, source)
     abstaining = "It answers every image, whatever it shows."
     novelty = spec.novelty
     if novelty:
@@ -195,16 +204,20 @@ def decision_lines(spec: ModelSpec) -> list[str]:
         abstaining = (
             f"It abstains where the distance to the training images is over {limit}; "
             f"the limit is to refuse {novelty.refused:.0%} of genuine images, "
-            f"by {novelty.n} {novelty.split} images."
+            f"by {images_of(source, novelty.split, novelty.n)}."
         )
-    lines = [f"- Answer: {answer}", f"- {probabilities}", f"- {abstaining}"]
+    seen = "The network sees every image as it is, inverted or not."
+    if spec.polarity:
+        known = f"{spec.polarity.n:,} training images, of which it calls {spec.polarity.n_inverted}"
+        seen = f"An inverted image is turned around first, in the graph; by {known} inverted."
+    lines = [f"- Answer: {answer}", f"- {probabilities}", f"- {abstaining}", f"- {seen}"]
     return [*lines, *([certified_line(spec.certified)] if spec.certified else [])]
 
 
-def temperature_text(temperature: float, fit: TemperatureFit) -> str:
+def temperature_text(temperature: float, fit: TemperatureFit, source: str) -> str:
     """What the temperature was fitted on, and the errors before and after."""
     return (
-        f"Temperature {temperature:.4g}, fitted on {fit.n} {fit.split} images. "
+        f"Temperature {temperature:.4g}, fitted on {images_of(source, fit.split, fit.n)}. "
         f"There: expected calibration error {fit.ece_before:.4f} → {fit.ece_after:.4f}, "
         f"Brier score {fit.brier_before:.4f} → {fit.brier_after:.4f}, "
         f"log loss {fit.log_loss_before:.4f} → {fit.log_loss_after:.4f}."
@@ -227,7 +240,7 @@ def limit_lines(facts: CardFacts) -> list[str]:
     if training.slimmed:
         limits.append(WIDTHS)
     limits += [
-        ONE_SOURCE,
+        ONE_SOURCE.format(source=facts.source),
         f"It sees {pixels.size}×{pixels.size} grey pixels ({pixels.fit}{depth}), and no more.",
         HEAT_MAP,
     ]

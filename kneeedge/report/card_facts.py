@@ -40,6 +40,12 @@ class CardFacts:
     hashes: frozenset[str] = frozenset()
     "SHA-256 of the run's files as they are now"
 
+    @property
+    def source(self) -> str:
+        """Where all images come from, as Markdown: the name of the data's folder, without a way."""
+        name = self.dataset.root.resolve().name or "the data"
+        return f"`{name.replace('`', ' ')}`"
+
 
 def read_facts(run: Run) -> CardFacts:
     """What a run holds; NotFoundError where it is not finished, CheckpointError where damaged."""

@@ -20,8 +20,8 @@ FILE_COLUMNS = (
 SPEED_COLUMNS = ("model", "precision", "provider", "ms an image", "×")
 
 
-def slimmed_lines(spec: ModelSpec, slimmed: Slimmed) -> list[str]:
-    """Which network it was slimmed from, the widths of both, and what both score."""
+def slimmed_lines(spec: ModelSpec, slimmed: Slimmed, source: str) -> list[str]:
+    """Which network it was slimmed from, the widths of both, and what both score on the source."""
     widths = [
         ["original", width_text(slimmed.channels)],
         ["this model", width_text(spec.architecture.channels)],
@@ -30,7 +30,7 @@ def slimmed_lines(spec: ModelSpec, slimmed: Slimmed) -> list[str]:
     for split, score in slimmed.scores.items():
         own = spec.training.scores.get(split)
         for name in SCORES:
-            images = f"{split}, {score.n:,} images"
+            images = images_of(source, split, score.n)
             title = TITLES.get(name, name)
             rows.append([images, title, _score_cell(score, name), _score_cell(own, name)])
     origin = f"`{slimmed.original}` (weights of sha256 `{slimmed.sha256[:SHOWN_DIGITS]}`)"
@@ -44,18 +44,25 @@ def slimmed_lines(spec: ModelSpec, slimmed: Slimmed) -> list[str]:
         "",
         *table(["network", "output channels of each 3×3 convolution"], widths),
         "",
-        *table(["split", "figure", "original [95 %]", "this model [95 %]"], rows),
+        *table(["source", "figure", "original [95 %]", "this model [95 %]"], rows),
     ]
 
 
-def metric_lines(evaluations: dict[str, Evaluation]) -> list[str]:
-    """Every figure of the original with its 95 % interval and the interval's method, by split."""
+def images_of(source: str, split: str, n: int) -> str:
+    """Which images a figure is of: `knee-kl` val, 315 images."""
+    return f"{source} {split}, {n:,} images"
+
+
+def metric_lines(evaluations: dict[str, Evaluation], source: str) -> list[str]:
+    """Every figure of the original with its 95 % interval, by which method and of which images."""
     lines: list[str] = []
     for split, evaluation in evaluations.items():
         prevalence = f"prevalence {evaluation.prevalence:.3f}"
-        lines += [f"### {split}, {evaluation.n:,} images, {prevalence}", ""]
-        rows = [*estimate_rows(evaluation), *error_rows(evaluation)]
-        lines += [*table(["figure", "value", "95 % interval", "method"], rows), ""]
+        images = images_of(source, split, evaluation.n)
+        lines += [f"### {images}, {prevalence}", ""]
+        figures = [*estimate_rows(evaluation), *error_rows(evaluation)]
+        rows = [[*row, images] for row in figures]
+        lines += [*table(["figure", "value", "95 % interval", "method", "source"], rows), ""]
         if evaluation.uncalibrated:
             lines += ["ECE and Brier score: before → after the fitted temperature.", ""]
         if evaluation.one_versus_rest:
@@ -103,14 +110,14 @@ def confusion_rows(evaluation: Evaluation) -> list[list[object]]:
     return [[name, *counts] for name, counts in rows]
 
 
-def variant_lines(variants: Sequence[VerifyReport]) -> list[str]:
+def variant_lines(variants: Sequence[VerifyReport], source: str) -> list[str]:
     """Each exported file beside the original on the same images."""
     if not variants:
         return ["None yet: run `kneeedge export`."]
     first = variants[0]
     original = f"the original, `{first.against}`," if first.against else "the original"
     tolerance = f"tolerance {first.tolerance:.2%} of accuracy"
-    line = f"Against {original} on the {first.split} images; {tolerance}."
+    line = f"Against {original} on the {first.split} images of {source}; {tolerance}."
     slimmed = [report for report in variants if report.own_logit_change is not None]
     if slimmed:
         changes = [f"{report.precision} {report.own_logit_change:.3g}" for report in slimmed]

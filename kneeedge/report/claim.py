@@ -91,10 +91,11 @@ def model_answers(facts: "CardFacts") -> dict[int, str]:
 def result_answers(facts: "CardFacts") -> dict[int, str]:
     """Items on evaluation and results."""
     splits = [f"{name} ({item.n} images)" for name, item in facts.evaluations.items()]
+    internal = f"{', '.join(splits)} of {facts.source}"
     answers = {
         28: "accuracy, sensitivity, specificity, PPV, NPV, AUROC, ECE, Brier score",
         29: "95 % intervals, methods in the tables; variants paired, exact McNemar",
-        32: ", ".join(splits),
+        32: internal,
         37: "see How well it answers",
         38: "see How well it answers",
         39: "answers.csv of the run lists every answer; causes are for a person",

@@ -37,7 +37,7 @@ def gate_lines(gate: "StressGate") -> list[str]:
     return lines
 
 
-def card_lines(variants: Sequence["VerifyReport"]) -> list[str]:
+def card_lines(variants: Sequence["VerifyReport"], source: str) -> list[str]:
     """A row for each kind: the original's accuracy and refusals, and each variant's change."""
     gates = {report.precision: report.stress for report in variants if report.stress}
     if not gates:
@@ -52,7 +52,7 @@ def card_lines(variants: Sequence["VerifyReport"]) -> list[str]:
         for gate in gates.values():
             row += _change_cells(gate.kinds[i])
         rows.append(row)
-    images = f"{first.n:,} {first.split} images, severity {first.severity} of 5"
+    images = f"{first.n:,} {first.split} images of {source}, severity {first.severity} of 5"
     verdicts = [
         f"- {precision}: {gate.verdict}; {gate.reason}" for precision, gate in gates.items()
     ]

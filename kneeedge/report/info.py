@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from kneeedge.model.certify import certified_text
 from kneeedge.model.file_record import INT8_TARGETS, Calibration, Verification
 from kneeedge.model.provenance import Score, Slimmed
-from kneeedge.model.spec import DISCLAIMER, Certified, ModelSpec, Novelty
+from kneeedge.model.spec import DISCLAIMER, Certified, ModelSpec, Novelty, Polarity
 from kneeedge.report.scorecard import score_figures
 from kneeedge.system.files import SHOWN_DIGITS
 
@@ -43,6 +43,7 @@ def info_rows(spec: ModelSpec, model: "ModelFile") -> list[tuple[str, str]]:
         ("temperature", f"{spec.temperature:g}"),
         *_novelty_rows(spec.novelty),
         *_certified_rows(spec.certified),
+        *_polarity_rows(spec.polarity),
         ("input", f"uint8 [N, 1, {pixels.size}, {pixels.size}], grey, {pixels.fit}{depth}"),
         ("network", network),
         ("trained on", ", ".join(images)),
@@ -97,6 +98,13 @@ def _novelty_rows(novelty: Novelty | None) -> list[tuple[str, str]]:
 
 def _certified_rows(certified: Certified | None) -> list[tuple[str, str]]:
     return [("certified", certified_text(certified))] if certified else []
+
+
+def _polarity_rows(polarity: Polarity | None) -> list[tuple[str, str]]:
+    if polarity is None:
+        return []
+    known = f"{polarity.n_inverted} of {polarity.n:,} training images are"
+    return [("inverted", f"turned around before the network; {known}")]
 
 
 def _file_rows(spec: ModelSpec) -> list[tuple[str, str]]:

@@ -186,7 +186,7 @@ def _training(facts: RunFacts) -> Iterator[str]:
 def _slimmed(facts: RunFacts) -> Iterator[str]:
     spec = facts.card.spec
     if spec.training.slimmed:
-        yield from prose(slimmed_lines(spec, spec.training.slimmed))
+        yield from prose(slimmed_lines(spec, spec.training.slimmed, facts.card.source))
     if facts.slim:
         rows = [
             (
@@ -317,7 +317,7 @@ def _wrong_row(facts: RunFacts, answers: RecordedAnswers, i: int) -> tuple[str, 
 def _limits(facts: RunFacts) -> Iterator[str]:
     yield from prose(use_lines(facts.card.spec))
     yield "<h3>Threshold, probabilities and abstaining</h3>"
-    yield from prose(decision_lines(facts.card.spec))
+    yield from prose(decision_lines(facts.card.spec, facts.card.source))
     yield "<h3>Limits</h3>"
     yield from prose(limit_lines(facts.card))
 

@@ -16,6 +16,7 @@ from kneeedge.runs.folder import Run
 from kneeedge.system.files import replacing
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.polarity import Upright
 
 
 def load_original(run: Run) -> tuple[KneeVGG, ModelSpec]:
@@ -28,6 +29,8 @@ def load_model(spec: ModelSpec, weights: Path) -> KneeVGG:
     """The spec's network with these weights: fp32, channels-last, in evaluation mode."""
     model = KneeVGG(spec.architecture, len(spec.classes))
     model.load_state_dict(read_weights(weights, model))
+    if spec.polarity is not None:
+        model.upright = Upright(spec.polarity)
     return model.eval().to(memory_format=torch.channels_last)
 
 

@@ -34,6 +34,8 @@ class KneeVGG(nn.Module):
         self.classifier = self._build_head(architecture.channels[-1][-1], n_classes, dropout)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.upright: nn.Module | None = None
+        "what turns inverted images around; absent where they are seen as they are"
         self.apply(_initialise)
         self.n_frozen_layers = self.block_start(n_frozen)
         self.features[: self.n_frozen_layers].requires_grad_(False)
@@ -45,8 +47,14 @@ class KneeVGG(nn.Module):
         return self.head(self.upper(x))
 
     def normalise(self, image: Tensor) -> Tensor:
-        """(N, 1, S, S) uint8 → (N, 3, S, S) float, by ImageNet's mean and std of pixels / 255."""
-        return (image.to(self.mean.dtype) / 255.0 - self.mean) / self.std
+        """(N, 1, S, S) uint8 → (N, 3, S, S) float, by ImageNet's mean and std of pixels / 255.
+
+        Inverted images are turned around first.
+        """
+        grey = image.to(self.mean.dtype)
+        if self.upright is not None:
+            grey = self.upright(grey)
+        return (grey / 255.0 - self.mean) / self.std
 
     def lower(self, image: Tensor) -> Tensor:
         """Activations (N, C, H, W) behind the frozen blocks; without any, the normalised image."""

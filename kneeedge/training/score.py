@@ -1,6 +1,6 @@
 """The kept weights, scored in fp32 by the one pixel path: a run's spec, metrics and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from kneeedge.inference.metrics import Evaluation, classification_report, evalua
 from kneeedge.model.certify import LabelledAnswers, certified_text, certify, parse_promise
 from kneeedge.model.decision import fit_decision
 from kneeedge.model.provenance import TrainingRecord
-from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, softmax
+from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, Polarity, softmax
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
 from kneeedge.runs.config import SLIM
@@ -28,15 +28,18 @@ from kneeedge.training.data import Batches, FileBatches
 from kneeedge.training.loop import State
 from kneeedge.training.model import IMAGENET_MEAN, IMAGENET_STD, KneeVGG
 from kneeedge.training.novelty import (
-    BLOCK,
+    EARLY_VIEWS,
     N_VIEWS,
-    FeatureGaussian,
+    PARTS,
+    Gaussians,
+    Part,
     choose_limit,
     fit_gaussian,
-    predict,
-    save_gaussian,
+    predict_parts,
+    save_gaussians,
     training_features,
 )
+from kneeedge.training.polarity import fit_polarity
 
 BATCH = 32
 
@@ -51,8 +54,16 @@ class HeldOutSplit:
     "(N,)"
     logits: NDArray[np.float32]
     "(N, K)"
-    distances: NDArray[np.float64] | None
-    "(N,) to the training images' features; absent where the model answers every image"
+    part_distances: NDArray[np.float64] | None
+    "(N, P) to the training images' features by part; absent where the model answers every image"
+    distances: NDArray[np.float64] | None = None
+    "(N,), once the parts' scales are known"
+
+    def measured(self, gaussians: Gaussians | None) -> "HeldOutSplit":
+        """The same with the distances that the parts make."""
+        if gaussians is None or self.part_distances is None:
+            return self
+        return replace(self, distances=gaussians.combined(self.part_distances))
 
 
 @dataclass(frozen=True)
@@ -79,18 +90,23 @@ def score(
     each held-out split's evaluation.
     """
     spec = build_spec(run, record, dataset)
+    spec = replace(spec, polarity=learn_polarity(dataset, spec.pixel_path, progress))
     model = load_model(spec, run.model)
-    gaussian = fit_novelty(model, record, dataset, batches, progress)
+    gaussians = fit_novelty(model, record, dataset, batches, progress)
     held_out = [
-        answer_split(model, gaussian, spec, dataset.split(split), split, progress)
+        answer_split(model, gaussians, spec, dataset.split(split), split, progress)
         for split in ("val", "test")
         if dataset.split(split)
     ]
     val = held_out[0]
     unshown = ""
+    if gaussians is not None and val.part_distances is not None:
+        gaussians = gaussians.scaled_by(val.part_distances)
+        held_out = [split.measured(gaussians) for split in held_out]
+        val = held_out[0]
     if val.split == "val":
         spec = fit_decision(spec, val.logits, val.labels, record.config.threshold, "val")
-        spec = limit_novelty(spec, gaussian, val, run)
+        spec = limit_novelty(spec, gaussians, val, run)
         spec, unshown = certify_split(spec, val, record.config.certify)
         if unshown:
             progress(unshown)
@@ -144,35 +160,59 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
     )
 
 
+def learn_polarity(dataset: Dataset, pixel_path: PixelPath, progress: Progress) -> Polarity | None:
+    """The test for inverted images, of the training images; None where they do not show it."""
+    train = dataset.split("train")
+    with progress.stage("polarity of the training images", len(train)) as stage:
+
+        def images() -> Iterator[NDArray[np.uint8]]:
+            for sample in train:
+                yield load_input(sample.path, pixel_path)
+                stage.advance()
+
+        return fit_polarity(images())
+
+
 def fit_novelty(
     model: KneeVGG, record: RunRecord, dataset: Dataset, batches: Batches, progress: Progress
-) -> FeatureGaussian | None:
-    """The Gaussian of the training images' features; None without `abstain` or without val.
+) -> Gaussians | None:
+    """The Gaussians of the training images' features; None without `abstain` or without val.
 
-    It is val that sets the limit.
+    It is val that sets the limit. Blocks before the cached activations are computed anew, of fewer
+    views.
     """
     config = record.config
     if not (config.abstain and dataset.split("val")):
         return None
     n_done = record.n_frozen_blocks if record.n_views else 0
     train = dataset.split("train")
-    if n_done > BLOCK:  # the cache holds what stands behind the features
-        batches = FileBatches(train, (), config, config.pixel_path)
-        n_done = 0
-    inputs = (x for epoch in range(N_VIEWS) for x, _ in batches.train(epoch))
-    n_images = N_VIEWS * len(train)
-    features = training_features(model, inputs, n_images, n_done, record.bf16, progress)
-    return fit_gaussian(features)
+    files = FileBatches(train, (), config, config.pixel_path)
+
+    def features(parts: Sequence[Part], views: Sequence[int]) -> list[NDArray[np.float32]]:
+        cached = n_done <= min(part.block for part in parts)
+        source = batches if cached else files
+        inputs = (x for epoch in views for x, _ in source.train(epoch))
+        n_images = len(views) * len(train)
+        n_before = n_done if cached else 0
+        return training_features(model, parts, inputs, n_images, n_before, record.bf16, progress)
+
+    early = [part for part in PARTS if part.block < n_done]
+    late = [part for part in PARTS if part.block >= n_done]
+    found = dict(zip(late, features(late, range(N_VIEWS)), strict=True)) if late else {}
+    if early:
+        found |= zip(early, features(early, EARLY_VIEWS), strict=True)
+    fitted = tuple(fit_gaussian(found[part]) for part in PARTS)
+    return Gaussians(PARTS, fitted, (1.0,) * len(PARTS))
 
 
 def limit_novelty(
-    spec: ModelSpec, gaussian: FeatureGaussian | None, val: HeldOutSplit, run: Run
+    spec: ModelSpec, gaussians: Gaussians | None, val: HeldOutSplit, run: Run
 ) -> ModelSpec:
-    """The spec with its limit to abstain, set on val; saves the Gaussian beside it."""
-    if gaussian is None or val.distances is None:
+    """The spec with its limit to abstain, set on val; saves the Gaussians beside it."""
+    if gaussians is None or val.distances is None:
         return spec
-    save_gaussian(gaussian, run.novelty)
-    return replace(spec, novelty=choose_limit(val.distances, val.split, len(gaussian.variances)))
+    save_gaussians(gaussians, run.novelty)
+    return replace(spec, novelty=choose_limit(val.distances, val.split, gaussians))
 
 
 def certify_split(
@@ -203,21 +243,21 @@ def certify_split(
 
 def answer_split(
     model: KneeVGG,
-    gaussian: FeatureGaussian | None,
+    gaussians: Gaussians | None,
     spec: ModelSpec,
     samples: tuple[Sample, ...],
     split: str,
     progress: Progress,
 ) -> HeldOutSplit:
-    """The original's fp32 logits for one split, and its distances where there is a Gaussian."""
+    """The original's fp32 logits for one split, and the parts' distances where it has any."""
     title = f"scoring {split}"
-    logits, distances = original_answers(model, gaussian, samples, spec.pixel_path, title, progress)
+    logits, parts = original_answers(model, gaussians, samples, spec.pixel_path, title, progress)
     return HeldOutSplit(
         split=split,
         samples=samples,
         labels=np.array([sample.label for sample in samples]),
         logits=logits,
-        distances=distances,
+        part_distances=parts,
     )
 
 
@@ -264,13 +304,13 @@ def answer_rows(spec: ModelSpec, scored: ScoredSplit) -> list[list[str]]:
 
 def original_answers(
     model: KneeVGG,
-    gaussian: FeatureGaussian | None,
+    gaussians: Gaussians | None,
     samples: tuple[Sample, ...],
     pixel_path: PixelPath,
     title: str,
     progress: Progress,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-    """Logits (N, K) and, with a Gaussian, distances (N,) of the samples' files, in PyTorch's fp32.
+    """Logits (N, K) and, with Gaussians, each part's distances (N, P) of samples' files, in fp32.
 
     `title` names the stage of the work in what is shown of the progress.
     """
@@ -280,7 +320,7 @@ def original_answers(
         for i in range(0, len(samples), BATCH):
             part = samples[i : i + BATCH]
             images = np.stack([load_input(sample.path, pixel_path) for sample in part])[:, None]
-            part_logits, part_distances = predict(model, gaussian, images)
+            part_logits, part_distances = predict_parts(model, gaussians, images)
             logits.append(part_logits)
             if part_distances is not None:
                 distances.append(part_distances)

@@ -122,16 +122,42 @@ def test_pixels_read_as_they_are_give_the_same_bits(graph, histograms, images, t
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("target", UNSIGNED)
-def test_nothing_is_computed_before_the_first_convolution(graph, histograms, target):
-    model = to_int8(graph, choose_ranges(histograms, "minmax"), target)
-    (reader,) = [node for node in model.graph.node if "image" in node.input]
+def first_reader(model: onnx.ModelProto) -> onnx.NodeProto:
+    """What puts the constant beside the grey levels, right before the first convolution."""
+    (reader,) = [node for node in model.graph.node if node.name == "grey_and_constant"]
     (follower,) = [node for node in model.graph.node if reader.output[0] in node.input]
     assert (reader.op_type, follower.op_type) == ("Where", "DequantizeLinear")
+    return reader
+
+
+@pytest.mark.parametrize("target", UNSIGNED)
+def test_grey_levels_turned_around_are_read_as_whole_numbers(graph, histograms, target):
+    model = to_int8(graph, choose_ranges(histograms, "minmax"), target)
+    grey = first_reader(model).input[1]
+    (maker,) = [node for node in model.graph.node if grey in node.output]
+    assert maker.op_type == "Cast"
     used = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= used
     (first,) = [t for t in model.graph.initializer if list(t.dims[1:]) == [N_FIRST, 3, 3]]
     assert not numpy_helper.to_array(first)[:, 2:].any()
+
+
+@pytest.mark.parametrize("target", UNSIGNED)
+def test_without_polarity_nothing_is_computed_before_the_first_convolution(
+    trained_run, histograms, images, target
+):
+    network, spec = load_original(open_run(trained_run))
+    network.upright = None
+    graph = to_onnx(network, spec)
+    ranges = choose_ranges(histograms, "minmax")
+    model = to_int8(graph, ranges, target)
+    (reader,) = [node for node in model.graph.node if "image" in node.input]
+    assert reader == first_reader(model)
+    used = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= used
+    before = answers(quantise(graph, ranges, target, ()), images)
+    after = answers(model, images)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("target", INT8_TARGETS)

@@ -196,9 +196,11 @@ def test_fp16_really_holds_fp16(exported):
 
 def test_fp16_casts_once_in_and_once_out(exported):
     casts = [node for node in onnx.load(exported["fp16"]).graph.node if node.op_type == "Cast"]
-    has_distance = Session(exported["fp16"], "cpu").spec.novelty is not None
-    # uint8 → fp32, fp32 → fp16, fp16 → fp32 for the head and for the distance
-    assert len(casts) == 3 + has_distance
+    spec = Session(exported["fp16"], "cpu").spec
+    n_distance = 2 if spec.novelty else 0
+    # uint8 → fp32, fp32 → fp16, fp16 → fp32 for the head and for each block of the distance;
+    # and whether an image is inverted
+    assert len(casts) == 3 + n_distance + (spec.polarity is not None)
 
 
 @pytest.mark.parametrize("target", INT8_TARGETS)

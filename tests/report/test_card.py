@@ -45,6 +45,18 @@ def test_the_card_shows_every_figure_of_the_test_split_with_its_interval(facts: 
         assert f"| {name} | {figure.value:.4f} | {span} |" in text
 
 
+def test_every_figure_stands_beside_the_source_of_its_images(facts: CardFacts) -> None:
+    source = f"`{facts.dataset.root.name}`"
+    text = card(facts)
+    for split, evaluation in facts.evaluations.items():
+        images = f"{source} {split}, {evaluation.n} images"
+        rows = [line for line in text.splitlines() if line.endswith(f"| {images} |")]
+        assert len(rows) == len(evaluation.estimates) + 2
+        assert f"### {images}, prevalence " in text
+    assert f"Every figure is of one data source, {source}, " in text
+    assert str(facts.dataset.root.parent) not in text.split("## How it was made")[0]
+
+
 def test_the_card_counts_the_images_of_each_class_and_split(facts: CardFacts) -> None:
     train = facts.dataset.split("train")
     counts = [sum(sample.label == label for sample in train) for label in (0, 1)]

@@ -106,20 +106,20 @@ def test_the_gate_of_another_run_speaks_of_no_slimming() -> None:
 
 
 def test_the_cards_table_of_files_says_against_whom(report: VerifyReport) -> None:
-    assert variant_lines([report])[-1] == (
-        "Against the original, `wide`, on the val images; tolerance 1.00% of accuracy. "
+    assert variant_lines([report], "`knees`")[-1] == (
+        "Against the original, `wide`, on the val images of `knees`; tolerance 1.00% of accuracy. "
         "Largest logit change from this model's own PyTorch network: int8 0.25. "
         "Inconclusive: too few images to exclude such a loss, however few flips."
     )
-    assert variant_lines([gated(plain_spec(), slimmed=False)])[-1] == (
-        "Against the original on the val images; tolerance 1.00% of accuracy. "
+    assert variant_lines([gated(plain_spec(), slimmed=False)], "`knees`")[-1] == (
+        "Against the original on the val images of `knees`; tolerance 1.00% of accuracy. "
         "Inconclusive: too few images to exclude such a loss, however few flips."
     )
 
 
 def test_the_card_names_the_original_and_the_widths_of_both() -> None:
     spec = slim_spec()
-    text = "\n".join(slimmed_lines(spec, spec.training.slimmed))
+    text = "\n".join(slimmed_lines(spec, spec.training.slimmed, "`knees`"))
     origin = "made from `wide` (weights of sha256 `0123456789ab`)"
     assert text.startswith(f"This is a slimmed model: a narrower network, {origin}")
     assert "| original | 16 16 \\| 16 16 \\| 16 16 \\| 16 16 \\| 16 16 |" in text
@@ -128,9 +128,10 @@ def test_the_card_names_the_original_and_the_widths_of_both() -> None:
 
 def test_the_card_sets_the_originals_scores_beside_its_own_with_intervals() -> None:
     spec = slim_spec()
-    lines = slimmed_lines(spec, spec.training.slimmed)
-    assert "| test, 60 images | accuracy | 0.9750 [0.961, 0.986] | 0.9667 [0.947, 0.979] |" in lines
-    assert "| test, 60 images | AUROC | 0.9950 | 0.9910 |" in lines
+    lines = slimmed_lines(spec, spec.training.slimmed, "`knees`")
+    images = "`knees` test, 60 images"
+    assert f"| {images} | accuracy | 0.9750 [0.961, 0.986] | 0.9667 [0.947, 0.979] |" in lines
+    assert f"| {images} | AUROC | 0.9950 | 0.9910 |" in lines
 
 
 def test_info_names_the_original_its_widths_and_both_scores() -> None:

@@ -119,11 +119,11 @@ def test_the_printed_report_counts_the_flips_of_each_kind() -> None:
 
 def test_the_card_has_a_row_a_kind_and_says_where_nothing_was_asked() -> None:
     report = dataclasses.replace(verify_report("int8"), stress=gate_of([1, 2, 3, 4]))
-    lines = card_lines([report])
+    lines = card_lines([report], "`knees`")
     assert sum(line.startswith("| ") for line in lines) == 2 + 18
     (row,) = [line for line in lines if line.startswith("| blur |")]
     assert row.startswith("| blur | 1.000 | 0% | -1.0 [")
-    assert card_lines([verify_report("int8")]) == [NOT_ASKED]
+    assert card_lines([verify_report("int8")], "`knees`") == [NOT_ASKED]
 
 
 def test_rows_tell_loss_and_how_much_more_the_variant_loses() -> None:
