@@ -10,21 +10,21 @@ import onnx
 from numpy.typing import NDArray
 
 from export.any_size import prove, with_resize
-from export.calibration import N_IMAGES, CalibrationSet, choose_images, draw
+from export.calibration import CalibrationSet, choose_images, draw
 from export.gate import compare_referrals, compare_refusals, gate_report
 from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
-from export.harmed import HarmedGate, original_of, torch_subject
+from export.options import PRECISIONS, ExportOptions
 from export.ranges import collect, load_chunks
 from export.reference import ReferenceMaker
 from export.sealed import file_record, save, seen_metadata
 from export.search import Material, search
+from export.stress import OriginalUnderStress, original_of, torch_subject
 from export.to_fp16 import N_IMAGES as N_HALF
 from export.to_fp16 import half_range, to_fp16
-from export.to_int8 import DEFAULT_TARGET, check_target
 from export.to_onnx import to_onnx
 from kneeedge.data.dataset import Dataset, check_unchanged
-from kneeedge.errors import ConfigError, ModelFileError, NoAnswerError
+from kneeedge.errors import ModelFileError, NoAnswerError
 from kneeedge.inference.evaluation import answer_samples
 from kneeedge.model.file_record import FileRecord, Verification
 from kneeedge.model.signature import read_private_key, sign_file, signature_path
@@ -50,8 +50,6 @@ from kneeedge.training.checkpoint import load_original
 from kneeedge.training.novelty import Gaussians, read_gaussians
 from kneeedge.training.score import original_answers
 
-PRECISIONS = ("fp32", "fp16", "int8")
-
 
 @dataclass(frozen=True)
 class Built:
@@ -63,44 +61,6 @@ class Built:
     "of the gate, where the search has been through it with this graph"
     reference: str = ""
     "what the validation images look like to it, as the file carries it"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What `kneeedge export` was asked for."""
-
-    precisions: tuple[str, ...] = PRECISIONS
-    int8_target: str = DEFAULT_TARGET
-    n_calibration: int = N_IMAGES
-    "training images that set the int8 ranges"
-    tolerance: float | None = None
-    "accuracy that a variant may lose, as a share; None: the precision's own"
-    provider: str = "cpu"
-    "where the variants are verified"
-    data: str | None = None
-    "the data folder, where it is no longer where the run was trained"
-    search_minutes: float = 5.0
-    "for the int8 recipe, ranges not counted; 0: minmax ranges and all layers in 8 bits"
-    any_size: bool = False
-    "write beside each file one that resizes pictures of any size itself"
-    sign: str | None = None
-    "PEM file of the private key that signs each published file"
-    stress: bool = False
-    "hold each variant against the original on harmed images too"
-    stress_tolerance: float | None = None
-    "accuracy that a variant may lose there under any kind, as a share; None: TOLERANCE's"
-
-    def __post_init__(self) -> None:
-        remedy = f"choose from {','.join(PRECISIONS)}"
-        for name in self.precisions:
-            if name not in PRECISIONS:
-                raise ConfigError(f"--precision {name} is unknown", remedy)
-        if not self.precisions:
-            raise ConfigError("--precision names nothing", remedy)
-        check_target(self.int8_target)
-        if self.stress_tolerance is not None and not self.stress:
-            problem = "--stress-tolerance is about harmed images"
-            raise ConfigError(problem, "ask for them with --stress")
 
 
 class Exporter:
@@ -135,7 +95,7 @@ class Exporter:
         if "int8" in wanted:
             _ = self.calibration_set
         if self.options.stress:
-            _ = self.harmed
+            _ = self.original_under_stress
         files: list[ExportedFile] = []
         failures: list[NoAnswerError] = []
         for precision in wanted:
@@ -324,11 +284,13 @@ class Exporter:
         return dataclasses.replace(report, refusals=refusals, referrals=referrals)
 
     def stressed(self, precision: str, report: VerifyReport, session: Session) -> VerifyReport:
-        """The report with what became of the variant on harmed images; it fails where that does.
+        """The report with what became of the variant on corrupted images; it fails where that does.
 
         Inconclusive is said there alone: few images leave it open for almost every variant.
         """
-        gate = self.harmed.judge(session, self.spec, precision, self.options.stress_tolerance)
+        gate = self.original_under_stress.judge(
+            session, self.spec, precision, self.options.stress_tolerance
+        )
         report = dataclasses.replace(report, stress=gate)
         if gate.verdict != FAIL:
             return report
@@ -337,13 +299,13 @@ class Exporter:
         )
 
     @cached_property
-    def harmed(self) -> HarmedGate:
+    def original_under_stress(self) -> OriginalUnderStress:
         """The original's side of the gate under corruption."""
         if self.slimmed_from:
             original = original_of(self.run, self.spec)
         else:
             original = torch_subject(self.model, self.spec, self.gaussians)
-        return HarmedGate(original, self.slimmed_from is None, self.samples, self.progress)
+        return OriginalUnderStress(original, self.slimmed_from is None, self.samples, self.progress)
 
     @cached_property
     def calibration_set(self) -> CalibrationSet:

@@ -102,7 +102,8 @@ def slim_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def exported(trained_run: Path) -> dict[str, Path]:
     """The published file of each precision."""
-    from export.run import ExportOptions, export_run
+    from export.options import ExportOptions
+    from export.run import export_run
     from kneeedge.runs.folder import Run
 
     options = ExportOptions(n_calibration=200, tolerance=0.2)

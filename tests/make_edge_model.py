@@ -6,7 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from export.run import ExportOptions, export_run
+from export.options import ExportOptions
+from export.run import export_run
 from kneeedge.pixels.phantom import write_dataset
 from kneeedge.runs.config import TrainConfig
 from kneeedge.system.progress import Progress

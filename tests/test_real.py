@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.run import ExportOptions, export_run
+from export.options import ExportOptions
+from export.run import export_run
 from kneeedge.inference.evaluation import evaluate_model
 from kneeedge.inference.folder import FolderOptions, infer_folder
 from kneeedge.inference.predictor import Predictor

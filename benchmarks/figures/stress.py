@@ -1,4 +1,4 @@
-"""Tables of the kinds of harm, and of what a network answers under them."""
+"""Tables of the kinds of corruption, and of what a network answers under them."""
 
 from typing import Any
 
@@ -24,9 +24,9 @@ def results() -> str:
     )  # fmt: skip
     original, variant = read_result("stress")["models"]
     pairs = list(zip(original["rows"], variant["rows"], strict=True))
-    clean, *harmed = [result_row(first, second) for first, second in pairs]
-    order = sorted(range(len(harmed)), key=lambda i: pairs[i + 1][0]["accuracy"]["value"])
-    return table(heads, [clean, *(harmed[i] for i in order)])
+    clean, *corrupted = [result_row(first, second) for first, second in pairs]
+    order = sorted(range(len(corrupted)), key=lambda i: pairs[i + 1][0]["accuracy"]["value"])
+    return table(heads, [clean, *(corrupted[i] for i in order)])
 
 
 def result_row(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ SIGN_HELP = (
 )
 SEARCH_HELP = "Time for the search of the int8 recipe; 0: minmax, all layers in 8 bits."
 STRESS_HELP = (
-    "Hold them against the original on images harmed in 18 ways too: 19 times as many answers."
+    "Hold them against the original on images corrupted in 18 ways too: 19 times as many answers."
 )
 STRESS_TOLERANCE_HELP = "Accuracy a variant may lose under any of these (default 0.01)."
 TOLERANCE_HELP = "Accuracy a variant may lose, as a share (default 0.01)."
@@ -70,7 +70,8 @@ def export(
 ) -> None:
     """Write ONNX files and hold each against the original on the validation images."""
     require_train("export")
-    from export.run import ExportOptions, export_run
+    from export.options import ExportOptions
+    from export.run import export_run
     from kneeedge.model.file import open_model
     from kneeedge.report.export import gate_text
     from kneeedge.runs.choose import choose_of_run

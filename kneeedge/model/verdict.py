@@ -104,7 +104,7 @@ def judge_share(change: ChangedShare, tolerance: float) -> tuple[str, str]:
 
 
 def judge_kinds(changes: Mapping[str, PairedChange], tolerance: float) -> tuple[str, str]:
-    """Verdict and its reason by the accuracy lost on images harmed in several ways, by their names.
+    """Verdict and its reason by the accuracy lost on images corrupted in several ways, by name.
 
     Pass: under each kind the loss is within the tolerance, with the confidence of `judge_loss`;
     then it is so under all (an intersection-union test needs no correction: Berger 1982). Fail:

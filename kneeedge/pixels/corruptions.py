@@ -2,7 +2,7 @@
 
 They act on a file's own grey pixels, before the one pixel path, as training views do. `LEVELS` is
 the one table of how strong each severity is; why, and by which source, says the docstring of each
-harm in `harm_to_levels` and `harm_to_layout`.
+corruption in `corrupt_levels` and `corrupt_layout`.
 """
 
 import zlib
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kneeedge.errors import ConfigError
-from kneeedge.pixels import harm_to_layout as layout
-from kneeedge.pixels import harm_to_levels as levels
-from kneeedge.pixels.harm_to_levels import Grey, Rng
+from kneeedge.pixels import corrupt_layout as layout
+from kneeedge.pixels import corrupt_levels as levels
+from kneeedge.pixels.corrupt_levels import Grey, Rng
 
 SEVERITIES = (1, 2, 3, 4, 5)
 "slight; usual; strong, the one that the export gate asks for; severe; hardly a radiograph"
@@ -34,7 +34,7 @@ class Kind:
     "what its levels count, in words"
     levels: tuple[float, ...]
     "of the parameter, at severities 1 to 5; a kind that is there or is not has one"
-    harm: Callable[[Grey, float, Rng], Grey]
+    apply: Callable[[Grey, float, Rng], Grey]
 
     @property
     def severities(self) -> tuple[int, ...]:
@@ -188,7 +188,7 @@ def corrupt(grey: Grey, kind: str, severity: int, seed: int) -> Grey:
         raise ConfigError(problem, "give one of these")
     # no hash(): it differs from process to process
     rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
-    return chosen.harm(grey, chosen.levels[severity - 1], rng)
+    return chosen.apply(grey, chosen.levels[severity - 1], rng)
 
 
 def seed_of(sha256: str) -> int:

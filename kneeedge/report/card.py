@@ -19,10 +19,10 @@ from kneeedge.report.card_figures import (
     variant_lines,
 )
 from kneeedge.report.claim import claim_rows
-from kneeedge.report.harmed import card_lines
 from kneeedge.report.info import width_text
 from kneeedge.report.joint import joint_lines
 from kneeedge.report.markdown import table
+from kneeedge.report.stress_gate import card_lines
 from kneeedge.runs.benchmark import BenchResult, lacking
 from kneeedge.runs.folder import Run
 from kneeedge.runs.joint import joint_record, run_of_file, write_joint

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from kneeedge.model.file_record import INT8_TARGETS, Calibration, HalfRange
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.model.verdict import INCONCLUSIVE, PASS
-from kneeedge.report.harmed import gate_lines
 from kneeedge.report.inference import N_LISTED
+from kneeedge.report.stress_gate import gate_lines
 
 if TYPE_CHECKING:
     from kneeedge.runs.export_report import AnySizeFile, CaseChange, ExportReport, VerifyReport

@@ -22,12 +22,12 @@ PAIRED_HEADS = ("flips", "change [95 %]", "loses more [95 %]")
 LARGE_LOSS = 0.05
 "of accuracy, from which a kind is named"
 FEW_REFUSED = 0.5
-"share of the images, below which the refusal does not catch a harm"
+"share of the images, below which the refusal does not catch a corruption"
 N_NAMED = 6
 
 
 def stress_text(report: "StressReport") -> str:
-    """Every model's table, and which harms cost much and are not refused."""
+    """Every model's table, and which kinds cost much and are not refused."""
     lines = [_head(report), ""]
     for model in report.models:
         lines += [model_line(model), *_aligned(_heads(model), rows_of(model)), ""]
@@ -158,8 +158,8 @@ def _notes(report: "StressReport") -> list[str]:
     notes = [f"{whose}, at the locked threshold, as if none were refused"]
     if len(report.models) > 1:
         notes.append(
-            "change: accuracy less the first model's on the same harmed images (Tango 1998); loses "
-            "more: its loss from clean to harmed less the first model's; both in points"
+            "change: accuracy less the first model's on the same corrupted images (Tango 1998); "
+            "loses more: its loss from clean to corrupted less the first model's; both in points"
         )
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in report.seconds.items())
     return [*notes, f"time: {seconds} on {report.environment.cpu}, {report.threads} threads"]

@@ -7,7 +7,7 @@ from kneeedge.model.provenance import Score
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import PairedChange
-from kneeedge.stress.gate import StressGate
+from kneeedge.stress.record import StressGate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class VerifyReport:
     own_logit_change: float | None = None
     "largest logit change from this run's own PyTorch model, where the original is another network"
     stress: StressGate | None = None
-    "the same on harmed images; absent where that was not asked for"
+    "the same on corrupted images; absent where that was not asked for"
 
     @property
     def passed_by_logits(self) -> bool:

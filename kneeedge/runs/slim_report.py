@@ -33,7 +33,7 @@ class SlimConfig:
     tolerance: float | None = None
     "accuracy that may be lost, as a share; None: the gate's own for int8"
     stress: bool = False
-    "hold every file against the original on harmed images too"
+    "hold every file against the original on corrupted images too"
     stress_tolerance: float | None = None
     "accuracy that may be lost there under any kind, as a share; None: the gate's own"
     threads: int | None = None
@@ -62,7 +62,7 @@ class SlimConfig:
             problem = f"--keep {self.keep:g} is no share of the channels"
             raise ConfigError(problem, "give more than 0 and less than 1")
         if self.stress_tolerance is not None and not self.stress:
-            problem = "--stress-tolerance is about harmed images"
+            problem = "--stress-tolerance is about corrupted images"
             raise ConfigError(problem, "ask for them with --stress")
         for name in ("max_latency_ms", "lr"):
             value = getattr(self, name)

@@ -10,7 +10,8 @@ from statistics import median
 
 import torch
 
-from export.run import PRECISIONS, ExportOptions, export_run
+from export.options import PRECISIONS, ExportOptions
+from export.run import export_run
 from export.to_onnx import fold_batch_norm
 from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.errors import ConfigError, DataError, NotFoundError

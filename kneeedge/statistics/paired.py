@@ -123,16 +123,16 @@ def paired_changes(
 def extra_loss(
     labels: NDArray[np.integer],
     clean: tuple[NDArray[np.integer], NDArray[np.integer]],
-    harmed: tuple[NDArray[np.integer], NDArray[np.integer]],
+    corrupted: tuple[NDArray[np.integer], NDArray[np.integer]],
 ) -> tuple[float, Interval]:
-    """How much more accuracy the variant loses than the original when images are harmed.
+    """How much more accuracy the variant loses than the original when images are corrupted.
 
     From class indices (N,) of the truth and, as (original's, variant's), of the answers to the same
     images before and after. An image counts where the comparison of the two has changed, and the
     interval is Tango's. Where a comparison has turned over it counts twice: then each image has two
     places, among 2N, which is too narrow where many turn over; few do.
     """
-    rights = [[answers == labels for answers in pair] for pair in (clean, harmed)]
+    rights = [[answers == labels for answers in pair] for pair in (clean, corrupted)]
     before, after = (variant.astype(int) - original for original, variant in rights)
     change = after - before
     lost = int(-change[change < 0].sum())

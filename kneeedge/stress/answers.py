@@ -1,4 +1,4 @@
-"""Labelled images → harmed in every way, each read once → the answers of several models."""
+"""Labelled images → corrupted in every way, each read once → the answers of several models."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ def answer_cells(
 ) -> list[CellAnswers]:
     """Each subject's answers to the samples in every cell.
 
-    A file is read and decoded once; its C harmed inputs go through every model before the next
+    A file is read and decoded once; its C corrupted inputs go through every model before the next
     one's, so that only some images are held. Raises ImageError where a sample cannot be read, and
     DataError where it has changed meanwhile.
     """
@@ -95,7 +95,7 @@ def answer_cells(
 
 
 def inputs_of(sample: Sample, paths: Sequence[PixelPath], cells: Sequence[Cell]) -> Inputs:
-    """The network's inputs for one file in every cell; the same pixels are harmed for all paths."""
+    """The network's inputs for one file in every cell; all paths get the same corrupted pixels."""
     content = read_bytes(sample.path)
     if content.stamp().sha256 != sample.sha256:
         problem = "the image has changed meanwhile"
@@ -108,9 +108,9 @@ def inputs_of(sample: Sample, paths: Sequence[PixelPath], cells: Sequence[Cell])
         )
         alike = [path for path in paths if _decoding(path) == (size, window, grey_bits)]
         for cell in cells:
-            harmed = cell.harmed(picture.grey, seed)
+            corrupted = cell.corrupted(picture.grey, seed)
             for path in alike:
-                squares[path].append(to_input(harmed, path))
+                squares[path].append(to_input(corrupted, path))
     return {path: np.stack(of_cells)[:, None] for path, of_cells in squares.items()}
 
 

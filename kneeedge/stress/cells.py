@@ -1,4 +1,4 @@
-"""Which harms images are given: one cell for each kind and severity, and one for none."""
+"""Which corruptions images are given: one cell for each kind and severity, and one for none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from kneeedge.pixels.corruptions import SEVERITIES, Kind, corrupt, kind_named, k
 
 @dataclass(frozen=True)
 class Cell:
-    """One way to harm every image."""
+    """One way to corrupt every image."""
 
     kind: str
     "a kind's name, or `clean`"
@@ -21,10 +21,10 @@ class Cell:
 
     @property
     def level(self) -> float | None:
-        """The parameter of the harm; None where there is none."""
+        """The parameter of the corruption; None where there is none."""
         return None if self == CLEAN else kind_named(self.kind).levels[self.severity - 1]
 
-    def harmed(self, grey: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+    def corrupted(self, grey: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Grey pixels (H', W') of (H, W), by this cell."""
         return grey if self == CLEAN else corrupt(grey, self.kind, self.severity, seed)
 

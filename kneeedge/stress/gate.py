@@ -1,7 +1,7 @@
-"""The short form in the export gate: a variant beside its original on harmed images."""
+"""The short form in the export gate: a variant beside its original on corrupted images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from kneeedge.data.dataset import Sample
 from kneeedge.model.spec import softmax
 from kneeedge.model.verdict import INCONCLUSIVE, PASS, is_rounding, judge_kinds, same_text
-from kneeedge.statistics.paired import PairedChange, images_to_settle
+from kneeedge.statistics.paired import images_to_settle
 from kneeedge.stress.answers import CellAnswers
 from kneeedge.stress.cells import Cell, cells_of
+from kneeedge.stress.record import KindChange, StressGate
 from kneeedge.stress.rows import pairing
 
 GATE_SEVERITY = 3
@@ -21,43 +22,7 @@ TOLERANCE = 0.01
 "accuracy that a variant may lose against its original under any kind, as a share"
 
 
-@dataclass(frozen=True, kw_only=True)
-class KindChange:
-    """Variant and original on the same images, harmed in one way."""
-
-    kind: str
-    original: float
-    "0 to 1; accuracy"
-    variant: float
-    change: PairedChange
-    "of the accuracy"
-    extra_loss: float
-    "-2 to 2; the variant's loss against clean images less the original's"
-    original_refused: float
-    "0 to 1; share of the images"
-    variant_refused: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class StressGate:
-    """What became of a variant under every kind of harm, beside the original."""
-
-    severity: int
-    "of the kinds that have several"
-    split: str
-    n: int
-    "images, each harmed in every way"
-    verdict: str
-    "pass, fail or inconclusive; fail is the variant's verdict too, inconclusive is said alone"
-    reason: str
-    tolerance: float
-    "accuracy that may be lost under any kind"
-    images_to_settle: int | None
-    "how many would settle an inconclusive verdict on the worst kind alone, at its rates"
-    kinds: tuple[KindChange, ...]
-
-
-def judge_harmed(
+def judge_corrupted(
     samples: Sequence[Sample],
     original: CellAnswers,
     variant: CellAnswers,

@@ -1,4 +1,4 @@
-"""What a stress test tells: of every model a row for each cell, the further models' paired."""
+"""What a stress test tells: of every model a row for each cell, and what the gate made of it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from kneeedge.system.machine import Environment
 
 @dataclass(frozen=True, kw_only=True)
 class CellPairing:
-    """A further model's answers beside the first model's, on the same harmed images."""
+    """A further model's answers beside the first model's, on the same corrupted images."""
 
     change: PairedChange
     "of the accuracy, the first model's less this one's where lost"
@@ -22,7 +22,7 @@ class CellPairing:
 
 @dataclass(frozen=True, kw_only=True)
 class CellScore:
-    """One model's answers to all images, harmed in one way; as if none had been refused."""
+    """One model's answers to all images, corrupted in one way; as if none had been refused."""
 
     kind: str
     "a kind of corruption, or `clean`"
@@ -54,7 +54,7 @@ class CellScore:
 
 @dataclass(frozen=True, kw_only=True)
 class StressedModel:
-    """One model under every kind of harm."""
+    """One model under every kind of corruption."""
 
     model: str
     model_sha256: str
@@ -84,7 +84,7 @@ class StressedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class StressReport:
-    """Several models on one labelled split, clean and harmed."""
+    """Several models on one labelled split, clean and corrupted."""
 
     data: str
     split: str
@@ -97,7 +97,43 @@ class StressReport:
     models: tuple[StressedModel, ...]
     "the first is the original that the others are held against"
     seconds: dict[str, float]
-    "waited for reading and harming, and for the networks"
+    "waited for reading and corrupting, and for the networks"
     threads: int
     "of each session"
     environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindChange:
+    """Variant and original on the same images, corrupted in one way."""
+
+    kind: str
+    original: float
+    "0 to 1; accuracy"
+    variant: float
+    change: PairedChange
+    "of the accuracy"
+    extra_loss: float
+    "-2 to 2; the variant's loss against clean images less the original's"
+    original_refused: float
+    "0 to 1; share of the images"
+    variant_refused: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressGate:
+    """What became of a variant under every kind of corruption, beside the original."""
+
+    severity: int
+    "of the kinds that have several"
+    split: str
+    n: int
+    "images, each corrupted in every way"
+    verdict: str
+    "pass, fail or inconclusive; fail is the variant's verdict too, inconclusive is said alone"
+    reason: str
+    tolerance: float
+    "accuracy that may be lost under any kind"
+    images_to_settle: int | None
+    "how many would settle an inconclusive verdict on the worst kind alone, at its rates"
+    kinds: tuple[KindChange, ...]

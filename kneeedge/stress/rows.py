@@ -69,8 +69,8 @@ def pairing(
     Of the clean images themselves there is nothing to tell: 0, without room.
     """
     clean = (original.decisions(0), variant.decisions(0))
-    harmed = (original.decisions(cell), variant.decisions(cell))
-    extra, interval = extra_loss(labels, clean, harmed) if cell else (0.0, Interval(0.0, 0.0))
+    corrupted = (original.decisions(cell), variant.decisions(cell))
+    extra, interval = extra_loss(labels, clean, corrupted) if cell else (0.0, Interval(0.0, 0.0))
     return CellPairing(
-        change=paired_change(labels, *harmed), extra_loss=extra, extra_interval=interval
+        change=paired_change(labels, *corrupted), extra_loss=extra, extra_interval=interval
     )

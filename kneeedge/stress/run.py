@@ -51,7 +51,7 @@ class StressRequest:
 
 
 def stress(request: StressRequest, progress: Progress) -> StressReport:
-    """Every model's answers to the clean and the harmed images, and what they are worth.
+    """Every model's answers to the clean and the corrupted images, and what they are worth.
 
     Raises ConfigError where the models do not answer the same question, and what `Session`,
     `evaluation_samples` and `answer_cells` raise.

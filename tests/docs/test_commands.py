@@ -16,7 +16,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from export.run import ExportOptions
+from export.options import ExportOptions
 from kneeedge.cli.app import app
 from kneeedge.cli.console import RENAMED
 from kneeedge.pixels.phantom import write_dataset

@@ -5,7 +5,8 @@ import pytest
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch")
 
-from export.run import ExportOptions, export_run
+from export.options import ExportOptions
+from export.run import export_run
 from export.to_int8 import check_target
 from kneeedge.errors import ConfigError, NotFoundError
 from kneeedge.system.progress import Progress

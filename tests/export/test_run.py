@@ -20,8 +20,9 @@ from export import search as search_module
 from export.any_size import with_resize
 from export.golden import margin_of
 from export.graph import float_nodes, layers
+from export.options import ExportOptions
 from export.ranges import METHODS, choose_ranges, collect
-from export.run import ExportOptions, export_run
+from export.run import export_run
 from export.to_fp16 import to_fp16
 from export.to_int8 import UNSIGNED, to_int8
 from export.to_onnx import to_onnx

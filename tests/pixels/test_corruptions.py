@@ -38,7 +38,7 @@ def strongest(kind: str) -> int:
     return kind_named(kind).severities[-1]
 
 
-def harm(grey: np.ndarray, kind: str, severity: int, seed: int) -> float:
+def damage(grey: np.ndarray, kind: str, severity: int, seed: int) -> float:
     """Root mean square of what changes in the network's input, grey levels."""
     path = PixelPath()
     before = to_input(grey, path).astype(float)
@@ -69,11 +69,11 @@ def test_the_pixels_given_are_left_alone_and_not_shared(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", named(GRADED))
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_harm_grows_with_severity(kind: str, seed: int) -> None:
-    harms = [harm(KNEE, kind, severity, seed) for severity in kind_named(kind).severities]
-    assert harms == sorted(harms)
-    assert len(set(harms)) == len(harms)
-    assert harms[0] > 0
+def test_damage_grows_with_severity(kind: str, seed: int) -> None:
+    damages = [damage(KNEE, kind, severity, seed) for severity in kind_named(kind).severities]
+    assert damages == sorted(damages)
+    assert len(set(damages)) == len(damages)
+    assert damages[0] > 0
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -89,10 +89,10 @@ def test_pictures_of_any_size_stay_grey_pictures(kind: str, shape: tuple[int, in
 
 
 @pytest.mark.parametrize("kind", named(GRADED))
-def test_a_large_picture_is_harmed_as_a_small_one(kind: str) -> None:
+def test_a_large_picture_is_corrupted_as_a_small_one(kind: str) -> None:
     """The grain of `noise` is averaged by the resize of the large one: 0.59 of it is left."""
     large = np.array(Image.fromarray(KNEE).resize((896, 896), Image.Resampling.BICUBIC))
-    ratio = harm(large, kind, 3, 4) / harm(KNEE, kind, 3, 4)
+    ratio = damage(large, kind, 3, 4) / damage(KNEE, kind, 3, 4)
     assert 0.5 < ratio < 1.5
 
 

@@ -62,7 +62,7 @@ def test_of_two_that_lose_too_much_alike_the_faster_is_taken():
         ({"max_latency_ms": 0.0}, "above 0"),
         ({"speedup": 4.0, "curve": True}, "widths of its own"),
         ({"epochs": 0}, "at least 1"),
-        ({"stress_tolerance": 0.1}, "harmed images"),
+        ({"stress_tolerance": 0.1}, "corrupted images"),
     ],
 )
 def test_a_goal_that_makes_no_sense_is_refused(changes, problem):

@@ -16,7 +16,8 @@ from onnx import numpy_helper
 
 from export import run as export_module
 from export.gate import gate_report
-from export.run import ExportOptions, export_run
+from export.options import ExportOptions
+from export.run import export_run
 from kneeedge.data.dataset import Sample, read_split
 from kneeedge.errors import CheckpointError
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, MAX_LOGIT_CHANGE, PASS

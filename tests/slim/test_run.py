@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import onnx
 from safetensors.torch import load_file, save_file
 
-from export.run import ExportOptions
+from export.options import ExportOptions
 from kneeedge.cli.app import app
 from kneeedge.data.dataset import read_split
 from kneeedge.errors import (
@@ -374,7 +374,7 @@ def test_a_search_with_a_curve_draws_every_width_beside_the_original(
         assert len(list(csv.DictReader(file))) == 1
 
 
-def test_harmed_images_are_asked_for_in_every_export(monkeypatch, tmp_path):
+def test_corrupted_images_are_asked_for_in_every_export(monkeypatch, tmp_path):
     options = []
 
     def exported(folder, asked, progress):

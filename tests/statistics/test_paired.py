@@ -350,8 +350,8 @@ def test_images_to_settle_a_share_are_the_first_that_do() -> None:
 def test_extra_loss_is_the_variants_loss_less_the_originals():
     labels = np.zeros(10, int)
     clean = (np.zeros(10, int), np.array([1] + [0] * 9))
-    harmed = (np.array([1, 1] + [0] * 8), np.array([1, 1, 1, 1, 1] + [0] * 5))
-    loss, interval = extra_loss(labels, clean, harmed)
+    corrupted = (np.array([1, 1] + [0] * 8), np.array([1, 1, 1, 1, 1] + [0] * 5))
+    loss, interval = extra_loss(labels, clean, corrupted)
     assert loss == pytest.approx((0.9 - 0.5) - (1.0 - 0.8))
     assert interval.low < loss < interval.high
 
@@ -366,9 +366,9 @@ def test_extra_loss_of_a_model_against_itself_is_none_with_room_for_other_images
 
 def test_extra_loss_is_the_paired_change_where_nothing_differed_before():
     labels = np.zeros(80, int)
-    harmed = (np.zeros(80, int), np.array([1] * 5 + [0] * 75))
-    loss, interval = extra_loss(labels, (labels, labels), harmed)
-    change = paired_change(labels, *harmed)
+    corrupted = (np.zeros(80, int), np.array([1] * 5 + [0] * 75))
+    loss, interval = extra_loss(labels, (labels, labels), corrupted)
+    change = paired_change(labels, *corrupted)
     assert (loss, -interval.high, -interval.low) == (
         -change.delta,
         change.interval.low,
@@ -386,14 +386,14 @@ def test_a_comparison_that_turns_over_counts_twice():
 
 @pytest.mark.slow
 def test_extra_loss_holds_the_truth_as_often_as_promised():
-    """Answers that flip by 6 % clean and 12 % harmed, one way more often than the other."""
+    """Answers that flip by 6 % clean and 12 % corrupted, one way more often than the other."""
     random = np.random.default_rng(0)
     n, n_draws, held = 300, 300, 0
     labels = np.zeros(n, int)
     right = np.zeros(n, int)
     for _ in range(n_draws):
         clean = (random.random(n) < 0.06).astype(int)
-        harmed = (random.random(n) < 0.12).astype(int)
-        _, interval = extra_loss(labels, (right, clean), (right, harmed))
+        corrupted = (random.random(n) < 0.12).astype(int)
+        _, interval = extra_loss(labels, (right, clean), (right, corrupted))
         held += interval.low <= 0.06 <= interval.high
     assert held / n_draws > 0.92

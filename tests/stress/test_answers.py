@@ -1,4 +1,4 @@
-"""Each image is read once, harmed in every way, and answered by every model as it were alone."""
+"""Each image is read once, corrupted in every way, and answered by every model as it were alone."""
 
 import dataclasses
 from pathlib import Path
@@ -51,16 +51,16 @@ def test_an_unknown_severity_is_refused(severity: int) -> None:
         cells_of([], [severity])
 
 
-def test_answers_are_those_to_the_harmed_picture_by_the_one_pixel_path(samples, tmp_path) -> None:
+def test_answers_are_those_to_corrupted_pictures_by_the_one_pixel_path(samples, tmp_path) -> None:
     session = session_of(tmp_path)
     (answers,) = answer_cells([subject(session)], samples, CELLS, QUIET)
     for n, sample in enumerate(samples):
         grey = read_grey(sample.path, 64)
         for c, cell in enumerate(CELLS):
-            harmed = grey
+            corrupted = grey
             if cell != CLEAN:
-                harmed = corrupt(grey, cell.kind, cell.severity, seed_of(sample.sha256))
-            alone = session.run(to_input(harmed, PixelPath(64))[None, None])
+                corrupted = corrupt(grey, cell.kind, cell.severity, seed_of(sample.sha256))
+            alone = session.run(to_input(corrupted, PixelPath(64))[None, None])
             assert answers.logits[c, n] == pytest.approx(alone.logits[0], abs=1e-5)
 
 

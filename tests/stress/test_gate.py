@@ -9,10 +9,11 @@ import pytest
 from kneeedge.data.dataset import Sample
 from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
-from kneeedge.report.harmed import NOT_ASKED, card_lines, gate_lines
+from kneeedge.report.stress_gate import NOT_ASKED, card_lines, gate_lines
 from kneeedge.stress.answers import CellAnswers
 from kneeedge.stress.cells import CLEAN, Cell
-from kneeedge.stress.gate import GATE_CELLS, StressGate, judge_harmed
+from kneeedge.stress.gate import GATE_CELLS, judge_corrupted
+from kneeedge.stress.record import StressGate
 from kneeedge.stress.rows import rows_of
 from kneeedge.system.strict_json import from_json, to_json
 from tests.run_records import verify_report
@@ -59,7 +60,7 @@ def gate_of(wrong: list[int], n: int = N, tolerance: float = 0.01, **options: ob
     variant = answers_of(n, cells, {BLUR: wrong})
     is_converted = bool(options.get("is_converted", True))
     precision = str(options.get("precision", "int8"))
-    return judge_harmed(samples_of(n), original, variant, precision, tolerance, is_converted)
+    return judge_corrupted(samples_of(n), original, variant, precision, tolerance, is_converted)
 
 
 def test_a_loss_beyond_chance_fails_and_names_its_kind() -> None:
@@ -100,7 +101,7 @@ def test_each_side_answers_at_its_own_threshold() -> None:
     strict = dataclasses.replace(SPEC, threshold=0.99)
     original = answers_of(n, len(GATE_CELLS))
     variant = answers_of(n, len(GATE_CELLS), spec=strict)
-    gate = judge_harmed(samples_of(n), original, variant, "int8", 0.01, False)
+    gate = judge_corrupted(samples_of(n), original, variant, "int8", 0.01, False)
     assert gate.verdict == FAIL
     assert gate.kinds[0].original == 1.0
     assert gate.kinds[0].variant == 0.5
@@ -131,15 +132,15 @@ def test_rows_tell_loss_and_how_much_more_the_variant_loses() -> None:
     n = 50
     original = answers_of(n, 2, {1: [0, 1]})
     variant = answers_of(n, 2, {0: [4], 1: [0, 1, 2, 3, 4]})
-    clean, harmed = rows_of(samples_of(n), cells, variant, original)
+    clean, corrupted = rows_of(samples_of(n), cells, variant, original)
     assert (clean.kind, clean.severity, clean.level, clean.loss) == ("clean", 0, None, 0.0)
-    assert (harmed.severity, harmed.level) == (3, 0.75)
-    assert harmed.accuracy.value == pytest.approx(0.9)
-    assert harmed.loss == pytest.approx(0.08)
-    assert (harmed.paired.change.lost, harmed.paired.change.gained) == (3, 0)
+    assert (corrupted.severity, corrupted.level) == (3, 0.75)
+    assert corrupted.accuracy.value == pytest.approx(0.9)
+    assert corrupted.loss == pytest.approx(0.08)
+    assert (corrupted.paired.change.lost, corrupted.paired.change.gained) == (3, 0)
     # 4 of 50 more than clean, where the original lost 2 of 50
-    assert harmed.paired.extra_loss == pytest.approx(0.04)
-    assert harmed.paired.extra_interval.low < 0.04 < harmed.paired.extra_interval.high
+    assert corrupted.paired.extra_loss == pytest.approx(0.04)
+    assert corrupted.paired.extra_interval.low < 0.04 < corrupted.paired.extra_interval.high
 
 
 def test_the_first_model_is_paired_with_nothing() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from export.gate import compare_referrals
-from export.run import ExportOptions, export_run
+from export.options import ExportOptions
+from export.run import export_run
 from kneeedge.cli.train import make_config
 from kneeedge.errors import ConfigError, PromiseError
 from kneeedge.model.metadata import read_metadata, read_model_spec
@@ -86,6 +87,7 @@ def test_answers_that_do_not_show_the_promise_cost_no_training():
         labels=rng.integers(0, 2, 300),
         logits=rng.normal(size=(300, 2)).astype(np.float32),
         distances=None,
+        part_distances=None,
     )
     spec = tiny_spec()
     fitted, unshown = certify_split(spec, held_out, "ppv=0.95,npv=0.95")

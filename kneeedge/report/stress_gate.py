@@ -7,7 +7,7 @@ from kneeedge.report.markdown import table
 
 if TYPE_CHECKING:
     from kneeedge.runs.export_report import VerifyReport
-    from kneeedge.stress.gate import KindChange, StressGate
+    from kneeedge.stress.record import KindChange, StressGate
 
 NOT_ASKED = (
     "Not measured at export: ask with `kneeedge export --stress`, or measure with "
@@ -59,7 +59,7 @@ def card_lines(variants: Sequence["VerifyReport"], source: str) -> list[str]:
     return [
         (
             f"Accuracy on {images} where a kind has several, as if none were refused; changes in "
-            f"points against the original on the same harmed images; tolerance "
+            f"points against the original on the same corrupted images; tolerance "
             f"{first.tolerance:.2%} under each."
         ),
         "",

@@ -10,16 +10,17 @@ import pytest
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 pytest.importorskip("torch")
 
-from export import harmed as harmed_module
-from export.harmed import original_of, torch_subject
-from export.run import ExportOptions, export_run
+from export import stress as stress_module
+from export.options import ExportOptions
+from export.run import export_run
+from export.stress import original_of, torch_subject
 from kneeedge.errors import CheckpointError, ConfigError, NotFoundError
 from kneeedge.model.file import open_model
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantoms as some_phantoms
 from kneeedge.report.card import card_in
 from kneeedge.report.export import gate_text
-from kneeedge.report.harmed import NOT_ASKED
+from kneeedge.report.stress_gate import NOT_ASKED
 from kneeedge.runs.export_report import ExportReport
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.stress.answers import Subject
@@ -39,14 +40,14 @@ def run(trained_run, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def asked() -> list[Subject]:
-    """Who was asked for answers to harmed images by the export of `stressed`."""
+    """Who was asked for answers to corrupted images by the export of `stressed`."""
     return []
 
 
 @pytest.fixture(scope="module")
 def stressed(trained_run, asked, tmp_path_factory) -> tuple[Path, ExportReport]:
     """A run with fp32 and fp16 files that were held against it under corruption."""
-    real = harmed_module.answer_cells
+    real = stress_module.answer_cells
 
     def counted(subjects, *others):
         asked.extend(subjects)
@@ -54,7 +55,7 @@ def stressed(trained_run, asked, tmp_path_factory) -> tuple[Path, ExportReport]:
 
     run = copy_of(trained_run, tmp_path_factory.mktemp("stressed") / "narrow")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harmed_module, "answer_cells", counted)
+        patch.setattr(stress_module, "answer_cells", counted)
         options = dataclasses.replace(FP32, precisions=("fp32", "fp16"), tolerance=0.2)
         return run, export_run(run, options, QUIET)
 
@@ -91,7 +92,7 @@ def test_without_the_option_nothing_is_asked_and_the_card_says_so(trained_run):
 
 
 def test_a_variant_that_breaks_under_one_kind_is_set_aside_and_the_kind_is_named(run, monkeypatch):
-    real = harmed_module.answer_cells
+    real = stress_module.answer_cells
     asked = []
 
     def broken(subjects, *others):
@@ -103,7 +104,7 @@ def test_a_variant_that_breaks_under_one_kind_is_set_aside_and_the_kind_is_named
         logits[BLUR] = -logits[BLUR]
         return [dataclasses.replace(answers, logits=logits)]
 
-    monkeypatch.setattr(harmed_module, "answer_cells", broken)
+    monkeypatch.setattr(stress_module, "answer_cells", broken)
     report = export_run(run, FP32, QUIET)
     assert report.failed
     (file,) = report.files

@@ -1,15 +1,15 @@
 """What can go wrong with where a radiograph's pixels lie, and with what lies over them.
 
 Each takes grey pixels (H, W) uint8, how strong it is, and draws that are the same for all
-strengths; it gives new pixels, of another shape where that is the harm. Lengths are shares of the
-sides. Where nothing was exposed it is black, as after an electronic shutter.
+strengths; it gives new pixels, of another shape where that is what is wrong. Lengths are shares of
+the sides. Where nothing was exposed it is black, as after an electronic shutter.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kneeedge.pixels.harm_to_levels import FIELD_MM, Grey, Rng
+from kneeedge.pixels.corrupt_levels import FIELD_MM, Grey, Rng
 
 GLYPH_ROWS = 5
 GLYPHS = {

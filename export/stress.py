@@ -1,4 +1,4 @@
-"""The gate under corruption: PyTorch's original and the variants on the same harmed images."""
+"""The gate under corruption: PyTorch's original and the variants on the same corrupted images."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from kneeedge.runs.folder import Run, open_run
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.stress.answers import CellAnswers, Subject, answer_cells
-from kneeedge.stress.gate import GATE_CELLS, TOLERANCE, StressGate, judge_harmed
+from kneeedge.stress.gate import GATE_CELLS, TOLERANCE, judge_corrupted
+from kneeedge.stress.record import StressGate
 from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original
@@ -22,8 +23,8 @@ from kneeedge.training.novelty import Gaussians, predict, read_gaussians
 SLIM_AGAIN = "export without --stress, or slim the original again with `kneeedge slim`"
 
 
-class HarmedGate:
-    """The original's answers to the harmed images, asked for once, and each variant beside them."""
+class OriginalUnderStress:
+    """The original's answers to corrupted images, asked for once, and each variant beside them."""
 
     def __init__(
         self, original: Subject, is_converted: bool, samples: tuple[Sample, ...], progress: Progress
@@ -45,7 +46,7 @@ class HarmedGate:
             self._answers = self._ask(self.original)
         limit = TOLERANCE if tolerance is None else tolerance
         variant = self._ask(Subject(spec, BatchRunner(session, self.progress).run))
-        return judge_harmed(
+        return judge_corrupted(
             self.samples, self._answers, variant, precision, limit, self.is_converted
         )
 
@@ -77,7 +78,7 @@ def original_of(run: Run, spec: ModelSpec) -> Subject:
     if slimmed is None or folder is None:
         raise ValueError(f"{spec.name} is no slimmed network")
     if not Path(folder).is_dir():
-        problem = f"{folder}: the run that this was slimmed from answers the harmed images"
+        problem = f"{folder}: the run that this was slimmed from answers the corrupted images"
         raise NotFoundError(f"{problem}, and is not there", SLIM_AGAIN)
     original = open_run(Path(folder))
     if file_sha256(original.model) != slimmed.sha256:
