@@ -69,6 +69,7 @@ def stress(
         remedy = "give one or more .onnx files, and then the labelled images"
         raise ConfigError(f"{data} stands alone", remedy)
     check_outputs([(out, FIGURE), (markdown, SHEET), (json, DOCUMENT)], models)
+    from kneeedge.report.card import add_stress
     from kneeedge.report.stress import stress_markdown, stress_text
     from kneeedge.runtime.cuda import GpuOptions
     from kneeedge.stress.answers import BATCH
@@ -92,12 +93,16 @@ def stress(
         gpu=GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb),
         public_key=require_signature,
     )
-    report = run_stress(request, Progress(quiet))
+    progress = Progress(quiet)
+    report = run_stress(request, progress)
     if out:
         draw_stress(report, out)
     if markdown:
         write_text(markdown, stress_markdown(report))
     show(stress_text(report), stamped("stress", report), json, (out, markdown))
+    kept = add_stress(models[0], report)
+    if kept:
+        progress(kept)
 
 
 def parse_severities(text: str) -> tuple[int, ...]:

@@ -22,10 +22,11 @@ from kneeedge.report.claim import claim_rows
 from kneeedge.report.info import width_text
 from kneeedge.report.joint import joint_lines
 from kneeedge.report.markdown import table
-from kneeedge.report.stress_gate import card_lines
+from kneeedge.report.stress_gate import under_corruption
 from kneeedge.runs.benchmark import BenchResult, lacking
+from kneeedge.runs.findings import JOINT, STRESS, run_of_file
 from kneeedge.runs.folder import Run
-from kneeedge.runs.joint import joint_record, run_of_file, write_joint
+from kneeedge.stress.record import StressReport
 
 FEW = 100
 "held-out images of a class, under which an interval is wide enough to say so"
@@ -86,8 +87,20 @@ def add_joint(model: Path, report: JointReport) -> str:
     run = run_of_file(model, report.model_sha256)
     if run is None:
         return ""
-    write_joint(run, report)
-    return f"the joint test is in {joint_record(run)} and in {write_card(run)} now"
+    JOINT.write(run, report)
+    return f"the joint test is in {JOINT.path(run)} and in {write_card(run)} now"
+
+
+def add_stress(model: Path, report: StressReport) -> str:
+    """Keep when a file breaks with its run; where it is, in words, or "" without one.
+
+    `model` is the first of the report, which the others are held against.
+    """
+    run = run_of_file(model, report.models[0].model_sha256)
+    if run is None:
+        return ""
+    STRESS.write(run, report)
+    return f"the stress test is in {STRESS.path(run)} and in {write_card(run)} now"
 
 
 def card_in(model: ModelFile) -> str:
@@ -110,7 +123,7 @@ def card(facts: CardFacts) -> str:
         ("Threshold, probabilities and abstaining", decision_lines(spec, source)),
         ("Does it look at the joint?", joint_lines(facts.joint, facts.hashes)),
         ("Exported files", variant_lines(facts.variants, source)),
-        ("Under corruption", card_lines(facts.variants, source)),
+        ("Under corruption", under_corruption(facts)),
         ("Speed", speed_lines(facts.speed, facts.stale)),
         ("Limits", limit_lines(facts)),
         ("How it was made", made_lines(facts)),

@@ -12,8 +12,9 @@ from kneeedge.inference.metrics import Evaluation
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.benchmark import BenchResult, model_name, rows_of
 from kneeedge.runs.export_report import VerifyReport
+from kneeedge.runs.findings import JOINT, STRESS
 from kneeedge.runs.folder import Run
-from kneeedge.runs.joint import read_joint
+from kneeedge.stress.record import StressReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class CardFacts:
     "names of what it measured beside: other files, and earlier exports of these"
     joint: JointReport | None = None
     "of `kneeedge evaluate --joint`; absent where it was not asked for"
+    stress: StressReport | None = None
+    "of `kneeedge stress`; likewise"
     hashes: frozenset[str] = frozenset()
     "SHA-256 of the run's files as they are now"
 
@@ -75,7 +78,8 @@ def read_facts(run: Run) -> CardFacts:
         variants=tuple(file.report for file in exported),
         speed=speed,
         stale=stale,
-        joint=read_joint(run),
+        joint=JOINT.read(run),
+        stress=STRESS.read(run),
         hashes=run.exported_hashes(),
     )
 

@@ -10,14 +10,14 @@ from typing import Any
 from kneeedge.report.page import Record, Section, plain_table, source
 
 TITLES = {
-    "stress": "When it breaks",
-    "joint": "Does it look at the joint?",
     "certified": "Three answers with a guarantee",
     "certify": "Three answers with a guarantee",
     "reference": "What drift is held against",
     "drift": "What drift is held against",
 }
-SHOWN_ELSEWHERE = frozenset({"spec", "config", "metrics", "export", "bench", "slim"})
+SHOWN_ELSEWHERE = frozenset(
+    {"spec", "config", "metrics", "export", "bench", "slim", "stress", "joint"}
+)
 IN_SPEC = ("certified",)
 "parts of the spec that have a section"
 MOST_ROWS = 60

@@ -1,15 +1,16 @@
-"""The charts of a run's page: curves, ROC with its operating point, and calibration."""
+"""The charts of a run's page: curves, ROC, calibration, and what corruption costs."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from kneeedge.inference.metrics import Evaluation
-from kneeedge.report.charts import Axis, Chart, Series, axis, chart_svg, share_axis
+from kneeedge.report.charts import N_COLOURS, Axis, Chart, Series, axis, chart_svg, share_axis
 from kneeedge.runs.answers import RecordedAnswers
 from kneeedge.statistics.auroc import roc_points
 from kneeedge.statistics.curves import loss_top
 from kneeedge.statistics.reliability import FIGURE_BINS, ReliabilityBin, reliability_bins
+from kneeedge.stress.record import StressedModel
 
 Row = Mapping[str, float]
 DIAGONAL = ((0.0, 0.0), (1.0, 1.0))
@@ -182,3 +183,38 @@ def _observed(bins: Sequence[ReliabilityBin], label: str) -> Series:
         label=label,
         lone=True,
     )
+
+
+def damage_charts(model: StressedModel) -> list[str]:
+    """Accuracy, and what is wrong and not refused, by severity, of the kinds that cost most.
+
+    None where no kind was tried at three severities or more.
+    """
+    graded = [kind for kind in model.kinds if len(model.of_kind(kind)) > 2]
+    graded.sort(key=lambda kind: min(row.accuracy.value for row in model.of_kind(kind)))
+    kinds = graded[:N_COLOURS]
+    if not kinds:
+        return []
+    severities = [row.severity for row in model.of_kind(kinds[0])]
+    x = Axis("severity; 0: clean", 0, max(severities), (0, *severities))
+    charts = []
+    for title, values in (("Accuracy", _accuracies), ("Wrong and not refused", _wrong_unrefused)):
+        points = {kind: values(model, kind) for kind in kinds}
+        y = axis("share of the images", [value for line in points.values() for _, value in line])
+        lines = [
+            Series(points=line, colour=i, label=kind)
+            for i, (kind, line) in enumerate(points.items())
+        ]
+        alt = f"{title} by severity, of {', '.join(kinds)}"
+        charts.append(chart_svg(Chart(title=title, x=x, y=y, series=tuple(lines), alt=alt)))
+    return [f'<div class="charts">{"".join(charts)}</div>']
+
+
+def _accuracies(model: StressedModel, kind: str) -> tuple[tuple[float, float], ...]:
+    rows = (model.clean, *model.of_kind(kind))
+    return tuple((float(row.severity), row.accuracy.value) for row in rows)
+
+
+def _wrong_unrefused(model: StressedModel, kind: str) -> tuple[tuple[float, float], ...]:
+    rows = (model.clean, *model.of_kind(kind))
+    return tuple((float(row.severity), row.wrong_unrefused) for row in rows)

@@ -12,6 +12,7 @@ from kneeedge.report.card_figures import slimmed_lines
 from kneeedge.report.charts import CHART_STYLE, span_svg
 from kneeedge.report.claim import claim_rows
 from kneeedge.report.info import width_text
+from kneeedge.report.joint import joint_lines
 from kneeedge.report.other_records import other_sections
 from kneeedge.report.page import (
     Section,
@@ -26,7 +27,12 @@ from kneeedge.report.page import (
     words,
 )
 from kneeedge.report.prose import prose
-from kneeedge.report.run_charts import calibration_charts, curve_charts, roc_chart
+from kneeedge.report.run_charts import (
+    calibration_charts,
+    curve_charts,
+    damage_charts,
+    roc_chart,
+)
 from kneeedge.report.run_facts import RunFacts
 from kneeedge.report.run_pictures import sample_figures, wrong_figures
 from kneeedge.report.scorecard import (
@@ -36,6 +42,7 @@ from kneeedge.report.scorecard import (
     methods,
     span_text,
 )
+from kneeedge.report.stress_gate import under_corruption
 from kneeedge.report.variants import speed_parts, variant_parts
 from kneeedge.runs.answers import RecordedAnswers
 from kneeedge.runs.config import SLIM
@@ -113,6 +120,8 @@ def _sections(facts: RunFacts, with_images: bool) -> Iterator[Section]:
     yield Section("wrong", "The wrongest answers", tuple(_wrong(facts, with_images)))
     yield Section("files", "Exported files", tuple(variant_parts(facts.exported)))
     yield Section("speed", "Speed", tuple(speed_parts(facts.card)))
+    yield Section("corruption", "Under corruption", tuple(_stress(facts)))
+    yield Section("looks", "Does it look at the joint?", tuple(_joint(facts)))
     yield from other_sections(facts.records)
     yield Section("limits", "Use and limits", tuple(_limits(facts)))
     yield Section("claim", "CLAIM 2024", tuple(_claim(facts)))
@@ -312,6 +321,19 @@ def _wrong_row(facts: RunFacts, answers: RecordedAnswers, i: int) -> tuple[str, 
         f"{answers.probabilities[i, decided]:.4f}",
         distance,
     )
+
+
+def _stress(facts: RunFacts) -> Iterator[str]:
+    yield from prose(under_corruption(facts.card))
+    if facts.card.stress:
+        yield from damage_charts(facts.card.stress.models[0])
+        yield f"<p>{source('stress')}</p>"
+
+
+def _joint(facts: RunFacts) -> Iterator[str]:
+    yield from prose(joint_lines(facts.card.joint, facts.card.hashes))
+    if facts.card.joint:
+        yield f"<p>{source('joint')}</p>"
 
 
 def _limits(facts: RunFacts) -> Iterator[str]:

@@ -84,6 +84,41 @@ def rows_of(model: "StressedModel") -> Iterator[list[str]]:
         yield cells
 
 
+def kind_lines(report: "StressReport | None", hashes: frozenset[str]) -> list[str]:
+    """The section of a card in Markdown: a row for each kind, its severities beside one another.
+
+    `hashes` are those of the run's files as they are now. None where nothing was measured.
+    """
+    if report is None:
+        return []
+    first, *others = report.models
+    if first.model_sha256 not in hashes:
+        return ["Measured with a file that the run no longer has: run `kneeedge stress` again."]
+    heads = ["kind", "severities", "accuracy", "refused, %", "wrong and not refused, %"]
+    heads += [f"flips of `{Path(model.model).name}`" for model in others]
+    rows = [_kind_cells([model.of_kind(kind) for model in report.models]) for kind in first.kinds]
+    clean = _kind_cells([(model.clean,) for model in report.models])
+    source = (
+        f"`{Path(first.model).name}` ({first.model_sha256[:SHOWN_DIGITS]}) on {report.split} of "
+        f"`{Path(report.data).name}`, {report.n:,} images, as if none were refused."
+    )
+    remarks = [f"- {line.strip()}" for line in conclusion_lines(first)]
+    return [source, "", *table(heads, [clean, *rows]), "", *remarks]
+
+
+def _kind_cells(rows_of_models: Sequence[Sequence["CellScore"]]) -> list[str]:
+    """One kind: the first model's figures at each severity, and the flips of the others."""
+    rows, *others = rows_of_models
+    columns = [
+        [severity_text(row).partition(" ")[0] for row in rows],
+        [f"{row.accuracy.value:.3f}" for row in rows],
+        [f"{100 * row.refused.value:.0f}" for row in rows],
+        [f"{100 * row.wrong_unrefused:.1f}" for row in rows],
+    ]
+    columns += [[str(row.paired.change.flips) for row in of if row.paired] for of in others]
+    return [rows[0].kind, *(" · ".join(cells) for cells in columns)]
+
+
 def severity_text(row: "CellScore") -> str:
     """3 (13), the level behind the severity; alone for a kind that is there or is not."""
     if row.level is None:

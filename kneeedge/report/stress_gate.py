@@ -1,16 +1,18 @@
-"""The gate under corruption: what `export --stress` prints, and the card's section."""
+"""Under corruption: what `export --stress` prints of its gate, and the card's section."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kneeedge.report.markdown import table
+from kneeedge.report.stress import kind_lines
 
 if TYPE_CHECKING:
+    from kneeedge.report.card_facts import CardFacts
     from kneeedge.runs.export_report import VerifyReport
     from kneeedge.stress.record import KindChange, StressGate
 
 NOT_ASKED = (
-    "Not measured at export: ask with `kneeedge export --stress`, or measure with "
+    "Not measured: ask with `kneeedge export --stress`, or measure with "
     "`kneeedge stress MODEL… DATA`."
 )
 
@@ -37,11 +39,22 @@ def gate_lines(gate: "StressGate") -> list[str]:
     return lines
 
 
-def card_lines(variants: Sequence["VerifyReport"], source: str) -> list[str]:
-    """A row for each kind: the original's accuracy and refusals, and each variant's change."""
+def under_corruption(facts: "CardFacts") -> list[str]:
+    """The section of the card: what the gate saw, and the last stress test of the run's files."""
+    gate = gate_rows(facts.variants, facts.source)
+    test = kind_lines(facts.stress, facts.hashes)
+    between = [""] if gate and test else []
+    return [*gate, *between, *test] or [NOT_ASKED]
+
+
+def gate_rows(variants: Sequence["VerifyReport"], source: str) -> list[str]:
+    """A row for each kind: the original's accuracy and refusals, and each variant's change.
+
+    None where the export did not ask for it.
+    """
     gates = {report.precision: report.stress for report in variants if report.stress}
     if not gates:
-        return [NOT_ASKED]
+        return []
     first = next(iter(gates.values()))
     heads = ["kind", "original", "refused"]
     for precision in gates:

@@ -91,8 +91,8 @@ def test_the_card_names_no_image_and_trusts_no_file_that_is_gone(report):
 @pytest.mark.slow
 def test_the_run_of_a_file_keeps_the_test_and_its_card_shows_it(trained_run, exported, tmp_path):
     from kneeedge.report.card import add_joint
+    from kneeedge.runs.findings import JOINT
     from kneeedge.runs.folder import Run
-    from kneeedge.runs.joint import read_joint
 
     run = Run(tmp_path / "run")
     shutil.copytree(trained_run, run.folder)
@@ -100,7 +100,7 @@ def test_the_run_of_a_file_keeps_the_test_and_its_card_shows_it(trained_run, exp
     write_dataset(tmp_path / "more", {"": 6}, size=64)
     found = joint_report(Session(model, "cpu", 1), tmp_path / "more", None, None, QUIET)
     assert "joint.json" in add_joint(model, found)
-    assert read_joint(run) == found
+    assert JOINT.read(run) == found
     assert "| joint alone |" in run.card.read_text(encoding="utf-8")
     elsewhere = shutil.copy(model, tmp_path / "model.onnx")
     assert add_joint(Path(elsewhere), found) == ""

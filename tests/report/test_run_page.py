@@ -23,7 +23,10 @@ from kneeedge.report.prose import prose
 from kneeedge.report.run_facts import read_run
 from kneeedge.report.run_page import run_page
 from kneeedge.runs.compare import compare_runs
+from kneeedge.runs.findings import STRESS
 from kneeedge.runs.folder import Run
+from kneeedge.stress.run import StressRequest, stress
+from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import plain
 from tests.bench_rows import accuracy, result, row
 from tests.kept_runs import write_kept_run
@@ -172,13 +175,35 @@ def test_records_of_other_commands_have_a_section_each(tmp_path: Path) -> None:
         }
         for n in range(5)
     ]
-    record = {"format": "kneeedge-stress/1", "n": 160, "rows": rows}
-    (run.folder / "stress.json").write_text(json.dumps(record))
+    (run.folder / "study.json").write_text(json.dumps({"n": 160, "rows": rows}))
     parser = check_page(run_page(read_run(run.folder)))
     text = " ".join(parser.text)
-    assert "When it breaks" in text
+    assert "study.json" in text
     assert "0.9 [0.8, 1]" in text
-    assert "stress.rows" in parser.ids
+    assert "study.rows" in parser.ids
+
+
+def test_the_page_shows_what_corruption_costs_the_file_that_the_run_has(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    model = write_tiny_model(tmp_path / "model.onnx")
+    request = StressRequest(
+        models=(model,), data=tmp_path / "run-data", kinds=("noise", "mirrored")
+    )
+    found = stress(request, Progress(quiet=True))
+    STRESS.write(run, found)
+    facts = read_run(run.folder)
+    stale = " ".join(check_page(run_page(facts)).text)
+    assert "Measured with a file that the run no longer has" in stale
+    hashes = frozenset({found.models[0].model_sha256})
+    card = dataclasses.replace(facts.card, hashes=hashes)
+    parser = check_page(run_page(dataclasses.replace(facts, card=card)))
+    text = " ".join(parser.text)
+    first = found.models[0]
+    accuracies = " · ".join(f"{row.accuracy.value:.3f}" for row in first.of_kind("noise"))
+    assert "1 · 2 · 3 · 4 · 5" in text
+    assert accuracies in text
+    assert "Wrong and not refused" in text
+    assert "stress.models" in parser.ids
 
 
 def test_what_was_measured_stands_with_its_warnings(tmp_path: Path) -> None:

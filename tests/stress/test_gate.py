@@ -9,7 +9,7 @@ import pytest
 from kneeedge.data.dataset import Sample
 from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
-from kneeedge.report.stress_gate import NOT_ASKED, card_lines, gate_lines
+from kneeedge.report.stress_gate import gate_lines, gate_rows
 from kneeedge.stress.answers import CellAnswers
 from kneeedge.stress.cells import CLEAN, Cell
 from kneeedge.stress.gate import GATE_CELLS, judge_corrupted
@@ -120,11 +120,11 @@ def test_the_printed_report_counts_the_flips_of_each_kind() -> None:
 
 def test_the_card_has_a_row_a_kind_and_says_where_nothing_was_asked() -> None:
     report = dataclasses.replace(verify_report("int8"), stress=gate_of([1, 2, 3, 4]))
-    lines = card_lines([report], "`knees`")
+    lines = gate_rows([report], "`knees`")
     assert sum(line.startswith("| ") for line in lines) == 2 + 18
     (row,) = [line for line in lines if line.startswith("| blur |")]
     assert row.startswith("| blur | 1.000 | 0% | -1.0 [")
-    assert card_lines([verify_report("int8")], "`knees`") == [NOT_ASKED]
+    assert gate_rows([verify_report("int8")], "`knees`") == []
 
 
 def test_rows_tell_loss_and_how_much_more_the_variant_loses() -> None:

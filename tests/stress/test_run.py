@@ -1,6 +1,7 @@
 """`kneeedge stress` from end to end, on tiny models and phantoms."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,19 @@ def test_options_that_mean_nothing_are_refused_in_a_line(models, data) -> None:
     assert "kind 'fog'" in refused(models[0], data, "--kinds", "fog")
     assert "holds what is no number" in refused(models[0], data, "--severities", "high")
     assert "severity 7 is unknown" in refused(models[0], data, "--severities", "7")
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_the_run_of_the_first_file_keeps_the_test_and_its_card_shows_it(
+    trained_run, exported, data, tmp_path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    model = folder / "models" / exported["int8"].name
+    result = run(model, data, "--kinds", "noise,inverted", "--severities", "1,3")
+    assert result.exit_code == 0, result.output
+    assert "stress.json" in result.output
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| noise | 1 · 3 |" in card
+    assert "| inverted | whole |" in card
