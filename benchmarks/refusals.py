@@ -70,10 +70,12 @@ STILL_KNEES: dict[str, Callable[[Pixels], Pixels]] = {
     "brighter": toned(1.1, 10),
     "darker": toned(0.85, 0),
 }
+TURNED = "inverted knees"
+"which a model that turns them around is to answer"
 WRONG_KNEES: dict[str, Callable[[Pixels], Pixels]] = {
     "upside-down knees": lambda knee: knee[::-1, ::-1],
     "knees on their side": np.rot90,
-    "inverted knees": lambda knee: 255 - knee,
+    TURNED: lambda knee: 255 - knee,
 }
 
 
@@ -195,7 +197,8 @@ def knee_rows(session: Session, data: Path, n: int, rng: np.random.Generator) ->
     chosen = [knees[i] for i in rng.permutation(len(knees))[:n]]
     for genuine, changes in ((True, STILL_KNEES), (False, WRONG_KNEES)):
         for kind, change in changes.items():
-            yield measure(session, kind, genuine, map(change, chosen))
+            is_turned = kind == TURNED and spec.polarity is not None
+            yield measure(session, kind, genuine or is_turned, map(change, chosen))
 
 
 def other_rows(

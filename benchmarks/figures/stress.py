@@ -44,3 +44,22 @@ def result_row(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     flips = str(second["paired"]["change"]["flips"])
     after = [f"{second[name]['value']:.3f}" for name in ("accuracy", "auroc")]
     return [kind, *figures, f"{first['refused']['value']:.0%}", *after, flips, more]
+
+
+def mended() -> str:
+    """The int8 file of one network, as it refused before and as it does now."""
+    heads = ("kind", "accuracy", "refused", "wrong and not refused")
+    (before,) = read_result("stress-before")["models"]
+    after = read_result("stress")["models"][1]
+    pairs = list(zip(before["rows"], after["rows"], strict=True))
+    clean, *corrupted = [mended_row(old, new) for old, new in pairs]
+    order = sorted(range(len(corrupted)), key=lambda i: -pairs[i + 1][0]["wrong_unrefused"])
+    return table(heads, [clean, *(corrupted[i] for i in order)])
+
+
+def mended_row(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """One kind, before → now."""
+    accuracies = [f"{row['accuracy']['value']:.3f}" for row in (old, new)]
+    refused = [f"{row['refused']['value']:.1%}" for row in (old, new)]
+    wrong = [f"{row['wrong_unrefused']:.1%}" for row in (old, new)]
+    return [old["kind"], *(" → ".join(cells) for cells in (accuracies, refused, wrong))]

@@ -36,6 +36,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "wheels": versions.wheels,
     "stress": stress.results,
     "stress-kinds": stress.kinds,
+    "stress-mended": stress.mended,
     "triton": speed.triton,
     "widths": speed.widths,
 }
