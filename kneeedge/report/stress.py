@@ -95,7 +95,7 @@ def kind_lines(report: "StressReport | None", hashes: frozenset[str]) -> list[st
     if first.model_sha256 not in hashes:
         return ["Measured with a file that the run no longer has: run `kneeedge stress` again."]
     heads = ["kind", "severities", "accuracy", "refused, %", "wrong and not refused, %"]
-    heads += [f"flips of `{Path(model.model).name}`" for model in others]
+    heads += [f"flips of {Path(model.model).name}" for model in others]
     rows = [_kind_cells([model.of_kind(kind) for model in report.models]) for kind in first.kinds]
     clean = _kind_cells([(model.clean,) for model in report.models])
     source = (
