@@ -24,7 +24,7 @@ from kneeedge.report.joint import joint_lines
 from kneeedge.report.markdown import table
 from kneeedge.report.stress_gate import under_corruption
 from kneeedge.runs.benchmark import BenchResult, lacking
-from kneeedge.runs.findings import JOINT, STRESS, run_of_file
+from kneeedge.runs.findings import JOINT, STRESS, Finding, Report, run_of_file
 from kneeedge.runs.folder import Run
 from kneeedge.stress.record import StressReport
 
@@ -84,11 +84,7 @@ def add_speed(run: Run, result: BenchResult, bench_json: str) -> str:
 
 def add_joint(model: Path, report: JointReport) -> str:
     """Keep what a file sees of the joint with its run; where it is, in words, or "" without one."""
-    run = run_of_file(model, report.model_sha256)
-    if run is None:
-        return ""
-    JOINT.write(run, report)
-    return f"the joint test is in {JOINT.path(run)} and in {write_card(run)} now"
+    return _add(JOINT, report, run_of_file(model, report.model_sha256))
 
 
 def add_stress(model: Path, report: StressReport) -> str:
@@ -96,11 +92,14 @@ def add_stress(model: Path, report: StressReport) -> str:
 
     `model` is the first of the report, which the others are held against.
     """
-    run = run_of_file(model, report.models[0].model_sha256)
+    return _add(STRESS, report, run_of_file(model, report.models[0].model_sha256))
+
+
+def _add(finding: Finding[Report], report: Report, run: Run | None) -> str:
     if run is None:
         return ""
-    STRESS.write(run, report)
-    return f"the stress test is in {STRESS.path(run)} and in {write_card(run)} now"
+    finding.write(run, report)
+    return f"the {finding.name} test is in {finding.path(run)} and in {write_card(run)} now"
 
 
 def card_in(model: ModelFile) -> str:

@@ -1,4 +1,4 @@
-"""Records of a run that its page shows as they are: stress, joint, certified limits, reference.
+"""Records of a run that its page shows as they are, and the certified limits of its spec.
 
 Whatever JSON of kneeedge's stands in the run folder has a section, with its texts and numbers as
 tables; a record that deserves better gets a section of its own elsewhere, and leaves this list.
@@ -9,17 +9,11 @@ from typing import Any
 
 from kneeedge.report.page import Record, Section, plain_table, source
 
-TITLES = {
-    "certified": "Three answers with a guarantee",
-    "certify": "Three answers with a guarantee",
-    "reference": "What drift is held against",
-    "drift": "What drift is held against",
-}
+IN_SPEC = {"certified": "Three answers with a guarantee"}
+"parts of the spec that have a section, and its title"
 SHOWN_ELSEWHERE = frozenset(
     {"spec", "config", "metrics", "export", "bench", "slim", "stress", "joint"}
 )
-IN_SPEC = ("certified",)
-"parts of the spec that have a section"
 MOST_ROWS = 60
 "of a table; the record has all"
 MOST_TABLES = 12
@@ -28,18 +22,17 @@ MOST_TABLES = 12
 def other_sections(records: Mapping[str, Record]) -> Iterator[Section]:
     """A section for each record that no other section shows."""
     spec = records["spec"].value if "spec" in records else {}
-    for name in IN_SPEC:
+    for name, title in IN_SPEC.items():
         value = spec.get(name) if isinstance(spec, dict) else None
         if isinstance(value, dict):
             parts = (*record_parts(value), f"<p>{source('spec', name)}</p>")
-            yield Section(f"spec-{name}", TITLES[name], parts)
+            yield Section(f"spec-{name}", title, parts)
     for key, record in records.items():
         if key in SHOWN_ELSEWHERE or key.startswith("bench-"):
             continue
         if isinstance(record.value, dict | list):
-            title = TITLES.get(key, record.name)
             parts = (*record_parts(record.value), f"<p>{source(key, text=record.name)}</p>")
-            yield Section(f"record-{key}", title, parts)
+            yield Section(f"record-{key}", record.name, parts)
 
 
 def record_parts(value: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """The charts of a run's page: curves, ROC, calibration, and what corruption costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from kneeedge.runs.answers import RecordedAnswers
 from kneeedge.statistics.auroc import roc_points
 from kneeedge.statistics.curves import loss_top
 from kneeedge.statistics.reliability import FIGURE_BINS, ReliabilityBin, reliability_bins
-from kneeedge.stress.record import StressedModel
+from kneeedge.stress.record import CellScore, StressedModel
 
 Row = Mapping[str, float]
 DIAGONAL = ((0.0, 0.0), (1.0, 1.0))
@@ -198,8 +198,15 @@ def damage_charts(model: StressedModel) -> list[str]:
     severities = [row.severity for row in model.of_kind(kinds[0])]
     x = Axis("severity; 0: clean", 0, max(severities), (0, *severities))
     charts = []
-    for title, values in (("Accuracy", _accuracies), ("Wrong and not refused", _wrong_unrefused)):
-        points = {kind: values(model, kind) for kind in kinds}
+    shares: tuple[tuple[str, Callable[[CellScore], float]], ...] = (
+        ("Accuracy", lambda row: row.accuracy.value),
+        ("Wrong and not refused", lambda row: row.wrong_unrefused),
+    )
+    for title, share in shares:
+        points = {
+            kind: tuple((row.severity, share(row)) for row in (model.clean, *model.of_kind(kind)))
+            for kind in kinds
+        }
         y = axis("share of the images", [value for line in points.values() for _, value in line])
         lines = [
             Series(points=line, colour=i, label=kind)
@@ -208,13 +215,3 @@ def damage_charts(model: StressedModel) -> list[str]:
         alt = f"{title} by severity, of {', '.join(kinds)}"
         charts.append(chart_svg(Chart(title=title, x=x, y=y, series=tuple(lines), alt=alt)))
     return [f'<div class="charts">{"".join(charts)}</div>']
-
-
-def _accuracies(model: StressedModel, kind: str) -> tuple[tuple[float, float], ...]:
-    rows = (model.clean, *model.of_kind(kind))
-    return tuple((float(row.severity), row.accuracy.value) for row in rows)
-
-
-def _wrong_unrefused(model: StressedModel, kind: str) -> tuple[tuple[float, float], ...]:
-    rows = (model.clean, *model.of_kind(kind))
-    return tuple((float(row.severity), row.wrong_unrefused) for row in rows)

@@ -21,11 +21,19 @@ def upper_tail(successes: int, n: int, share: float) -> float:
         return 1.0
     if share == 0.0:
         return 0.0
-    counts = np.arange(successes, n + 1)
+    return min(1.0, float(binomial(n, share, successes).sum()))
+
+
+def binomial(n: int, share: float, first: int = 0) -> NDArray[np.float64]:
+    """P(B = k) for k = `first` … n successes in n draws at a share above 0 and below 1.
+
+    Through logarithms, since factorials of thousands overflow.
+    """
+    counts = np.arange(first, n + 1)
     logs = _log_factorials(_size_for(n))
-    chances = logs[n] - logs[counts] - logs[n - counts]
-    chances += counts * math.log(share) + (n - counts) * math.log1p(-share)
-    return min(1.0, float(np.exp(chances).sum()))
+    log_chances = logs[n] - logs[counts] - logs[n - counts]
+    log_chances += counts * math.log(share) + (n - counts) * math.log1p(-share)
+    return np.asarray(np.exp(log_chances), dtype=np.float64)
 
 
 def lower_bound(successes: int, n: int, error: float) -> float:

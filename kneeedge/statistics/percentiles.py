@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kneeedge.statistics.exact import binomial
 from kneeedge.statistics.intervals import LEVEL, Interval
 
 TAIL = (1 - LEVEL) / 2
@@ -22,7 +22,7 @@ def percentile_interval(values: Sequence[float], share: float) -> Interval | Non
     n = len(values)
     if n < runs_needed(share):
         return None
-    chances = _binomial(n, share)
+    chances = binomial(n, share)
     below = np.cumsum(chances)
     above = np.cumsum(chances[::-1])[::-1]  # P(B ≥ k)
     # Ranks: the largest low with P(B < low) ≤ 2.5 %, the smallest high with P(B ≥ high) ≤ 2.5 %.
@@ -39,12 +39,3 @@ def runs_needed(share: float) -> int:
     percentile, 368 for the 99th.
     """
     return math.ceil(math.log(TAIL) / math.log(max(share, 1 - share)))
-
-
-def _binomial(n: int, share: float) -> NDArray[np.float64]:
-    """P(B = k) for k = 0 … n, through logarithms, since factorials of thousands overflow."""
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    k = np.arange(n + 1)
-    log_choices = logs[n] - logs - logs[::-1]
-    log_chances = log_choices + k * math.log(share) + (n - k) * math.log1p(-share)
-    return np.asarray(np.exp(log_chances), dtype=np.float64)
