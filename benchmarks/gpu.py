@@ -12,6 +12,7 @@ where a section failed, or where an answer of fp32 differs by more than TOLERANC
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def wrong_answers(outcomes: list[Outcome]) -> list[Agreement]:
     ]
 
 
-def measure(bench: Bench, budget: float, out: Path | None) -> int:
+def measure(bench: Bench, budget: float, out: Path | None, only: Sequence[str] = ()) -> int:
     """Run all sections, keep the JSON up to date, and give the exit code."""
     state = load_runtime().capi.onnxruntime_pybind11_state
     failures = (
@@ -89,7 +90,7 @@ def measure(bench: Bench, budget: float, out: Path | None) -> int:
         elif len(outcomes) == len(planned):
             print(text)
 
-    planned = sections(bench)
+    planned = [one for one in sections(bench) if not only or one.name in only]
     outcomes = run_sections(planned, budget, failures, save)
     wrong = wrong_answers(outcomes)
     for row in wrong:
@@ -108,10 +109,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, help="where to write the figures; stdout without it")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all of it")
+    parser.add_argument("--only", nargs="+", default=[], help="names of sections; all without it")
     args = parser.parse_args(argv)
     try:
         check_provider(load_runtime(), "cuda")
-        return measure(open_bench(args.model_folder, args.images), args.budget, args.json)
+        return measure(
+            open_bench(args.model_folder, args.images), args.budget, args.json, args.only
+        )
     except KneeEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -43,7 +43,7 @@ N_FILES = 4096
 "images of the folder that is read end to end"
 LAYOUTS = {
     "nchw": GpuOptions(nhwc=False),
-    "nhwc": GpuOptions(nhwc=True),
+    "nhwc": GpuOptions(nhwc=True, fuse_conv_bias=False),
     "nhwc, bias fused": GpuOptions(nhwc=True, fuse_conv_bias=True),
 }
 NO_TORCH = "PyTorch is not installed"

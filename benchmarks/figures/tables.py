@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import audits, certified, drift, findings, novelty, speed, stress, versions
+from benchmarks.figures import (
+    audits,
+    certified,
+    drift,
+    findings,
+    gpu,
+    novelty,
+    recipes,
+    speed,
+    stress,
+    versions,
+)
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -10,11 +21,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "certified": certified.certified,
     "certified-draws": certified.certified_draws,
     "cluster": speed.cluster,
+    "corrupted-kinds": recipes.corrupted_kinds,
+    "corrupted-views": recipes.corrupted_views,
     "devices": findings.devices,
     "drift-delays": drift.delays,
     "drift-quiet": drift.quiet,
     "emulation": findings.emulation,
     "first-run": speed.first_run,
+    "gpu-offline": gpu.offline,
+    "gpu-single": gpu.single,
     "graph": speed.graph,
     "growth": speed.growth,
     "isolation": speed.isolation,

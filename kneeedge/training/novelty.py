@@ -193,8 +193,8 @@ def band_roots(activations: Tensor, n_bands: int = N_BANDS) -> Tensor:
     return torch.cat(means, dim=1).sqrt()
 
 
-def fit_gaussian(features: NDArray[np.floating]) -> FeatureGaussian:
-    """The Gaussian of training features (N, D), of at most RANK directions.
+def fit_gaussian(features: NDArray[np.floating], rank: int = RANK) -> FeatureGaussian:
+    """The Gaussian of training features (N, D), of at most `rank` directions.
 
     Probabilistic PCA (Tipping & Bishop 1999, JRSS B 61:611, eq. 8): the leading eigenvectors of the
     covariance, and the mean of the other eigenvalues as the noise. At least half of the N − 1 that
@@ -204,7 +204,7 @@ def fit_gaussian(features: NDArray[np.floating]) -> FeatureGaussian:
     mean = features.astype(np.float64).mean(axis=0)
     centred = features - mean
     values, vectors = np.linalg.eigh(centred.T @ centred / n)
-    rank = min(RANK, (n - 1) // 2, n_features - 1)
+    rank = min(rank, (n - 1) // 2, n_features - 1)
     values = values[::-1]
     vectors = vectors[:, ::-1][:, :rank]
     noise = max(float(values[rank:].mean()), LEAST_NOISE)
@@ -229,19 +229,20 @@ def training_features(
     """Features (N, D) of each part, of batches of images (B, 1, S, S) uint8 or of activations.
 
     The activations (B, C, H, W) are those behind the first `n_frozen` blocks, none of which a part
-    may be before.
+    may be before. They are computed where the model stands.
     """
+    device = model.mean.device
     features: list[list[NDArray[np.float32]]] = [[] for _ in parts]
     last = max(part.block for part in parts)
     with (
         progress.stage("features of the training views", n_images) as stage,
         torch.inference_mode(),
-        torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
     ):
         for x in inputs:
-            outputs = block_outputs(model, x, last, n_frozen)
+            outputs = block_outputs(model, x.to(device), last, n_frozen)
             for part, values in zip(parts, features, strict=True):
-                values.append(part.features(outputs[part.block]).numpy())
+                values.append(part.features(outputs[part.block]).cpu().numpy())
             stage.advance(len(x))
     return [np.concatenate(values) for values in features]
 

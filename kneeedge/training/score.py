@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Dataset, Sample
@@ -91,7 +92,7 @@ def score(
     """
     spec = build_spec(run, record, dataset)
     spec = replace(spec, polarity=learn_polarity(dataset, spec.pixel_path, progress))
-    model = load_model(spec, run.model)
+    model = load_model(spec, run.model).to(record.device)
     gaussians = fit_novelty(model, record, dataset, batches, progress)
     held_out = [
         answer_split(model, gaussians, spec, dataset.split(split), split, progress)
@@ -316,7 +317,9 @@ def original_answers(
     """
     logits = []
     distances = []
-    with progress.stage(title, len(samples)) as stage:
+    # A GPU would round the factors of a convolution to 10 bits.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with progress.stage(title, len(samples)) as stage, exact:
         for i in range(0, len(samples), BATCH):
             part = samples[i : i + BATCH]
             images = np.stack([load_input(sample.path, pixel_path) for sample in part])[:, None]

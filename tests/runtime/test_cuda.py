@@ -43,7 +43,15 @@ def test_the_arena_takes_what_is_asked_for_and_no_more():
 
 def test_a_layout_that_is_asked_for_is_taken():
     assert cuda_options(GpuOptions(nhwc=False), "fp16")["prefer_nhwc"] == "0"
-    assert cuda_options(GpuOptions(nhwc=True, fuse_conv_bias=True), "fp32")["fuse_conv_bias"] == "1"
+    assert (
+        cuda_options(GpuOptions(nhwc=True, fuse_conv_bias=False), "fp16")["fuse_conv_bias"] == "0"
+    )
+
+
+@pytest.mark.parametrize(("precision", "taken"), [("fp32", "0"), ("fp16", "1"), ("int8", "0")])
+def test_channels_last_and_the_fused_bias_go_together(precision, taken):
+    options = cuda_options(GpuOptions(), precision)
+    assert (options["prefer_nhwc"], options["fuse_conv_bias"]) == (taken, taken)
 
 
 @pytest.mark.parametrize(
