@@ -1,9 +1,10 @@
 """Which distance best tells the images that a network should not answer, chosen on val alone.
 
-    python -m benchmarks.novelty --run RUN --model FILE [--dicom FOLDER] [--other FOLDER]
+    python -m benchmarks.novelty --run RUN [--model FILE] [--dicom FOLDER] [--other FOLDER]
         [--cache FOLDER] [--test] [--json FILE]
 
-RUN is a trained run whose data is there, FILE one of its exported files. Each score is fitted to
+RUN is a trained run whose data is there, FILE one of its exported files; without it PyTorch answers
+for the run, on a GPU where there is one. Each score is fitted to
 training images, gets the limit that `train` would give it (1 % of val, split conformal) and meets
 val images that were changed by kind and severity, and images that are no knees. The kinds
 in HELD_OUT and the test split choose nothing: they are for the last figures. OTHER is a folder of
@@ -20,7 +21,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.novelty_features import Features, Network, Pixels, cached
+from benchmarks.novelty_features import (
+    ExportedNetwork,
+    Features,
+    Network,
+    OriginalNetwork,
+    Pixels,
+    cached,
+)
 from benchmarks.novelty_kinds import BEFORE, CHOSEN, HELD_OUT
 from benchmarks.novelty_scores import Score, Training, all_scores
 from benchmarks.refusals import blanks, cut, dicoms, noises, pages, photographs
@@ -312,7 +320,7 @@ def lines(summaries: Sequence[Summary]) -> list[str]:
     return texts
 
 
-def open_study(run_folder: Path, file: Path, cache: Path, n: int) -> Study:
+def open_study(run_folder: Path, file: Path | None, cache: Path, n: int) -> Study:
     run = open_run(run_folder)
     model, spec = load_original(run)
     record = run.read_config()
@@ -320,12 +328,12 @@ def open_study(run_folder: Path, file: Path, cache: Path, n: int) -> Study:
     linear = model.classifier[-1]
     return Study(
         spec=spec,
-        network=Network(file, spec.polarity),
-        weight=linear.weight.detach().numpy(),
-        bias=linear.bias.detach().numpy(),
+        network=ExportedNetwork(file, spec.polarity) if file else OriginalNetwork(model),
+        weight=linear.weight.detach().cpu().numpy(),
+        bias=linear.bias.detach().cpu().numpy(),
         config=record.config,
         dataset=dataset,
-        cache=cache / file.stem,
+        cache=cache / (file.stem if file else run.name),
         n=n,
     )
 
@@ -335,7 +343,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--dicom", type=Path)
     parser.add_argument("--other", type=Path)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "novelty")
@@ -355,7 +363,7 @@ def main() -> None:
     print("kinds that choose", *lines(chosen_by), "", "held-out kinds", *lines(apart), sep="\n")
     if arguments.json:
         record = {
-            "model": arguments.model.name,
+            "model": arguments.model.name if arguments.model else study.spec.name,
             "split": split,
             "environment": environment(),
             "summaries": chosen_by,

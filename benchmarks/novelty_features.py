@@ -6,6 +6,7 @@ Each set of images goes through the network once; what it gives is kept in a fol
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -15,12 +16,16 @@ from numpy.typing import NDArray
 
 from benchmarks.novelty_texture import texture, tone
 from kneeedge.model.spec import Polarity
-from kneeedge.training.novelty import band_roots
+from kneeedge.runs.config import N_BLOCKS
+from kneeedge.training.model import KneeVGG
+from kneeedge.training.novelty import band_roots, block_outputs
 from kneeedge.training.polarity import Upright
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float32]
 BATCH = 8
+ROWS_OF = 4
+"the block whose rows are kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,8 @@ class Features:
     block3: Array
     block4: Array
     block5: Array
+    rows4: Array
+    "(N, R C) means of the rows behind block 4, of which bands are made"
     texture: Array
     "(N, T) of the pixels alone"
     tone: Array
@@ -49,7 +56,34 @@ class Features:
         return Features(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-class Network:
+class Network(Protocol):
+    """What gives the features of a batch of inputs (S, S) uint8, in the order of their fields."""
+
+    def features(self, batch: Sequence[Pixels]) -> list[Array]: ...
+
+
+class OriginalNetwork:
+    """A run's own network in PyTorch, on a GPU where there is one."""
+
+    def __init__(self, model: KneeVGG) -> None:
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def features(self, batch: Sequence[Pixels]) -> list[Array]:
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.inference_mode(), exact:
+            images = torch.from_numpy(np.stack(batch)[:, None]).to(self.model.mean.device)
+            outputs = block_outputs(self.model, images, N_BLOCKS)
+            last = outputs[max(outputs)]
+            logits = self.model.head(last)
+            roots = [band_roots(outputs[number]) for number in sorted(outputs) if number]
+            grey = images.float()
+            grey = (self.model.upright(grey) if self.model.upright else grey) / 255.0
+            rows = outputs[ROWS_OF].mean(dim=3).transpose(1, 2).flatten(1)
+            found = [logits, last.mean(dim=(2, 3)), *roots, rows, texture(grey), tone(grey)]
+            return [values.cpu().numpy() for values in found]
+
+
+class ExportedNetwork:
     """An exported file that also gives what stands behind each of its blocks."""
 
     def __init__(self, path: Path, polarity: Polarity | None, threads: int = 1) -> None:
@@ -66,7 +100,6 @@ class Network:
         self.names = ["logits", *pools]
 
     def features(self, batch: Sequence[Pixels]) -> list[Array]:
-        """In the order of the fields of Features."""
         grey = torch.from_numpy(np.stack(batch)[:, None]).float()
         if self.upright:
             grey = self.upright(grey)
@@ -74,7 +107,8 @@ class Network:
         grey /= 255.0
         roots = [band_roots(torch.from_numpy(block)).numpy() for block in blocks]
         last = blocks[-1].mean(axis=(2, 3))
-        return [logits, last, *roots, texture(grey).numpy(), tone(grey).numpy()]
+        rows = blocks[ROWS_OF - 1].mean(axis=3).transpose(0, 2, 1).reshape(len(batch), -1)
+        return [logits, last, *roots, rows, texture(grey).numpy(), tone(grey).numpy()]
 
 
 def extract(network: Network, images: Iterable[Pixels]) -> Features:

@@ -5,12 +5,13 @@ Each is fitted to the training images' features alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.novelty_features import Features
-from kneeedge.training.novelty import fit_gaussian, quantile_limit
+from kneeedge.training.novelty import N_BANDS, RANK, fit_gaussian, quantile_limit
 
 Distances = NDArray[np.float64]
 Score = Callable[[Features], Distances]
@@ -50,9 +51,21 @@ def unit(pick: Pick) -> Pick:
     return normalised
 
 
-def gaussian(pick: Pick, views: Features) -> Score:
+def bands(number: int) -> Pick:
+    """Roots of the means of block 4 over more or fewer bands than a block's three."""
+
+    def of_bands(features: Features) -> NDArray[np.floating]:
+        rows = features.rows4.reshape(len(features.rows4), -1, features.block4.shape[1] // N_BANDS)
+        edges = [round(i * rows.shape[1] / number) for i in range(number + 1)]
+        parts = [rows[:, top:bottom].mean(axis=1) for top, bottom in pairwise(edges)]
+        return np.sqrt(np.concatenate(parts, axis=1))
+
+    return of_bands
+
+
+def gaussian(pick: Pick, views: Features, rank: int = RANK) -> Score:
     """Mahalanobis distance to a low-rank Gaussian of the picked features."""
-    fitted = fit_gaussian(pick(views))
+    fitted = fit_gaussian(pick(views), rank)
     return lambda features: fitted.distances(pick(features))
 
 
@@ -142,7 +155,19 @@ def all_scores(training: Training, genuine: Features) -> dict[str, Score]:
     scores |= {f"block {k}": plain[k] for k in (1, 2, 3, 5)}
     scores |= {f"block {k}, one length": units[k] for k in range(1, 6)}
     scores |= {f"block {k}, one length, toned views": score for k, score in wide.items()}
+    banded = {n: gaussian(unit(bands(n)), views) for n in (1, 2, 5, 7)}
+    scores |= {f"block 4, one length, {n} bands": score for n, score in banded.items()}
+    for rank in (16, 32, 128, 256):
+        scores[f"block 4, one length, rank {rank}"] = gaussian(unit(block(4)), views, rank)
     return scores | {
+        "block 4 | 4 in 5 bands, one length": largest([units[4], banded[5]], genuine),
+        "block 4 in 5 bands | 2, one length": largest([banded[5], units[2]], genuine),
+        "block 4 | kNN, one length": largest([units[4], neighbours(block(4), views)], genuine),
+        "blocks 4 | 1, both one length": largest([units[4], units[1]], genuine),
+        "blocks 4 | 3, both one length": largest([units[4], units[3]], genuine),
+        "blocks 4 | 5, both one length": largest([units[4], units[5]], genuine),
+        "block 4, one length | texture": largest([units[4], texture], genuine),
+        "block 4, one length + doubt": total([units[4], doubt], views),
         "last features, one length": gaussian(unit(last), views),
         "ViM": virtual_logit(training),
         "kNN, block 4": neighbours(block(4), views),

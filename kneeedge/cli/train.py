@@ -43,6 +43,7 @@ VALUES = {
     "precision": ("auto", "32", "bf16"),
     "threshold": ("youden", "sensitivity=", "specificity="),
     "certify": ("ppv=", "npv="),
+    "corruptions": ("blur,resolution,contrast,gamma,noise",),
 }
 "what the shell completes"
 
@@ -51,7 +52,7 @@ def option(name: str, text: str, panel: str) -> Any:
     """An option of TrainConfig's field `name`; the recipe decides where it is not given."""
     default = getattr(DEFAULTS, name)
     paper = getattr(PAPER, name)
-    values = [f"default {default}"] if default is not None else []
+    values = [f"default {default}"] if default not in (None, "") else []
     values += [f"paper {paper}"] if default != paper else []
     suffix = f" ({'; '.join(values)})" if values else ""
     completion = completes(*VALUES[name]) if name in VALUES else None
@@ -121,6 +122,10 @@ def train(
         float | None, option("rotation", "Largest rotation, degrees", IMAGES)
     ] = None,
     flip: Annotated[bool | None, option("flip", "Mirrored views", IMAGES)] = None,
+    corruptions: Annotated[
+        str | None,
+        option("corruptions", "Kinds of `stress`, by commas, for half of the views", IMAGES),
+    ] = None,
     views: Annotated[int | None, option("views", "Cached views an image", IMAGES)] = None,
     cache_gb: Annotated[float | None, option("cache_gb", "Disk for the cache, GB", IMAGES)] = None,
     workers: Annotated[

@@ -15,6 +15,7 @@ from kneeedge.model.spec import (
     Architecture,
     PixelPath,
 )
+from kneeedge.pixels.corruptions import kinds_named
 
 AUTO = "auto"
 RECIPES = ("default", "paper")
@@ -121,6 +122,8 @@ class TrainConfig:
     rotation: float = 10.0
     "largest rotation of an augmented view, degrees"
     flip: bool = True
+    corruptions: str = ""
+    "kinds of `kneeedge stress`, by commas, one of which makes half of the views drawn worse"
     views: int = 8
     "fixed augmented views an image where the lower blocks are frozen; each epoch sees the next one"
     cache_gb: float = 8.0
@@ -141,6 +144,8 @@ class TrainConfig:
         _one_of("precision", self.precision, (AUTO, "32", "bf16"))
         _one_of("split", self.split, SPLITS)
         parse_rule(self.threshold)
+        if self.corruptions:
+            kinds_named(self.corrupted_by)
         self._check_promise()
         for name in ("lr", "head_lr", "width"):
             _above_zero(name, getattr(self, name))
@@ -161,6 +166,11 @@ class TrainConfig:
     def pixel_path(self) -> PixelPath:
         """How an image becomes the network's input."""
         return PixelPath(self.size, self.fit, grey_bits=self.grey_bits)
+
+    @property
+    def corrupted_by(self) -> tuple[str, ...]:
+        """The kinds that views are corrupted by; none where none is named."""
+        return tuple(name.strip() for name in self.corruptions.split(",") if name.strip())
 
     def _check_data(self) -> None:
         for name in ("val_fraction", "test_fraction"):

@@ -390,11 +390,10 @@ def check_latest(folder: Path) -> None:
 
 
 def link_latest(run: Run) -> None:
-    """Let `latest`, beside the run folder, lead to it.
-
-    Raises OutputExistsError where something else than a link has that name.
-    """
+    """Let `latest`, beside the run folder, lead to it; raises what `check_latest` does."""
     check_latest(run.folder)
-    link = run.folder.parent / LATEST
+    # Another training may end at the same moment.
+    link = run.folder.parent / f".{LATEST}.{run.name}"
     link.unlink(missing_ok=True)
     link.symlink_to(run.folder.name, target_is_directory=True)
+    link.replace(link.with_name(LATEST))

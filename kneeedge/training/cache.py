@@ -208,6 +208,7 @@ def _cache_key(
     rows = [f"{sample.name}\0{sample.sha256}\0{count}" for sample, count in n_views.items()]
     images = hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape"))
     views = [config.seed, config.rotation, config.flip, config.size, config.fit]
+    views += config.corrupted_by
     network = [config.weights, config.channels, config.batch_norm, model.n_frozen_layers, bf16]
     return json.dumps([*views, *network, images.hexdigest()])
 

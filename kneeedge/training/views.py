@@ -8,9 +8,25 @@ from PIL import Image
 
 from kneeedge.data.dataset import Sample
 from kneeedge.model.spec import PixelPath
+from kneeedge.pixels.corruptions import corrupt, kind_named
 from kneeedge.pixels.picture import read_grey
 from kneeedge.pixels.pixel_path import to_input
 from kneeedge.runs.config import TrainConfig
+
+CORRUPTED = 0.5
+"share of the views drawn that are corrupted, where kinds are given"
+MOST_SEVERE = 3
+"severity of a corrupted view at most; beyond it hardly a label can be read"
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """How a view is made worse."""
+
+    kind: str
+    severity: int
+    seed: int
+    "of what is drawn"
 
 
 @dataclass(frozen=True)
@@ -20,6 +36,7 @@ class View:
     angle: float = 0.0
     "degrees, counter-clockwise"
     mirrored: bool = False
+    corruption: Corruption | None = None
 
 
 def view_of(config: TrainConfig, image: int, k: int) -> View:
@@ -29,19 +46,35 @@ def view_of(config: TrainConfig, image: int, k: int) -> View:
         return View(0.0, mirrored)
     rng = np.random.default_rng([config.seed, image, k])
     angle = rng.uniform(-config.rotation, config.rotation)
-    return View(float(angle), mirrored)
+    return View(float(angle), mirrored, draw_corruption(config, rng))
+
+
+def draw_corruption(config: TrainConfig, rng: np.random.Generator) -> Corruption | None:
+    """One of the config's kinds at a severity of MOST_SEVERE at most, or none."""
+    kinds = config.corrupted_by
+    if not kinds or rng.random() >= CORRUPTED:
+        return None
+    kind = kind_named(kinds[rng.integers(len(kinds))])
+    severity = rng.choice(kind.severities[:MOST_SEVERE])
+    return Corruption(kind.name, int(severity), int(rng.integers(2**32)))
 
 
 def apply_view(grey: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """The (H, W) uint8 image, mirrored and rotated about its centre; corners come in black."""
-    if view == View():
-        return grey
-    image = Image.fromarray(grey)
-    if view.mirrored:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if view.angle:
-        image = image.rotate(view.angle, Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    """The (H, W) uint8 image, mirrored, rotated about its centre, and then corrupted.
+
+    Corners come in black.
+    """
+    if view.mirrored or view.angle:
+        image = Image.fromarray(grey)
+        if view.mirrored:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if view.angle:
+            image = image.rotate(view.angle, Image.Resampling.BILINEAR)
+        grey = np.asarray(image)
+    if view.corruption:
+        worse = view.corruption
+        grey = corrupt(grey, worse.kind, worse.severity, worse.seed)
+    return grey
 
 
 def load_view(sample: Sample, view: View, pixel_path: PixelPath) -> NDArray[np.uint8]:

@@ -311,6 +311,13 @@ def test_the_latest_run_is_the_one_that_was_linked_last(tmp_path: Path) -> None:
         assert Run(latest_run(tmp_path)).name == name
 
 
+def test_what_a_stopped_training_left_of_its_link_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / ".latest.first").symlink_to("first")
+    link_latest(Run(tmp_path / "first"))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["first", "latest"]
+
+
 def test_the_link_survives_a_move_of_all_runs(run: Run, tmp_path: Path) -> None:
     link_latest(run)
     moved = run.folder.parent.rename(tmp_path / "moved")
