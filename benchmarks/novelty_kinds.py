@@ -2,7 +2,7 @@
 
 HELD_OUT = ("jpeg", "crop", "bars", "gradient", "collimation", "window", "text", "translation")
 "kinds of harm that chose nothing"
-BEFORE = "block 4"
-"what refused before the study"
-CHOSEN = "blocks 4 | 2, both one length"
-"what refuses since"
+BEFORE = "blocks 4 | 2, both one length"
+"what refused before, chosen on one narrow network"
+CHOSEN = "block 4 | 1, one length"
+"what refuses since, chosen on that and on the default network of three seeds"

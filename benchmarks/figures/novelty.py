@@ -1,29 +1,49 @@
 """Tables of what images are refused by which distance."""
 
+from collections.abc import Sequence
+from statistics import mean
 from typing import Any
 
 from benchmarks.figures.markdown import NONE, table
 from benchmarks.figures.results import read_result
 from benchmarks.novelty_kinds import BEFORE, CHOSEN, HELD_OUT
 
+Figures = dict[str, dict[str, float]]
+SEEDS = ("novelty-seed-0", "novelty-seed-1", "novelty-seed-2")
+"one network each"
+
 
 def scores() -> str:
-    """Every score on val: what it refuses, and what wrong answers it lets through."""
-    result = read_result("novelty-val")
-    held_out = {row["score"]: row for row in result["held_out"]}
+    """Every score on val of the networks that it was weighed on: the fewest wrong answers first."""
+    narrow, int8 = figures_of("novelty-slim6"), figures_of("novelty-int8")
+    seeds = [figures_of(name) for name in SEEDS]
+    held_out = [figures_of(name, "held_out") for name in SEEDS]
     heads = (
-        "distance", "harmed, refused", "sound, refused", "wrong answers", "AUROC, harmed",
-        "no knee, refused", "held-out kinds: wrong answers",
+        "distance", "wrong answers: three seeds", "int8", "narrow", "harmed, refused: three seeds",
+        "narrow", "sound, refused: three seeds", "narrow", "no knee, refused",
+        "held-out kinds: wrong answers",
     )  # fmt: skip
     rows = []
-    for row in result["summaries"]:
-        name = row["score"]
-        cells = [f"{row[key]:.1%}" for key in ("harmed", "sound", "wrong")]
-        cells += [f"{row['auroc_harmed']:.3f}", f"{row['far']:.1%}"]
-        cells.append(f"{held_out[name]['wrong']:.1%}")
+    for name in sorted(int8, key=lambda name: mean(seed[name]["wrong"] for seed in seeds)):
+        cells = [share(seeds, name, "wrong"), share([int8], name, "wrong")]
+        cells.append(share([narrow], name, "wrong"))
+        for key in ("harmed", "sound"):
+            cells += [share(seeds, name, key), share([narrow], name, key)]
+        cells += [share(seeds, name, "far"), share(held_out, name, "wrong")]
         shown = name.replace("|", "\\|")
         rows.append([f"**{shown}**" if name == CHOSEN else shown, *cells])
     return table(heads, rows)
+
+
+def figures_of(result: str, part: str = "summaries") -> Figures:
+    """The summary of each score of a study, by its name."""
+    return {row["score"]: row for row in read_result(result)[part]}
+
+
+def share(studies: Sequence[Figures], name: str, key: str) -> str:
+    """The mean over studies; nothing where they did not weigh the score."""
+    found = [study[name][key] for study in studies if name in study]
+    return f"{mean(found):.1%}" if found else NONE
 
 
 def kinds() -> str:

@@ -180,17 +180,18 @@ def fit_novelty(
     """The Gaussians of the training images' features; None without `abstain` or without val.
 
     It is val that sets the limit. Blocks before the cached activations are computed anew, of fewer
-    views.
+    views; so is all of it where views were corrupted, since such images are to be far.
     """
-    config = record.config
+    config = replace(record.config, corruptions="")
     if not (config.abstain and dataset.split("val")):
         return None
-    n_done = record.n_frozen_blocks if record.n_views else 0
+    is_cached = record.n_views > 0 and not record.config.corruptions
+    n_done = record.n_frozen_blocks if is_cached else 0
     train = dataset.split("train")
     files = FileBatches(train, (), config, config.pixel_path)
 
     def features(parts: Sequence[Part], views: Sequence[int]) -> list[NDArray[np.float32]]:
-        cached = n_done <= min(part.block for part in parts)
+        cached = is_cached and n_done <= min(part.block for part in parts)
         source = batches if cached else files
         inputs = (x for epoch in views for x, _ in source.train(epoch))
         n_images = len(views) * len(train)

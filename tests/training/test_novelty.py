@@ -164,7 +164,7 @@ def test_the_largest_scaled_part_is_the_distance(gaussians):
 
 def test_the_graph_takes_the_largest_scaled_part():
     rng = np.random.default_rng(0)
-    behind = {4: torch.rand(7, 4, 6, 6), 2: torch.rand(7, 3, 9, 9)}
+    behind = {part.block: torch.rand(7, 5 - i, 6, 6) for i, part in enumerate(PARTS)}
     fitted = tuple(
         fit_gaussian(part.features(torch.rand(60, *behind[part.block].shape[1:])).numpy())
         for part in PARTS
@@ -228,7 +228,7 @@ def test_a_damaged_file_is_one_clear_error(gaussians, tmp_path):
         read_gaussians(tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("name", ["block4.unit.mean", "block2.unit.scale", "block3.scale"])
+@pytest.mark.parametrize("name", ["block4.mean", "block1.unit.scale", "block3.scale"])
 def test_a_part_of_which_something_is_missing_or_too_much_is_refused(gaussians, tmp_path, name):
     path = tmp_path / "novelty.safetensors"
     save_gaussians(gaussians, path)
@@ -238,7 +238,7 @@ def test_a_part_of_which_something_is_missing_or_too_much_is_refused(gaussians, 
     else:
         arrays[name] = np.ones(1)
     save_file(arrays, path)
-    with pytest.raises(CheckpointError, match=r"holds block2.unit.directions, .* again"):
+    with pytest.raises(CheckpointError, match=r"holds block1.unit.directions, .* again"):
         read_gaussians(path)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,10 @@ from kneeedge.runs.folder import Run, open_run
 from kneeedge.runtime.session import Session
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original, predict_logits
+from kneeedge.training.data import FileBatches
 from kneeedge.training.novelty import predict, read_gaussians
 from kneeedge.training.run import train
+from kneeedge.training.score import fit_novelty
 
 QUIET = Progress(quiet=True)
 
@@ -118,3 +121,17 @@ def test_a_run_that_is_not_to_abstain_has_no_limit(narrow_config, tmp_path):
     train(config, tmp_path / "run", ["kneeedge", "train"], QUIET)
     assert load_original(open_run(tmp_path / "run"))[1].novelty is None
     assert not open_run(tmp_path / "run").novelty.exists()
+
+
+def test_the_distance_is_of_uncorrupted_views_whatever_is_trained_on(trained_run, original):
+    run = open_run(trained_run)
+    record = dataclasses.replace(run.read_config(), n_views=0)
+    dataset = run.read_dataset(Path(record.data_root), record.classes)
+    config = dataclasses.replace(record.config, corruptions="noise,blur")
+    fitted = []
+    for each in (record, dataclasses.replace(record, config=config)):
+        samples = dataset.split("train"), dataset.split("val")
+        batches = FileBatches(*samples, each.config, each.config.pixel_path)
+        fitted.append(fit_novelty(original[0], each, dataset, batches, QUIET))
+    for plain, corrupted in zip(*(found.gaussians for found in fitted), strict=True):
+        np.testing.assert_array_equal(plain.mean, corrupted.mean)
