@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Sample
 from kneeedge.inference.metrics import evaluate
-from kneeedge.model.spec import ModelSpec, Novelty, softmax
+from kneeedge.model.spec import ModelSpec, softmax
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_slimmed
 from kneeedge.runs.answers import Answers
-from kneeedge.runs.export_report import CaseChange, ReferralChange, RefusalChange, VerifyReport
+from kneeedge.runs.export_report import CaseChange, ReferralChange, VerifyReport
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import (
     images_to_settle,
@@ -106,26 +106,6 @@ def case_changes(
         )
         for i, sample in enumerate(samples)
     ]
-
-
-def compare_refusals(
-    novelty: Novelty | None,
-    original: NDArray[np.floating] | None,
-    variant: NDArray[np.floating] | None,
-) -> RefusalChange | None:
-    """Which of the same images the original's and the variant's distances (N,) each refuse."""
-    if novelty is None or original is None or variant is None:
-        return None
-    before = novelty.refuses(original)
-    after = novelty.refuses(variant)
-    change = variant - original
-    return RefusalChange(
-        original=int(before.sum()),
-        variant=int(after.sum()),
-        changed=int((before != after).sum()),
-        mean_change=float(change.mean()),
-        largest_change=float(np.abs(change).max()),
-    )
 
 
 def compare_referrals(

@@ -18,7 +18,8 @@ class ExportOptions:
     n_calibration: int = N_IMAGES
     "training images that set the int8 ranges"
     tolerance: float | None = None
-    "accuracy that a variant may lose, as a share; None: the precision's own"
+    """accuracy that a variant may lose, and images that it may refuse more, as a share; None: the
+    precision's own"""
     provider: str = "cpu"
     "where the variants are verified"
     data: str | None = None

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from export.any_size import prove, with_resize
 from export.calibration import CalibrationSet, choose_images, draw
-from export.gate import compare_referrals, compare_refusals, gate_report
+from export.gate import compare_referrals, gate_report
 from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
 from export.options import PRECISIONS, ExportOptions
 from export.ranges import collect, load_chunks
 from export.reference import ReferenceMaker
+from export.refusals import compare_refusals, judged, spec_of_file
 from export.sealed import file_record, save, seen_metadata
 from export.search import Material, search
 from export.stress import OriginalUnderStress, original_of, torch_subject
@@ -78,7 +79,7 @@ class Exporter:
         self.dataset: Dataset = self.run.read_dataset(root, self.spec.classes)
         self.samples = self.dataset.split("val")
         check_unchanged(self.samples)
-        self.references = ReferenceMaker(self.spec, self.samples)
+        self.references = ReferenceMaker(self.spec.pixel_path, self.samples)
         self.slimmed_from: Answers | None = None
         if self.spec.training.slimmed is not None:
             self.slimmed_from = self.run.read_original_answers(self.samples, self.spec)
@@ -121,8 +122,9 @@ class Exporter:
         built = self.build(precision)
         part = self._part(precision)
         report = built.report or self.gate(precision, built.graph)
-        built = dataclasses.replace(built, reference=self.references.metadata(built.graph))
-        save(built.graph, part, self.spec, built.record, {})
+        spec = spec_of_file(self.spec, report)
+        built = dataclasses.replace(built, reference=self.references.metadata(built.graph, spec))
+        save(built.graph, part, spec, built.record, {})
         session = Session(part, self.options.provider)
         if self.options.stress and report.verdict != FAIL:
             report = self.stressed(precision, report, session)
@@ -202,7 +204,10 @@ class Exporter:
             provider=report.provider,
         )
         # What was measured is of an earlier file, whose place this one takes.
-        facts = dataclasses.replace(read_facts(self.run), variants=(report,), speed=None, stale=())
+        spec = spec_of_file(self.spec, report)
+        facts = dataclasses.replace(
+            read_facts(self.run), spec=spec, variants=(report,), speed=None, stale=()
+        )
         extra = {
             GOLDEN_KEY: to_metadata(golden),
             SEEN_KEY: seen_metadata(self.dataset),
@@ -210,7 +215,7 @@ class Exporter:
             REFERENCE_KEY: built.reference,
         }
         record = dataclasses.replace(built.record, verification=verification)
-        save(built.graph, part, self.spec, record, extra)
+        save(built.graph, part, spec, record, extra)
 
     def build(self, precision: str) -> Built:
         """The graph of one precision, without metadata, and its record."""
@@ -278,19 +283,17 @@ class Exporter:
             self.options.tolerance,
             own_logits if is_slimmed else None,
         )
-        refusals = compare_refusals(self.spec.novelty, distances, outputs.distance)
+        refusals = compare_refusals(self.spec.novelty, distances, outputs.distance, precision)
         labels = np.array([sample.label for sample in self.samples])
         referrals = compare_referrals(self.spec, labels, own_logits, outputs.logits)
-        return dataclasses.replace(report, refusals=refusals, referrals=referrals)
+        return judged(dataclasses.replace(report, referrals=referrals), refusals)
 
     def stressed(self, precision: str, report: VerifyReport, session: Session) -> VerifyReport:
         """The report with what became of the variant on corrupted images; it fails where that does.
 
         Inconclusive is said there alone: few images leave it open for almost every variant.
         """
-        gate = self.original_under_stress.judge(
-            session, self.spec, precision, self.options.stress_tolerance
-        )
+        gate = self.original_under_stress.judge(session, precision, self.options.stress_tolerance)
         report = dataclasses.replace(report, stress=gate)
         if gate.verdict != FAIL:
             return report

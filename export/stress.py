@@ -36,16 +36,14 @@ class OriginalUnderStress:
         self.progress = progress
         self._answers: CellAnswers | None = None
 
-    def judge(
-        self, session: Session, spec: ModelSpec, precision: str, tolerance: float | None
-    ) -> StressGate:
+    def judge(self, session: Session, precision: str, tolerance: float | None) -> StressGate:
         """The verdict on a variant, at TOLERANCE where none is given."""
         if self._answers is None:
             n = f"{len(self.samples):,} images in {len(GATE_CELLS)} ways"
             self.progress(f"stress: the original answers {n}, then each variant")
             self._answers = self._ask(self.original)
         limit = TOLERANCE if tolerance is None else tolerance
-        variant = self._ask(Subject(spec, BatchRunner(session, self.progress).run))
+        variant = self._ask(Subject(session.spec, BatchRunner(session, self.progress).run))
         return judge_corrupted(
             self.samples, self._answers, variant, precision, limit, self.is_converted
         )

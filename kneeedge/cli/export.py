@@ -20,7 +20,9 @@ STRESS_HELP = (
     "Hold them against the original on images corrupted in 18 ways too: 19 times as many answers."
 )
 STRESS_TOLERANCE_HELP = "Accuracy a variant may lose under any of these (default 0.01)."
-TOLERANCE_HELP = "Accuracy a variant may lose, as a share (default 0.01)."
+TOLERANCE_HELP = (
+    "Accuracy a variant may lose, and images it may refuse more, as a share (default 0.01)."
+)
 
 
 def export(

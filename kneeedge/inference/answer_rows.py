@@ -77,7 +77,7 @@ class Device:
     "the file, as it was called there"
     model_sha256: str
     network: str
-    "SHA-256 of the spec without the file's own and the certified limits: of a network's files one"
+    "SHA-256 of the spec without the file's own and all limits: of a network's files one"
     precision: str
     "fp32, fp16 or int8"
     positive: str
@@ -145,7 +145,7 @@ def device_of(predictor: Predictor) -> Device:
 
 def network_of(spec: ModelSpec) -> str:
     """The `network` of a Device."""
-    text = replace(spec, file=None, certified=None).to_json()
+    text = replace(spec, file=None, novelty=None, certified=None).to_json()
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

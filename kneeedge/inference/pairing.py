@@ -21,6 +21,7 @@ from kneeedge.model.verdict import (
     judge_loss,
     judge_share,
     same_text,
+    worst,
 )
 from kneeedge.statistics.paired import (
     ChangedShare,
@@ -28,6 +29,7 @@ from kneeedge.statistics.paired import (
     changed_share,
     images_to_settle,
     images_to_settle_share,
+    largest_known,
     paired_change,
 )
 
@@ -35,7 +37,6 @@ READING, INPUT, NETWORK = "reading", "network input", "network"
 "the step at which two devices differ: file to pixels, pixels to the network's input, the network"
 PRECISIONS = ("fp32", "fp16", "int8")
 "the finest first"
-WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
 UNREAD = -1
 "in place of a class: never the right one"
 Pair = tuple[AnswerRow, AnswerRow]
@@ -135,7 +136,7 @@ def pair(
     Wilson's on the share of answers that changed; no statistics where nothing but rounding moved;
     a fail where the network moved a logit further than its precision can. An unread image has no
     right answer. Refusals in one place alone are held to the same tolerance where both ran the same
-    file; between two files they are told of, since the limit was set by distances of the original.
+    file; between two files they are told of, since each has a limit of its own.
 
     Raises DataError where the classes differ, no path is in both, or a file has other bytes.
     """
@@ -224,7 +225,7 @@ class Evidence:
         if self.judged_refusals:
             verdict, reason = judge_share(self.judged_refusals, self.tolerance)
             verdicts.append((verdict, f"refused or referred in one place alone: {reason}"))
-        return min(verdicts, key=lambda judged: WORST_FIRST.index(judged[0]))
+        return worst(*verdicts)
 
     @property
     def nothing_changed(self) -> bool:
@@ -248,8 +249,7 @@ class Evidence:
             needed = [images_to_settle_share(self.answers, self.tolerance)]
         if self.judged_refusals:
             needed.append(images_to_settle_share(self.judged_refusals, self.tolerance))
-        known = [n for n in needed if n is not None]
-        return max(known) if len(known) == len(needed) else None
+        return largest_known(needed)
 
 
 def paired_rows(here: DeviceAnswers, there: DeviceAnswers) -> list[Pair]:

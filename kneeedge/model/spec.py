@@ -123,7 +123,8 @@ class Novelty:
     n: int
     "images whose distances set the limit"
     method: str
-    "the features and the distribution fitted to those of the training images"
+    """the features, the distribution fitted to those of the training images, and how the limit was
+    found: by the original's distances, or by those of the file itself where rounding moves them"""
 
     def refuses(self, distances: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Whether each distance (N,) is beyond the limit, as real numbers."""

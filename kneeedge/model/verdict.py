@@ -13,8 +13,11 @@ EQUAL_LOGITS = {"fp32": 1e-3}
 "largest logit change that is rounding alone: such a variant is the original, without statistics"
 MAX_LOGIT_CHANGE = {"fp32": 1e-2, "fp16": 0.5}
 "a larger change is a fault of the conversion, however few answers it flips"
+EQUAL_DISTANCES = 1e-3
+"largest change of a distance, as a share of the limit to abstain, that is rounding alone"
 TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
-"accuracy that a variant may lose, as a share of all images"
+"accuracy that a variant may lose, as a share of all images, and genuine images it may refuse more"
+WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
 
 
 def judge(
@@ -81,6 +84,33 @@ def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
         return FAIL, f"at least {least:.2%} of accuracy lost ({limit}): {flips}"
     lost = f"up to {most:.2%} of accuracy may be lost ({limit})"
     return INCONCLUSIVE, f"{change.n} images are too few: {flips}, yet {lost}"
+
+
+def judge_refusals(change: PairedChange, tolerance: float, is_equal: bool) -> tuple[str, str]:
+    """Verdict and its reason by the genuine images that a variant refuses more, by Tango's bounds.
+
+    `change` is of the images that are answered: one is lost where the variant alone refuses it, and
+    gained where the original alone does. Where `is_equal`, the shares refused are known to be equal
+    before any image is seen, so that these fail a variant but cannot be too few; so too where the
+    variant refuses no image more.
+    """
+    least = -change.interval.high
+    most = change.worst_loss
+    limit = f"95 % confidence, tolerance {tolerance:.2%}"
+    alone = (
+        f"{change.lost} of {change.n} refused by it alone, {change.gained} by the original alone"
+    )
+    if least > tolerance:
+        return FAIL, f"at least {least:.2%} more of the images refused ({limit}): {alone}"
+    if is_equal or not change.lost or most <= tolerance:
+        return PASS, f"no more images refused than the tolerance allows ({limit}): {alone}"
+    more = f"up to {most:.2%} more of the images may be refused ({limit})"
+    return INCONCLUSIVE, f"{change.n} images are too few: {alone}, yet {more}"
+
+
+def worst(*verdicts: tuple[str, str]) -> tuple[str, str]:
+    """Of verdicts with their reasons the worst, of equal ones the first."""
+    return min(verdicts, key=lambda judged: WORST_FIRST.index(judged[0]))
 
 
 def judge_share(change: ChangedShare, tolerance: float) -> tuple[str, str]:

@@ -10,12 +10,13 @@ from kneeedge.report.info import width_text
 from kneeedge.report.markdown import table
 from kneeedge.report.scorecard import OF_CLASS, TITLES, figure_title, with_interval
 from kneeedge.runs.benchmark import BenchResult, Row, model_name, single_rows, times_as_fast
-from kneeedge.runs.export_report import VerifyReport
+from kneeedge.runs.export_report import RefusalChange, VerifyReport
 from kneeedge.system.files import SHOWN_DIGITS
 
 SCORES = ("accuracy", "auroc", "sensitivity", "specificity")
 FILE_COLUMNS = (
     "file", "verdict", "flips", "accuracy change [95 %]", "McNemar p", "largest logit change",
+    "refused beyond the limit",
 )  # fmt: skip
 SPEED_COLUMNS = ("model", "precision", "provider", "ms an image", "×")
 
@@ -123,6 +124,9 @@ def variant_lines(variants: Sequence[VerifyReport], source: str) -> list[str]:
         changes = [f"{report.precision} {report.own_logit_change:.3g}" for report in slimmed]
         whose = "this model's own PyTorch network"
         line += f" Largest logit change from {whose}: {', '.join(changes)}."
+    own = [report.precision for report in variants if report.refusals and report.refusals.own_limit]
+    if own:
+        line += f" The limit of {' and '.join(own)} is set by the file's own distances."
     same = [report.precision for report in variants if report.passed_by_logits]
     if same:
         line += f" {', '.join(same)} passed as the same network: logits are alike up to rounding."
@@ -141,7 +145,21 @@ def variant_row(report: VerifyReport) -> list[str]:
         f"{change.delta:+.4f} [{change.interval.low:+.4f}, {change.interval.high:+.4f}]",
         f"{change.mcnemar_p:.3f}",
         f"{report.max_abs_logit_change:.3g}",
+        refused_text(report.refusals),
     ]
+
+
+def refused_text(refusals: RefusalChange | None) -> str:
+    """How many images the original and the file refuse, and beyond which limit of the distance."""
+    if refusals is None:
+        return "none"
+    counts = f"{refusals.original} → {refusals.variant}"
+    if refusals.original_limit is None:
+        return counts
+    limits = f"{refusals.original_limit:.4g}"
+    if refusals.own_limit is not None:
+        limits += f" → {refusals.own_limit:.4g}"
+    return f"{counts} beyond {limits}"
 
 
 def speed_lines(speed: BenchResult | None, stale: Sequence[str] = ()) -> list[str]:

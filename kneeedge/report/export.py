@@ -9,15 +9,22 @@ from kneeedge.report.inference import N_LISTED
 from kneeedge.report.stress_gate import gate_lines
 
 if TYPE_CHECKING:
-    from kneeedge.runs.export_report import AnySizeFile, CaseChange, ExportReport, VerifyReport
+    from kneeedge.runs.export_report import (
+        AnySizeFile,
+        CaseChange,
+        ExportReport,
+        RefusalChange,
+        VerifyReport,
+    )
     from kneeedge.statistics.intervals import Interval
     from kneeedge.statistics.paired import PairedChange
 
 WHAT_DECIDES = (
-    "inconclusive: the verdict follows from how much accuracy may be lost on other images "
-    "(Tango 1998), by the answers that went wrong or right here and by the number of images, "
-    "not from the number of flips: few images leave room for a loss even where none flipped. "
-    "`infer` takes such a file only where it is named; more validation images would settle it"
+    "inconclusive: the verdict follows from how much accuracy may be lost on other images, and "
+    "how many more of them refused (Tango 1998), by the answers that went wrong or right here and "
+    "by the number of images, not from the number of flips: few images leave room for a loss even "
+    "where none flipped. `infer` takes such a file only where it is named; more validation images "
+    "would settle it"
 )
 
 
@@ -95,12 +102,7 @@ def logit_lines(report: "VerifyReport") -> list[str]:
         own = f"{report.own_logit_change:.4g}"
         lines.append(f"  largest logit change from its own PyTorch network: {own}")
     if report.refusals:
-        refusals = report.refusals
-        lines.append(
-            f"  unlike the training images: {refusals.original} → {refusals.variant} "
-            f"of {report.n} refused, {refusals.changed} changed; distance change: "
-            f"mean {refusals.mean_change:+.3g}, largest {refusals.largest_change:.3g}"
-        )
+        lines += refusal_lines(report.refusals, report.n)
     if report.referrals:
         referrals = report.referrals
         wrong = f"{referrals.original_wrong} → {referrals.variant_wrong}"
@@ -112,6 +114,20 @@ def logit_lines(report: "VerifyReport") -> list[str]:
     return lines
 
 
+def refusal_lines(refusals: "RefusalChange", n: int) -> list[str]:
+    """How many of `n` images each of the two refuses, by which limit, and how distances moved."""
+    counts = f"{refusals.original} → {refusals.variant} of {n} refused, {refusals.changed} changed"
+    moved = f"mean {refusals.mean_change:+.3g}, largest {refusals.largest_change:.3g}"
+    lines = [f"  unlike the training images: {counts}; distance change: {moved}"]
+    if refusals.own_limit is not None:
+        limits = f"{refusals.original_limit:.4g} → {refusals.own_limit:.4g}"
+        at_first = f"at the original's it would refuse {refusals.at_original_limit}"
+        lines.append(f"  limit: {limits}, set by this file's own distances; {at_first}")
+    elif refusals.at_one_limit:
+        lines.append(f"  limit: {refusals.original_limit:.4g}, the original's")
+    return lines
+
+
 def case_lines(report: "VerifyReport") -> list[str]:
     """The images whose answer changed; without any and without a pass, those that moved most."""
     lines = [f"  flips: {len(report.flips)}", *map(case_line, report.flips)]
@@ -120,9 +136,16 @@ def case_lines(report: "VerifyReport") -> list[str]:
         lines += map(case_line, report.largest[:N_LISTED])
     if report.images_to_settle:
         n = f"{report.images_to_settle:,} {report.split} images"
-        share = "at this rate of flips" if report.flips else "if none of them flips"
-        lines.append(f"  about {n} would settle it {share}")
+        lines.append(f"  about {n} would settle it {rate_text(report)}")
     return lines
+
+
+def rate_text(report: "VerifyReport") -> str:
+    """At which rates of what changed so many images would settle a verdict."""
+    refusals = report.refusals
+    if refusals and refusals.variant_alone and refusals.at_one_limit:
+        return "at this rate of flips and refusals"
+    return "at this rate of flips" if report.flips else "if none of them flips"
 
 
 def case_line(case: "CaseChange") -> str:

@@ -26,7 +26,7 @@ class CaseChange:
 
 @dataclass(frozen=True, kw_only=True)
 class RefusalChange:
-    """Which images variant and original refuse as unlike the training images, at the same limit."""
+    """Which images variant and original refuse as unlike the training images, each by its limit."""
 
     original: int
     "images refused"
@@ -37,6 +37,34 @@ class RefusalChange:
     "distance, variant less original"
     largest_change: float
     "absolute"
+    original_limit: float | None = None
+    "of the distance; absent, as all below, in a report from before files had limits of their own"
+    variant_limit: float | None = None
+    "set by the variant's own distances; of an fp32 file the original's limit"
+    at_original_limit: int | None = None
+    "images that the variant would refuse at the original's limit"
+    interval: Interval | None = None
+    "of the share refused, variant less original, 95 %, two-sided (Tango 1998)"
+
+    @property
+    def variant_alone(self) -> int:
+        """Images that the variant refuses and the original answers."""
+        return (self.changed + self.variant - self.original) // 2
+
+    @property
+    def original_alone(self) -> int:
+        """Images that the original refuses and the variant answers."""
+        return self.changed - self.variant_alone
+
+    @property
+    def own_limit(self) -> float | None:
+        """The variant's limit where it is another than the original's."""
+        return None if self.variant_limit == self.original_limit else self.variant_limit
+
+    @property
+    def at_one_limit(self) -> bool:
+        """Whether the variant is held to the original's limit, and the report says so."""
+        return self.variant_limit is not None and self.own_limit is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +98,7 @@ class VerifyReport:
     "pass, fail or inconclusive"
     reason: str
     tolerance: float
-    "accuracy that may be lost"
+    "accuracy that may be lost, and share of the images that may be refused more"
     original: Score
     variant: Score
     changes: dict[str, PairedChange]

@@ -1,7 +1,7 @@
 """What a variant changes against the original on the same images, with paired intervals."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +85,19 @@ def paired_change(
         raise ValueError("there are no images to compare; give a split that has some")
     before = original == truth
     after = variant == truth
-    n = truth.size
-    lost = int((before & ~after).sum())
-    gained = int((~before & after).sum())
+    return change_of_counts(
+        n=truth.size,
+        flips=int((original != variant).sum()),
+        lost=int((before & ~after).sum()),
+        gained=int((~before & after).sum()),
+    )
+
+
+def change_of_counts(*, n: int, flips: int, lost: int, gained: int) -> PairedChange:
+    """The change where so many of `n` images, 1 or more, count; see the fields of PairedChange."""
     return PairedChange(
         n=n,
-        flips=int((original != variant).sum()),
+        flips=flips,
         lost=lost,
         gained=gained,
         delta=(gained - lost) / n,
@@ -225,6 +232,12 @@ def images_to_settle(change: PairedChange, tolerance: float) -> int | None:
         return -tango(gained * n, lost * n, n).high > tolerance
 
     return _first(settled, MOST_IMAGES)
+
+
+def largest_known(needed: Sequence[int | None]) -> int | None:
+    """How many images settle several questions at once; None where one cannot be settled."""
+    known = [n for n in needed if n is not None]
+    return max(known) if known and len(known) == len(needed) else None
 
 
 def images_to_settle_share(share: ChangedShare, tolerance: float) -> int | None:

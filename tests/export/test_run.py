@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
+from export import refusals as refusals_module
 from export import run as export_module
 from export import search as search_module
 from export.any_size import with_resize
@@ -142,10 +143,48 @@ def test_the_file_is_one_piece(variant):
 
 def test_the_spec_travels_in_every_variant(variant, original):
     spec = Session(variant[0], "cpu").spec
-    assert dataclasses.replace(spec, file=None) == original[1]
+    limit = original[1].novelty.limit
+    method = original[1].novelty.method
+    if spec.file.precision != "fp32":
+        limit = spec.novelty.limit
+        method += f", by this {spec.file.precision} file's own distances"
+    novelty = dataclasses.replace(original[1].novelty, limit=limit, method=method)
+    assert dataclasses.replace(spec, file=None) == dataclasses.replace(original[1], novelty=novelty)
     assert spec.file.precision in variant[0].name
     assert spec.file.verification.n == 60
     assert (spec.file.calibration is None) == (spec.file.precision != "int8")
+
+
+def test_each_file_refuses_by_its_own_distances_and_says_so_everywhere(variant, phantoms, exported):
+    """Of 60 images none, by a limit 0.1 % above the largest distance; fp32 has the run's."""
+    session = Session(variant[0], "cpu")
+    samples = scan(phantoms).split("val")
+    inputs = [load_input(sample.path, session.spec.pixel_path) for sample in samples]
+    distances = session.run(np.stack(inputs)[:, None]).distance
+    limit = session.spec.novelty.limit
+    assert limit == pytest.approx(1.001 * distances.max(), rel=1e-3)
+    assert reference_in(session.metadata, variant[0]).images
+    files = Run(exported["fp32"].parent.parent).read_export_report().files
+    (file,) = [file for file in files if file.path == variant[0].name]
+    refusals = file.report.refusals
+    assert (refusals.variant, refusals.variant_limit) == (0, limit)
+    assert (refusals.own_limit is None) == (file.report.precision == "fp32")
+    assert f"the training images is over {limit:.6g} (" in card_in(open_model(variant[0]))
+    run_card = Run(exported["fp32"].parent.parent).card.read_text(encoding="utf-8")
+    for text in (card_in(open_model(variant[0])), run_card):
+        assert f"{limit:.4g} |" in text
+
+
+def test_a_file_with_a_low_limit_counts_its_refusals_in_its_reference(run, monkeypatch):
+    """What a drift of refusals is held against follows from the file's limit, not the run's."""
+    monkeypatch.setattr(refusals_module, "quantile_limit", lambda _: (0.0, ""))
+    export_run(run, ExportOptions(precisions=("fp32", "fp16"), tolerance=1.0), QUIET)
+    refused = {}
+    for precision in ("fp32", "fp16"):
+        path = Run(run).model_file("narrow", precision)
+        images = reference_in(Session(path, "cpu").metadata, path).images
+        refused[precision] = {image.refused for image in images}
+    assert refused == {"fp32": {0.0}, "fp16": {1.0}}
 
 
 def test_golden_answers_are_the_originals(variant, original):

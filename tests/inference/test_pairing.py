@@ -139,7 +139,7 @@ def test_where_no_image_was_read_nothing_is_proved() -> None:
 
 
 def test_refusals_decide_between_devices_and_not_between_two_files() -> None:
-    """The limit was set by distances of the original; `export` tells of refusals and no more."""
+    """Each file has a limit of its own, near which two part; they are told of and no more."""
     here = answers(*(row(i, status="abstain") for i in range(9)), n=400)
     for truth in (None, labels(400)):
         assert pair(here, answers(n=400), truth).verdict == FAIL

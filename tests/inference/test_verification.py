@@ -140,6 +140,13 @@ def test_another_file_is_answered_on_the_same_pixels_each_file_opened_once(
     assert (pairing.other_input, pairing.verdict) == ((), INCONCLUSIVE)
 
 
+def test_a_file_with_a_limit_of_its_own_is_of_the_same_network(place: Path) -> None:
+    write_tiny_model(Path("fp32.onnx"), limit=120.0)
+    write_tiny_model(Path("int8.onnx"), "int8", limit=121.0)
+    (report,) = verify("int8.onnx", data="knees", against="fp32.onnx")
+    assert report.images.pairing.same_network
+
+
 def test_another_provider_runs_the_same_file(place: Path) -> None:
     request = VerifyRequest(
         models=(Path("fp32.onnx"),), data=Path("knees"), against_provider="cpu", isolate=False

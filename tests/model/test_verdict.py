@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS, judge_kinds, judge_loss
+from kneeedge.model.verdict import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    judge_kinds,
+    judge_loss,
+    judge_refusals,
+    worst,
+)
 from kneeedge.statistics.paired import PairedChange, paired_change
 
 
@@ -47,6 +55,39 @@ def test_a_loss_that_is_certain_says_how_large_it_is_at_least():
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (4, 0), (2, 3)])
 def test_no_reason_speaks_of_a_negative_loss(lost, gained):
     assert "-" not in judge_loss(change(100, lost, gained), 0.01)[1]
+
+
+@pytest.mark.parametrize(
+    ("n", "more", "fewer", "verdict", "verdict_where_equal"),
+    [
+        (400, 10, 0, FAIL, FAIL),
+        (400, 1, 0, INCONCLUSIVE, PASS),
+        (400, 2, 2, INCONCLUSIVE, PASS),
+        (400, 0, 0, PASS, PASS),
+        (60, 0, 0, PASS, PASS),
+        (60, 0, 3, PASS, PASS),
+        (4000, 10, 2, PASS, PASS),
+    ],
+)
+def test_genuine_images_may_not_be_refused_more(n, more, fewer, verdict, verdict_where_equal):
+    of_answered = change(n, more, fewer)
+    assert judge_refusals(of_answered, 0.01, is_equal=False)[0] == verdict
+    assert judge_refusals(of_answered, 0.01, is_equal=True)[0] == verdict_where_equal
+
+
+def test_refusals_are_judged_by_the_bounds_of_a_loss():
+    for more in (1, 3, 10, 40):
+        of_answered = change(400, more, 1)
+        judged = judge_refusals(of_answered, 0.01, is_equal=False)
+        assert judged[0] == judge_loss(of_answered, 0.01)[0]
+        assert f"{more} of 400 refused by it alone, 1 by the original alone" in judged[1]
+
+
+def test_of_several_verdicts_the_worst_counts_and_of_equal_ones_the_first():
+    passed, open_, failed = (PASS, "a"), (INCONCLUSIVE, "b"), (FAIL, "c")
+    assert worst(passed, failed, open_) == failed
+    assert worst(passed, open_) == open_
+    assert worst(passed, (PASS, "d")) == passed
 
 
 def test_one_kind_alone_is_judged_as_a_loss_is():

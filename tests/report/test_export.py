@@ -5,8 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from kneeedge.report.card_figures import variant_lines
 from kneeedge.report.export import WHAT_DECIDES, comparison_lines, gate_text
-from kneeedge.runs.export_report import CaseChange, ExportedFile, ExportReport, VerifyReport
+from kneeedge.runs.export_report import (
+    CaseChange,
+    ExportedFile,
+    ExportReport,
+    RefusalChange,
+    VerifyReport,
+)
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import paired_changes
 from tests.run_records import LABELS, verify_report
@@ -48,6 +55,71 @@ def test_a_flip_is_named_right_below_the_count():
     assert "  flips: 1\n    val/Healthy/1.png: Healthy 0.410 → Osteoporosis 0.420" in text
     assert "about 900 val images would settle it at this rate of flips" in text
     assert "moved most" not in text
+
+
+OWN = RefusalChange(
+    original=3,
+    variant=3,
+    changed=2,
+    mean_change=1.5,
+    largest_change=4.0,
+    original_limit=40.0,
+    variant_limit=43.25,
+    at_original_limit=13,
+    interval=Interval(-0.01, 0.01),
+)
+LENT = dataclasses.replace(OWN, variant=5, variant_limit=40.0, at_original_limit=5)
+EARLIER = RefusalChange(original=3, variant=13, changed=12, mean_change=1.5, largest_change=4.0)
+
+
+def test_refusals_are_told_with_the_limit_of_each():
+    text = text_of(report_of("pass", refusals=OWN))
+    assert (
+        "  unlike the training images: 3 → 3 of 6 refused, 2 changed; "
+        "distance change: mean +1.5, largest 4\n"
+        "  limit: 40 → 43.25, set by this file's own distances; at the original's it would "
+        "refuse 13\n"
+    ) in text
+    assert "3 → 5 of 6 refused" in text_of(report_of("pass", refusals=LENT))
+    assert "  limit: 40, the original's\n" in text_of(report_of("pass", refusals=LENT))
+
+
+def test_a_report_from_before_files_had_limits_tells_its_refusals_alone():
+    text = text_of(report_of("pass", refusals=EARLIER))
+    assert "3 → 13 of 6 refused, 12 changed" in text
+    assert "limit:" not in text
+
+
+@pytest.mark.parametrize(
+    ("refusals", "told"),
+    [
+        (LENT, "at this rate of flips and refusals"),
+        (OWN, "if none of them flips"),
+        (EARLIER, "if none of them flips"),
+        (None, "if none of them flips"),
+    ],
+)
+def test_what_would_settle_it_names_refusals_where_they_leave_it_open(refusals, told):
+    text = text_of(report_of("inconclusive", refusals=refusals, images_to_settle=900))
+    assert f"about 900 val images would settle it {told}" in text
+
+
+@pytest.mark.parametrize(
+    ("refusals", "cell"),
+    [
+        (OWN, "3 → 3 beyond 40 → 43.25"),
+        (LENT, "3 → 5 beyond 40"),
+        (EARLIER, "3 → 13"),
+        (None, "none"),
+    ],
+)
+def test_the_cards_table_of_files_has_refusals_and_limits(refusals, cell):
+    report = report_of("pass", refusals=refusals)
+    head, _, row, *_, note = variant_lines([report], "`knees`")
+    assert head.endswith("| refused beyond the limit |")
+    assert row.endswith(f"| {cell} |")
+    own = "The limit of int8 is set by the file's own distances."
+    assert (own in note) == (refusals is OWN)
 
 
 def test_rankings_that_are_alike_have_words_and_no_interval():

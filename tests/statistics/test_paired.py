@@ -15,6 +15,7 @@ from kneeedge.statistics.paired import (
     extra_loss,
     images_to_settle,
     images_to_settle_share,
+    largest_known,
     mcnemar,
     paired_auroc_change,
     paired_calibration_change,
@@ -195,6 +196,12 @@ def test_a_loss_beyond_the_tolerance_is_settled_once_its_interval_is(gained, los
     numbers = (needed - 1, needed, 10 * needed)
     least = [-tango(gained / n * m, lost / n * m, m).high for m in numbers]
     assert least[0] <= 0.02 < min(least[1:])
+
+
+def test_several_questions_are_settled_by_the_most_images_and_never_without_one_of_them():
+    assert largest_known([300, 900, 400]) == 900
+    assert largest_known([300, None]) is None
+    assert largest_known([]) is None
 
 
 def test_images_to_settle_is_no_more_than_settled_already():
