@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.novelty_texture import texture, tone
-from kneeedge.model.spec import Polarity
+from kneeedge.model.polarity import Polarity
 from kneeedge.training.novelty import band_roots
 from kneeedge.training.polarity import Upright
 
