@@ -21,11 +21,13 @@ from torch.nn import functional as F
 
 from kneeedge.model.polarity import LEAST_SPREAD, N_CELLS, Polarity, levels, normalised
 
+DARK = 127
+"the largest grey level that counts as dark"
 BLANK_RANGE = 8
 "grey levels; compression and resizing leave less in a bar of one level, anatomy more"
-MARGINS = ((0, 1), (0, 2), (1, 0), (2, 0), (1, 1), (2, 2))
+MARGINS = ((0, 1), (0, 2), (1, 0), (2, 0))
 "rows and columns of cells at either end that images are learnt without as well"
-SURE = 0.35
+SURE = 0.25
 "of the median score: an image is turned where its score is as far below 0 as this is above"
 MOST_BETWEEN = 0.05
 "share of the training images between the two limits, above which the test tells too little"
@@ -50,37 +52,45 @@ class Upright(nn.Module):
         self.blank_range = polarity.blank_range
 
     def forward(self, grey: Tensor) -> Tensor:
-        inverse = 255.0 - grey
-        filled = grey
-        if self.blank_range is not None:
-            shown = _shown(grey, self.blank_range)
-            filled = torch.where(shown, grey, _mean(grey, shown))
-            inverse = torch.where(shown, inverse, torch.minimum(grey, inverse))
+        side = grey.shape[-1] // N_CELLS
+        if self.blank_range is None:
+            turns = self._is_inverted(F.avg_pool2d(grey, side))
+        else:
+            rows = _range(grey, 3) > self.blank_range
+            columns = _range(grey, 2) > self.blank_range
+            is_inverted = self._is_inverted(_filled_means(grey, rows, columns, side))
+            # What is blank and dark stays dark, as the margins of any other image are.
+            turns = is_inverted & ((rows & columns) | (grey > DARK))
+        return torch.where(turns, 255.0 - grey, grey)
+
+    def _is_inverted(self, means: Tensor) -> Tensor:
+        """(N, 1, 1, 1): whether the cells of mean levels (N, 1, 8, 8) are those of an inverse."""
+        flat = means.flatten(1)
+        centred = flat - flat.mean(1, keepdim=True)
+        spread = (centred * centred).mean(1, keepdim=True).sqrt()
         # No matrix product, which autocast would round to 16 bits.
-        scores = (_cells(filled) * self.weights).sum(1)
-        return torch.where((scores < self.limit)[:, None, None, None], inverse, grey)
+        scores = (centred / (spread + LEAST_SPREAD) * self.weights).sum(1)
+        return (scores < self.limit)[:, None, None, None]
 
 
-def _shown(grey: Tensor, blank_range: int) -> Tensor:
-    """(N, 1, S, S): whether a pixel lies in no blank row or column."""
-    rows = grey.amax(3, keepdim=True) - grey.amin(3, keepdim=True)
-    columns = grey.amax(2, keepdim=True) - grey.amin(2, keepdim=True)
-    return (rows > blank_range) & (columns > blank_range)
+def _range(grey: Tensor, along: int) -> Tensor:
+    """The largest grey level less the smallest along an axis of (N, 1, S, S), which stays as 1."""
+    return grey.amax(along, keepdim=True) - grey.amin(along, keepdim=True)
 
 
-def _mean(grey: Tensor, shown: Tensor) -> Tensor:
-    """(N, 1, 1, 1): the mean of what is shown, 0 where nothing is."""
-    share = shown.to(grey.dtype)
-    total = (grey * share).mean((2, 3), keepdim=True)
-    return total / share.mean((2, 3), keepdim=True).clamp(min=1.0 / grey[0].numel())
+def _filled_means(grey: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+    """Mean levels (N, 1, 8, 8) of cells of this side, with the others' mean for what is blank.
 
-
-def _cells(grey: Tensor) -> Tensor:
-    """(N, 64) of grey levels (N, 1, S, S): means of cells, centred, over their deviation."""
-    means = F.avg_pool2d(grey, grey.shape[-1] // N_CELLS).flatten(1)
-    centred = means - means.mean(1, keepdim=True)
-    spread = (centred * centred).mean(1, keepdim=True).sqrt()
-    return centred / (spread + LEAST_SPREAD)
+    `rows` (N, 1, S, 1) and `columns` (N, 1, 1, S) say what is not.
+    """
+    shown_rows = rows.to(grey.dtype)
+    shown_columns = columns.to(grey.dtype)
+    sums = F.avg_pool2d(grey * (shown_rows * shown_columns), side)
+    shares = F.avg_pool2d(shown_rows, (side, 1)) * F.avg_pool2d(shown_columns, (1, side))
+    # at least a pixel, so that a blank image divides by something
+    least = 1.0 / (N_CELLS * side) ** 2
+    mean = sums.mean((2, 3), keepdim=True) / shares.mean((2, 3), keepdim=True).clamp(min=least)
+    return sums + mean * (1.0 - shares)
 
 
 def fit_polarity(images: Iterable[NDArray[np.uint8]]) -> Polarity | None:
@@ -92,8 +102,8 @@ def fit_polarity(images: Iterable[NDArray[np.uint8]]) -> Polarity | None:
     if len(cells) < LEAST_IMAGES:
         return None
     framed = [cells, *(without_margins(cells, *margins) for margins in MARGINS)]
-    features = np.concatenate([_mirrored_mean(normalised(part)) for part in framed])
-    weights = _logistic(_without_ramp(features)).astype(np.float32)
+    features = np.concatenate([mirrored_mean(normalised(part)) for part in framed])
+    weights = logistic(without_ramp(features)).astype(np.float32)
     scores = normalised(cells) @ weights
     limit = -SURE * float(np.median(scores))
     between = float((np.abs(scores) < -limit).mean())
@@ -134,13 +144,13 @@ def without_margins(cells: NDArray[np.float64], n_rows: int, n_columns: int) -> 
     return framed
 
 
-def _mirrored_mean(features: NDArray[np.float64]) -> NDArray[np.float64]:
+def mirrored_mean(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """What an image and its mirror have in common (N, 64)."""
     grid = features.reshape(-1, N_CELLS, N_CELLS)
     return ((grid + grid[:, :, ::-1]) / 2.0).reshape(len(features), -1)
 
 
-def _without_ramp(features: NDArray[np.float64]) -> NDArray[np.float64]:
+def without_ramp(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """Features (N, 64) less their part that rises evenly from the top to the bottom.
 
     The anode's heel and a tilted grid add such a ramp; one from side to side has no part in the
@@ -151,7 +161,7 @@ def _without_ramp(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return features - np.outer(features @ ramp, ramp)
 
 
-def _logistic(features: NDArray[np.float64]) -> NDArray[np.float64]:
+def logistic(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights (64,) under which features are positive, and their negatives therefore negative.
 
     Ridge regression by gradient descent from 0, as many steps as it takes to stand still.
