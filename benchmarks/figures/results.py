@@ -51,6 +51,7 @@ FILES = {
     "joint-data": "2026-11-26-joint-data.json",
     "joint-models": "2026-11-26-joint-models-knee-kl-int8.json",
     "planted-labels": "2026-11-26-planted-labels-knee-kl.json",
+    "polarity": "2026-11-27-polarity-knee-kl.json",
     "licences": "2026-11-26-licences.json",
     "node": "2026-11-26-node-knee-kl-int8.json",
     "novelty-test": "2026-11-26-novelty-knee-kl-slim6-test.json",

@@ -2,7 +2,17 @@
 
 from collections.abc import Callable
 
-from benchmarks.figures import audits, certified, drift, findings, novelty, speed, stress, versions
+from benchmarks.figures import (
+    audits,
+    certified,
+    drift,
+    findings,
+    novelty,
+    polarity,
+    speed,
+    stress,
+    versions,
+)
 
 TABLES: dict[str, Callable[[], str]] = {
     "bench": speed.bench,
@@ -25,6 +35,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "novelty-kinds": novelty.kinds,
     "one-image": speed.one_image,
     "peers": speed.peers,
+    "polarity": polarity.tests,
+    "polarity-kinds": polarity.kinds,
+    "polarity-other": polarity.others,
     "planted-labels": audits.planted_labels,
     "recall": findings.recall,
     "refusals": findings.refusals,
