@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.novelty_texture import texture, tone
-from kneeedge.model.spec import Polarity
+from kneeedge.model.polarity import Polarity
 from kneeedge.runs.config import N_BLOCKS
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import band_roots, block_outputs

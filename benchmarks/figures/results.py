@@ -54,6 +54,7 @@ FILES = {
     "gpu": "2026-11-27-gpu-h100.json",
     "gpu-torch": "2026-11-27-gpu-h100-torch.json",
     "recipes": "2026-11-27-recipes-corrupted-views-h100.json",
+    "polarity": "2026-11-27-polarity-knee-kl.json",
     "licences": "2026-11-26-licences.json",
     "node": "2026-11-26-node-knee-kl-int8.json",
     "novelty-slim6": "2026-11-26-novelty-knee-kl-slim6-val.json",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kneeedge.inference.journal import Journal, Published
+from kneeedge.inference.predictions import TRUE
 from kneeedge.system.files import file_sha256, replacing
 from kneeedge.system.outputs import PARQUET_FORMAT
 from kneeedge.system.spreadsheet import original_text
@@ -17,6 +18,8 @@ ROWS_A_GROUP = 65_536
 "rows of one row group: some MB"
 NUMBERS = ("probability", "distance")
 "columns of numbers, beside those of the classes"
+INVERTED = "inverted"
+"the column of what is true or false"
 
 
 def is_parquet(out: Path) -> bool:
@@ -28,8 +31,9 @@ def publish_parquet(out: Path, rows: Iterable[Sequence[str]], journal: Journal) 
     r"""Give the output these rows, as `output.publish` does with CSV.
 
     Its columns are those of the CSV behind `index`, 0 for the first image. Numbers are float64
-    with the digits of the CSV, null where that has an empty cell; texts are as they were before
-    they were kept from spreadsheets, bytes of a name that are no UTF-8 written as \xff.
+    with the digits of the CSV, and `inverted` is a bool; both are null where the CSV has an empty
+    cell. Texts are as they were before they were kept from spreadsheets, bytes of a name that are
+    no UTF-8 written as \xff.
     """
     import pyarrow.parquet as pq
 
@@ -51,7 +55,7 @@ def schema_of(journal: Journal) -> Any:
     import pyarrow as pa
 
     columns = journal.key.columns
-    types = [pa.float64() if _is_number(name, columns) else pa.string() for name in columns]
+    types = [_type_of(name, columns) for name in columns]
     metadata = {
         "format": PARQUET_FORMAT,
         "kneeedge": __version__,
@@ -60,20 +64,25 @@ def schema_of(journal: Journal) -> Any:
     return pa.schema([(INDEX, pa.int64()), *zip(columns, types, strict=True)], metadata=metadata)
 
 
-def _is_number(name: str, columns: Sequence[str]) -> bool:
-    """Whether the column holds numbers: those from `probability` to `distance` do."""
+def _type_of(name: str, columns: Sequence[str]) -> Any:
+    """The type of a column: those from `probability` to `distance` hold numbers."""
+    import pyarrow as pa
+
     first, last = map(columns.index, NUMBERS)
-    return first <= columns.index(name) <= last
+    if first <= columns.index(name) <= last:
+        return pa.float64()
+    return pa.bool_() if name == INVERTED else pa.string()
 
 
 def table_of(rows: Sequence[Sequence[str]], n_before: int, schema: Any) -> Any:
     """A table of rows, the first of which is row `n_before` of the run."""
     import pyarrow as pa
 
+    values = {pa.float64(): _numbers, pa.bool_(): _bools, pa.string(): _texts}
     index = pa.array(range(n_before, n_before + len(rows)), pa.int64())
     cells = zip(*rows, strict=True)
     columns = [
-        pa.array(_numbers(column) if field.type == pa.float64() else _texts(column), field.type)
+        pa.array(values[field.type](column), field.type)
         for field, column in zip(list(schema)[1:], cells, strict=True)
     ]
     return pa.Table.from_arrays([index, *columns], schema=schema)
@@ -81,6 +90,10 @@ def table_of(rows: Sequence[Sequence[str]], n_before: int, schema: Any) -> Any:
 
 def _numbers(cells: Iterable[str]) -> list[float | None]:
     return [float(cell) if cell else None for cell in cells]
+
+
+def _bools(cells: Iterable[str]) -> list[bool | None]:
+    return [cell == TRUE if cell else None for cell in cells]
 
 
 def _texts(cells: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from kneeedge.system.strict_json import plain
 HELD_OUT = ("test", "val")
 "splits to evaluate when nobody names one, the best first"
 DEFAULT_BATCH = 16
-ABOUT = ("model", "model_sha256", "split", "provider", "n_seen", "n_abstained")
+ABOUT = ("model", "model_sha256", "split", "provider", "n_seen", "n_abstained", "n_inverted")
 "fields of a report that say what was evaluated"
 
 
@@ -53,6 +53,8 @@ class EvaluationReport:
     "of all images, as if none had been refused"
     n_abstained: int = 0
     "images unlike the training images, which `infer` leaves without an answer"
+    n_inverted: int | None = None
+    "inverted images, whose inverse the network read; absent where it reads all as they are"
     answered: Evaluation | None = None
     "of the others; absent where none was refused, or all"
     three_answers: ThreeAnswers | None = None
@@ -102,7 +104,9 @@ def evaluate_model(
         data, spec.classes, split, group_regex, progress, spec.pixel_path.grey_bits
     )
     say_depths(samples, progress)
-    outputs = answer_samples(session, samples, batch_size or DEFAULT_BATCH, progress)
+    batches = input_batches(samples, spec.pixel_path, batch_size or DEFAULT_BATCH, progress)
+    counter = InvertedCounter(spec)
+    outputs = answer_batches(session, counter.counted(batches), progress)
 
     def evaluate_rows(rows: NDArray[np.intp]) -> Evaluation:
         groups = [samples[i].group for i in rows]
@@ -119,6 +123,7 @@ def evaluate_model(
         n_seen=count_seen(samples, read_seen_hashes(session.metadata, session.path)),
         evaluation=evaluate_rows(np.arange(len(samples))),
         n_abstained=n_abstained,
+        n_inverted=counter.n_inverted,
         answered=evaluate_rows(answered) if n_abstained and len(answered) else None,
         three_answers=three_answers(
             spec, labels[answered], outputs.probabilities[answered], patients
@@ -205,9 +210,33 @@ def answer_samples(
     session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress
 ) -> Outputs:
     """The session's answers to the samples, in their order, without class activation maps."""
-    runner = BatchRunner(session, progress)
     batches = input_batches(samples, session.spec.pixel_path, batch_size, progress)
+    return answer_batches(session, batches, progress)
+
+
+def answer_batches(
+    session: Session, batches: Iterable[NDArray[np.uint8]], progress: Progress
+) -> Outputs:
+    """The session's answers to batches (N, 1, S, S), in order, without class activation maps."""
+    runner = BatchRunner(session, progress)
     return joined([dataclasses.replace(runner.run(batch), cam=None) for batch in batches])
+
+
+class InvertedCounter:
+    """Counts the inverted images among batches that pass it."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self.n_inverted = None if spec.polarity is None else 0
+        "so far; None where the network reads every image as it is"
+
+    def counted(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        """The batches (N, 1, S, S), each once it is counted."""
+        for batch in batches:
+            inverted = self._spec.inverted(batch)
+            if inverted is not None and self.n_inverted is not None:
+                self.n_inverted += int(inverted.sum())
+            yield batch
 
 
 def input_batches(

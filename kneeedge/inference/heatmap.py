@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from kneeedge.inference.predictions import ABSTAIN, REFER, Prediction
+from kneeedge.inference.predictions import ABSTAIN, READ_INVERSE, REFER, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.system.files import replacing
 from kneeedge.system.outputs import HEATMAP, check_output
@@ -141,11 +141,18 @@ def write_heatmap(
 
 
 def heatmap_lines(prediction: Prediction, spec: ModelSpec) -> tuple[str, ...]:
-    """What stands below a heat map: class, probability, threshold, and why not to trust them."""
-    lines = [answer_line(prediction, spec)]
+    """What stands below a heat map: class, probability, threshold, and what is to be known."""
+    return (answer_line(prediction, spec), *caveat_lines(prediction), DISCLAIMER)
+
+
+def caveat_lines(prediction: Prediction) -> list[str]:
+    """Why an answer is not to be trusted, and whether the picture is the inverse of the image."""
+    lines = []
     if prediction.status in (ABSTAIN, REFER):
         lines.append(f"not to be trusted: {prediction.error}")
-    return (*lines, DISCLAIMER)
+    if prediction.inverted:
+        lines.append(READ_INVERSE)
+    return lines
 
 
 def answer_line(prediction: Prediction, spec: ModelSpec) -> str:

@@ -16,6 +16,11 @@ from kneeedge.system.stamps import FileStamp
 
 OK, ABSTAIN, REFER, ERROR = "ok", "abstain", "refer", "error"
 "what became of an image"
+TRUE, FALSE = "true", "false"
+INVERTED = {True: TRUE, False: FALSE, None: ""}
+"whether an image is inverted, as a cell"
+READ_INVERSE = "the image is inverted; its inverse was read"
+"what is said to people of an inverted image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +51,16 @@ class Prediction:
     "why there is none, or why it is not to be trusted"
     distance: float | None = None
     "from the image's features to those of the training images; None where the model has none"
+    inverted: bool | None = None
+    """whether the image is inverted (bone dark), so that the network read its inverse; None for an
+    error, and where the model reads every image as it is
+    """
     dicom: DicomFacts | None = None
     "what a DICOM file says of itself, but for the patient; None for other formats"
     heatmap: NDArray[np.uint8] | None = field(default=None, compare=False)
-    """(S, S, 3) RGB: the network's input with the evidence for the predicted class over it, where
-    that was asked for; None without a prediction, and from a head that has no class activation map
+    """(S, S, 3) RGB: the network's input, or of an inverted one its inverse, with the evidence for
+    the predicted class over it, where that was asked for; None without a prediction, and from a
+    head that has no class activation map
     """
 
     @property
@@ -75,6 +85,8 @@ class Prediction:
         parts = [repr(self.path)]
         if self.prediction is not None:
             parts += [repr(self.prediction), f"confidence={self.confidence:.4g}"]
+        if self.inverted:
+            parts.append("inverted")
         if not self.ok or self.error:
             parts.append(f"{self.status}: {self.error}")
         return f"Prediction({', '.join(parts)})"
@@ -102,12 +114,16 @@ class PredictedImage:
     n_pixels: int = 0
     "of the picture in its file; 0 where the file cannot be read"
 
+    def as_read(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pixels (H, W) uint8 of the image as the network read them: of an inverted one, turned."""
+        return 255 - pixels if self.prediction.inverted else pixels
+
 
 def csv_columns(spec: ModelSpec) -> list[str]:
     """The header of `predictions.csv`."""
     of_classes = [f"p_{name}" for name in spec.classes]
     of_dicom = ["sop_instance_uid", "laterality", "view", "patient_id"]
-    answer = ["prediction", "probability", *of_classes, "distance"]
+    answer = ["prediction", "probability", *of_classes, "distance", "inverted"]
     return ["path", "status", *answer, *of_dicom, "error"]
 
 
@@ -120,6 +136,7 @@ def csv_row(prediction: Prediction, spec: ModelSpec) -> list[str]:
         no_formula(prediction.prediction or ""),
         *(_number(value, 6) for value in (prediction.probability, *of_classes)),
         _number(prediction.distance, 4),
+        INVERTED[prediction.inverted],
         *_dicom_cells(prediction.dicom),
         no_formula(prediction.error),
     ]
@@ -140,7 +157,8 @@ def prediction_of_row(cells: list[str], spec: ModelSpec) -> Prediction:
     """The prediction of a row, with as many digits as that has."""
     path, status, prediction, probability, *others = cells
     of_classes = others[: len(spec.classes)]
-    distance, uid, laterality, view, patient_id, error = others[len(spec.classes) :]
+    distance, inverted, *of_dicom, error = others[len(spec.classes) :]
+    uid, laterality, view, patient_id = of_dicom
     named = zip(spec.classes, of_classes, strict=True)
     facts = None
     if uid or laterality or view or patient_id:
@@ -161,6 +179,7 @@ def prediction_of_row(cells: list[str], spec: ModelSpec) -> Prediction:
         probabilities={name: float(cell) for name, cell in named if cell},
         error=error,
         distance=float(distance) if distance else None,
+        inverted=inverted == TRUE if inverted else None,
         dicom=facts,
     )
 

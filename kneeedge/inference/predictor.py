@@ -266,13 +266,17 @@ class Predictor:
         self, runner: BatchRunner, inputs: list[tuple[str, Input]]
     ) -> list[PredictedImage]:
         """The answers to one or more images, each under its name."""
-        outputs = runner.run(np.stack([loaded.pixels for _, loaded in inputs])[:, None])
+        images = np.stack([loaded.pixels for _, loaded in inputs])[:, None]
+        outputs = runner.run(images)
         if not np.allclose(outputs.probabilities.sum(axis=1), 1.0, atol=1e-3):
             raise ModelFileError(self.session.path, "its probabilities do not sum to 1")
         decided = self.spec.decide(outputs.probabilities)
+        inverted = self.spec.inverted(images)
         answers = []
         for i, (name, loaded) in enumerate(inputs):
             prediction = with_facts(self._predict(name, outputs, i, int(decided[i])), loaded)
+            if inverted is not None:
+                prediction = replace(prediction, inverted=bool(inverted[i]))
             cam = None
             if outputs.cam is not None and prediction.prediction is not None:
                 cam = outputs.cam[i, decided[i]]
@@ -331,7 +335,8 @@ def prediction_of(answer: PredictedImage, heatmap: bool) -> Prediction:
     """The prediction; with its heat map, where that is asked for and there is a map."""
     if not heatmap or answer.image is None or answer.cam is None:
         return answer.prediction
-    return replace(answer.prediction, heatmap=overlay(answer.image, answer.cam))
+    picture = overlay(answer.as_read(answer.image), answer.cam)
+    return replace(answer.prediction, heatmap=picture)
 
 
 def with_facts(prediction: Prediction, loaded: Input) -> Prediction:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kneeedge.inference.heatmap import answer_line, fitting, overlay, place_below
-from kneeedge.inference.predictions import ABSTAIN, REFER, PredictedImage, Prediction
+from kneeedge.inference.heatmap import answer_line, caveat_lines, fitting, overlay, place_below
+from kneeedge.inference.predictions import PredictedImage, Prediction
 from kneeedge.inference.structured_report import DicomWriter, evidence_of, identity
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import replacing
@@ -47,7 +47,8 @@ class CaptureWriter(DicomWriter):
         path = place_below(self.folder, answer.prediction.path, ".sc.dcm")
         check_output(path, CAPTURE)
         mark_folder(self.folder)
-        picture = captioned(overlay(answer.image, answer.cam), self.caption(answer.prediction))
+        mapped = overlay(answer.as_read(answer.image), answer.cam)
+        picture = captioned(mapped, self.caption(answer.prediction))
         with replacing(path, private=True) as new:
             capture = self.capture(picture, evidence, identity(answer, self.model_sha256))
             capture.Laterality = laterality_of(answer.prediction)
@@ -55,9 +56,7 @@ class CaptureWriter(DicomWriter):
 
     def caption(self, prediction: Prediction) -> tuple[str, ...]:
         """What is burned in below the picture."""
-        lines = [answer_line(prediction, self.spec)]
-        if prediction.status in (ABSTAIN, REFER):
-            lines.append(f"not to be trusted: {prediction.error}")
+        lines = [answer_line(prediction, self.spec), *caveat_lines(prediction)]
         return (*lines, f"{self.spec.name}, {SOFTWARE}", DISCLAIMER)
 
     def capture(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.errors import ConfigError
-from kneeedge.inference.heatmap import heatmap_lines, write_heatmap
+from kneeedge.inference.heatmap import WHOLE, heatmap_lines, write_heatmap
 from kneeedge.inference.predictions import PredictedImage
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.pixel_path import picture_box
@@ -85,11 +85,11 @@ class SideFiles:
         name = answer.prediction.path
         lines = heatmap_lines(answer.prediction, self.spec)
         try:
-            if answer.shown is None:
-                write_heatmap(self.options.heatmaps, name, answer.image, answer.cam, lines)
-            else:
-                box = picture_box(answer.shown.shape, self.spec.pixel_path)
-                write_heatmap(self.options.heatmaps, name, answer.shown, answer.cam, lines, box)
+            picture = answer.as_read(answer.image if answer.shown is None else answer.shown)
+            box = WHOLE
+            if answer.shown is not None:
+                box = picture_box(picture.shape, self.spec.pixel_path)
+            write_heatmap(self.options.heatmaps, name, picture, answer.cam, lines, box)
         except OSError as error:
             if error.errno not in NAME_ERRORS:
                 raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kneeedge.errors import MissingExtraError
 from kneeedge.inference.heatmap import place_below
-from kneeedge.inference.predictions import ABSTAIN, REFER, PredictedImage, Prediction
+from kneeedge.inference.predictions import ABSTAIN, READ_INVERSE, REFER, PredictedImage, Prediction
 from kneeedge.model.spec import DISCLAIMER, ModelSpec
 from kneeedge.pixels.dicom_facts import PATIENT_TAGS, DicomStudy
 from kneeedge.system.files import replacing
@@ -173,6 +173,8 @@ class ReportWriter(DicomWriter):
             remarks.append(f"no answer is given: {prediction.error}")
         elif prediction.status in (ABSTAIN, REFER):
             remarks.append(f"not to be trusted: {prediction.error}")
+        if prediction.inverted:
+            remarks.append(READ_INVERSE)
         return remarks
 
 

@@ -53,6 +53,8 @@ class FolderSummary:
     out: str
     n_referred: int = 0
     "images between the certified limits, which a person is to answer"
+    n_inverted: int = 0
+    "inverted images, whose inverse the network read; answered or not"
     n_before: int = 0
     "images that had their rows before a run with --new-only, and are not counted in `n`"
     n_unfinished: int = 0
@@ -99,9 +101,11 @@ class AnswerCounts:
         self.statuses: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
         self.grey_scales: Counter[str] = Counter()
+        self.n_inverted = 0
 
     def add(self, prediction: Prediction) -> None:
         self.statuses[prediction.status] += 1
+        self.n_inverted += prediction.inverted is True
         if prediction.dicom is not None and prediction.dicom.grey_scale:
             self.grey_scales[prediction.dicom.grey_scale] += 1
         if prediction.ok and prediction.prediction is not None:
@@ -129,6 +133,7 @@ def folder_summary(
         n_ok=counts.statuses[OK],
         n_abstained=counts.statuses[ABSTAIN],
         n_referred=counts.statuses[REFER],
+        n_inverted=counts.n_inverted,
         n_errors=counts.statuses[ERROR],
         counts={name: counts.classes[name] for name in spec.classes},
         grey_scales=dict(counts.grey_scales),

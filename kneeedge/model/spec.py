@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kneeedge.errors import SpecError
 from kneeedge.model.file_record import FileRecord
+from kneeedge.model.polarity import Polarity
 from kneeedge.model.provenance import TrainingRecord
 from kneeedge.system.strict_json import from_json, to_json
 
@@ -176,24 +177,6 @@ class Certified:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Polarity:
-    """How the graph tells an inverted image, which it turns around before the network sees it."""
-
-    weights: tuple[float, ...]
-    "of the means of 8 × 8 cells of the input, row by row; centred, over their deviation"
-    limit: float
-    "below 0; an image whose weighted sum is less is inverted"
-    n: int
-    "training images that it was learnt from"
-    n_inverted: int
-    "of these that it calls inverted"
-
-    def __post_init__(self) -> None:
-        if len(self.weights) != 64:
-            raise ValueError(f"polarity has 64 weights, not {len(self.weights)}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Everything that turns pixels into an answer, and where it came from."""
 
@@ -274,6 +257,10 @@ class ModelSpec:
             return np.asarray(exact.argmax(axis=1), dtype=np.intp)
         positive = self.positive_index
         return np.where(exact[:, positive] >= self.threshold, positive, 1 - positive)
+
+    def inverted(self, images: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+        """Whether the graph turns each network input (N, 1, S, S) around; None: it turns none."""
+        return None if self.polarity is None else self.polarity.inverted(images[:, 0])
 
     def refers(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Whether each row of probabilities (N, K) is left to a person; never without limits."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from kneeedge.audit.joint import JointTest, ViewSeparation
 from kneeedge.audit.labels import LabelSearch, Suspect
 from kneeedge.audit.run import Audit
-from kneeedge.inference.predictions import Prediction
+from kneeedge.inference.predictions import READ_INVERSE, Prediction
 from kneeedge.pixels.joint import BOTTOM, TOP
 from kneeedge.report.audit_parts import bar, figure, framed
 from kneeedge.report.page import table, words
@@ -94,6 +94,8 @@ def _map(answer: Prediction) -> str:
     said = answer.prediction or answer.error or answer.status
     if answer.probabilities and answer.prediction:
         said = f"{answer.prediction}, {answer.probabilities[answer.prediction]:.2f}"
+    if answer.inverted:
+        said += f"; {READ_INVERSE}"
     caption = f"the model: {words(said)}"
     if answer.heatmap is None:
         return f"<figure><figcaption>{caption}</figcaption></figure>"

@@ -35,6 +35,7 @@ def infer_text(result: "FolderResult") -> str:
         f"{speed}, {summary.seconds:.1f} s, {summary.out}; {model}",
         cluster_line(result.cluster, summary) if result.cluster else stage_line(summary),
         *grey_scale_lines(summary),
+        *inverted_lines(summary.n_inverted),
         *drift_lines(result.drift),
     ]
     if result.others:
@@ -58,6 +59,13 @@ def grey_scale_lines(summary: "FolderSummary") -> list[str]:
         return []
     ways = "; ".join(f"{n:,} by {way}" for way, n in summary.grey_scales.items())
     return [f"DICOM brought to 8-bit grey as the training images are, bone bright: {ways}"]
+
+
+def inverted_lines(n_inverted: int | None) -> list[str]:
+    """How many images were inverted, and what was done with them, where there are any."""
+    if not n_inverted:
+        return []
+    return [f"inverted (bone dark), and read as their inverse: {n_inverted:,} images"]
 
 
 def drift_lines(drift: "DriftStatus | None") -> list[str]:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from kneeedge.model.certify import certified_text
 from kneeedge.model.file_record import INT8_TARGETS, Calibration, Verification
+from kneeedge.model.polarity import Polarity
 from kneeedge.model.provenance import Score, Slimmed
-from kneeedge.model.spec import DISCLAIMER, Certified, ModelSpec, Novelty, Polarity
+from kneeedge.model.spec import DISCLAIMER, Certified, ModelSpec, Novelty
 from kneeedge.report.scorecard import score_figures
 from kneeedge.system.files import SHOWN_DIGITS
 

@@ -11,6 +11,7 @@ from PIL import Image
 from kneeedge.data.dataset import Dataset, Sample, some_of_each_class
 from kneeedge.errors import ImageError
 from kneeedge.inference.heatmap import overlay
+from kneeedge.inference.predictions import READ_INVERSE
 from kneeedge.inference.predictor import Predictor
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.pixel_path import picture_box
@@ -91,8 +92,14 @@ def _pictures(
     decided = int(predictor.spec.decide(outputs.probabilities)[0])
     said = predictor.spec.classes[decided]
     cam = outputs.cam[0, decided]
-    mapped = overlay(result.shown, cam, picture_box(result.shown.shape, spec.pixel_path))
-    return result.shown, mapped, "" if said == answer else f"; the file answers {said}"
+    remark = "" if said == answer else f"; the file answers {said}"
+    picture = result.shown
+    inverted = predictor.spec.inverted(result.pixels[None, None])
+    if inverted is not None and inverted[0]:
+        picture = 255 - picture
+        remark += f"; {READ_INVERSE}"
+    mapped = overlay(picture, cam, picture_box(picture.shape, spec.pixel_path))
+    return result.shown, mapped, remark
 
 
 def _is_same(sample: Sample, stamp: FileStamp | None) -> bool:

@@ -12,6 +12,7 @@ from kneeedge.inference.metrics import (
 from kneeedge.model.decision import chosen_on
 from kneeedge.model.provenance import Score
 from kneeedge.model.spec import DISCLAIMER
+from kneeedge.report.inference import inverted_lines
 from kneeedge.statistics.intervals import Estimate, Interval
 from kneeedge.statistics.prevalence import PredictiveValues
 from kneeedge.system.files import SHOWN_DIGITS
@@ -54,6 +55,7 @@ def evaluation_text(report: "EvaluationReport") -> str:
         lines += [f"the {report.answered.n} others alone:", *figure_lines(report.answered)]
     if report.three_answers:
         lines += three_answer_lines(report.three_answers, evaluation.prevalence)
+    lines += inverted_lines(report.n_inverted)
     lines.append(leak_line(report.n_seen))
     return "\n".join([*lines, DISCLAIMER])
 

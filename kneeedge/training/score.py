@@ -13,8 +13,9 @@ from kneeedge.errors import PromiseError
 from kneeedge.inference.metrics import Evaluation, classification_report, evaluate
 from kneeedge.model.certify import LabelledAnswers, certified_text, certify, parse_promise
 from kneeedge.model.decision import fit_decision
+from kneeedge.model.polarity import Polarity
 from kneeedge.model.provenance import TrainingRecord
-from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, Polarity, softmax
+from kneeedge.model.spec import DISCLAIMER, ModelSpec, PixelPath, softmax
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.report.scorecard import decision_line, figure_lines, probability_line
 from kneeedge.runs.config import SLIM

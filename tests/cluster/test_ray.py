@@ -15,7 +15,9 @@ if "CI" not in os.environ:  # there it is installed, or the test fails
 if sys.platform != "linux":
     pytest.skip("the nodes are looked into by /proc", allow_module_level=True)
 
+import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
 from typer.testing import CliRunner
 
 from kneeedge.cli.app import app
@@ -24,6 +26,7 @@ from kneeedge.inference.output import rows_of
 from kneeedge.pixels.phantom import write_dataset
 from tests.cluster.nodes import TwoNodes, below, environment, parents, until
 from tests.cluster.object_store import Bucket
+from tests.inverting_models import write_inverting
 from tests.tiny_onnx import write_tiny_model
 
 pytestmark = pytest.mark.slow
@@ -33,14 +36,17 @@ A_ROUND = 8
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+    folder = tmp_path_factory.mktemp("model")
+    return write_inverting(write_tiny_model(folder / "tiny.onnx"), folder / "model.onnx")
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """Forty phantoms, one file that is none, and one that is left out."""
+    """Forty phantoms, one inverted, one file that is none, and one that is left out."""
     folder = tmp_path_factory.mktemp("knees")
     write_dataset(folder, {"test": 40}, size=64)
+    inverted = min(folder.rglob("*.png"))
+    Image.fromarray(255 - np.asarray(Image.open(inverted))).save(inverted)
     (folder / "test/Healthy/damaged.png").write_bytes(b"no picture")
     (folder / "test/readme.txt").write_text("left out")
     return folder
@@ -181,6 +187,8 @@ def test_a_killed_driver_and_a_killed_node_lose_no_row_and_answer_none_twice(
     assert table["index"].to_pylist() == list(range(len(rows)))
     for name, cells in zip(header, zip(*rows, strict=True), strict=True):
         is_number = name in ("probability", "distance") or name.startswith("p_")
-        values = [(float(cell) if cell else None) if is_number else cell for cell in cells]
+        read = float if is_number else "true".__eq__ if name == "inverted" else None
+        values = [(read(cell) if cell else None) if read else cell for cell in cells]
         assert table[name].to_pylist() == values, name
+    assert set(table["inverted"].to_pylist()) == {True, False, None}
     assert table.schema.metadata[b"model_sha256"]

@@ -76,7 +76,7 @@ def test_every_image_is_a_row_in_input_order(predictor, folder, tmp_path):
 def test_the_columns_are_the_designs(predictor, folder, tmp_path):
     infer_folder(predictor, find_images([folder]), tmp_path / "out.csv", QUIET)
     header = (tmp_path / "out.csv").read_text().splitlines()[0]
-    answer = "path,status,prediction,probability,p_Healthy,p_Osteoporosis,distance"
+    answer = "path,status,prediction,probability,p_Healthy,p_Osteoporosis,distance,inverted"
     assert header == f"{answer},sop_instance_uid,laterality,view,patient_id,error"
 
 

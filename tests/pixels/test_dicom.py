@@ -305,7 +305,7 @@ def test_a_folder_of_dicom_and_png_is_answered_with_uids_and_no_names(tmp_path: 
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 3  # one file is refused
     lines = out.read_text().splitlines()
-    assert lines[0].endswith(",distance,sop_instance_uid,laterality,view,patient_id,error")
+    assert lines[0].endswith(",distance,inverted,sop_instance_uid,laterality,view,patient_id,error")
     assert lines[1].startswith("a.dcm,ok,")
     assert lines[1].endswith(",1.2.3.4,L,AP,,")
     assert lines[2].startswith("b.dcm,error,")

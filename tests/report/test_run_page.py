@@ -15,13 +15,18 @@ from typer.testing import CliRunner
 
 from kneeedge.bench.page import bench_json
 from kneeedge.cli.app import app
+from kneeedge.inference.evaluation import evaluation_samples
 from kneeedge.inference.metrics import evaluate
+from kneeedge.inference.predictions import READ_INVERSE
+from kneeedge.inference.predictor import Predictor
+from kneeedge.pixels.phantom import write_dataset
 from kneeedge.report.change_page import change_page
 from kneeedge.report.charts import axis
 from kneeedge.report.page import Record, page, record_html, words
 from kneeedge.report.prose import prose
 from kneeedge.report.run_facts import read_run
 from kneeedge.report.run_page import run_page
+from kneeedge.report.run_pictures import _pictures
 from kneeedge.runs.compare import compare_runs
 from kneeedge.runs.findings import STRESS
 from kneeedge.runs.folder import Run
@@ -29,6 +34,7 @@ from kneeedge.stress.run import StressRequest, stress
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import plain
 from tests.bench_rows import accuracy, result, row
+from tests.inverting_models import write_inverting
 from tests.kept_runs import write_kept_run
 from tests.report.pages import check_page
 from tests.run_records import export_report, run_record
@@ -118,6 +124,25 @@ def test_no_picture_of_a_patient_is_in_it_unless_asked_for(tmp_path: Path) -> No
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     assert report(run.folder, "--with-images", "--html", place).exit_code == 0
     assert place.read_bytes() == first
+
+
+def test_the_class_map_of_an_inverted_radiograph_is_over_the_inverse_that_was_read(
+    tmp_path: Path,
+) -> None:
+    write_dataset(tmp_path / "data", {"test": 4}, size=64)
+    first = min((tmp_path / "data").rglob("*.png"))
+    Image.fromarray(255 - np.asarray(Image.open(first))).save(first)
+    model = write_inverting(write_tiny_model(tmp_path / "tiny.onnx"), tmp_path / "model.onnx")
+    predictor = Predictor(model, "cpu")
+    _, samples = evaluation_samples(tmp_path / "data", predictor.spec.classes)
+    for sample in samples:
+        answer = predictor.predict(sample.path, heatmap=True)
+        shown, mapped, remark = _pictures(sample, predictor, answer.prediction, predictor.spec)
+        np.testing.assert_array_equal(shown, np.asarray(Image.open(sample.path)))
+        np.testing.assert_array_equal(mapped, answer.heatmap)
+        is_inverted = sample.path == first
+        assert answer.inverted is is_inverted
+        assert remark == (f"; {READ_INVERSE}" if is_inverted else "")
 
 
 def test_a_picture_that_is_gone_or_another_one_is_said_and_not_shown(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from kneeedge.model.spec import ModelSpec, Polarity
+from kneeedge.inference.predictor import Predictor
+from kneeedge.model.polarity import Polarity
+from kneeedge.model.spec import ModelSpec, PixelPath
 from kneeedge.pixels.phantom import phantom
+from kneeedge.pixels.pixel_path import to_input
 from kneeedge.runs.folder import open_run
 from kneeedge.runtime.session import Session
 from kneeedge.training.checkpoint import load_original, predict_logits
@@ -35,6 +38,59 @@ def test_inverted_knees_are_turned_and_others_are_not():
     assert turned(polarity, 255 - new).all()
 
 
+def bars(images: np.ndarray, level: int, share: float) -> np.ndarray:
+    """The images with bars of one level along their sides, each of this share of the width."""
+    wide = round(share * SIDE)
+    barred = images.copy()
+    barred[:, :, :wide] = level
+    barred[:, :, -wide:] = level
+    return barred
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2])
+@pytest.mark.parametrize("level", [0, 255])
+def test_bars_of_either_level_hide_no_polarity(level, share):
+    polarity = fit_polarity(knees(60))
+    new = knees(40, first=900)
+    assert not turned(polarity, bars(new, level, share)).any()
+    grey = torch.from_numpy(bars(255 - new, level, share)[:, None]).float()
+    seen = Upright(polarity)(grey).numpy()[:, 0]
+    # what is left of the blank bars is dark, as after a shutter
+    np.testing.assert_array_equal(seen, bars(new, 0, share))
+
+
+def test_a_ramp_from_top_to_bottom_turns_nothing():
+    polarity = fit_polarity(knees(60))
+    new = knees(40, first=900)
+    for rise in (-80, 80):
+        ramp = np.linspace(-rise, rise, SIDE)[:, None]
+        tilted = np.clip(np.rint(new + ramp), 0, 255).astype(np.uint8)
+        assert not turned(polarity, tilted).any()
+        assert turned(polarity, 255 - tilted).all()
+
+
+def shown(images: np.ndarray) -> list[np.ndarray]:
+    """The images, and what else a graph may be given: bars, one blank side, noise, no contrast."""
+    noise = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
+    beside = images.copy()
+    beside[:, :9] = 255
+    beside[:, :, -5:] = 0
+    parts = [images, bars(images, 255, 0.1), bars(images, 0, 0.2), beside, noise, images // 32]
+    blank = np.stack([np.full((SIDE, SIDE), level, np.uint8) for level in (0, 7, 255)])
+    return [*parts, blank, *(255 - part for part in [*parts, blank])]
+
+
+@pytest.mark.parametrize("blank_range", [None, 8, 0])
+def test_what_numpy_tells_is_what_the_graph_does(blank_range):
+    polarity = dataclasses.replace(fit_polarity(knees(60)), blank_range=blank_range)
+    images = np.concatenate(shown(knees(40, first=900)))
+    grey = torch.from_numpy(images[:, None]).float()
+    changed = (Upright(polarity)(grey) != grey).flatten(1).any(dim=1).numpy()
+    told = polarity.inverted(images)
+    np.testing.assert_array_equal(told, changed)
+    assert 0 < told.sum() < len(told)
+
+
 def test_a_few_inverted_training_images_are_outvoted_and_counted():
     images = knees(60)
     images[::12] = 255 - images[::12]
@@ -48,6 +104,19 @@ def test_turning_changes_nothing_else_of_an_image():
     grey = torch.from_numpy(255 - knees(3)[:, None]).float()
     assert torch.equal(Upright(polarity)(grey), 255 - grey)
     assert torch.equal(Upright(polarity)(255 - grey), 255 - grey)
+
+
+def test_an_inverted_picture_between_black_margins_is_read_as_the_picture():
+    """The pixel path pads an inverted file with the black that it pads any other with."""
+    path = PixelPath(SIDE, "pad")
+    narrow = [phantom(700 + i, i % 2, SIDE)[:, 12:-12] for i in range(80)]
+    padded = np.stack([to_input(picture, path) for picture in narrow])
+    inverted = np.stack([to_input(255 - picture, path) for picture in narrow])
+    polarity = fit_polarity(padded[:60])
+    assert polarity.inverted(inverted).all()
+    assert not polarity.inverted(padded).any()
+    seen = Upright(polarity)(torch.from_numpy(inverted[:, None]).float()).numpy()
+    np.testing.assert_array_equal(seen[:, 0], padded)
 
 
 def test_images_that_show_no_polarity_are_left_as_they_are():
@@ -76,6 +145,25 @@ def spec_with_polarity(trained_run):
     spec = open_run(trained_run).read_spec()
     assert spec.polarity is not None
     return spec
+
+
+@pytest.mark.slow
+def test_a_row_says_inverted_where_its_file_turned_the_image(exported):
+    """An image and its inverse have the same logits where one of the two is turned around."""
+    upright, _, shuttered, _, noise, faint, *_ = shown(knees(6))
+    pairs = [(part, 255 - part) for part in (upright, shuttered, noise, faint)]
+    for path in exported.values():
+        predictor = Predictor(path, "cpu")
+        assert predictor.spec.polarity is not None
+        for images, inverses in pairs:
+            session = predictor.session
+            logits, others = (session.run(x[:, None]).logits for x in (images, inverses))
+            answers = predictor.predict(list(images)), predictor.predict(list(inverses))
+            for i, (one, other) in enumerate(zip(*answers, strict=True)):
+                assert not (one.inverted and other.inverted)
+                is_turned = one.inverted or other.inverted
+                assert np.array_equal(logits[i], others[i]) == is_turned
+        assert all(row.inverted for row in predictor.predict(list(255 - upright)))
 
 
 @pytest.mark.slow

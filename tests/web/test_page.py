@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.web.browser import Browser, cached
 from kneeedge import Predictor
-from kneeedge.inference.predictions import REFER, csv_columns, csv_row
+from kneeedge.inference.predictions import READ_INVERSE, REFER, csv_columns, csv_row
 from kneeedge.inference.predictor import say_nothing
 from kneeedge.model.file import open_model
 from kneeedge.model.metadata import read_model_spec
@@ -31,6 +31,7 @@ from kneeedge.web.server import HOST, SiteHandler, site_server
 from kneeedge.web.site import write_site
 from tests.certified_models import write_certified
 from tests.dicom_files import dataset, stored
+from tests.inverting_models import write_inverting
 from tests.tiny_onnx import write_tiny_model
 from tests.tools import need
 
@@ -174,6 +175,36 @@ def test_a_heat_map_is_shown_as_infer_draws_it(browser, opened, model, knees):
     browser.page("press", "#heat", "Space")
     plain = load_input(knees / "tall.png", Predictor(model).spec.pixel_path)
     assert (drawn(browser) == plain[:, :, None]).all()
+
+
+def test_an_inverted_image_is_shown_turned_and_said_to_be_inverted(
+    browser, opened, model, knees, tmp_path
+):
+    told = write_inverting(model, tmp_path / "told.onnx")
+    write_site(open_model(told), tmp_path / "site", cached(read_packages()), say_nothing)
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for seed in range(3):
+        grey = phantom(40 + seed, seed % 2, 100)
+        grey[:, :9] = (0, 128, 255)[seed]
+        Image.fromarray(grey).save(folder / f"{seed}.png")
+        Image.fromarray(255 - grey).save(folder / f"inverse {seed}.png")
+    opened(tmp_path / "site")
+    browser.page("setInputFiles", "#folder-input", str(folder))
+    _, *rows = table(browser)
+    predictor = Predictor(told)
+    answers = predictor.predict_folder(folder)
+    column = csv_columns(predictor.spec).index("inverted")
+    native = [csv_row(answer, predictor.spec)[column] for answer in answers]
+    assert [row[column] for row in rows] == native
+    assert set(native) == {"true", "false"}
+    n_inverted = native.count("true")
+    assert f"{n_inverted} of all inverted" in browser.page("textContent", "#folder-counts")
+    choose(browser, folder / "inverse 0.png")
+    browser.page("waitForSelector", "#answer[data-status=ok]")
+    assert READ_INVERSE in browser.page("textContent", "#answer")
+    heatmap = predictor.predict(folder / "inverse 0.png", heatmap=True).heatmap
+    assert changed_levels(browser, heatmap) <= 1
 
 
 def drawn(browser: Browser) -> np.ndarray:

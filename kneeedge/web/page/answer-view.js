@@ -2,6 +2,7 @@
 
 import { byId, element, fillFacts, show } from "./elements.js";
 import { general } from "./numbers.js";
+import { READ_INVERSE } from "./polarity.js";
 
 let picture = null;
 
@@ -73,11 +74,12 @@ function bar(name, probability, limits, rule) {
   return element("div", "", { class: "bar" }, lines);
 }
 
-function facts({ status, distance, dicom, shape, ms }, spec) {
+function facts({ status, distance, inverted, dicom, shape, ms }, spec) {
   const limit = spec.novelty?.limit;
   const far = limit === undefined ? "" : `, and ${general(limit, 4)} is the limit`;
   return [
     ["distance", distance === undefined || status === "abstain" ? "" : `${general(distance, 4)} from the training images${far}`],
+    ["inverted", inverted ? READ_INVERSE : ""],
     ["side and view", dicom ? [dicom.laterality, dicom.view].filter(Boolean).join(", ") : ""],
     ["read", shape?.reading],
     ["time", ms ? `${ms.network.toFixed(0)} ms in the network, ${ms.decoding.toFixed(0)} ms before it` : ""],

@@ -7,6 +7,7 @@ import { overlay, plain } from "./heatmap.js";
 import { readModel } from "./model-file.js";
 import { loadCodecs } from "./pixels/codecs.js";
 import { ImageError, networkInput, readImage } from "./pixels/index.js";
+import { isInverted, turned } from "./polarity.js";
 import { SiteError, checkPage, pathOf, readFile, readRecord, urlOf } from "./site.js";
 
 const MODEL = "model.onnx";
@@ -130,13 +131,14 @@ class Engine {
     }
   }
 
-  #answerOf({ probabilities, distance: distances }, { remarks, dicom }) {
+  #answerOf({ probabilities, distance: distances }, { input, remarks, dicom }) {
     const { spec } = this;
     const distance = distances?.[0];
+    const inverted = isInverted(spec, input);
     const reason = refusal(spec, distance);
     const doubt = reason ? "" : referral(spec, probabilities[positiveIndex(spec)]);
     const error = [reason, doubt, ...remarks].filter(Boolean).join("; ");
-    if (reason) return { status: "abstain", distance, error, dicom };
+    if (reason) return { status: "abstain", distance, inverted, error, dicom };
     const named = spec.classes.map((name, i) => [name, probabilities[i]]);
     return {
       status: doubt ? "refer" : "ok",
@@ -144,14 +146,16 @@ class Engine {
       probability: probabilities[positiveIndex(spec)],
       probabilities: Object.fromEntries(named),
       distance,
+      inverted,
       error,
       dicom,
     };
   }
 
-  /** The network's input, and with the evidence for the answer where there is one. */
-  #pictures(input, { cam }, { prediction, shape }) {
+  /** The network's input, turned around as it was read, and with the evidence, if there is any. */
+  #pictures(given, { cam }, { prediction, shape, inverted }) {
     const { size: side, fit } = this.spec.pixel_path;
+    const input = inverted ? turned(given) : given;
     const aspect = fit === "stretch" ? shape.width / shape.height : 1;
     const picture = { side, aspect, plain: plain(input), heat: null };
     if (cam === undefined || prediction === undefined) return { picture };

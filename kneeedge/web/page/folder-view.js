@@ -2,6 +2,7 @@
 
 import { byId, element, show } from "./elements.js";
 import { fixed } from "./numbers.js";
+import { READ_INVERSE } from "./polarity.js";
 import { csv } from "./rows.js";
 
 const STATUS = { ok: "", abstain: "no answer", refer: "refer to a person", error: "unreadable" };
@@ -36,7 +37,7 @@ export function addRow(answer, n, others, spec, onOpen) {
     element("td", answer.prediction ?? STATUS[answer.status]),
     element("td", shown === undefined ? "" : fixed(shown, 3), { class: "number" }),
     element("td", answer.distance === undefined ? "" : fixed(answer.distance, 2), { class: "number" }),
-    element("td", answer.error),
+    element("td", [answer.inverted ? READ_INVERSE : "", answer.error].filter(Boolean).join("; ")),
   ];
   byId("rows").append(element("tr", "", { "data-status": answer.status }, cells));
   showCounts(n, others);
@@ -54,6 +55,8 @@ function showCounts(n, others) {
     counts.set(name, (counts.get(name) ?? 0) + 1);
   }
   const parts = [...counts].map(([name, count]) => `${count.toLocaleString("en")} ${name}`);
+  const nInverted = answers.filter(({ inverted }) => inverted).length;
+  if (nInverted) parts.push(`${nInverted.toLocaleString("en")} of all inverted`);
   const left = others ? `; left out, since no images: ${others.toLocaleString("en")}` : "";
   const of = `${answers.length.toLocaleString("en")} of ${n.toLocaleString("en")} images`;
   byId("folder-counts").textContent = `${of}${parts.length ? `: ${parts.join(", ")}` : ""}${left}`;

@@ -8,7 +8,7 @@ const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;
 export function columns(spec) {
   const ofClasses = spec.classes.map((name) => `p_${name}`);
   const ofDicom = ["sop_instance_uid", "laterality", "view", "patient_id"];
-  return ["path", "status", "prediction", "probability", ...ofClasses, "distance", ...ofDicom, "error"];
+  return ["path", "status", "prediction", "probability", ...ofClasses, "distance", "inverted", ...ofDicom, "error"];
 }
 
 /** One row: probabilities with six digits, the distance with four. */
@@ -21,6 +21,7 @@ export function cells(answer, spec) {
     noFormula(answer.prediction ?? ""),
     ...[answer.probability, ...ofClasses].map((value) => number(value, 6)),
     number(answer.distance, 4),
+    answer.inverted === undefined ? "" : String(answer.inverted),
     noFormula(dicom?.sop_instance_uid ?? ""),
     noFormula(dicom?.laterality ?? ""),
     noFormula(dicom?.view ?? ""),
