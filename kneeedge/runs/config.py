@@ -15,7 +15,6 @@ from kneeedge.model.spec import (
     Architecture,
     PixelPath,
 )
-from kneeedge.pixels.corruptions import kinds_named
 
 AUTO = "auto"
 RECIPES = ("default", "paper")
@@ -144,8 +143,7 @@ class TrainConfig:
         _one_of("precision", self.precision, (AUTO, "32", "bf16"))
         _one_of("split", self.split, SPLITS)
         parse_rule(self.threshold)
-        if self.corruptions:
-            kinds_named(self.corrupted_by)
+        self._check_corruptions()
         self._check_promise()
         for name in ("lr", "head_lr", "width"):
             _above_zero(name, getattr(self, name))
@@ -189,6 +187,13 @@ class TrainConfig:
         if self.drop_conflicts and not self.audit:
             problem = "--drop-conflicts needs the audit to find them"
             raise ConfigError(problem, "leave out --no-audit")
+
+    def _check_corruptions(self) -> None:
+        if not self.corruptions:
+            return
+        from kneeedge.pixels.corruptions import kinds_named  # Pillow, which `--help` does without
+
+        kinds_named(self.corrupted_by)
 
     def _check_promise(self) -> None:
         if self.certify is None:
