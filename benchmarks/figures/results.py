@@ -68,8 +68,8 @@ FILES = {
     "web-slim6": "2026-11-26-web-knee-kl-slim6.json",
     "wheels": "2026-11-26-wheels-edge-cpu.json",
     "triton": "2026-11-26-triton-knee-kl-slim6-cpu.json",
-    "stress": "2026-11-26-stress-knee-kl.json",
-    "stress-before": "2026-11-26-stress-knee-kl-before.json",
+    "stress": "2026-11-27-stress-knee-kl.json",
+    "stress-before": "2026-11-27-stress-knee-kl-before.json",
 }
 OPERATORS = {
     "+": add,
