@@ -17,6 +17,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "first-run": speed.first_run,
     "graph": speed.graph,
     "growth": speed.growth,
+    "heatmaps": speed.heatmaps,
     "isolation": speed.isolation,
     "joint-data": audits.joint_data,
     "joint-models": audits.joint_models,
