@@ -265,8 +265,9 @@ class Exporter:
         part = self._part(precision)
         save(graph, part, self.spec, file_record(precision, graph), {})
         session = Session(part, self.options.provider)
-        outputs = answer_samples(session, self.samples, 8, self.progress)
-        self.references.note(graph, outputs)
+        note = self.references.note
+        outputs = answer_samples(session, self.samples, 8, self.progress, note)
+        self.references.note_answers(graph, outputs)
         own_logits, distances = self.val_answers
         variant = Answers(precision, self.spec, outputs.logits)
         is_slimmed = self.slimmed_from is not None
