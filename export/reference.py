@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import onnx
-
 from kneeedge.data.dataset import Sample
 from kneeedge.inference.image_figures import PictureFigures, answered_figures, picture_figures
 from kneeedge.model import reference
@@ -30,8 +28,6 @@ class ReferenceMaker:
         self._wanted = frozenset(self._kept.values())
         self._pictures: dict[str, PictureFigures] = {}
         "by the hash of the file"
-        self._outputs: dict[int, Outputs] = {}
-        "by the graph's identity: of two that share one, the later is alive"
 
     def note(self, sample: Sample, read: Input) -> None:
         """Note the figures of a sample's picture, the first time that it is read."""
@@ -39,16 +35,11 @@ class ReferenceMaker:
         if sha256 in self._wanted and sha256 not in self._pictures:
             self._pictures[sha256] = picture_figures(read.pixels, read.n_pixels, read.study)
 
-    def note_answers(self, graph: onnx.ModelProto, outputs: Outputs) -> None:
-        """Remember the graph's answers to the samples."""
-        self._outputs[id(graph)] = outputs
+    def metadata(self, outputs: Outputs) -> str:
+        """The text that a file carries which gave these answers to the samples, in their order.
 
-    def metadata(self, graph: onnx.ModelProto) -> str:
-        """The text that a file of the graph carries.
-
-        Raises KeyError without its answers, or for a picture that was not noted.
+        Raises KeyError for a picture that was not noted.
         """
-        outputs = self._outputs[id(graph)]
         distances = outputs.distance
         images = [
             answered_figures(

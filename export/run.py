@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from export.any_size import prove, with_resize
 from export.calibration import CalibrationSet, choose_images, draw
-from export.gate import compare_referrals, compare_refusals, gate_report
+from export.gate import Gated, compare_referrals, compare_refusals, gate_report
 from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
 from export.options import PRECISIONS, ExportOptions
@@ -57,8 +57,8 @@ class Built:
 
     graph: onnx.ModelProto
     record: FileRecord
-    report: VerifyReport | None = None
-    "of the gate, where the search has been through it with this graph"
+    gated: Gated | None = None
+    "what the gate said, where the search has been through it with this graph"
     reference: str = ""
     "what the validation images look like to it, as the file carries it"
 
@@ -120,8 +120,9 @@ class Exporter:
         self.progress(f"{precision}: making the graph")
         built = self.build(precision)
         part = self._part(precision)
-        report = built.report or self.gate(precision, built.graph)
-        built = dataclasses.replace(built, reference=self.references.metadata(built.graph))
+        gated = built.gated or self.gate(precision, built.graph)
+        report = gated.report
+        built = dataclasses.replace(built, reference=self.references.metadata(gated.answers))
         save(built.graph, part, self.spec, built.record, {})
         session = Session(part, self.options.provider)
         if self.options.stress and report.verdict != FAIL:
@@ -254,9 +255,9 @@ class Exporter:
                 recipe.method, recipe.float_layers, result.trials, result.untried
             ),
         )
-        return Built(result.graph, record, result.report)
+        return Built(result.graph, record, result.gated)
 
-    def gate(self, precision: str, graph: onnx.ModelProto) -> VerifyReport:
+    def gate(self, precision: str, graph: onnx.ModelProto) -> Gated:
         """The gate's report on the val split of a graph, run from a file as a device runs it.
 
         A slimmed network's answers are held against those of the network that it was slimmed from;
@@ -267,7 +268,6 @@ class Exporter:
         session = Session(part, self.options.provider)
         note = self.references.note
         outputs = answer_samples(session, self.samples, 8, self.progress, note)
-        self.references.note_answers(graph, outputs)
         own_logits, distances = self.val_answers
         variant = Answers(precision, self.spec, outputs.logits)
         is_slimmed = self.slimmed_from is not None
@@ -282,7 +282,8 @@ class Exporter:
         refusals = compare_refusals(self.spec.novelty, distances, outputs.distance)
         labels = np.array([sample.label for sample in self.samples])
         referrals = compare_referrals(self.spec, labels, own_logits, outputs.logits)
-        return dataclasses.replace(report, refusals=refusals, referrals=referrals)
+        report = dataclasses.replace(report, refusals=refusals, referrals=referrals)
+        return Gated(report, outputs)
 
     def stressed(self, precision: str, report: VerifyReport, session: Session) -> VerifyReport:
         """The report with what became of the variant on corrupted images; it fails where that does.

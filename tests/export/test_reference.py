@@ -8,8 +8,6 @@ import pytest
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch")
 
-import onnx
-
 import export.reference as reference_module
 from export.reference import ReferenceMaker
 from kneeedge.data.dataset import Sample
@@ -61,9 +59,8 @@ def test_no_file_is_opened_again_and_the_figures_are_those_of_the_files(
     by_file = {
         sample.sha256: expected(session, sample, alone, i) for i, sample in enumerate(samples)
     }
-    graph = onnx.ModelProto()
-    maker.note_answers(graph, gated(session, samples, maker))
-    reference = reference_in({REFERENCE_KEY: maker.metadata(graph)}, Path("m.onnx"))
+    text = maker.metadata(gated(session, samples, maker))
+    reference = reference_in({REFERENCE_KEY: text}, Path("m.onnx"))
     assert reference is not None
     assert (reference.split, reference.n) == ("val", len(samples))
     cells = [image.cells() for image in reference.images]
@@ -76,9 +73,7 @@ def test_of_many_images_the_first_by_their_hashes_are_kept(
     monkeypatch.setattr(reference_module, "MOST_IMAGES", 5)
     maker = ReferenceMaker(session.spec, samples)
     outputs = gated(session, samples, maker)
-    graph = onnx.ModelProto()
-    maker.note_answers(graph, outputs)
-    reference = reference_in({REFERENCE_KEY: maker.metadata(graph)}, Path("m.onnx"))
+    reference = reference_in({REFERENCE_KEY: maker.metadata(outputs)}, Path("m.onnx"))
     assert reference is not None
     assert (reference.n, len(reference.images)) == (len(samples), 5)
     rows = np.argsort([sample.sha256 for sample in samples])[:5]
@@ -91,7 +86,6 @@ def test_a_picture_that_nobody_read_is_no_part_of_a_reference(
     session: Session, samples: list[Sample]
 ) -> None:
     maker = ReferenceMaker(session.spec, samples)
-    graph = onnx.ModelProto()
-    maker.note_answers(graph, answer_samples(session, samples, 4, QUIET))
+    outputs = answer_samples(session, samples, 4, QUIET)
     with pytest.raises(KeyError):
-        maker.metadata(graph)
+        maker.metadata(outputs)
