@@ -15,13 +15,17 @@ from typer.testing import CliRunner
 
 from kneeedge.bench.page import bench_json
 from kneeedge.cli.app import app
+from kneeedge.data.dataset import scan
 from kneeedge.inference.metrics import evaluate
+from kneeedge.pixels import isolation
+from kneeedge.pixels.phantom import write_dataset
 from kneeedge.report.change_page import change_page
 from kneeedge.report.charts import axis
 from kneeedge.report.page import Record, page, record_html, words
 from kneeedge.report.prose import prose
 from kneeedge.report.run_facts import read_run
 from kneeedge.report.run_page import run_page
+from kneeedge.report.run_pictures import N_SAMPLES, sample_figures
 from kneeedge.runs.compare import compare_runs
 from kneeedge.runs.findings import STRESS
 from kneeedge.runs.folder import Run
@@ -128,6 +132,34 @@ def test_a_picture_that_is_gone_or_another_one_is_said_and_not_shown(tmp_path: P
     parser = check_page(run_page(read_run(run.folder), with_images=True))
     assert parser.sources == []
     assert " ".join(parser.text).count("the file is gone, or is another one") == 2
+
+
+def test_a_page_with_pictures_opens_none_in_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a picture was decoded beside the report")
+
+    run = write_run(tmp_path / "run")
+    write_dataset(tmp_path / "knees", {"train": 2 * N_SAMPLES, "val": 2}, size=48)
+    dataset = scan(tmp_path / "knees")
+    monkeypatch.setattr("kneeedge.pixels.pixel_path.decode_picture", opened)
+    monkeypatch.setattr("kneeedge.pixels.picture.decode_picture", opened)
+    monkeypatch.setattr(Image, "open", opened)
+    parser = check_page(run_page(read_run(run.folder), with_images=True))
+    assert len(parser.sources) == 4
+    assert "".join(sample_figures(dataset, tiny_spec())).count("<img") == 2 * N_SAMPLES
+
+
+def test_a_picture_that_crashes_its_decoder_costs_the_page_that_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "DECODER", "tests.fake_decoder")
+    run = write_run(tmp_path / "segfault")
+    parser = check_page(run_page(read_run(run.folder), with_images=True))
+    assert parser.sources == []
+    crashed = "no picture: the decoder crashed (signal 11, Segmentation fault)"
+    assert " ".join(parser.text).count(crashed) == 2
 
 
 def test_names_of_classes_images_and_records_cannot_leave_their_text(tmp_path: Path) -> None:
