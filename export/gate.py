@@ -1,5 +1,7 @@
 """The gate: a variant's answers beside the original's, case by case."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from kneeedge.model.spec import ModelSpec, softmax
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_slimmed
 from kneeedge.runs.answers import Answers
 from kneeedge.runs.export_report import CaseChange, ReferralChange, VerifyReport
+from kneeedge.runtime.session import Outputs
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.paired import (
     images_to_settle,
@@ -18,6 +21,15 @@ from kneeedge.statistics.paired import (
 )
 
 N_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What the gate says of a graph, and the answers that it says it of."""
+
+    report: VerifyReport
+    answers: Outputs
+    "to the samples, in their order"
 
 
 def gate_report(

@@ -1,39 +1,53 @@
-"""What the validation images look like to each variant, by the answers that it gave the gate."""
+"""What the validation images look like to each variant, of what the gate read and was answered."""
 
 from collections.abc import Sequence
-from functools import cached_property
-
-import onnx
 
 from kneeedge.data.dataset import Sample
-from kneeedge.inference.image_figures import reference_of
-from kneeedge.model.reference import to_metadata
-from kneeedge.model.spec import ModelSpec, PixelPath
-from kneeedge.pixels.pixel_path import Input, load_with_facts
+from kneeedge.inference.image_figures import PictureFigures, answered_figures, picture_figures
+from kneeedge.model import reference
+from kneeedge.model.reference import MOST_IMAGES, Reference, to_metadata
+from kneeedge.model.spec import ModelSpec
+from kneeedge.pixels.pixel_path import Input
 from kneeedge.runtime.session import Outputs
 
 
 class ReferenceMaker:
-    """Remembers what each graph answered, so that no image is answered again for its reference."""
+    """Notes what the gate reads, so that no file is opened or answered again for a reference.
 
-    def __init__(self, pixel_path: PixelPath, samples: Sequence[Sample]) -> None:
-        self._pixel_path = pixel_path
-        self._samples = samples
-        self._outputs: dict[int, Outputs] = {}
-        "by the graph's identity: of two that share one, the later is alive"
+    The hashes of the files order the images, so that nothing is told by their order, and the first
+    MOST_IMAGES are kept.
+    """
 
-    def note(self, graph: onnx.ModelProto, outputs: Outputs) -> None:
-        """Remember the graph's answers to the samples."""
-        self._outputs[id(graph)] = outputs
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._split = samples[0].split
+        self._n = len(samples)
+        order = sorted(range(len(samples)), key=lambda i: samples[i].sha256)
+        self._kept = {i: samples[i].sha256 for i in order[:MOST_IMAGES]}
+        "place among the samples, and hash, of each image of a reference, in its order"
+        self._wanted = frozenset(self._kept.values())
+        self._pictures: dict[str, PictureFigures] = {}
+        "by the hash of the file"
 
-    def metadata(self, graph: onnx.ModelProto, spec: ModelSpec) -> str:
-        """The text that a file of the graph and the spec carries; KeyError without its answers."""
-        outputs = self._outputs[id(graph)]
-        keys = [sample.sha256 for sample in self._samples]
-        split = self._samples[0].split
-        logits = outputs.logits
-        return to_metadata(reference_of(self._inputs, keys, logits, outputs.distance, spec, split))
+    def note(self, sample: Sample, read: Input) -> None:
+        """Note the figures of a sample's picture, the first time that it is read."""
+        sha256 = sample.sha256
+        if sha256 in self._wanted and sha256 not in self._pictures:
+            self._pictures[sha256] = picture_figures(read.pixels, read.n_pixels, read.study)
 
-    @cached_property
-    def _inputs(self) -> list[Input]:
-        return [load_with_facts(sample.path, self._pixel_path) for sample in self._samples]
+    def metadata(self, outputs: Outputs, spec: ModelSpec) -> str:
+        """The text that a file of the spec carries which gave these answers to the samples.
+
+        They are in the samples' order. Raises KeyError for a picture that was not noted.
+        """
+        distances = outputs.distance
+        images = [
+            answered_figures(
+                self._pictures[sha256],
+                outputs.logits[i],
+                None if distances is None else float(distances[i]),
+                spec,
+            )
+            for i, sha256 in self._kept.items()
+        ]
+        columns = reference.Sample.of(images)
+        return to_metadata(Reference(split=self._split, n=self._n, images=columns))

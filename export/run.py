@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from export.any_size import prove, with_resize
 from export.calibration import CalibrationSet, choose_images, draw
-from export.gate import compare_referrals, gate_report
+from export.gate import Gated, compare_referrals, gate_report
 from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
 from export.options import PRECISIONS, ExportOptions
@@ -58,8 +58,8 @@ class Built:
 
     graph: onnx.ModelProto
     record: FileRecord
-    report: VerifyReport | None = None
-    "of the gate, where the search has been through it with this graph"
+    gated: Gated | None = None
+    "what the gate said, where the search has been through it with this graph"
     reference: str = ""
     "what the validation images look like to it, as the file carries it"
 
@@ -79,7 +79,7 @@ class Exporter:
         self.dataset: Dataset = self.run.read_dataset(root, self.spec.classes)
         self.samples = self.dataset.split("val")
         check_unchanged(self.samples)
-        self.references = ReferenceMaker(self.spec.pixel_path, self.samples)
+        self.references = ReferenceMaker(self.samples)
         self.slimmed_from: Answers | None = None
         if self.spec.training.slimmed is not None:
             self.slimmed_from = self.run.read_original_answers(self.samples, self.spec)
@@ -121,9 +121,11 @@ class Exporter:
         self.progress(f"{precision}: making the graph")
         built = self.build(precision)
         part = self._part(precision)
-        report = built.report or self.gate(precision, built.graph)
+        gated = built.gated or self.gate(precision, built.graph)
+        report = gated.report
         spec = spec_of_file(self.spec, report)
-        built = dataclasses.replace(built, reference=self.references.metadata(built.graph, spec))
+        reference = self.references.metadata(gated.answers, spec)
+        built = dataclasses.replace(built, reference=reference)
         save(built.graph, part, spec, built.record, {})
         session = Session(part, self.options.provider)
         if self.options.stress and report.verdict != FAIL:
@@ -259,9 +261,9 @@ class Exporter:
                 recipe.method, recipe.float_layers, result.trials, result.untried
             ),
         )
-        return Built(result.graph, record, result.report)
+        return Built(result.graph, record, result.gated)
 
-    def gate(self, precision: str, graph: onnx.ModelProto) -> VerifyReport:
+    def gate(self, precision: str, graph: onnx.ModelProto) -> Gated:
         """The gate's report on the val split of a graph, run from a file as a device runs it.
 
         A slimmed network's answers are held against those of the network that it was slimmed from;
@@ -270,8 +272,8 @@ class Exporter:
         part = self._part(precision)
         save(graph, part, self.spec, file_record(precision, graph), {})
         session = Session(part, self.options.provider)
-        outputs = answer_samples(session, self.samples, 8, self.progress)
-        self.references.note(graph, outputs)
+        note = self.references.note
+        outputs = answer_samples(session, self.samples, 8, self.progress, note)
         own_logits, distances = self.val_answers
         variant = Answers(precision, self.spec, outputs.logits)
         is_slimmed = self.slimmed_from is not None
@@ -286,7 +288,8 @@ class Exporter:
         refusals = compare_refusals(self.spec.novelty, distances, outputs.distance, precision)
         labels = np.array([sample.label for sample in self.samples])
         referrals = compare_referrals(self.spec, labels, own_logits, outputs.logits)
-        return judged(dataclasses.replace(report, referrals=referrals), refusals)
+        report = dataclasses.replace(report, referrals=referrals)
+        return Gated(judged(report, refusals), outputs)
 
     def stressed(self, precision: str, report: VerifyReport, session: Session) -> VerifyReport:
         """The report with what became of the variant on corrupted images; it fails where that does.

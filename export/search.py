@@ -4,7 +4,7 @@ Recipes are scored on training images and judged by the gate.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,12 +12,12 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from export.gate import Gated
 from export.graph import layers
 from export.ranges import METHODS, Histogram, choose_ranges, open_session
 from export.to_int8 import SYMMETRIC, to_int8
 from kneeedge.model.file_record import Trial
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
-from kneeedge.runs.export_report import VerifyReport
 from kneeedge.system.progress import Progress
 
 SLACK = 1.25
@@ -28,7 +28,7 @@ MOST_GATED = 5
 N_TIMED = 9
 "interleaved runs of each graph, of which the median counts"
 
-Gate = Callable[[onnx.ModelProto], VerifyReport]
+Gate = Callable[[onnx.ModelProto], Gated]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,20 @@ class SearchResult:
 
     recipe: Recipe
     graph: onnx.ModelProto
-    report: VerifyReport | None
-    "of the gate, where the recipe got so far"
+    gated: Gated | None
+    "what the gate said, where the recipe got so far"
     trials: tuple[Trial, ...] = ()
     untried: tuple[str, ...] = ()
     "recipes that there was no time for"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe that the gate has seen."""
+
+    recipe: Recipe
+    graph: onnx.ModelProto
+    gated: Gated
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ def search(
     """
     if not minutes:
         recipe = Recipe(METHODS[0])
-        return SearchResult(recipe=recipe, graph=material.build(recipe), report=None)
+        return SearchResult(recipe=recipe, graph=material.build(recipe), gated=None)
     trials = Trials(material, clock() + 60 * minutes, progress, clock)
     trials.measure([Recipe(method) for method in METHODS])
     best = trials.best()
@@ -162,8 +171,9 @@ class Trials:
 
         Recipes that keep the same layers in float differ in constants alone, and share it.
         """
-        graphs = [self.material.fp32, *map(self.material.build, recipes)]
-        sessions = [open_session(graph) for graph in graphs]
+        # A session has a copy of its own: no graph stays beside it.
+        sessions = [open_session(self.material.fp32)]
+        sessions.extend(open_session(self.material.build(recipe)) for recipe in recipes)
         fp32_seconds, *seconds = interleaved(sessions, self.material.images[0])
         relative = {
             recipe.float_layers: recipe_seconds / fp32_seconds
@@ -214,40 +224,55 @@ def preference(trials: dict[Recipe, Trial]) -> list[Recipe]:
 def settle(trials: Trials, gate: Gate) -> SearchResult:
     """The first of MOST_GATED recipes, in the order of `preference`, whose verdict is `pass`.
 
-    Where none passes, the best by `by_evidence`. After one that is inconclusive without a flip only
-    faster ones are looked at: no recipe can flip less.
+    Where none passes, the best by `by_evidence`, the earlier of equals.
     """
     order = preference(trials.by_recipe)
     trials.time(timed(order))
-    graphs: dict[Recipe, onnx.ModelProto] = {}
-    reports: dict[Recipe, VerifyReport] = {}
-    slowest = np.inf
-    for recipe in order[:MOST_GATED]:
-        if pace(trials.by_recipe[recipe]) >= slowest:
-            continue
-        if reports and not trials.in_time:
-            trials.untried.append(f"the gate of {recipe}")
-            continue
-        graph = trials.material.build(recipe)
-        report = gate(graph)
-        graphs[recipe] = graph
-        reports[recipe] = report
-        trial = trials.by_recipe[recipe]
-        n_flips = len(report.flips)
-        trials.by_recipe[recipe] = replace(trial, flips=n_flips, verdict=report.verdict)
-        if report.verdict == PASS:
-            break
-        if report.verdict == INCONCLUSIVE and not report.flips:
-            slowest = pace(trials.by_recipe[recipe])
-    chosen = min(reports, key=lambda recipe: by_evidence(trials.by_recipe[recipe]))
-    trials.by_recipe[chosen] = replace(trials.by_recipe[chosen], chosen=True)
+    candidates = seen_by_gate(order, trials, gate)
+    best = min(candidates, key=lambda candidate: by_evidence(trials.by_recipe[candidate.recipe]))
+    trials.by_recipe[best.recipe] = replace(trials.by_recipe[best.recipe], chosen=True)
     return SearchResult(
-        recipe=chosen,
-        graph=graphs[chosen],
-        report=reports[chosen],
+        recipe=best.recipe,
+        graph=best.graph,
+        gated=best.gated,
         trials=tuple(trials.by_recipe.values()),
         untried=tuple(trials.untried),
     )
+
+
+def seen_by_gate(order: Sequence[Recipe], trials: Trials, gate: Gate) -> Iterator[Candidate]:
+    """What the gate says of one recipe after the other, up to the first that passes.
+
+    After one that is inconclusive without a flip only faster ones are looked at: no recipe can flip
+    less. Nothing is kept here of what was handed over: a graph of VGG19 has up to 140 MB.
+    """
+    slowest = np.inf
+    n_seen = 0
+    for recipe in order[:MOST_GATED]:
+        if pace(trials.by_recipe[recipe]) >= slowest:
+            continue
+        if n_seen and not trials.in_time:
+            trials.untried.append(f"the gate of {recipe}")
+            continue
+        candidate = gated_recipe(recipe, trials, gate)
+        n_seen += 1
+        report = candidate.gated.report
+        if report.verdict == INCONCLUSIVE and not report.flips:
+            slowest = pace(trials.by_recipe[recipe])
+        yield candidate
+        del candidate
+        if report.verdict == PASS:
+            return
+
+
+def gated_recipe(recipe: Recipe, trials: Trials, gate: Gate) -> Candidate:
+    """The recipe's graph and what the gate says of it, which its trial notes."""
+    graph = trials.material.build(recipe)
+    gated = gate(graph)
+    trials.by_recipe[recipe] = replace(
+        trials.by_recipe[recipe], flips=len(gated.report.flips), verdict=gated.report.verdict
+    )
+    return Candidate(recipe, graph, gated)
 
 
 def by_evidence(trial: Trial) -> tuple[int, int, float]:

@@ -32,6 +32,7 @@ FILES = {
     "graph": "2026-11-25-graph-cpu.json",
     "graph-fp32": "2026-11-25-graph-fp32-cpu.json",
     "graph-options": "2026-11-25-graph-options-cpu.json",
+    "heatmaps": "2026-11-27-heatmaps-demo-int8-cpu.json",
     "isolation": "2026-11-25-isolation-knee-kl-int8-cpu.json",
     "leakage": "2026-11-25-leakage-osteoporosis-372.json",
     "one-image": "2026-11-25-one-image-cpu.json",

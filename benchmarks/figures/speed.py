@@ -158,6 +158,28 @@ def growth() -> str:
     return table(heads, rows, left=0)
 
 
+def heatmaps() -> str:
+    """What heat maps cost, before and now."""
+    heads = (
+        "kneeedge", "side, pixels", "n", "ms of a core a map", "KB a map",
+        "img/s without maps", "img/s with maps", "ratio",
+    )  # fmt: skip
+    rows = [
+        [
+            row["name"],
+            f"{row['side']:,}",
+            str(row["n"]),
+            f"{row['cpu_ms']:.1f}",
+            f"{row['map_kb']:,.0f}",
+            f"{row['bare_per_second']:,.0f}",
+            f"{row['per_second']:,.1f}",
+            NONE if row["ratio"] is None else f"{row['ratio']:.2f}",
+        ]
+        for row in read_result("heatmaps")["rows"]
+    ]
+    return table(heads, rows)
+
+
 def isolation() -> str:
     """Processes beside threads."""
     heads = ("files", "work", "n", "threads, a second", "processes, a second", "ratio")

@@ -33,6 +33,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu-single": gpu.single,
     "graph": speed.graph,
     "growth": speed.growth,
+    "heatmaps": speed.heatmaps,
     "isolation": speed.isolation,
     "joint-data": audits.joint_data,
     "joint-models": audits.joint_models,

@@ -25,6 +25,7 @@ from kneeedge.errors import ConfigError, DataError, SpecError
 from kneeedge.inference.metrics import Evaluation, evaluate
 from kneeedge.inference.three_answers import ThreeAnswers, three_answers
 from kneeedge.model.spec import SEEN_KEY, ModelSpec, PixelPath
+from kneeedge.pixels.pixel_path import Input
 from kneeedge.pixels.prefetch import StageClock, read_batches
 from kneeedge.pixels.reader import ReadFile, ReadOptions, ThreadReader
 from kneeedge.runtime.batches import BatchRunner, joined
@@ -207,10 +208,17 @@ def _say_nothing(line: str) -> None:
 
 
 def answer_samples(
-    session: Session, samples: Sequence[Sample], batch_size: int, progress: Progress
+    session: Session,
+    samples: Sequence[Sample],
+    batch_size: int,
+    progress: Progress,
+    note: Callable[[Sample, Input], None] | None = None,
 ) -> Outputs:
-    """The session's answers to the samples, in their order, without class activation maps."""
-    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress)
+    """The session's answers to the samples, in their order, without class activation maps.
+
+    `note` is given each sample and what was read of it, so that nobody has to open it again.
+    """
+    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress, note)
     return answer_batches(session, batches, progress)
 
 
@@ -240,12 +248,17 @@ class InvertedCounter:
 
 
 def input_batches(
-    samples: Sequence[Sample], pixel_path: PixelPath, batch_size: int, progress: Progress
+    samples: Sequence[Sample],
+    pixel_path: PixelPath,
+    batch_size: int,
+    progress: Progress,
+    note: Callable[[Sample, Input], None] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead.
 
-    Raises ImageError where a sample cannot be read, and DataError where its file no longer has the
-    bytes that it had when the sample was made.
+    `note` is given each sample and what was read of it, before its batch is handed over. Raises
+    ImageError where a sample cannot be read, and DataError where its file no longer has the bytes
+    that it had when the sample was made.
     """
     reader = ThreadReader(ReadOptions(pixel_path))
     batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
@@ -253,6 +266,8 @@ def input_batches(
         for batch in batches:
             for sample, file in batch:
                 check_content(sample, file)
+                if note is not None:
+                    note(sample, file.input())
             yield np.stack([file.pixels() for _, file in batch])[:, None]
             stage.advance(len(batch))
 

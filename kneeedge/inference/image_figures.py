@@ -1,16 +1,15 @@
 """The figures of an image by which a night is compared with what came before."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.inference.predictions import PredictedImage
-from kneeedge.model.reference import MOST_IMAGES, ImageFigures, Reference, Sample, rounded
+from kneeedge.model.reference import ImageFigures, rounded
 from kneeedge.model.spec import ModelSpec, softmax
 from kneeedge.pixels.dicom_facts import DicomStudy
-from kneeedge.pixels.grey_figures import grey_figures
-from kneeedge.pixels.pixel_path import Input
+from kneeedge.pixels.grey_figures import GreyFigures, grey_figures
 
 
 def figures_of(answer: PredictedImage, spec: ModelSpec) -> ImageFigures | None:
@@ -19,6 +18,32 @@ def figures_of(answer: PredictedImage, spec: ModelSpec) -> ImageFigures | None:
         return None
     distance = answer.prediction.distance
     return image_figures(answer.image, answer.logits, distance, answer.n_pixels, answer.study, spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFigures:
+    """What is compared of a picture before any model answers it; its pixels are not kept."""
+
+    grey: GreyFigures
+    "of the network's input"
+    n_pixels: int
+    "of the picture in its file"
+    device: str
+    "maker and model of what took it; empty where no DICOM file says so"
+    tube_kv: float | None
+    "peak voltage of the X-ray tube; None where no DICOM file says so"
+
+
+def picture_figures(
+    pixels: NDArray[np.uint8], n_pixels: int, study: DicomStudy | None
+) -> PictureFigures:
+    """The figures of a network's input (S, S), of a file of `n_pixels`."""
+    return PictureFigures(
+        grey=grey_figures(pixels),
+        n_pixels=n_pixels,
+        device=study.device if study else "",
+        tube_kv=study.tube_kv if study else None,
+    )
 
 
 def image_figures(
@@ -30,49 +55,30 @@ def image_figures(
     spec: ModelSpec,
 ) -> ImageFigures:
     """The figures of a network's input (S, S) with its logits (K,), of a file of `n_pixels`."""
+    return answered_figures(picture_figures(pixels, n_pixels, study), logits, distance, spec)
+
+
+def answered_figures(
+    picture: PictureFigures,
+    logits: NDArray[np.float32],
+    distance: float | None,
+    spec: ModelSpec,
+) -> ImageFigures:
+    """The figures of a picture to which a model gave logits (K,) and a distance."""
     probabilities = softmax(logits[None], spec.temperature)
-    grey = grey_figures(pixels)
     is_refused = False
     if distance is not None and spec.novelty is not None:
         is_refused = bool(spec.novelty.refuses(np.array([distance]))[0])
     return ImageFigures(
         answer=int(spec.decide(probabilities)[0]),
-        device=study.device if study else "",
+        device=picture.device,
         probability=rounded(float(probabilities[0, spec.positive_index])),
         refused=float(is_refused),
         distance=None if distance is None else rounded(distance),
-        brightness=rounded(grey.brightness),
-        contrast=rounded(grey.contrast),
-        tone=rounded(grey.tone),
-        sharpness=rounded(grey.sharpness),
-        side=rounded(n_pixels**0.5),
-        tube_kv=study.tube_kv if study else None,
+        brightness=rounded(picture.grey.brightness),
+        contrast=rounded(picture.grey.contrast),
+        tone=rounded(picture.grey.tone),
+        sharpness=rounded(picture.grey.sharpness),
+        side=rounded(picture.n_pixels**0.5),
+        tube_kv=picture.tube_kv,
     )
-
-
-def reference_of(
-    inputs: Sequence[Input],
-    keys: Sequence[str],
-    logits: NDArray[np.float32],
-    distances: NDArray[np.floating] | None,
-    spec: ModelSpec,
-    split: str,
-) -> Reference:
-    """What the images of a split look like to a file that gave them logits (N, K), distances (N,).
-
-    `keys` are hashes of the files: they order the images, so that nothing is told by their order,
-    and the first MOST_IMAGES are kept.
-    """
-    order = sorted(range(len(inputs)), key=lambda i: keys[i])
-    images = [
-        image_figures(
-            inputs[i].pixels,
-            logits[i],
-            None if distances is None else float(distances[i]),
-            inputs[i].n_pixels,
-            inputs[i].study,
-            spec,
-        )
-        for i in order[:MOST_IMAGES]
-    ]
-    return Reference(split=split, n=len(inputs), images=Sample.of(images))

@@ -1,13 +1,14 @@
 """What belongs to an answer beside its row, written before the row is: heat map and report."""
 
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kneeedge.errors import ConfigError
-from kneeedge.inference.heatmap import WHOLE, heatmap_lines, write_heatmap
+from kneeedge.inference.heatmap import WHOLE, heatmap_lines, heatmap_path, write_heatmap
 from kneeedge.inference.predictions import PredictedImage
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.pixel_path import picture_box
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 N_AHEAD = 16
 "answers that wait for their heat maps or reports, while the network goes on"
+N_WRITERS = 4
+"threads that write; they mostly wait for the disk, which forces several files out at once"
+N_LOCKS = 64
+"among which the paths of heat maps are shared out"
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 "what a file system says of one name; all other errors are of the disk, and end the run"
 REPORT_ERRORS = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
@@ -40,7 +45,7 @@ class SideOptions:
 
 
 class SideFiles:
-    """Writes the heat maps and Structured Reports of answers, on a thread of its own.
+    """Writes the heat maps and Structured Reports of answers, on threads of its own.
 
     Raises ConfigError for heat maps of a model that has none, and MissingExtraError for reports
     without highdicom.
@@ -54,6 +59,9 @@ class SideFiles:
         self.spec = spec
         self.reports = open_reports(options, spec, model_sha256)
         self.captures = open_captures(options, spec, model_sha256)
+        # Two names may have one map, as `../a.png` and `_/a.png`: it is written by one at a time.
+        self._map_locks = tuple(threading.Lock() for _ in range(N_LOCKS))
+        self._dicom_lock = threading.Lock()
 
     def written(self, answers: Iterator[PredictedImage]) -> Iterator[PredictedImage]:
         """The answers in order, each once what belongs to it is on the disk.
@@ -65,7 +73,7 @@ class SideFiles:
             answers = map(with_patient, answers)
         if not (self.options.heatmaps or self.reports or self.captures):
             return answers
-        return in_order(self._write, answers, 1, N_AHEAD)
+        return in_order(self._write, answers, N_WRITERS, N_AHEAD)
 
     def say_what_was_written(self, say: Callable[[str], None]) -> None:
         """Say how many reports there are, and why not more, where they were asked for."""
@@ -73,23 +81,27 @@ class SideFiles:
             say(self.reports.summary())
 
     def _write(self, answer: PredictedImage) -> PredictedImage:
-        remarks = (self._draw(answer), self._report(answer), self._capture(answer))
+        remarks = [self._draw(answer)]
+        with self._dicom_lock:  # highdicom does not say what threads may share
+            remarks += [self._report(answer), self._capture(answer)]
         for remark in filter(None, remarks):
             answer = with_remark(answer, remark)
         return answer
 
     def _draw(self, answer: PredictedImage) -> str:
         """Write the heat map of an answer that has one; why that cannot be, else nothing."""
-        if self.options.heatmaps is None or answer.image is None or answer.cam is None:
+        folder = self.options.heatmaps
+        if folder is None or answer.image is None or answer.cam is None:
             return ""
         name = answer.prediction.path
         lines = heatmap_lines(answer.prediction, self.spec)
+        shown = answer.as_read(answer.image if answer.shown is None else answer.shown)
+        box = WHOLE
+        if answer.shown is not None:
+            box = picture_box(shown.shape, self.spec.pixel_path)
         try:
-            picture = answer.as_read(answer.image if answer.shown is None else answer.shown)
-            box = WHOLE
-            if answer.shown is not None:
-                box = picture_box(picture.shape, self.spec.pixel_path)
-            write_heatmap(self.options.heatmaps, name, picture, answer.cam, lines, box)
+            with self._map_locks[hash(heatmap_path(folder, name)) % N_LOCKS]:
+                write_heatmap(folder, name, shown, answer.cam, lines, box)
         except OSError as error:
             if error.errno not in NAME_ERRORS:
                 raise

@@ -60,7 +60,7 @@ class Decoder:
             try:
                 self._receive(START_SECONDS)
             except DecoderLostError as error:
-                remedy = "run again with --no-isolate"
+                remedy = "run again with --no-isolate, where the command has that"
                 raise WorkerError("a decoder process", error.reason, remedy) from error
             self._ready = True
         self.child.send(json.dumps(os.fspath(path)))

@@ -45,11 +45,15 @@ class ReadFile:
     seconds: float = 0.0
     "of processor time"
 
-    def pixels(self) -> NDArray[np.uint8]:
-        """The network's input (S, S) uint8; raises the ImageError where there is none."""
+    def input(self) -> Input:
+        """The network's input and what its file says; raises the ImageError where there is none."""
         if isinstance(self.result, ImageError):
             raise self.result
-        return self.result.pixels
+        return self.result
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """The network's input (S, S) uint8; raises the ImageError where there is none."""
+        return self.input().pixels
 
 
 UNREAD = (ImageError, MissingExtraError, MemoryError)

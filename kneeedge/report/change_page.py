@@ -27,6 +27,7 @@ from kneeedge.report.page import (
 )
 from kneeedge.report.run_facts import RunFacts
 from kneeedge.report.run_page import RUN_STYLE, caveat_html
+from kneeedge.report.runs import methods_text
 from kneeedge.report.scorecard import TITLES, with_interval
 from kneeedge.runs.benchmark import model_name, single_rows
 from kneeedge.runs.compare import RunAnswers, RunComparison, answers_of
@@ -175,8 +176,8 @@ def _protocol(old: RunFacts, new: RunFacts, comparison: RunComparison) -> Iterat
         return
     yield (
         f"<p>Paired on the same {comparison.n:,} {words(comparison.split)} images, each with "
-        "itself, as the PyTorch networks answered; intervals are 95 %, of Tango 1998, and for "
-        "AUROC of DeLong 1988.</p>"
+        "itself, as the PyTorch networks answered; intervals are of 95 %, "
+        f"{words(methods_text(comparison.n_groups))}.</p>"
     )
     for caution in comparison.cautions:
         yield f"<p>Caution: {words(caution)}.</p>"

@@ -1,7 +1,11 @@
-"""Pictures of patients for a run's page: samples, and wrong answers with their class maps."""
+"""Pictures of patients for a run's page: samples, and wrong answers with their class maps.
+
+Every file is decoded as `infer` decodes a folder's: in a process that may crash.
+"""
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +19,11 @@ from kneeedge.inference.predictions import READ_INVERSE
 from kneeedge.inference.predictor import Predictor
 from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.pixel_path import picture_box
-from kneeedge.pixels.reader import ReadOptions, read_input
+from kneeedge.pixels.prefetch import open_reader
+from kneeedge.pixels.reader import Reader, ReadFile, ReadOptions
 from kneeedge.report.page import jpeg_tag, words
 from kneeedge.report.run_facts import RunFacts
 from kneeedge.runs.folder import Run
-from kneeedge.system.stamps import FileStamp
 
 SIDE = 320
 "longest side of a picture, pixels"
@@ -31,14 +35,17 @@ GONE = "the file is gone, or is another one since the training"
 
 def sample_figures(dataset: Dataset, spec: ModelSpec) -> Iterator[str]:
     """Some training images of each class, the same as in samples.png, at their own aspect."""
-    options = ReadOptions(spec.pixel_path, shown_side=SIDE // 2)
-    for name, samples in zip(
-        dataset.classes, some_of_each_class(dataset, spec.training.seed, N_SAMPLES), strict=True
-    ):
-        frames = [
-            frame(shown_of(sample, options), f"a training image of {name}") for sample in samples
-        ]
-        yield f'<p>{words(name)}</p><div class="row">{"".join(frames)}</div>'
+    chosen = some_of_each_class(dataset, spec.training.seed, N_SAMPLES)
+    with closing(picture_reader(spec, SIDE // 2)) as reader:
+        for name, samples in zip(dataset.classes, chosen, strict=True):
+            alt = f"a training image of {name}"
+            frames = [frame(shown_of(sample, reader), alt) for sample in samples]
+            yield f'<p>{words(name)}</p><div class="row">{"".join(frames)}</div>'
+
+
+def picture_reader(spec: ModelSpec, side: int) -> Reader:
+    """What reads pictures, no side of them longer, in a process that may crash."""
+    return open_reader(ReadOptions(spec.pixel_path, isolated=True, shown_side=side))
 
 
 def wrong_figures(
@@ -52,8 +59,11 @@ def wrong_figures(
     model = mapped_model(facts.run)
     predictor = Predictor(model, "cpu") if model else None
     figures = []
-    for sample, (name, truth, answer, probability, _) in zip(samples, rows, strict=True):
-        picture, mapped, remark = _pictures(sample, predictor, answer, facts.card.spec)
+    with closing(picture_reader(facts.card.spec, SIDE)) as reader:
+        files = [reader.read(sample.path) for sample in samples]
+    for sample, file, row in zip(samples, files, rows, strict=True):
+        name, truth, answer, probability, _ = row
+        picture, mapped, remark = _pictures(sample, file, predictor, answer)
         pair = frame(picture, f"radiograph {name}") + frame(mapped, f"class map for {name}")
         caption = f"{name}: {answer} {probability}, truth {truth}{remark}"
         below = f"<figcaption>{words(caption)}</figcaption>"
@@ -76,15 +86,14 @@ def mapped_model(run: Run) -> Path | None:
 
 
 def _pictures(
-    sample: Sample, predictor: Predictor | None, answer: str, spec: ModelSpec
+    sample: Sample, file: ReadFile, predictor: Predictor | None, answer: str
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None, str]:
     """The radiograph, the same with its class map, and what is to be said of them."""
-    options = ReadOptions(spec.pixel_path, shown_side=SIDE)
-    read = read_input(sample.path, options)
-    result = read.result
-    if isinstance(result, ImageError) or not _is_same(sample, read.stamp) or result.shown is None:
-        return None, None, f"; {GONE}"
-    if predictor is None or spec.architecture.head != "gap":
+    problem = why_not_shown(sample, file)
+    if problem:
+        return None, None, f"; {problem}"
+    result = file.input()
+    if result.shown is None or predictor is None:
         return result.shown, None, ""
     outputs = predictor.session.run(result.pixels[None, None])
     if outputs.cam is None:
@@ -98,20 +107,23 @@ def _pictures(
     if inverted is not None and inverted[0]:
         picture = 255 - picture
         remark += f"; {READ_INVERSE}"
-    mapped = overlay(picture, cam, picture_box(picture.shape, spec.pixel_path))
+    mapped = overlay(picture, cam, picture_box(picture.shape, predictor.spec.pixel_path))
     return result.shown, mapped, remark
 
 
-def _is_same(sample: Sample, stamp: FileStamp | None) -> bool:
-    return stamp is not None and stamp.sha256 == sample.sha256
+def why_not_shown(sample: Sample, file: ReadFile) -> str:
+    """Why the picture that was read is not shown as the sample's; empty where it is."""
+    if file.stamp is not None and file.stamp.sha256 != sample.sha256:
+        return GONE
+    if not isinstance(file.result, ImageError):
+        return ""
+    return f"no picture: {file.result.reason}" if sample.path.exists() else GONE
 
 
-def shown_of(sample: Sample, options: ReadOptions) -> NDArray[np.uint8] | None:
-    """The picture of a sample; None where the file is gone or is another one."""
-    read = read_input(sample.path, options)
-    if isinstance(read.result, ImageError) or not _is_same(sample, read.stamp):
-        return None
-    return read.result.shown
+def shown_of(sample: Sample, reader: Reader) -> NDArray[np.uint8] | None:
+    """The picture of a sample; None where there is none to show."""
+    file = reader.read(sample.path)
+    return None if why_not_shown(sample, file) else file.input().shown
 
 
 def frame(pixels: NDArray[np.uint8] | None, alt: str) -> str:

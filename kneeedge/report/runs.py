@@ -78,4 +78,14 @@ def comparison_text(comparison: RunComparison) -> str:
         f"{change.gained:,} wrong to right"
     )
     lines += [f"  caution: {caution}" for caution in comparison.cautions]
-    return "\n".join([*lines, "  intervals: 95 %, Tango 1998; AUROC by DeLong 1988", DISCLAIMER])
+    lines.append(f"  intervals: 95 %, {methods_text(comparison.n_groups)}")
+    return "\n".join([*lines, DISCLAIMER])
+
+
+def methods_text(n_groups: int | None) -> str:
+    """By whom the intervals of paired changes are, over so many groups of images."""
+    if n_groups is None:
+        return "Tango 1998; AUROC by DeLong 1988"
+    groups = f"over {n_groups:,} groups of images of one patient, or copies"
+    how = "Tango 1998 at the effective number of images; AUROC by Obuchowski 1997"
+    return f"{groups}: {how}"

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kneeedge.data.groups import connected
 from kneeedge.model.provenance import Score
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.folder import Run, open_run
-from kneeedge.statistics.intervals import Interval
+from kneeedge.statistics.intervals import Interval, clusters_of
 from kneeedge.statistics.paired import PairedChange, paired_auroc_change, paired_changes
 
 VAL_CHOSE = "val chose weights and threshold of both: its figures are too good"
-ALIKE = "several images show one patient, or are copies: the intervals do not allow for it"
 REMEDY = "train the run again"
 ImageKey = tuple[str, int]
 "an image's hash, and which of the images with these bytes it is"
@@ -35,6 +35,7 @@ class RunAnswers:
     ranking: NDArray[np.float64]
     "(N,): by what the positive class is ranked"
     groups: tuple[str, ...]
+    "of each image: its patient, the copies of one, or itself"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,9 @@ class RunComparison:
     auroc_change: float | None = None
     auroc_interval: Interval | None = None
     "95 %, paired"
+    n_groups: int | None = None
+    """of images that show one patient, or are copies, by either run: all intervals allow for them;
+    absent where no two images are of one"""
     cautions: tuple[str, ...] = ()
 
 
@@ -78,17 +82,40 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     if reason := images_differ(before, after, split):
         return replace(unpaired, reason=reason)
     positive = specs[0].positive_index
-    area = paired_auroc_change(before.labels == positive, before.ranking, after.ranking)
+    is_positive = before.labels == positive
+    clusters = clusters_of(groups_of_either(before.groups, after.groups), len(before.keys))
+    area = paired_auroc_change(is_positive, before.ranking, after.ranking, clusters)
     return replace(
         unpaired,
         split=split,
         n=len(before.keys),
         scores=tuple(spec.training.scores[split] for spec in specs),
-        changes=paired_changes(before.labels, before.predictions, after.predictions, positive),
+        changes=paired_changes(
+            before.labels, before.predictions, after.predictions, positive, clusters
+        ),
         auroc_change=area[0] if area else None,
         auroc_interval=area[1] if area else None,
-        cautions=cautions_of(runs, specs, before, split),
+        n_groups=None if clusters is None else len(np.unique(clusters)),
+        cautions=cautions_of(runs, specs, split),
     )
+
+
+def groups_of_either(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """Each image's group, where images belong together that do so in one run or in the other.
+
+    One of the two may know no patients, or other copies; what a group is called means nothing in
+    the other run.
+    """
+    names = [str(i) for i in range(len(first))]
+    links = []
+    for groups in (first, second):
+        first_of: dict[str, str] = {}
+        links += [
+            (first_of.setdefault(group, name), name)
+            for group, name in zip(groups, names, strict=True)
+        ]
+    joined = connected(names, links)
+    return [joined[name] for name in names]
 
 
 def answers_of(run: Run, spec: ModelSpec, split: str) -> RunAnswers:
@@ -136,13 +163,9 @@ def images_differ(first: RunAnswers, second: RunAnswers, split: str) -> str:
     return f"{n_other:,} {split} images have another class in each" if n_other else ""
 
 
-def cautions_of(
-    runs: Sequence[Run], specs: Sequence[ModelSpec], answers: RunAnswers, split: str
-) -> tuple[str, ...]:
+def cautions_of(runs: Sequence[Run], specs: Sequence[ModelSpec], split: str) -> tuple[str, ...]:
     """What to bear in mind with the paired figures."""
     cautions = [VAL_CHOSE] if split == "val" else []
-    if len(set(answers.groups)) < len(answers.groups):
-        cautions.append(ALIKE)
     for run, spec in zip(runs, specs, strict=True):
         if spec.training.caveat:
             cautions.append(f"{run.folder}: {spec.training.caveat}")

@@ -70,7 +70,7 @@ def auroc_estimate(
     n_pairs = min(len(np.unique(clusters[positive])), len(np.unique(clusters[~positive])))
     variance = None
     if n_pairs > 1:
-        influence = _influence(positive, of_positives, of_negatives)
+        influence = influence_of(positive, of_positives, of_negatives)
         variance = clustered_variance(influence, clusters)
     method = DELONG_CLUSTERED.format(len(np.unique(clusters)))
     return _area_estimate(area, variance, n_pairs, method)
@@ -93,7 +93,7 @@ def mean_auroc_estimate(
         placed = placements(labels == k, probabilities[:, k])
         if placed is not None:
             areas.append(float(placed[0].mean()))
-            influences.append(_influence(labels == k, *placed))
+            influences.append(influence_of(labels == k, *placed))
     if not areas:
         return None
     if clusters is None:
@@ -161,12 +161,12 @@ def variance_of_mean(
     return float(of_positives.var(ddof=1) / m + of_negatives.var(ddof=1) / n)
 
 
-def _influence(
+def influence_of(
     positive: NDArray[np.bool_],
     of_positives: NDArray[np.float64],
     of_negatives: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """How much each image (N,) moves the AUROC, to first order."""
+    """How much each image (N,) moves the mean of placements (m,) and (n,), to first order."""
     influence = np.empty(len(positive))
     influence[positive] = (of_positives - of_positives.mean()) / len(of_positives)
     influence[~positive] = (of_negatives - of_negatives.mean()) / len(of_negatives)

@@ -61,6 +61,16 @@ def clusters_of(groups: Sequence[str] | None, n: int) -> NDArray[np.intp] | None
     return None if len(names) == n else index.astype(np.intp)
 
 
+def clusters_among(
+    clusters: NDArray[np.intp] | None, among: NDArray[np.bool_]
+) -> NDArray[np.intp] | None:
+    """The groups of the images `among` (N,); None where no two of these are of one."""
+    if clusters is None:
+        return None
+    chosen = clusters[among]
+    return None if len(np.unique(chosen)) == len(chosen) else chosen
+
+
 def share_estimate(
     hits: NDArray[np.bool_], among: NDArray[np.bool_], clusters: NDArray[np.intp] | None
 ) -> Estimate | None:
@@ -92,15 +102,22 @@ def effective_n(
     Sampling Techniques, section 6.4). Where that is 0, as at a share of 0 or 1, the number of
     groups.
     """
-    n = int(among.sum())
-    if clusters is None or n == 0:
-        return float(n)
-    of_groups = clusters[among]
-    share = float(hits[among].mean())
-    variance = clustered_variance((hits[among] - share) / n, of_groups)
+    if clusters is None or not among.any():
+        return float(among.sum())
+    return effective_size(hits[among].astype(np.float64), clusters[among])
+
+
+def effective_size(values: NDArray[np.float64], clusters: NDArray[np.intp]) -> float:
+    """How many lone images would tell as much of the mean of values (N,) as these of the groups.
+
+    Their variance over that of the mean; otherwise as `effective_n`, whose hits are 0 and 1.
+    """
+    n = len(values)
+    mean = float(values.mean())
+    variance = clustered_variance((values - mean) / n, clusters)
     if not variance:
-        return float(len(np.unique(of_groups)))
-    return min(float(n), max(1.0, share * (1 - share) / variance))
+        return float(len(np.unique(clusters)))
+    return min(float(n), max(1.0, float(values.var()) / variance))
 
 
 def clustered_variance(influence: NDArray[np.float64], clusters: NDArray[np.intp]) -> float | None:

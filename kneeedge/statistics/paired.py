@@ -2,14 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kneeedge.statistics.auroc import placements, variance_of_mean
-from kneeedge.statistics.intervals import LEVEL, Z_ONE_SIDED, Z_TWO_SIDED, Interval, wilson
+from kneeedge.statistics.auroc import influence_of, placements, variance_of_mean
+from kneeedge.statistics.intervals import (
+    LEVEL,
+    Z_ONE_SIDED,
+    Z_TWO_SIDED,
+    Interval,
+    clustered_variance,
+    clusters_among,
+    effective_size,
+    wilson,
+)
 from kneeedge.statistics.reliability import CALIBRATION_BINS, confidence_gaps
 
 MOST_IMAGES = 10_000_000
@@ -33,11 +42,13 @@ class PairedChange:
     delta: float
     "-1 to 1; the variant's share of right answers less the original's"
     interval: Interval
-    "of delta, 95 %, two-sided (Tango 1998)"
+    "of delta, 95 %, two-sided (Tango 1998); over groups, at the effective number of images"
     worst_loss: float
     "-1 to 1; one-sided 95 % upper bound on the loss, -delta; below 0 where a gain is certain"
     mcnemar_p: float
-    "0 to 1; exact McNemar test, two-sided"
+    "0 to 1; exact McNemar test, two-sided; over groups, the exact test of their signs"
+    n_groups: int | None = None
+    "of images of one patient, or copies, for which all three allow; absent where none has two"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +83,18 @@ def changed_share(changed: int, n: int) -> ChangedShare:
 
 
 def paired_change(
-    labels: NDArray[Any], original_predictions: NDArray[Any], variant_predictions: NDArray[Any]
+    labels: NDArray[Any],
+    original_predictions: NDArray[Any],
+    variant_predictions: NDArray[Any],
+    clusters: NDArray[np.intp] | None = None,
 ) -> PairedChange:
-    """The change in accuracy from class indices (N,); raises ValueError where N is 0 or differs."""
+    """The change in accuracy from class indices (N,); raises ValueError where N is 0 or differs.
+
+    With the number of each image's group (N,), as of `clusters_of`, the interval and the bound are
+    Tango's at the effective number of images, `effective_size` of their changes. Of 30 to 236
+    patients with one to four images that mostly change together it holds the truth in 93 to 99.9 %
+    of draws, and the one for lone images in 73 to 90 %.
+    """
     truth = np.asarray(labels)
     original = np.asarray(original_predictions)
     variant = np.asarray(variant_predictions)
@@ -85,11 +105,31 @@ def paired_change(
         raise ValueError("there are no images to compare; give a split that has some")
     before = original == truth
     after = variant == truth
-    return change_of_counts(
+    change = change_of_counts(
         n=truth.size,
         flips=int((original != variant).sum()),
         lost=int((before & ~after).sum()),
         gained=int((~before & after).sum()),
+    )
+    return change if clusters is None else of_groups(change, before, after, clusters)
+
+
+def of_groups(
+    change: PairedChange,
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    clusters: NDArray[np.intp],
+) -> PairedChange:
+    """The change with what allows for several images of a group: who was right (N,), and is."""
+    moved = after.astype(np.float64) - before
+    weight = effective_size(moved, clusters) / change.n
+    seen = (weight * change.gained, weight * change.lost, weight * change.n)
+    return replace(
+        change,
+        interval=tango(*seen),
+        worst_loss=_worst_loss(*seen),
+        mcnemar_p=mcnemar_of_groups(np.bincount(clusters, weights=moved)),
+        n_groups=len(np.unique(clusters)),
     )
 
 
@@ -112,18 +152,22 @@ def paired_changes(
     original_predictions: NDArray[np.integer],
     variant_predictions: NDArray[np.integer],
     positive_index: int,
+    clusters: NDArray[np.intp] | None = None,
 ) -> dict[str, PairedChange]:
     """The changes in accuracy, sensitivity and specificity by name; one without images is absent.
 
     Sensitivity and specificity ask only whether an image is called positive, their flips included.
+    `clusters` (N,) are the numbers of the images' groups, where any has two.
     """
     truth = np.asarray(labels) == positive_index
     original = np.asarray(original_predictions) == positive_index
     variant = np.asarray(variant_predictions) == positive_index
-    changes = {"accuracy": paired_change(labels, original_predictions, variant_predictions)}
+    accuracy = paired_change(labels, original_predictions, variant_predictions, clusters)
+    changes = {"accuracy": accuracy}
     for name, among in (("sensitivity", truth), ("specificity", ~truth)):
         if among.any():
-            changes[name] = paired_change(truth[among], original[among], variant[among])
+            groups = clusters_among(clusters, among)
+            changes[name] = paired_change(truth[among], original[among], variant[among], groups)
     return changes
 
 
@@ -154,6 +198,7 @@ def paired_auroc_change(
     positive: NDArray[np.bool_],
     original_scores: NDArray[np.floating],
     variant_scores: NDArray[np.floating],
+    clusters: NDArray[np.intp] | None = None,
 ) -> tuple[float, Interval] | None:
     """The variant's AUROC less the original's, with its paired interval; None with one class only.
 
@@ -163,7 +208,10 @@ def paired_auroc_change(
     differ alike, or a class has one image, the variance tells nothing. There the k =
     min(positives, negatives) disjoint pairs speak: none departed from the difference d, so at most
     the share s = 1 - 0.025^(1/k) of all pairs does, and the change is within d ± s(1 + |d|).
+    With `clusters` (N,) the differences are summed over the images of a group, as in Obuchowski
+    1997, Biometrics 53:567, and k counts the groups that hold a positive, or a negative.
     """
+    positive = np.asarray(positive, dtype=bool)
     original = placements(positive, original_scores)
     variant = placements(positive, variant_scores)
     if original is None or variant is None:
@@ -173,11 +221,18 @@ def paired_auroc_change(
     delta = float(of_positives.mean())
     if not of_positives.any() and not of_negatives.any():
         return 0.0, Interval(0.0, 0.0)
-    variance = variance_of_mean(of_positives, of_negatives)
+    units = np.arange(len(positive)) if clusters is None else clusters
+    n_pairs = min(len(np.unique(units[positive])), len(np.unique(units[~positive])))
+    if clusters is None:
+        variance = variance_of_mean(of_positives, of_negatives)
+    elif n_pairs > 1:
+        influence = influence_of(positive, of_positives, of_negatives)
+        variance = clustered_variance(influence, clusters)
+    else:
+        variance = None
     if variance:
         half = Z_TWO_SIDED * math.sqrt(variance)
     else:
-        n_pairs = min(len(of_positives), len(of_negatives))
         share = 1 - ((1 - LEVEL) / 2) ** (1 / n_pairs)
         half = share * (1 + abs(delta))
     return delta, Interval(max(-1.0, delta - half), min(1.0, delta + half))
@@ -271,6 +326,23 @@ def mcnemar(gained: int, lost: int) -> float:
     tail = range(min(gained, lost) + 1)
     log_chances = (log_all - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in tail)
     return min(1.0, 2 * math.fsum(map(math.exp, log_chances)))
+
+
+def mcnemar_of_groups(sums: NDArray[Any]) -> float:
+    """The exact two-sided p of whole numbers (G,), what each group gained less what it lost.
+
+    Were the two models alike, each sum would as likely have the other sign: the chance, over all
+    signs, of a total as far from 0 as theirs. For sums of 1 and -1 it is McNemar's exact test.
+    """
+    sizes = np.abs(sums).astype(int)
+    total = int(sizes.sum())
+    chances = np.zeros(total + 1)  # that the sums with a plus come to 0, 1, … of the total
+    chances[0] = 1.0
+    for size in sizes[sizes > 0]:
+        chances[size:] = (chances[size:] + chances[:-size]) / 2
+        chances[:size] /= 2
+    distances = np.abs(2 * np.arange(total + 1) - total)
+    return min(1.0, float(chances[distances >= abs(round(float(sums.sum())))].sum()))
 
 
 def _worst_loss(gained: float, lost: float, n: float) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from kneeedge.model.reference import reference_in
 from kneeedge.model.spec import Architecture, ModelSpec, PixelPath
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantom
+from kneeedge.pixels.picture import read_bytes
 from kneeedge.pixels.pixel_path import load_input, to_input
 from kneeedge.report.card import card_in
 from kneeedge.report.export import gate_text
@@ -432,6 +434,22 @@ def test_the_file_knows_what_its_validation_images_look_like_to_it(exported, pha
     assert (reference.split, reference.n, len(reference.images)) == ("val", 60, 60)
     assert first.distance == pytest.approx(float(outputs.distance[0]), rel=0.01)
     assert first.side == 64.0
+
+
+def test_a_validation_image_is_opened_once_for_the_original_and_once_for_the_file(
+    run, phantoms, monkeypatch
+):
+    """What the file says of how the images look is made of what the gate read of them."""
+    opened = Counter()
+
+    def counted(path):
+        opened[path] += 1
+        return read_bytes(path)
+
+    monkeypatch.setattr("kneeedge.pixels.reader.read_bytes", counted)
+    monkeypatch.setattr("kneeedge.pixels.pixel_path.read_bytes", counted)
+    export_run(run, ExportOptions(precisions=("fp32",)), QUIET)
+    assert opened == {sample.path: 2 for sample in scan(phantoms).split("val")}
 
 
 def test_a_file_that_misses_its_own_golden_answers_says_fail_itself(run, monkeypatch):

@@ -1,6 +1,8 @@
 """The int8 search: its rule, its budget, and layers that really stay in float."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ torch = pytest.importorskip("torch")
 import onnx
 import onnxruntime
 
-from export.gate import gate_report
+from export.gate import Gated, gate_report
 from export.graph import layers
 from export.ranges import METHODS, collect, open_session
 from export.search import (
@@ -33,10 +35,13 @@ from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runs.answers import ORIGINAL, Answers
 from kneeedge.runs.folder import open_run
+from kneeedge.runtime.session import Outputs
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original
 
 QUIET = Progress(quiet=True)
+ANSWERS = Outputs(np.zeros((1, 2)), np.zeros((1, 2)), None)
+"to which no test here looks"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +72,8 @@ def gate_of(report, *verdicts: str):
 
     def gate(graph):
         seen.append(graph)
-        return dataclasses.replace(report, verdict=verdicts[min(len(seen), len(verdicts)) - 1])
+        verdict = verdicts[min(len(seen), len(verdicts)) - 1]
+        return Gated(dataclasses.replace(report, verdict=verdict), ANSWERS)
 
     return gate, seen
 
@@ -112,7 +118,7 @@ def test_the_first_recipe_that_passes_is_taken(measured, report):
     gate, seen = gate_of(report, FAIL, INCONCLUSIVE, PASS, FAIL)
     result = settle(measured, gate)
     assert len(seen) == 3
-    assert result.report.verdict == PASS
+    assert result.gated.report.verdict == PASS
     assert result.graph is seen[2]
     (chosen,) = [trial for trial in result.trials if trial.chosen]
     assert Recipe(chosen.method, chosen.float_layers) == result.recipe
@@ -141,7 +147,8 @@ def gate_of_flips(report, *counts: int):
     def gate(graph):
         seen.append(graph)
         flips = report.flips * counts[len(seen) - 1]
-        return dataclasses.replace(report, verdict=INCONCLUSIVE, flips=flips)
+        inconclusive = dataclasses.replace(report, verdict=INCONCLUSIVE, flips=flips)
+        return Gated(inconclusive, ANSWERS)
 
     return gate, seen
 
@@ -150,7 +157,7 @@ def test_where_none_passes_an_inconclusive_one_goes_before_one_that_fails(measur
     gate, seen = gate_of(report, FAIL, INCONCLUSIVE, FAIL)
     result = settle(measured, gate)
     assert len(seen) == MOST_GATED
-    assert result.report.verdict == INCONCLUSIVE
+    assert result.gated.report.verdict == INCONCLUSIVE
     assert result.graph is seen[1]
 
 
@@ -162,6 +169,31 @@ def test_where_none_passes_the_fewest_flips_then_the_least_time_decide(
     result = settle(measured, gate)
     assert len(seen) == MOST_GATED
     assert result.recipe == order[2]
+
+
+def test_only_the_best_answers_so_far_are_held_beside_those_that_the_gate_looks_at(
+    measured, report, monkeypatch
+):
+    with_times(measured, monkeypatch, *[0.8] * len(METHODS))
+    given = []
+    n_held = []
+
+    def held() -> list[Outputs]:
+        gc.collect()
+        return [answers for reference in given if (answers := reference()) is not None]
+
+    def gate(graph):
+        n_held.append(len(held()))
+        flips = report.flips * (2 + len(n_held) % 2)  # three, two, three, two, three
+        answers = dataclasses.replace(ANSWERS)
+        given.append(weakref.ref(answers))
+        return Gated(dataclasses.replace(report, verdict=INCONCLUSIVE, flips=flips), answers)
+
+    result = settle(measured, gate)
+    assert n_held == [0, 1, 1, 1, 1]
+    assert len(result.gated.report.flips) == 2
+    (answers,) = held()
+    assert answers is result.gated.answers
 
 
 def test_after_one_without_a_flip_only_faster_recipes_are_looked_at(measured, report, monkeypatch):
@@ -221,14 +253,14 @@ def test_what_the_time_does_not_allow_is_named(material, report):
     assert [trial.method for trial in result.trials] == list(METHODS[:3])
     assert result.untried[0] == f"{METHODS[3]}, no layer in float"
     assert result.untried[-1].startswith("the gate of ")
-    assert result.report.verdict == FAIL
+    assert result.gated.report.verdict == FAIL
 
 
 def test_without_minutes_minmax_is_taken_and_nothing_tried(material, report):
     gate, seen = gate_of(report, PASS)
     result = search(material, gate, 0, QUIET)
     assert result.recipe == Recipe("minmax")
-    assert (result.report, result.trials, seen) == (None, (), [])
+    assert (result.gated, result.trials, seen) == (None, (), [])
 
 
 def optimised(graph: onnx.ModelProto, tmp_path) -> list[str]:

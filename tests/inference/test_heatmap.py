@@ -12,11 +12,15 @@ from PIL import Image
 
 from kneeedge.errors import ImageError, OutputExistsError
 from kneeedge.inference.heatmap import (
+    COLOUR,
     LEAST_WIDTH,
     MOST_SHOWN,
+    WEIGHT,
+    coloured,
     heatmap_lines,
     heatmap_path,
     overlay,
+    text_strip,
     with_scale,
     write_heatmap,
 )
@@ -67,6 +71,22 @@ def test_a_heat_map_colours_the_evidence_and_nothing_else() -> None:
     assert np.ptp(picture[8, 8]) > 30
     assert (picture[56, 56] == 100).all()
     assert (overlay(image, -np.abs(cam)) == 100).all()
+
+
+def test_every_grey_level_under_all_evidence_has_the_colour_of_the_formula() -> None:
+    grey, level = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    colour = grey[:, :, None].astype(np.float32) * (1.0 - WEIGHT[level]) + COLOUR[level]
+    assert (coloured(grey, level) == np.rint(colour)).all()
+
+
+def test_a_line_that_is_kept_is_drawn_as_it_was_at_first() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (80, 400, 3), dtype=np.uint8)
+    first = with_scale(grey, 1.0, ["Healthy: P = 0.1", "of no use"])
+    first[80:] = 255  # what one caller does to its picture is no other's
+    text_strip.cache_clear()
+    again = with_scale(grey, 1.0, ["Healthy: P = 0.1", "of no use"])
+    assert (with_scale(grey, 1.0, ["Healthy: P = 0.1", "of no use"]) == again).all()
+    assert not (again[80:] == 255).all()
 
 
 def write(folder: Path, name: str, level: int = 0) -> Path:

@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from typer.testing import CliRunner
 
 from kneeedge.bench.page import bench_json
 from kneeedge.cli.app import app
+from kneeedge.data.dataset import scan
 from kneeedge.inference.evaluation import evaluation_samples
 from kneeedge.inference.metrics import evaluate
 from kneeedge.inference.predictions import READ_INVERSE
 from kneeedge.inference.predictor import Predictor
+from kneeedge.pixels import isolation
 from kneeedge.pixels.phantom import write_dataset
 from kneeedge.report.change_page import change_page
 from kneeedge.report.charts import axis
@@ -26,7 +29,7 @@ from kneeedge.report.page import Record, page, record_html, words
 from kneeedge.report.prose import prose
 from kneeedge.report.run_facts import read_run
 from kneeedge.report.run_page import run_page
-from kneeedge.report.run_pictures import _pictures
+from kneeedge.report.run_pictures import N_SAMPLES, _pictures, picture_reader, sample_figures
 from kneeedge.runs.compare import compare_runs
 from kneeedge.runs.findings import STRESS
 from kneeedge.runs.folder import Run
@@ -135,9 +138,11 @@ def test_the_class_map_of_an_inverted_radiograph_is_over_the_inverse_that_was_re
     model = write_inverting(write_tiny_model(tmp_path / "tiny.onnx"), tmp_path / "model.onnx")
     predictor = Predictor(model, "cpu")
     _, samples = evaluation_samples(tmp_path / "data", predictor.spec.classes)
-    for sample in samples:
+    with closing(picture_reader(predictor.spec, 64)) as reader:
+        files = [reader.read(sample.path) for sample in samples]
+    for sample, file in zip(samples, files, strict=True):
         answer = predictor.predict(sample.path, heatmap=True)
-        shown, mapped, remark = _pictures(sample, predictor, answer.prediction, predictor.spec)
+        shown, mapped, remark = _pictures(sample, file, predictor, answer.prediction)
         np.testing.assert_array_equal(shown, np.asarray(Image.open(sample.path)))
         np.testing.assert_array_equal(mapped, answer.heatmap)
         is_inverted = sample.path == first
@@ -153,6 +158,34 @@ def test_a_picture_that_is_gone_or_another_one_is_said_and_not_shown(tmp_path: P
     parser = check_page(run_page(read_run(run.folder), with_images=True))
     assert parser.sources == []
     assert " ".join(parser.text).count("the file is gone, or is another one") == 2
+
+
+def test_a_page_with_pictures_opens_none_in_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a picture was decoded beside the report")
+
+    run = write_run(tmp_path / "run")
+    write_dataset(tmp_path / "knees", {"train": 2 * N_SAMPLES, "val": 2}, size=48)
+    dataset = scan(tmp_path / "knees")
+    monkeypatch.setattr("kneeedge.pixels.pixel_path.decode_picture", opened)
+    monkeypatch.setattr("kneeedge.pixels.picture.decode_picture", opened)
+    monkeypatch.setattr(Image, "open", opened)
+    parser = check_page(run_page(read_run(run.folder), with_images=True))
+    assert len(parser.sources) == 4
+    assert "".join(sample_figures(dataset, tiny_spec())).count("<img") == 2 * N_SAMPLES
+
+
+def test_a_picture_that_crashes_its_decoder_costs_the_page_that_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "DECODER", "tests.fake_decoder")
+    run = write_run(tmp_path / "segfault")
+    parser = check_page(run_page(read_run(run.folder), with_images=True))
+    assert parser.sources == []
+    crashed = "no picture: the decoder crashed (signal 11, Segmentation fault)"
+    assert " ".join(parser.text).count(crashed) == 2
 
 
 def test_names_of_classes_images_and_records_cannot_leave_their_text(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kneeedge.errors import CheckpointError, NotFoundError
-from kneeedge.runs.compare import ALIKE, VAL_CHOSE, compare_runs
+from kneeedge.report.runs import comparison_text
+from kneeedge.runs.compare import VAL_CHOSE, compare_runs, groups_of_either
 from kneeedge.runs.folder import Run
 from kneeedge.statistics.paired import paired_auroc_change, paired_changes
 from kneeedge.system.strict_json import from_json, to_json
@@ -103,15 +104,57 @@ def test_a_test_of_one_alone_is_not_paired_with_the_others_val(tmp_path: Path):
     assert "8 and 0, 0 in common" in compare(first, second).reason
 
 
-def test_patients_with_several_images_and_leaks_are_cautioned_of(tmp_path: Path):
-    groups = ["P1", "P1", "P2", "P2", "P3", "P3", "P4", "P4"]
-    first = write_kept_run(tmp_path / "a", LABELS, FIRST, groups=groups)
+def test_leaks_are_cautioned_of(tmp_path: Path):
+    first = write_kept_run(tmp_path / "a", LABELS, FIRST)
     training = dataclasses.replace(tiny_spec().training, leaked=3)
     leaky = dataclasses.replace(tiny_spec(), training=training)
     second = write_kept_run(tmp_path / "b", LABELS, SECOND, spec=leaky)
-    alike, leak = compare(first, second).cautions
-    assert alike == ALIKE
+    (leak,) = compare(first, second).cautions
     assert leak.startswith(f"{second.folder}: LEAKY")
+
+
+@pytest.mark.parametrize("whose", ["a", "b"])
+def test_intervals_allow_for_the_images_of_a_patient_whichever_run_knows_them(
+    whose: str, tmp_path: Path
+):
+    """Forty knees of twenty patients, both of whom move together."""
+    patients = [f"P{i // 2}" for i in range(40)]
+    labels = [i // 2 % 2 for i in range(40)]
+    before = [label ^ (i // 2 < 3) for i, label in enumerate(labels)]
+    after = [label ^ (i // 2 > 17) for i, label in enumerate(labels)]
+    groups = {whose: patients}
+    runs = {
+        name: write_kept_run(tmp_path / name, labels, answers, groups=groups.get(name))
+        for name, answers in (("a", before), ("b", after))
+    }
+    comparison = compare(runs["a"], runs["b"])
+    clusters = np.arange(40) // 2
+    expected = paired_changes(np.array(labels), np.array(before), np.array(after), 1, clusters)
+    assert comparison.n_groups == 20
+    for name, change in expected.items():
+        found = comparison.changes[name]
+        assert found.interval.low == pytest.approx(change.interval.low)
+        assert found.interval.high == pytest.approx(change.interval.high)
+        assert (found.mcnemar_p, found.n_groups) == (change.mcnemar_p, change.n_groups)
+    assert comparison.cautions == ()
+    assert "over 20 groups of images of one patient" in comparison_text(comparison)
+    alone = paired_changes(np.array(labels), np.array(before), np.array(after), 1)["accuracy"]
+    accuracy = comparison.changes["accuracy"]
+    assert (accuracy.delta, accuracy.flips) == (alone.delta, alone.flips)
+    assert accuracy.interval.low < alone.interval.low < alone.interval.high < accuracy.interval.high
+    assert accuracy.mcnemar_p > alone.mcnemar_p
+
+
+def test_runs_whose_images_each_stand_alone_name_no_groups(tmp_path: Path):
+    comparison = compare(*(write_kept_run(tmp_path / name, LABELS, FIRST) for name in "ab"))
+    assert comparison.n_groups is None
+    assert comparison_text(comparison).count("Tango 1998; AUROC by DeLong 1988") == 1
+
+
+def test_images_belong_together_that_do_so_in_either_run():
+    first = ["p", "p", "q", "r", "s", "t"]
+    second = ["1", "2", "2", "3", "p", "3"]
+    assert groups_of_either(first, second) == ["0", "0", "0", "3", "4", "3"]
 
 
 def test_images_of_the_same_bytes_are_paired_each(tmp_path: Path):

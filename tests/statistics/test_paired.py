@@ -1,5 +1,6 @@
 """Paired figures against scipy, published tables and their promised coverage."""
 
+import itertools
 import math
 
 import numpy as np
@@ -17,6 +18,7 @@ from kneeedge.statistics.paired import (
     images_to_settle_share,
     largest_known,
     mcnemar,
+    mcnemar_of_groups,
     paired_auroc_change,
     paired_calibration_change,
     paired_change,
@@ -404,3 +406,97 @@ def test_extra_loss_holds_the_truth_as_often_as_promised():
         _, interval = extra_loss(labels, (right, clean), (right, corrupted))
         held += interval.low <= 0.06 <= interval.high
     assert held / n_draws > 0.92
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost"), [(0, 0), (0, 1), (5, 5), (2, 9), (0, 40), (70, 64), (700, 640)]
+)
+def test_groups_of_one_image_have_mcnemars_own_p(gained, lost):
+    sums = np.repeat([1, -1, 0], [gained, lost, 30])
+    assert mcnemar_of_groups(sums) == pytest.approx(mcnemar(gained, lost), rel=1e-9)
+
+
+@pytest.mark.parametrize("sums", [[2, 2, -1, 0], [3, -3, 1], [2, 2, 2, 2], [-4, 1, 1, 2, 1], [0]])
+def test_the_p_over_groups_counts_every_choice_of_their_signs(sums):
+    sizes = np.abs(sums)
+    totals = [abs(np.dot(signs, sizes)) for signs in itertools.product((1, -1), repeat=len(sizes))]
+    assert mcnemar_of_groups(np.array(sums)) == np.mean(np.array(totals) >= abs(sum(sums)))
+
+
+def moved_together(
+    random: np.random.Generator, n_patients: int, share_together: float
+) -> tuple[np.ndarray, ...]:
+    """Truth, both models' answers and patients of pairs of knees; true change 0.03."""
+    patients = np.repeat(np.arange(n_patients), 2)
+    n = len(patients)
+    moves = random.choice([1, -1, 0], size=(2, n), p=[0.06, 0.03, 0.91])
+    together = moves[0][::2].repeat(2)
+    moved = np.where(random.random(n) < share_together, together, moves[1])
+    return np.zeros(n, int), (moved == 1).astype(int), (moved == -1).astype(int), patients
+
+
+def test_over_patients_the_true_difference_is_held_where_lone_images_would_miss_it():
+    random = np.random.default_rng(0)
+    held = np.zeros(2)
+    n_draws = 600
+    for _ in range(n_draws):
+        truth, before, after, patients = moved_together(random, 80, 0.8)
+        for i, clusters in enumerate((None, patients)):
+            interval = paired_change(truth, before, after, clusters).interval
+            held[i] += interval.low <= 0.03 <= interval.high
+    alone, over_patients = held / n_draws
+    assert alone < 0.9
+    assert over_patients > 0.93
+
+
+def test_an_image_that_stands_there_twice_tells_little_more_than_once():
+    labels, before, after, _ = moved_together(np.random.default_rng(3), 200, 0.0)
+    once = paired_change(labels, before, after)
+    patients = np.repeat(np.arange(len(labels)), 2)
+    twice = paired_change(*(np.repeat(part, 2) for part in (labels, before, after)), patients)
+    assert twice.delta == once.delta
+    assert twice.interval.low == pytest.approx(once.interval.low, abs=1e-3)
+    assert twice.interval.high == pytest.approx(once.interval.high, abs=1e-3)
+    assert twice.mcnemar_p == pytest.approx(once.mcnemar_p, rel=1e-9)
+    assert (once.n_groups, twice.n_groups) == (None, len(labels))
+
+
+def test_where_nothing_moved_the_groups_are_what_was_seen():
+    labels = np.zeros(60, int)
+    change = paired_change(labels, labels, labels, np.arange(60) // 2)
+    assert change.interval == make_change(0, 0, 30).interval
+    assert change.mcnemar_p == 1.0
+
+
+def test_a_class_in_which_no_patient_has_two_images_stands_alone():
+    """Each patient has a healthy knee and a diseased one."""
+    labels = np.tile([0, 1], 40)
+    before = labels.copy()
+    before[:6] = 1
+    changes = paired_changes(labels, before, labels, 1, np.arange(80) // 2)
+    plain = paired_changes(labels, before, labels, 1)
+    assert changes["specificity"] == plain["specificity"]
+    assert changes["accuracy"].n_groups == 40
+
+
+def test_the_change_of_auroc_over_patients_is_that_of_images_that_stand_there_once():
+    random = np.random.default_rng(1)
+    positive = random.random(120) < 0.5
+    before = random.normal(positive, 1.0)
+    after = before + random.normal(0.0, 0.5, 120)
+    patients = np.repeat(np.arange(120), 2)
+    delta, once = paired_auroc_change(positive, before, after)
+    doubled = [np.repeat(part, 2) for part in (positive, before, after)]
+    same, alone = paired_auroc_change(*doubled)
+    again, twice = paired_auroc_change(*doubled, patients)
+    assert (same, again) == pytest.approx((delta, delta))
+    assert twice.low == pytest.approx(once.low, abs=1e-3)
+    assert twice.high == pytest.approx(once.high, abs=1e-3)
+    assert alone.high - alone.low < 0.8 * (twice.high - twice.low)
+
+
+def test_two_patients_with_all_images_tell_almost_nothing_of_an_auroc():
+    positive = np.repeat([True, False], 20)
+    before = np.linspace(0, 1, 40)
+    _, interval = paired_auroc_change(positive, before, before[::-1], np.repeat([0, 1], 20))
+    assert interval.high - interval.low > 1.0
