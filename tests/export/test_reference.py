@@ -54,12 +54,12 @@ def expected(session: Session, sample: Sample, outputs: Outputs, row: int) -> li
 def test_no_file_is_opened_again_and_the_figures_are_those_of_the_files(
     session: Session, samples: list[Sample]
 ) -> None:
-    maker = ReferenceMaker(session.spec, samples)
+    maker = ReferenceMaker(samples)
     alone = answer_samples(session, samples, 4, QUIET)
     by_file = {
         sample.sha256: expected(session, sample, alone, i) for i, sample in enumerate(samples)
     }
-    text = maker.metadata(gated(session, samples, maker))
+    text = maker.metadata(gated(session, samples, maker), session.spec)
     reference = reference_in({REFERENCE_KEY: text}, Path("m.onnx"))
     assert reference is not None
     assert (reference.split, reference.n) == ("val", len(samples))
@@ -71,9 +71,9 @@ def test_of_many_images_the_first_by_their_hashes_are_kept(
     session: Session, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reference_module, "MOST_IMAGES", 5)
-    maker = ReferenceMaker(session.spec, samples)
+    maker = ReferenceMaker(samples)
     outputs = gated(session, samples, maker)
-    reference = reference_in({REFERENCE_KEY: maker.metadata(outputs)}, Path("m.onnx"))
+    reference = reference_in({REFERENCE_KEY: maker.metadata(outputs, session.spec)}, Path("m.onnx"))
     assert reference is not None
     assert (reference.n, len(reference.images)) == (len(samples), 5)
     rows = np.argsort([sample.sha256 for sample in samples])[:5]
@@ -85,7 +85,7 @@ def test_of_many_images_the_first_by_their_hashes_are_kept(
 def test_a_picture_that_nobody_read_is_no_part_of_a_reference(
     session: Session, samples: list[Sample]
 ) -> None:
-    maker = ReferenceMaker(session.spec, samples)
+    maker = ReferenceMaker(samples)
     outputs = answer_samples(session, samples, 4, QUIET)
     with pytest.raises(KeyError):
-        maker.metadata(outputs)
+        maker.metadata(outputs, session.spec)
