@@ -37,7 +37,7 @@ FILES = {
     "leakage": "2026-11-25-leakage-osteoporosis-372.json",
     "one-image": "2026-11-25-one-image-cpu.json",
     "peers": "2026-11-25-peers-knee-kl.json",
-    "refusals": "2026-11-26-refusals-knee-kl-int8.json",
+    "refusals": "2026-11-27-refusals-knee-kl-int8.json",
     "slim-curve": "2026-11-25-slim-knee-kl-curve.json",
     "slim": "2026-11-25-slim-knee-kl.json",
     "widths": "2026-11-25-widths-cpu.json",
