@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from kneeedge.audit.finding import counted
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.export import auroc_text, change_text
 from kneeedge.report.scorecard import score_figures
@@ -17,7 +18,8 @@ def runs_text(summaries: Sequence[RunSummary]) -> str:
     lines: list[str] = []
     for summary in summaries:
         lines += [*run_lines(summary), ""]
-    counts = f"{len(summaries)} folders, {n_unusable(summaries)} of them unfinished or broken"
+    folders = counted(len(summaries), "folder")
+    counts = f"{folders}, {n_unusable(summaries)} of them unfinished or broken"
     hint = "two compared, paired: kneeedge runs RUN RUN"
     return "\n".join([*lines, f"{counts}   {hint}", DISCLAIMER])
 
