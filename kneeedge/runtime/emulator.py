@@ -17,8 +17,12 @@ QEMU_PACKAGE = "qemu-user-static"
 "of Debian"
 LEAST_QEMU = (7, 2)
 "the first that computes AVX2"
-NOT_HANDED_ON = ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME", "KNEEEDGE_REQUIRE_SIGNATURE")
-"variables that mean this machine's libraries; signatures are looked at before"
+NOT_HANDED_ON = (
+    "GLIBC_TUNABLES", "KNEEEDGE_REQUIRE_SIGNATURE", "LD_LIBRARY_PATH", "LD_PRELOAD",
+    "NPY_ENABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "PYTHONHOME",
+)  # fmt: skip
+"""variables that mean this machine's libraries, or its CPU, whose instructions another may lack;
+signatures are looked at before"""
 
 
 @dataclass(frozen=True)
