@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,9 @@ def evaluate_model(
         data, spec.classes, split, group_regex, progress, spec.pixel_path.grey_bits
     )
     say_depths(samples, progress)
-    batches = input_batches(samples, spec.pixel_path, batch_size or DEFAULT_BATCH, progress)
     counter = InvertedCounter(spec)
-    outputs = answer_batches(session, counter.counted(batches), progress)
+    size = batch_size or DEFAULT_BATCH
+    outputs = answer_samples(session, samples, size, progress, counter.note)
 
     def evaluate_rows(rows: NDArray[np.intp]) -> Evaluation:
         groups = [samples[i].group for i in rows]
@@ -218,33 +218,24 @@ def answer_samples(
 
     `note` is given each sample and what was read of it, so that nobody has to open it again.
     """
-    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress, note)
-    return answer_batches(session, batches, progress)
-
-
-def answer_batches(
-    session: Session, batches: Iterable[NDArray[np.uint8]], progress: Progress
-) -> Outputs:
-    """The session's answers to batches (N, 1, S, S), in order, without class activation maps."""
     runner = BatchRunner(session, progress)
+    batches = input_batches(samples, session.spec.pixel_path, batch_size, progress, note)
     return joined([dataclasses.replace(runner.run(batch), cam=None) for batch in batches])
 
 
 class InvertedCounter:
-    """Counts the inverted images among batches that pass it."""
+    """Counts the inverted images among those that it is given."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self.n_inverted = None if spec.polarity is None else 0
         "so far; None where the network reads every image as it is"
 
-    def counted(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-        """The batches (N, 1, S, S), each once it is counted."""
-        for batch in batches:
-            inverted = self._spec.inverted(batch)
-            if inverted is not None and self.n_inverted is not None:
-                self.n_inverted += int(inverted.sum())
-            yield batch
+    def note(self, _: Sample, read: Input) -> None:
+        """Count one image, of what was read of it."""
+        inverted = self._spec.inverted(read.pixels[None, None])
+        if inverted is not None and self.n_inverted is not None:
+            self.n_inverted += int(inverted[0])
 
 
 def input_batches(
