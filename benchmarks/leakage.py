@@ -42,15 +42,16 @@ from kneeedge.system.strict_json import to_json
 from kneeedge.training.cache import (
     ActivationStore,
     cache_activations,
-    seconds_an_image,
     views_wanted,
 )
 from kneeedge.training.checkpoint import read_weights
 from kneeedge.training.data import EVAL_BATCH
 from kneeedge.training.loop import fit
+from kneeedge.training.lower import TorchBlocks
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.plan import build_model, choose_bf16, choose_frozen, seconds_an_image
 from kneeedge.training.prepare import GatheredImages, gather_images
-from kneeedge.training.run import build_model, choose_bf16, choose_frozen, make_fabric
+from kneeedge.training.run import make_fabric
 from kneeedge.training.weights import load_pretrained
 
 ASIDE = 0.25
@@ -148,7 +149,8 @@ def study(
     progress(f"{n_views:,} views, about {duration(seconds)}")
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        store = cache_activations(model, wanted, config, Path(folder) / "cache", bf16, progress)
+        lower = TorchBlocks(model, bf16)
+        store = cache_activations(model, lower, wanted, config, Path(folder) / "cache", progress)
         trial = Trial(
             config=config,
             model=model,

@@ -128,26 +128,29 @@ def to_onnx(model: KneeVGG, spec: ModelSpec, gaussians: Gaussians | None = None)
 
     Without Gaussians it has no output `distance`.
     """
-    graph = ExportGraph(model, spec.temperature, gaussians).eval()
-    side = spec.pixel_path.size
-    example = torch.zeros(2, 1, side, side, dtype=torch.uint8)
+    graph = ExportGraph(model, spec.temperature, gaussians)
+    return graph_to_onnx(graph, output_names(graph), spec.pixel_path.size, spec.name)
+
+
+def graph_to_onnx(graph: nn.Module, outputs: list[str], side: int, name: str) -> onnx.ModelProto:
+    """The ONNX form of a module that reads images (N, 1, side, side) uint8."""
     program = torch.onnx.export(
-        graph,
-        (example,),
+        graph.eval(),
+        (torch.zeros(2, 1, side, side, dtype=torch.uint8),),
         dynamo=True,
         opset_version=OPSET,
         input_names=["image"],
-        output_names=output_names(graph),
+        output_names=outputs,
         dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
         external_data=False,
         verbose=False,
     )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    return tidy(program.model_proto, spec)
+    return tidy(program.model_proto, name)
 
 
-def tidy(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+def tidy(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The same graph with the contract's shape names, without what the exporter leaves behind."""
     model.ir_version = IR_VERSION
     model.producer_name = "kneeedge"
@@ -160,6 +163,6 @@ def tidy(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
         del value.metadata_props[:]
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
-    model.doc_string = f"{spec.name}: kneeedge model"
+    model.doc_string = f"{name}: kneeedge model"
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -77,7 +77,8 @@ def export(
     from kneeedge.model.file import open_model
     from kneeedge.report.export import gate_text
     from kneeedge.runs.choose import choose_of_run
-    from kneeedge.runs.folder import Run, latest_run
+    from kneeedge.runs.folder import Run
+    from kneeedge.runs.latest import latest_run
     from kneeedge.system.folders import check_folder
     from kneeedge.triton.config import ServerOptions
     from kneeedge.triton.repository import REPOSITORY, write_repository

@@ -79,7 +79,8 @@ def slim(
     """
     require_train("slim")
     from kneeedge.report.training import slim_text
-    from kneeedge.runs.folder import Run, latest_run
+    from kneeedge.runs.folder import Run
+    from kneeedge.runs.latest import latest_run
     from kneeedge.runs.slim_report import SlimConfig
     from kneeedge.slim.run import resume_slim
     from kneeedge.slim.run import slim as slim_run

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from kneeedge.system.progress import Progress
 from kneeedge.system.ranks import Rank, started_by_torchrun, this_rank, was_restarted
 
 if TYPE_CHECKING:
+    from kneeedge.training.lower import MakeInt8
     from kneeedge.training.team import Team
 
 DEFAULTS = TrainConfig(data="")
@@ -41,6 +43,7 @@ VALUES = {
     "optimizer": ("adamw", "adam"),
     "schedule": ("cosine", "constant"),
     "precision": ("auto", "32", "bf16"),
+    "frozen_precision": ("auto", "32", "bf16", "int8"),
     "threshold": ("youden", "sensitivity=", "specificity="),
     "certify": ("ppv=", "npv="),
     "corruptions": ("blur,resolution,contrast,gamma,noise",),
@@ -168,6 +171,9 @@ def train(
         int | None, option("patience", "Epochs without progress; 0: all", STEPS)
     ] = None,
     precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
+    frozen_precision: Annotated[
+        str | None, option("frozen_precision", "auto, 32, bf16 or int8, of frozen blocks", STEPS)
+    ] = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -269,7 +275,7 @@ def run_or_resume(
 
     Returns the report as text, and the record that --json writes.
     """
-    from kneeedge.report.training import certified_line, folds_text, run_text
+    from kneeedge.report.training import folds_text, run_text
     from kneeedge.training.folds import resume_folds, train_folds
     from kneeedge.training.run import resume, train
 
@@ -277,20 +283,30 @@ def run_or_resume(
     has_folds = config.folds > 0 if config else Run(folder).is_cross_validation
     if has_folds:
         if config:
-            crossed = train_folds(config, folder, command, progress, team)
+            crossed = train_folds(config, folder, command, progress, team, int8_maker())
         else:
             crossed = resume_folds(folder, progress, team)
         return folds_text(crossed.report, folder), crossed.report
     if config:
-        result = train(config, folder, command, progress, team)
+        result = train(config, folder, command, progress, team, int8_maker())
     else:
         result = resume(folder, progress, team)
     caveat = result.training.caveat
     record: dict[str, Any] = dict(result.evaluations)
     if caveat:
         record["caveat"] = caveat
-    text = run_text(result.run.folder, result.evaluations, caveat, certified_line(result.run))
-    return text, record
+    if seconds := result.run.read_seconds():
+        record["seconds"] = seconds
+    return run_text(result.run, result.evaluations, caveat), record
+
+
+def int8_maker() -> "MakeInt8 | None":
+    """What computes frozen blocks in int8; None where there is no ONNX Runtime."""
+    if find_spec("onnxruntime") is None:
+        return None
+    from export.frozen import frozen_to_int8
+
+    return frozen_to_int8
 
 
 def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:

@@ -23,6 +23,7 @@ from kneeedge.report.info import width_text
 from kneeedge.report.joint import joint_lines
 from kneeedge.report.markdown import table
 from kneeedge.report.stress_gate import under_corruption
+from kneeedge.report.training import time_line
 from kneeedge.runs.benchmark import BenchResult, lacking
 from kneeedge.runs.findings import JOINT, STRESS, Finding, Report, run_of_file
 from kneeedge.runs.folder import Run
@@ -279,9 +280,16 @@ def made_lines(facts: CardFacts) -> list[str]:
         f"{network}; weights: {training.weights}; recipe: {training.recipe}.",
         "",
         f"Trained {team}on {facts.cpu} with {versions}.",
+        *took_lines(facts.seconds),
         "",
         *table(["option", "value"], options),
     ]
+
+
+def took_lines(seconds: dict[str, float]) -> list[str]:
+    """Where the time of the training went; nothing where it is not known."""
+    line = time_line(seconds)
+    return ["", f"{line[0].upper()}{line[1:]}."] if line else []
 
 
 def claim_lines(facts: CardFacts) -> list[str]:

@@ -1,7 +1,7 @@
 """What a run folder holds for its model card."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class CardFacts:
     "where it was trained"
     n_processes: int = 1
     "that trained it together"
+    seconds: dict[str, float] = field(default_factory=dict)
+    "of each step of the training; empty where it was stopped between"
     variants: tuple[VerifyReport, ...] = ()
     speed: BenchResult | None = None
     "of `kneeedge bench`, the rows of this run's files as they are now; absent where there are none"
@@ -56,6 +58,7 @@ def read_facts(run: Run) -> CardFacts:
         config = json.loads(run.config.read_text(encoding="utf-8"))
         spec = run.read_spec()
         evaluations = run.read_evaluations()
+        seconds = run.read_seconds()
         choices = config["config"]
         cpu = config["environment"]["cpu"]
         n_processes = int(config.get("n_processes", 1))
@@ -75,6 +78,7 @@ def read_facts(run: Run) -> CardFacts:
         choices=choices,
         cpu=cpu,
         n_processes=n_processes,
+        seconds=seconds,
         variants=tuple(file.report for file in exported),
         speed=speed,
         stale=stale,

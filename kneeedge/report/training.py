@@ -19,6 +19,7 @@ from kneeedge.report.scorecard import (
 from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FIGURES, FoldsReport
 from kneeedge.runs.slim_report import SlimReport, Step
+from kneeedge.system.progress import duration
 
 NONE_PASSED = (
     "the gate passed none of these: of those that seem within the tolerance the one with the "
@@ -29,20 +30,24 @@ SLOWER = 1.05
 "a measured latency beyond this share of the one asked for is said"
 
 
-def run_text(
-    folder: Path, evaluations: dict[str, Evaluation], caveat: str = "", certified: str = ""
-) -> str:
-    """The end of `kneeedge train`; `caveat` says why its figures are too good, where they are.
-
-    `certified` is what became of the limits that were asked for.
-    """
+def run_text(run: Run, evaluations: dict[str, Evaluation], caveat: str = "") -> str:
+    """The end of `kneeedge train`; `caveat` says why its figures are too good, where they are."""
     lines = []
     for split, evaluation in evaluations.items():
         lines += [f"{split}: {evaluation.n} images", "", classification_report(evaluation), ""]
         lines += figure_lines(evaluation)
         lines += [decision_line(evaluation, split), probability_line(evaluation), ""]
-    lines += filter(None, (certified, caveat))
-    return "\n".join([*lines, f"run: {folder}   next: kneeedge export {folder}", DISCLAIMER])
+    lines += filter(None, (certified_line(run), caveat, time_line(run.read_seconds())))
+    next_step = f"run: {run.folder}   next: kneeedge export {run.folder}"
+    return "\n".join([*lines, next_step, DISCLAIMER])
+
+
+def time_line(seconds: dict[str, float]) -> str:
+    """Where the time of a training went; empty where it is not known, as after a stop."""
+    if not seconds:
+        return ""
+    steps = ", ".join(f"{step} {duration(value)}" for step, value in seconds.items())
+    return f"training took {duration(sum(seconds.values()))}: {steps}"
 
 
 def certified_line(run: Run) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from kneeedge.errors import ConfigError, NotFoundError
 from kneeedge.model.verdict import FAIL, PASS
-from kneeedge.runs.folder import RUNS, Run, latest_run
+from kneeedge.runs.folder import RUNS, Run
+from kneeedge.runs.latest import latest_run
 from kneeedge.system.files import file_sha256
 
 MODEL_VARIABLE = "KNEEEDGE_MODEL"

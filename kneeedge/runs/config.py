@@ -129,6 +129,8 @@ class TrainConfig:
     "disk that the frozen blocks' activations may take while training runs"
     precision: str = AUTO
     "auto, 32 or bf16"
+    frozen_precision: str = AUTO
+    "auto, 32, bf16 or int8: in which a CPU computes the frozen blocks' cached activations"
     workers: int = 0
     "image reading processes of each training process; 0: it reads itself"
     devices: int = 1
@@ -141,6 +143,7 @@ class TrainConfig:
         _one_of("optimizer", self.optimizer, ("adamw", "adam"))
         _one_of("schedule", self.schedule, ("cosine", "constant"))
         _one_of("precision", self.precision, (AUTO, "32", "bf16"))
+        _one_of("frozen_precision", self.frozen_precision, (AUTO, "32", "bf16", "int8"))
         _one_of("split", self.split, SPLITS)
         parse_rule(self.threshold)
         self._check_corruptions()

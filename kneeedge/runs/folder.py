@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kneeedge.errors import CheckpointError, ModelFileError, NotFoundError, OutputExistsError
+from kneeedge.errors import CheckpointError, ModelFileError, NotFoundError
 from kneeedge.model.spec import ModelSpec
 from kneeedge.runs.export_report import ExportReport
 from kneeedge.system.files import write_csv, write_text
@@ -30,8 +30,6 @@ RUNS = Path("runs")
 "where commands look for runs, and write them"
 STEPS = "steps"
 "where a slim run keeps each width that it tries"
-LATEST = "latest"
-"the link beside the run folders that names the last finished one"
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,11 @@ class Run:
     def start(self) -> Path:
         """The weights that training begins with; gone once it is finished."""
         return self.folder / "start.safetensors"
+
+    @property
+    def lower(self) -> Path:
+        """The frozen blocks in int8, where training needs them; gone once it is finished."""
+        return self.folder / "lower.onnx"
 
     @property
     def last(self) -> Path:
@@ -248,6 +251,11 @@ class Run:
 
         write_split(dataset, self.split)
 
+    def read_seconds(self) -> dict[str, float]:
+        """What each step of the training took, from `metrics.json`; empty where it was stopped."""
+        metrics = json.loads(self.metrics.read_text(encoding="utf-8"))
+        return {step: float(seconds) for step, seconds in metrics.get("seconds", {}).items()}
+
     def read_history(self) -> list[dict[str, float]]:
         """Figures by their column, a dict for each epoch; OSError or ValueError where it fails."""
         import csv
@@ -372,28 +380,3 @@ def open_run(folder: Path) -> Run:
         remedy = f"finish it with `kneeedge train --resume {folder}`"
         raise NotFoundError(f"{folder}: the run is not finished", remedy)
     return run
-
-
-def latest_run(runs: Path = RUNS) -> Path:
-    """The link to the run that finished last; raises NotFoundError where it leads nowhere."""
-    if not (runs / LATEST).exists():
-        remedy = "train one with `kneeedge train DATA`, or name a run folder"
-        raise NotFoundError(f"{runs / LATEST}: no finished run", remedy)
-    return runs / LATEST
-
-
-def check_latest(folder: Path) -> None:
-    """Raise OutputExistsError where something else than a link is `latest` beside a run folder."""
-    link = folder.parent / LATEST
-    if link.exists() and not link.is_symlink():
-        raise OutputExistsError(link, "it is no link; move it away")
-
-
-def link_latest(run: Run) -> None:
-    """Let `latest`, beside the run folder, lead to it; raises what `check_latest` does."""
-    check_latest(run.folder)
-    # Another training may end at the same moment.
-    link = run.folder.parent / f".{LATEST}.{run.name}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(run.folder.name, target_is_directory=True)
-    link.replace(link.with_name(LATEST))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from kneeedge.errors import KneeEdgeError, NotFoundError
 from kneeedge.model.provenance import Score
-from kneeedge.runs.folder import LATEST, Run, open_run
+from kneeedge.runs.folder import Run, open_run
 from kneeedge.runs.folds import FoldsReport
+from kneeedge.runs.latest import LATEST
 from kneeedge.system.files import file_sha256
 from kneeedge.system.strict_json import from_json
 

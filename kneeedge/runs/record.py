@@ -23,6 +23,8 @@ class RunRecord:
     "views whose frozen activations are cached; 0: the files are read anew each epoch"
     bf16: bool
     "whether the forward pass runs in bfloat16"
+    frozen_precision: str | None = None
+    "fp32, bf16 or int8, in which the cached activations were computed; absent where none were"
     device: str
     "cpu or cuda"
     environment: Environment

@@ -21,7 +21,8 @@ from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantoms
 from kneeedge.report.card import write_card
 from kneeedge.runs.export_report import ExportReport
-from kneeedge.runs.folder import Run, link_latest, open_run
+from kneeedge.runs.folder import Run, open_run
+from kneeedge.runs.latest import link_latest
 from kneeedge.runs.record import RunRecord
 from kneeedge.runs.slim_report import (
     SlimConfig,

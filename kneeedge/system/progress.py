@@ -65,16 +65,28 @@ class Stage:
 
 
 class Progress:
-    """Where a long job says what it does. `quiet` says nothing."""
+    """Where a long job says what it does, and notes how long. `quiet` says nothing."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
+        self.seconds: dict[str, float] = {}
+        "of each step that was `timed`, in the order in which they began"
         self.console = HarmlessConsole(stderr=True, quiet=quiet, highlight=False)
 
     def __call__(self, line: str) -> None:
         # A terminal breaks a line between words, not within a path; a log keeps it whole.
         on_terminal = self.console.is_terminal
         self.console.print(line, markup=False, soft_wrap=not on_terminal, overflow="ignore")
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the time that the block takes to `seconds` of `step`."""
+        start = time.monotonic()
+        self.seconds.setdefault(step, 0.0)
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.monotonic() - start
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +30,10 @@ from kneeedge.training.data import (
     sample_view,
     shuffled,
 )
+from kneeedge.training.lower import BYTES, LowerBlocks
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.team import ALONE, Team
-from kneeedge.training.views import View, load_view
+from kneeedge.training.views import View, load_views
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,14 @@ class ActivationStore:
     Runs on other splits of the images may share it.
     """
 
-    rows: NDArray[np.int16]
-    "(views of all images, H, W, C): bfloat16 bits, or float32"
+    rows: NDArray[np.generic]
+    "(views of all images, H, W, C): float32, bfloat16 bits as int16, or steps as uint8"
     first_row: dict[str, int]
     "row of an image's view 0, the image itself, by name; its further views follow"
     n_views: dict[str, int]
     "views of each image, by name"
+    scale: float = 1.0
+    "what a stored number is multiplied by"
 
     def rows_of(self, samples: Sequence[Sample]) -> NDArray[np.int64]:
         """The rows (N,) of the samples' own images."""
@@ -56,7 +58,7 @@ class ActivationStore:
 
     def read(self, rows: NDArray[np.int64]) -> Tensor:
         """Activations (N, C, H, W) of rows (N,)."""
-        return as_activations(self.rows[rows])
+        return as_activations(self.rows[rows], self.scale)
 
     def batches(
         self,
@@ -110,11 +112,13 @@ class CachedBatches:
             yield self.store.read(rows), torch.from_numpy(labels)
 
 
-def as_activations(stored: NDArray[np.generic]) -> Tensor:
-    """Activations (N, C, H, W) channels-last from stored (N, H, W, C), fp32 or bits of bfloat16."""
+def as_activations(stored: NDArray[np.generic], scale: float = 1.0) -> Tensor:
+    """Activations (N, C, H, W) channels-last from stored (N, H, W, C): see `LowerBlocks.rows`."""
     activations = torch.from_numpy(np.array(stored))  # a copy: the file is mapped read-only
     if activations.dtype == torch.int16:
         activations = activations.view(torch.bfloat16)
+    elif activations.dtype == torch.uint8:
+        activations = activations * scale
     return activations.permute(0, 3, 1, 2)
 
 
@@ -128,12 +132,12 @@ class CachePlan:
 
 
 def plan_cache(
-    model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, bf16: bool
+    model: KneeVGG, n_train: int, n_val: int, config: TrainConfig, precision: str
 ) -> CachePlan:
     """The most views, up to `config.views`, whose activations fit `config.cache_gb`; 0 for none."""
     with torch.inference_mode():
         probe = model.lower(torch.zeros(1, 1, config.size, config.size, dtype=torch.uint8))
-    bytes_a_view = math.prod(probe.shape) * (2 if bf16 else 4)
+    bytes_a_view = math.prod(probe.shape) * BYTES[precision]
     fitting = int((config.cache_gb * 1e9 / bytes_a_view - n_val) // n_train)
     n_views = max(0, min(config.views, fitting))
     return CachePlan(n_views, (n_train * n_views + n_val) * bytes_a_view / 1e9, bytes_a_view)
@@ -141,20 +145,21 @@ def plan_cache(
 
 def cache_activations(
     model: KneeVGG,
+    lower: LowerBlocks,
     n_views: Mapping[Sample, int],
     config: TrainConfig,
     folder: Path,
-    bf16: bool,
     progress: Progress,
     team: Team = ALONE,
 ) -> ActivationStore:
     """Compute (or take up again) the activations of the first `n_views` views of each sample.
 
-    Each image stands in `n_views` as one sample. The activations stand in `folder` until
-    `drop_cache`; a cache that was not finished, or was made with other settings or of other images,
-    is made again. Of several processes each computes its part of the one cache.
+    `lower` computes the frozen blocks of `model`. Each image stands in `n_views` as one sample. The
+    activations stand in `folder` until `drop_cache`; a cache that was not finished, or was made
+    with other settings or of other images, is made again. Of several processes each computes its
+    part of the one cache.
     """
-    key = _cache_key(model, n_views, config, bf16)
+    key = _cache_key(model, lower, n_views, config)
     complete = folder / "complete.json"
     path = folder / "views.npy"
     if not team.first_says(complete.is_file() and complete.read_text() == key):
@@ -166,9 +171,10 @@ def cache_activations(
         if team.is_first:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700, parents=True)  # pictures of patients, though not as pixels
-            _reserve(model, len(jobs), path, config.size, bf16)
+            _reserve(lower, len(jobs), path, config.size)
         team.wait()
-        _compute(_Part(jobs, team, config.pixel_path), model, path, bf16, progress)
+        with progress.timed("frozen blocks"):
+            _compute(_Part(jobs, team, config.pixel_path), lower, path, progress)
         team.wait()
         if team.is_first:
             write_text(complete, key)
@@ -178,7 +184,7 @@ def cache_activations(
         first_row[sample.name] = n_rows
         n_rows += count
     counts = {sample.name: count for sample, count in n_views.items()}
-    return ActivationStore(open_cache(path), first_row, counts)
+    return ActivationStore(open_cache(path), first_row, counts, lower.scale)
 
 
 def open_cache(path: Path) -> NDArray[Any]:
@@ -202,15 +208,15 @@ def views_wanted(
 
 
 def _cache_key(
-    model: KneeVGG, n_views: Mapping[Sample, int], config: TrainConfig, bf16: bool
+    model: KneeVGG, lower: LowerBlocks, n_views: Mapping[Sample, int], config: TrainConfig
 ) -> str:
     """JSON of all that the activations depend on."""
     rows = [f"{sample.name}\0{sample.sha256}\0{count}" for sample, count in n_views.items()]
     images = hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape"))
     views = [config.seed, config.rotation, config.flip, config.size, config.fit]
     views += config.corrupted_by
-    network = [config.weights, config.channels, config.batch_norm, model.n_frozen_layers, bf16]
-    return json.dumps([*views, *network, images.hexdigest()])
+    network = [config.weights, config.channels, config.batch_norm, model.n_frozen_layers]
+    return json.dumps([*views, *network, lower.precision, lower.scale, images.hexdigest()])
 
 
 def drop_cache(folder: Path) -> None:
@@ -219,10 +225,9 @@ def drop_cache(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _reserve(model: KneeVGG, n_rows: int, path: Path, size: int, bf16: bool) -> None:
+def _reserve(lower: LowerBlocks, n_rows: int, path: Path, size: int) -> None:
     """A file of `n_rows` rows for the activations of images of `size` pixels' side."""
-    blank = torch.zeros(1, 1, size, size, dtype=torch.uint8)
-    row = _bits(lower_activations(model, blank, bf16))
+    row = lower.rows(torch.zeros(1, 1, size, size, dtype=torch.uint8))
     shape = (n_rows, *row.shape[1:])
     np.lib.format.open_memmap(path, mode="w+", dtype=row.dtype, shape=shape).flush()
 
@@ -244,40 +249,13 @@ class _Part:
     def images(self, rows: range) -> Tensor:
         """Their inputs (N, 1, S, S) uint8."""
         jobs = self.jobs[rows.start : rows.stop]
-        images = np.stack([load_view(sample, view, self.pixel_path) for sample, view in jobs])
-        return torch.from_numpy(images[:, None])
+        return torch.from_numpy(np.stack(load_views(jobs, self.pixel_path))[:, None])
 
 
-def _compute(part: _Part, model: KneeVGG, path: Path, bf16: bool, progress: Progress) -> None:
+def _compute(part: _Part, lower: LowerBlocks, path: Path, progress: Progress) -> None:
     stored = np.lib.format.open_memmap(path, mode="r+")
     with progress.stage("frozen blocks", sum(map(len, part.rows))) as stage:
         for rows in part.rows:
-            activations = lower_activations(model, part.images(rows), bf16)
-            stored[rows.start : rows.stop] = _bits(activations)
+            stored[rows.start : rows.stop] = lower.rows(part.images(rows))
             stage.advance(len(rows))
     stored.flush()
-
-
-def lower_activations(model: KneeVGG, images: Tensor, bf16: bool) -> Tensor:
-    """The frozen blocks' output (N, C, H, W) for images (N, 1, S, S) uint8."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        return model.lower(images)
-
-
-def _bits(activations: Tensor) -> NDArray[np.generic]:
-    rows = activations.permute(0, 2, 3, 1).contiguous()
-    if rows.dtype == torch.bfloat16:
-        rows = rows.view(torch.int16)
-    return rows.numpy()
-
-
-def seconds_an_image(model: KneeVGG, size: int, bf16: bool) -> float:
-    """Time of one image forward through the network on this CPU: the best of four runs of four."""
-    images = torch.zeros(4, 1, size, size, dtype=torch.uint8)
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            model(images)
-        seconds.append((time.perf_counter() - start) / len(images))
-    return min(seconds)

@@ -92,6 +92,12 @@ def load_last(
     for key, tensor in _below("optimizer", tensors).items():
         i, name = key.split(".")
         moments.setdefault(int(i), {})[name] = tensor
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for place, of_weight in moments.items():
+        for moment_name, moment in of_weight.items():
+            if moment.shape == weights[place].shape:
+                # A fused step goes through memory, where the file's order may be another.
+                of_weight[moment_name] = torch.empty_like(weights[place]).copy_(moment)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     return state

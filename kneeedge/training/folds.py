@@ -15,16 +15,17 @@ from kneeedge.runs.record import RunRecord
 from kneeedge.system.files import copy_file
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.cache import ActivationStore, cache_activations, drop_cache, views_wanted
-from kneeedge.training.checkpoint import save_weights
+from kneeedge.training.lower import MakeInt8
+from kneeedge.training.plan import Size, plan_run
 from kneeedge.training.prepare import GatheredImages, check_folders, gather_images, say_splits
 from kneeedge.training.run import (
-    Size,
     begin_run,
     check_new,
     check_resumed_by,
     check_team,
     finish_run,
-    plan_run,
+    lower_blocks,
+    save_start,
     start_model,
 )
 from kneeedge.training.team import ALONE, Team
@@ -45,6 +46,7 @@ def train_folds(
     command: Sequence[str],
     progress: Progress,
     team: Team = ALONE,
+    make_int8: MakeInt8 | None = None,
 ) -> FoldsResult:
     """Train `config.folds` runs in a new `folder`; every image is tested by one of them.
 
@@ -52,13 +54,18 @@ def train_folds(
     """
     check_team(config, team)
     if team.is_first:
-        plan_folds(config, folder, command, progress, team)
+        plan_folds(config, folder, command, progress, team, make_int8)
     team.wait()
     return finish_folds(folder, progress, team)
 
 
 def plan_folds(
-    config: TrainConfig, folder: Path, command: Sequence[str], progress: Progress, team: Team
+    config: TrainConfig,
+    folder: Path,
+    command: Sequence[str],
+    progress: Progress,
+    team: Team,
+    make_int8: MakeInt8 | None,
 ) -> None:
     """Look at the data, decide on all that is open, and begin all folds."""
     check_new(folder)
@@ -76,18 +83,19 @@ def plan_folds(
         "the cache is made once"
     )
     size = Size(len(gathered.dataset.samples), 0)
-    model, record = plan_run(config, folds[0], size, command, progress, team)
+    plan = plan_run(config, folds[0], size, command, progress, team, make_int8)
     whole = Run(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, whole.start)
-    begin_folds(whole, record, folds, gathered)
+    save_start(plan, whole)
+    begin_folds(whole, plan.record, folds, gathered)
     whole.start.unlink()
+    whole.lower.unlink(missing_ok=True)
 
 
 def begin_folds(
     whole: Run, record: RunRecord, folds: Sequence[Dataset], gathered: GatheredImages
 ) -> None:
-    """Write what each fold is trained from; `whole.start` must be there already.
+    """Write what each fold is trained from; what `save_start` writes must be there already.
 
     The first fold is begun last: where it is there, all are.
     """
@@ -95,6 +103,8 @@ def begin_folds(
         run = whole.fold(k)
         run.folder.mkdir()
         _link(whole.start, run.start)
+        if whole.lower.is_file():
+            _link(whole.lower, run.lower)
         protocol = f"fold {k + 1}/{len(folds)}"
         data_report = gathered.report_on(folds[k])
         of_fold = replace(
@@ -129,6 +139,7 @@ def finish_folds(folder: Path, progress: Progress, team: Team = ALONE) -> FoldsR
     store = shared_store(whole, unfinished[0], progress, team) if unfinished else None
     for n_left, run in zip(reversed(range(len(unfinished))), unfinished, strict=True):
         start = time.monotonic()
+        progress.seconds.clear()  # of a part of one fold they would say nothing
         record = run.read_config()
         progress(f"{record.protocol}:")
         dataset = _read_dataset(run, record)
@@ -152,10 +163,10 @@ def shared_store(
     if not record.n_views:
         return None
     samples: Sequence[Sample] = _read_dataset(run, record).samples
-    model = start_model(run, record).eval()
+    model = start_model(run, record)
+    lower = lower_blocks(run, record, model, team)
     wanted = views_wanted(samples, (), record.n_views)
-    config = record.config
-    return cache_activations(model, wanted, config, whole.cache, record.bf16, progress, team)
+    return cache_activations(model, lower, wanted, record.config, whole.cache, progress, team)
 
 
 def _read_dataset(run: Run, record: RunRecord) -> Dataset:

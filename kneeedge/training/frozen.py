@@ -10,7 +10,7 @@ from kneeedge.system.files import SHOWN_DIGITS
 from kneeedge.system.progress import Progress
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import band_roots
-from kneeedge.training.run import choose_bf16
+from kneeedge.training.plan import choose_bf16
 from kneeedge.training.weights import check_weights, load_pretrained
 
 BLOCK = 4

@@ -119,22 +119,23 @@ def fit(
         progress=progress,
         objective=objective,
     )
-    for epoch in range(len(state.history), config.epochs):
-        if state.history and is_stale(state, config.patience):
-            progress(f"no better validation AUROC for {config.patience} epochs: stopped")
-            break
-        row = trainer.run_epoch(epoch)
-        improved = objective.is_better(row, state.best())
-        state = State((*state.history, row), row.epoch if improved else state.best_epoch)
-        if not team.is_first:
-            continue
-        if improved:
-            with average.applied():
-                save_weights(model, run.model)
-        columns = [field.name for field in fields(Epoch)]
-        run.write_history(columns, map(asdict, state.history))
-        save_last(model, optimizer, average, to_json(state, indent=None), run.last)
-        progress(describe(row, config.epochs, improved))
+    with progress.timed("epochs"):
+        for epoch in range(len(state.history), config.epochs):
+            if state.history and is_stale(state, config.patience):
+                progress(f"no better validation AUROC for {config.patience} epochs: stopped")
+                break
+            row = trainer.run_epoch(epoch)
+            improved = objective.is_better(row, state.best())
+            state = State((*state.history, row), row.epoch if improved else state.best_epoch)
+            if not team.is_first:
+                continue
+            if improved:
+                with average.applied():
+                    save_weights(model, run.model)
+            columns = [field.name for field in fields(Epoch)]
+            run.write_history(columns, map(asdict, state.history))
+            save_last(model, optimizer, average, to_json(state, indent=None), run.last)
+            progress(describe(row, config.epochs, improved))
     return state
 
 
@@ -268,7 +269,7 @@ def build_optimizer(model: KneeVGG, config: TrainConfig) -> torch.optim.Optimize
             groups.append({"params": weights, "lr": lr, "base_lr": lr, "weight_decay": decay})
     groups = [group for group in groups if group["params"]]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups)
+    return kind(groups, fused=True)  # one pass over the weights in place of ten
 
 
 def set_learning_rate(optimizer: Any, config: TrainConfig, step: int, total: int) -> None:

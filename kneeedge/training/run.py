@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -17,35 +16,40 @@ from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.data.splits import check_splits
 from kneeedge.errors import ConfigError, OutputExistsError
 from kneeedge.inference.metrics import Evaluation
-from kneeedge.model.certify import check_enough, check_two_classes, parse_promise
-from kneeedge.model.decision import check_rule
 from kneeedge.model.provenance import TrainingRecord
-from kneeedge.model.spec import Architecture, default_positive
 from kneeedge.report.card import write_card
 from kneeedge.runs.config import TrainConfig, check_batch
-from kneeedge.runs.folder import STEPS, Run, check_latest, link_latest
+from kneeedge.runs.folder import STEPS, Run
+from kneeedge.runs.latest import check_latest, link_latest
 from kneeedge.runs.record import RunRecord
 from kneeedge.system import machine
-from kneeedge.system.progress import Progress, duration
+from kneeedge.system.files import write_bytes
+from kneeedge.system.progress import Progress
 from kneeedge.training.cache import (
     ActivationStore,
     cache_activations,
     drop_cache,
-    plan_cache,
-    seconds_an_image,
     views_wanted,
 )
 from kneeedge.training.checkpoint import read_weights, save_weights
 from kneeedge.training.data import Batches, FileBatches
 from kneeedge.training.loop import fit
+from kneeedge.training.lower import (
+    BF16,
+    FP32,
+    INT8,
+    Int8Blocks,
+    LowerBlocks,
+    MakeInt8,
+    TorchBlocks,
+    read_int8,
+)
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.plan import Plan, Size, build_model, plan_run
 from kneeedge.training.prepare import check_folders, gather_images, say_splits, split_data
-from kneeedge.training.score import score
+from kneeedge.training.score import FIRST_STEP, score
 from kneeedge.training.team import ALONE, Team
-from kneeedge.training.weights import check_weights, load_pretrained
-
-FASTER = 1.2
-"bf16 is taken on a CPU where it is measured to be at least this much faster"
+from kneeedge.training.weights import check_weights
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,6 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
-class Size:
-    """How many images a run trains on and how many it only looks at."""
-
-    n_train: int
-    n_val: int
-
-
-@dataclass(frozen=True)
 class Begun:
     """What training needs of a run whose folder says all of it."""
 
@@ -88,6 +84,7 @@ def train(
     command: Sequence[str],
     progress: Progress,
     team: Team = ALONE,
+    make_int8: MakeInt8 | None = None,
 ) -> TrainResult:
     """Train a new run in `folder`, which must not be there yet.
 
@@ -97,7 +94,7 @@ def train(
     check_team(config, team)
     run = Run(folder)
     if team.is_first:
-        begun = begin(config, run, command, progress, team)
+        begun = begin(config, run, command, progress, team, make_int8)
     team.wait()
     if not team.is_first:
         begun = read_begun(run)
@@ -108,28 +105,35 @@ def train(
 
 
 def begin(
-    config: TrainConfig, run: Run, command: Sequence[str], progress: Progress, team: Team
+    config: TrainConfig,
+    run: Run,
+    command: Sequence[str],
+    progress: Progress,
+    team: Team,
+    make_int8: MakeInt8 | None,
 ) -> Begun:
     """Look at the data, decide on all that is open, and write the folder of the run."""
     check_new(run.folder)
     check_folders(config)
     check_weights(config, progress)
-    gathered = gather_images(config, progress)
+    with progress.timed(FIRST_STEP):
+        gathered = gather_images(config, progress)
     dataset, protocol = split_data(gathered.dataset, config)
     check_splits(dataset)
     say_splits(gathered, dataset, config, progress)
     size = Size(len(dataset.split("train")), len(dataset.split("val")))
-    model, record = plan_run(config, dataset, size, command, progress, team)
+    with progress.timed("choices"):
+        plan = plan_run(config, dataset, size, command, progress, team, make_int8)
     record = replace(
-        record,
+        plan.record,
         protocol=protocol,
         data_report=gathered.report_on(dataset),
         dropped_labels=gathered.dropped_labels,
     )
     run.folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, run.start)
+    save_start(plan, run)
     begin_run(run, record, dataset)
-    return Begun(record, dataset, model)
+    return Begun(record, dataset, plan.model)
 
 
 def read_begun(run: Run) -> Begun:
@@ -190,65 +194,11 @@ def check_trained_here(folder: Path, record: RunRecord) -> None:
         raise ConfigError(problem, f"go on with `kneeedge slim --resume {begun}`")
 
 
-def plan_run(
-    config: TrainConfig,
-    dataset: Dataset,
-    size: Size,
-    command: Sequence[str],
-    progress: Progress,
-    team: Team = ALONE,
-) -> tuple[KneeVGG, RunRecord]:
-    """The network that training begins with, and the record of all choices, each `auto` decided."""
-    positive = config.positive or default_positive(dataset.classes)
-    if positive not in dataset.classes:
-        problem = f"--positive {positive} is no class of the data"
-        raise ConfigError(problem, f"choose one of {', '.join(dataset.classes)}")
-    progress(f"positive class: {positive}")
-    labels = np.array([sample.label for sample in dataset.split("val")])
-    check_rule(config.threshold, len(dataset.classes), labels == dataset.classes.index(positive))
-    if config.certify is not None:
-        check_promise(config.certify, dataset, dataset.classes.index(positive))
-    torch.manual_seed(config.seed)
-    n_frozen = choose_frozen(config)
-    model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
-    origin = load_pretrained(model, config.weights)
-    bf16 = choose_bf16(model, config, progress)
-    record = RunRecord(
-        config=config,
-        command=tuple(command),
-        data_root=str(dataset.root),
-        classes=dataset.classes,
-        positive=positive,
-        weights_origin=origin,
-        n_frozen_blocks=n_frozen,
-        bf16=bf16,
-        n_views=choose_views(model, size, config, bf16, progress),
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        environment=machine.environment(),
-        n_processes=team.size,
-    )
-    say_team(record, progress)
-    return model, record
-
-
-def check_promise(text: str, dataset: Dataset, positive: int) -> None:
-    """Raise PromiseError where val cannot carry the promise, whatever the network learns."""
-    check_two_classes(dataset.classes)
-    val = dataset.split("val")
-    n_positive = len({sample.group for sample in val if sample.label == positive})
-    n_negative = len({sample.group for sample in val if sample.label != positive})
-    check_enough(parse_promise(text), n_positive, n_negative, "val")
-
-
-def say_team(record: RunRecord, progress: Progress) -> None:
-    """Say who trains, where they are several, and what they do otherwise than one would."""
-    n = record.n_processes
-    if n == 1:
-        return
-    where = "each on a GPU" if record.device == "cuda" else "on this CPU"
-    progress(f"{n} processes train together, {where}; --batch-size is that of all together")
-    if record.architecture.batch_norm:
-        progress("batch norm: each process normalises by its own part of a batch")
+def save_start(plan: Plan, run: Run) -> None:
+    """Write the weights that training begins with, and the frozen blocks' file in int8."""
+    save_weights(plan.model, run.start)
+    if isinstance(plan.lower, Int8Blocks):
+        write_bytes(run.lower, plan.lower.file)
 
 
 def begin_run(run: Run, record: RunRecord, dataset: Dataset) -> None:
@@ -263,6 +213,14 @@ def start_model(run: Run, record: RunRecord) -> KneeVGG:
     model = build_model(record.architecture, record.config, n_classes, record.n_frozen_blocks)
     model.load_state_dict(read_weights(run.start, model))
     return model
+
+
+def lower_blocks(run: Run, record: RunRecord, model: KneeVGG, team: Team = ALONE) -> LowerBlocks:
+    """What computes the frozen blocks of a begun run, as its record says."""
+    if record.frozen_precision == INT8:
+        return read_int8(run.lower, max(1, machine.available_cpus() // team.size))
+    precision = record.frozen_precision or (BF16 if record.bf16 else FP32)
+    return TorchBlocks(model.eval(), precision == BF16)
 
 
 def finish_run(
@@ -280,10 +238,8 @@ def finish_run(
     torch.set_num_threads(max(1, min(n_threads, machine.available_cpus() // team.size)))
     if record.n_views and store is None:
         wanted = views_wanted(dataset.split("train"), dataset.split("val"), record.n_views)
-        cache = run.cache
-        store = cache_activations(
-            model.eval(), wanted, record.config, cache, record.bf16, progress, team
-        )
+        lower = lower_blocks(run, record, model, team)
+        store = cache_activations(model, lower, wanted, record.config, run.cache, progress, team)
     fabric = make_fabric(record.device, record.bf16, team)
     batches = _batches(record, dataset, store, team)
     state = fit(model, batches, record.config, run, fabric, progress)
@@ -293,7 +249,7 @@ def finish_run(
         whole = _batches(record, dataset, store, ALONE)
         evaluations = score(run, record, dataset, state, whole, progress)
         drop_cache(run.cache)
-        for leftover in (run.start, run.last):
+        for leftover in (run.start, run.lower, run.last):
             leftover.unlink(missing_ok=True)
         write_card(run)
     team.wait()
@@ -316,68 +272,6 @@ def make_fabric(device: str, bf16: bool, team: Team = ALONE) -> Fabric:
     fabric = Fabric(accelerator=device, devices=team.size, strategy=strategy, precision=precision)
     fabric.launch()
     return fabric
-
-
-def build_model(
-    architecture: Architecture, config: TrainConfig, n_classes: int, n_frozen: int
-) -> KneeVGG:
-    """The network to train, with the config's dropout, channels-last."""
-    model = KneeVGG(architecture, n_classes, config.dropout, n_frozen)
-    return model.to(memory_format=torch.channels_last)
-
-
-def choose_frozen(config: TrainConfig) -> int:
-    """The lower blocks to freeze: as asked for, else four of pretrained weights on a CPU."""
-    if config.freeze_blocks is not None:
-        return config.freeze_blocks
-    return 4 if config.weights != "none" and not torch.cuda.is_available() else 0
-
-
-def choose_bf16(model: KneeVGG, config: TrainConfig, progress: Progress) -> bool:
-    """Whether to run in bfloat16: as asked for; else on a GPU that has it, or a CPU faster in it.
-
-    What the CPU is faster in is measured.
-    """
-    if config.precision != "auto":
-        return config.precision == "bf16"
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    model.eval()
-    fp32_seconds = seconds_an_image(model, config.size, bf16=False)
-    speedup = fp32_seconds / seconds_an_image(model, config.size, bf16=True)
-    is_taken = speedup >= FASTER
-    decision = "taken" if is_taken else "left"
-    progress(f"bf16 runs this network {speedup:.1f}× as fast as fp32 here: {decision}")
-    return is_taken
-
-
-def choose_views(
-    model: KneeVGG, size: Size, config: TrainConfig, bf16: bool, progress: Progress
-) -> int:
-    """How many views' frozen activations to cache.
-
-    None (0) where nothing is frozen, a GPU is there or not one view fits the disk that is allowed.
-    """
-    n_frozen = choose_frozen(config)
-    if n_frozen == 0 or torch.cuda.is_available():
-        return 0
-    plan = plan_cache(model.eval(), size.n_train, size.n_val, config, bf16)
-    frozen = "block 1 keeps its" if n_frozen == 1 else f"blocks 1 to {n_frozen} keep their"
-    if plan.n_views == 0:
-        progress(
-            f"{frozen} weights; not one view fits --cache-gb {config.cache_gb:g}, "
-            "so each epoch computes them anew"
-        )
-        return 0
-    n_images = size.n_train * plan.n_views + size.n_val
-    left = duration(n_images * seconds_an_image(model, config.size, bf16))
-    fewer = f", fewer than the {config.views} asked for" if plan.n_views < config.views else ""
-    progress(
-        f"{frozen} weights: their activations for {plan.n_views} views an image{fewer} "
-        f"are computed once, in about {left}, and take {plan.gigabytes:.1f} GB of disk "
-        f"while training runs (--cache-gb {config.cache_gb:g})"
-    )
-    return plan.n_views
 
 
 def _batches(

@@ -1,5 +1,6 @@
 """The kept weights, scored in fp32 by the one pixel path: a run's spec, metrics and figures."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +45,8 @@ from kneeedge.training.novelty import (
 from kneeedge.training.polarity import fit_polarity
 
 BATCH = 32
+FIRST_STEP = "data"
+"of a training, by which its time is told"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,7 @@ def score(
     Writes the run's `spec.json`, `metrics.json`, `answers.csv`, `report.txt` and figures. Returns
     each held-out split's evaluation.
     """
+    begun = time.monotonic()
     spec = build_spec(run, record, dataset)
     spec = replace(spec, polarity=learn_polarity(dataset, spec.pixel_path, progress))
     model = load_model(spec, run.model).to(record.device)
@@ -116,10 +120,14 @@ def score(
     evaluations = {split.held_out.split: split.evaluation for split in scored}
     scores = {split: evaluation.score() for split, evaluation in evaluations.items()}
     spec = replace(spec, training=replace(spec.training, scores=scores))
-    run.write_metrics(metrics_record(spec, state, evaluations))
     write_answers(run, spec, scored)
     run.write_report(report(spec, evaluations, unshown))
     draw(run, dataset, spec, state, scored[-1])
+    metrics = metrics_record(spec, state, evaluations)
+    if FIRST_STEP in progress.seconds:  # nothing was done before a stop
+        seconds = {**progress.seconds, "scoring": time.monotonic() - begun}
+        metrics["seconds"] = {step: round(value, 1) for step, value in seconds.items()}
+    run.write_metrics(metrics)
     run.write_spec(spec)
     return evaluations
 

@@ -1,6 +1,9 @@
 """Augmented views of a radiograph. They act on the file's own pixels, before the one pixel path."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,5 +82,17 @@ def apply_view(grey: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 def load_view(sample: Sample, view: View, pixel_path: PixelPath) -> NDArray[np.uint8]:
     """The network's input (S, S) uint8 for one view of a sample."""
-    grey = read_grey(sample.path, pixel_path.size, pixel_path.dicom_window, pixel_path.grey_bits)
-    return to_input(apply_view(grey, view), pixel_path)
+    (image,) = load_views([(sample, view)], pixel_path)
+    return image
+
+
+def load_views(
+    jobs: Sequence[tuple[Sample, View]], pixel_path: PixelPath
+) -> list[NDArray[np.uint8]]:
+    """The network's inputs (S, S) uint8; views of one sample in a row share one reading of it."""
+    images = []
+    for sample, group in groupby(jobs, key=itemgetter(0)):
+        size, window, bits = pixel_path.size, pixel_path.dicom_window, pixel_path.grey_bits
+        grey = read_grey(sample.path, size, window, bits)
+        images += [to_input(apply_view(grey, view), pixel_path) for _, view in group]
+    return images

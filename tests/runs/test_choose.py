@@ -8,7 +8,8 @@ import pytest
 
 from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.runs.choose import MODEL_VARIABLE, bench_subjects, choose_model, original_of
-from kneeedge.runs.folder import Run, link_latest
+from kneeedge.runs.folder import Run
+from kneeedge.runs.latest import link_latest
 from kneeedge.runtime import providers
 from kneeedge.system.files import file_sha256
 from tests.run_records import export_report, run_record, slim_spec, write_finished_run

@@ -17,8 +17,9 @@ from kneeedge.errors import (
 )
 from kneeedge.model.provenance import Score
 from kneeedge.model.spec import softmax
-from kneeedge.runs.folder import Run, latest_run, link_latest, open_run
+from kneeedge.runs.folder import Run, open_run
 from kneeedge.runs.folds import FoldAnswers, folds_report
+from kneeedge.runs.latest import latest_run, link_latest
 from kneeedge.runs.slim_report import SlimConfig, SlimReport
 from kneeedge.system.own import is_run_folder
 from kneeedge.system.strict_json import from_json, plain, to_json

@@ -118,9 +118,9 @@ def test_finished_folds_are_not_trained_again(config, crossed, tmp_path, monkeyp
 def test_the_frozen_blocks_run_once_for_all_folds(config, tmp_path, monkeypatch):
     n_views = []
 
-    def counted(model, wanted, *arguments):
+    def counted(model, lower, wanted, *arguments):
         n_views.append(sum(wanted.values()))
-        return cache_activations(model, wanted, *arguments)
+        return cache_activations(model, lower, wanted, *arguments)
 
     monkeypatch.setattr(folds, "cache_activations", counted)
     monkeypatch.setattr(training, "cache_activations", counted)
@@ -134,13 +134,14 @@ def test_a_shared_cache_gives_the_weights_of_a_cache_of_its_own(config, tmp_path
     dataset, _ = split_data(gathered.dataset, changed)
     training.train(changed, tmp_path / "own", [], QUIET)
     size = training.Size(len(dataset.samples), 0)
-    model, record = training.plan_run(changed, dataset, size, [], QUIET)
-    wanted = views_wanted(dataset.samples, (), record.n_views)
-    store = cache_activations(model.eval(), wanted, changed, tmp_path / "cache", False, QUIET)
+    plan = training.plan_run(changed, dataset, size, [], QUIET)
+    wanted = views_wanted(dataset.samples, (), plan.record.n_views)
+    cache = tmp_path / "cache"
+    store = cache_activations(plan.model, plan.lower, wanted, changed, cache, QUIET)
     shared = Run(tmp_path / "shared")
     shared.folder.mkdir()
-    training.begin_run(shared, record, dataset)
-    training.finish_run(shared, record, dataset, model, QUIET, store)
+    training.begin_run(shared, plan.record, dataset)
+    training.finish_run(shared, plan.record, dataset, plan.model, QUIET, store)
     own = Run(tmp_path / "own")
     assert own.model.read_bytes() == shared.model.read_bytes()
 

@@ -129,7 +129,7 @@ def test_the_rule_that_was_asked_for_is_locked_into_the_spec(narrow_config, tmp_
     assert spec.threshold_rule == "sensitivity=0.9 on val (60 images)"
     assert evaluations["val"].sensitivity.value >= 0.9
     assert evaluations["val"].threshold == evaluations["test"].threshold == spec.threshold
-    val, test = run_text(tmp_path / "run", evaluations).split("\ntest: ")
+    val, test = run_text(Run(tmp_path / "run"), evaluations).split("\ntest: ")
     assert "chosen on these images, so their figures are optimistic" in val
     assert "chosen on these images" not in test
     assert "rule: sensitivity=0.9 on val (60 images)" in test

@@ -42,7 +42,7 @@ def test_the_cache_stays_within_its_budget():
     model = KneeVGG(Architecture(NARROW), 2, n_frozen=4).eval()
     one_view = 512 // 16 * 4 * 4 * 2  # channels × 4 × 4 × 2 bytes
     config = TrainConfig(data="", size=64, views=8, cache_gb=(100 * 3 + 20) * one_view / 1e9)
-    plan = plan_cache(model, 100, 20, config, bf16=True)
+    plan = plan_cache(model, 100, 20, config, "bf16")
     assert (plan.n_views, plan.bytes_a_view) == (3, one_view)
     assert plan.gigabytes <= config.cache_gb
 

@@ -1,0 +1,275 @@
+"""Trainings above frozen blocks on shared activations: variants with the same seeds, paired.
+
+    python -m benchmarks.cached_training DATA --weights FILE --variant NAME=FIELD:VALUE,… …
+        [--group-regex REGEX] [--seeds 5] --out FOLDER [--json FILE]
+
+A FIELD is one of `TrainConfig`, such as frozen_precision or epochs. Each variant's activations are
+computed once, with the views of seed 0; a seed then decides the head's first weights, the order of
+the images and dropout. The kept weights of every run answer val and test from frozen blocks in
+fp32, as `kneeedge train` does, which are computed once too, of the mirrored image as well. The
+first variant is what the others are held against, seed by seed. Runs that are in FOLDER are not
+trained again.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.recipes import spread
+from export.frozen import frozen_to_int8
+from kneeedge.data.dataset import Dataset, Sample
+from kneeedge.model.decision import fit_temperature
+from kneeedge.model.spec import softmax
+from kneeedge.runs.config import TrainConfig
+from kneeedge.runs.folder import Run
+from kneeedge.statistics.auroc import auroc
+from kneeedge.statistics.reliability import expected_calibration_error, log_loss
+from kneeedge.system.machine import environment
+from kneeedge.system.progress import Progress
+from kneeedge.system.strict_json import to_json
+from kneeedge.training.cache import ActivationStore, cache_activations, views_wanted
+from kneeedge.training.checkpoint import read_weights
+from kneeedge.training.data import EVAL_BATCH, labels_of
+from kneeedge.training.loop import fit
+from kneeedge.training.lower import BF16, INT8, LowerBlocks, TorchBlocks, open_int8
+from kneeedge.training.model import KneeVGG
+from kneeedge.training.plan import build_model
+from kneeedge.training.prepare import gather_images, split_data
+from kneeedge.training.run import make_fabric
+from kneeedge.training.weights import load_pretrained
+
+SPLITS = ("val", "test")
+N_FROZEN = 4
+PLAIN, MIRRORED = 0, 1
+"views of an image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What is trained."""
+
+    name: str
+    config: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What all runs share."""
+
+    dataset: Dataset
+    model: KneeVGG
+    start: dict[str, torch.Tensor]
+    "weights that every training begins with, but for the head's"
+    exact: ActivationStore
+    "of val and test in fp32, the image and its mirror"
+    out: Path
+    progress: Progress
+
+    @property
+    def samples(self) -> dict[str, tuple[Sample, ...]]:
+        return {split: self.dataset.split(split) for split in SPLITS}
+
+    def store(self, config: TrainConfig) -> tuple[ActivationStore, float]:
+        """The activations of a variant, and the seconds that they took where they were not there.
+
+        They lie in a folder for each way to make them.
+        """
+        train = self.dataset.split("train")
+        wanted = views_wanted(train, self.dataset.split("val"), config.views)
+        begun = time.monotonic()
+        folder = self.out / f"{config.frozen_precision}-{config.rotation:g}-{config.views}"
+        lower = self.lower(config, folder.with_suffix(".onnx"))
+        store = cache_activations(self.model, lower, wanted, config, folder, self.progress)
+        return store, time.monotonic() - begun
+
+    def lower(self, config: TrainConfig, file: Path) -> LowerBlocks:
+        if config.frozen_precision != INT8:
+            return TorchBlocks(self.model.eval(), config.frozen_precision == BF16)
+        if not file.is_file():
+            self.model.load_state_dict(self.start)
+            file.write_bytes(frozen_to_int8(self.model, self.dataset, config, self.progress))
+        return open_int8(file.read_bytes())
+
+    def run(self, variant: Variant, store: ActivationStore, seed: int) -> dict[str, Any]:
+        """The record of one run, which is trained where it is not yet."""
+        folder = self.out / f"{variant.name}-{seed}"
+        folder.mkdir(exist_ok=True)
+        done = folder / "run.json"
+        if not done.is_file():
+            done.write_text(json.dumps(self.train(variant, store, seed, Run(folder))))
+        run: dict[str, Any] = json.loads(done.read_text())
+        return run
+
+    def train(
+        self, variant: Variant, store: ActivationStore, seed: int, run: Run
+    ) -> dict[str, Any]:
+        config = replace(variant.config, seed=seed)
+        self.model.load_state_dict(self.start)
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(self.model.classifier[-1].weight, 0.0, 0.01)
+        train, val = self.dataset.split("train"), self.dataset.split("val")
+        fabric = make_fabric("cpu", config.precision == BF16)
+        begun = time.monotonic()
+        state = fit(
+            self.model, store.batches(train, val, config), config, run, fabric, self.progress
+        )
+        seconds = time.monotonic() - begun
+        run.last.unlink(missing_ok=True)
+        self.model.load_state_dict(read_weights(run.model, self.model))
+        return {
+            "seed": seed,
+            "epochs": len(state.history),
+            "kept_epoch": state.best_epoch,
+            "seconds": round(seconds, 1),
+            **self.scores(),
+        }
+
+    def scores(self) -> dict[str, Any]:
+        """Of the model's weights on val and test, and with the mirror's logits averaged in."""
+        plain, mirrored = (self.logits(view) for view in (PLAIN, MIRRORED))
+        both = {split: (plain[split] + mirrored[split]) / 2 for split in SPLITS}
+        return {"plain": self.figures(plain), "with mirror": self.figures(both)}
+
+    def logits(self, view: int) -> dict[str, NDArray[np.float64]]:
+        """(N, K) of each split, from its blocks in fp32."""
+        self.model.eval()
+        logits = {}
+        for split, samples in self.samples.items():
+            rows = self.exact.rows_of(samples) + view
+            parts = [rows[i : i + EVAL_BATCH] for i in range(0, len(rows), EVAL_BATCH)]
+            with torch.inference_mode():
+                answers = [self.model(self.exact.read(part)) for part in parts]
+            logits[split] = torch.cat(answers).double().numpy()
+        return logits
+
+    def figures(self, logits: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
+        """Accuracy at argmax, AUROC, and log-loss and ECE at val's temperature, of two classes."""
+        labels = {split: labels_of(samples) for split, samples in self.samples.items()}
+        temperature = fit_temperature(logits["val"], labels["val"])
+        return {
+            split: figures_of(labels[split], softmax(logits[split], temperature))
+            for split in SPLITS
+        }
+
+
+def figures_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    area = auroc(labels == 1, probabilities[:, 1])
+    if area is None:
+        raise SystemExit("a split has one class alone")
+    return {
+        "accuracy": float((probabilities.argmax(1) == labels).mean()),
+        "auroc": area,
+        "log_loss": log_loss(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
+    }
+
+
+def begin(config: TrainConfig, out: Path, progress: Progress) -> Study:
+    """Read the data, and compute what val and test are answered from."""
+    out.mkdir(parents=True, exist_ok=True)
+    dataset, _ = split_data(gather_images(config, progress).dataset, config)
+    torch.manual_seed(0)
+    model = build_model(config.architecture, config, len(dataset.classes), N_FROZEN)
+    load_pretrained(model, config.weights)
+    held_out = [*dataset.split("val"), *dataset.split("test")]
+    wanted = views_wanted(held_out, (), 2)
+    in_fp32 = TorchBlocks(model.eval(), bf16=False)
+    exact = cache_activations(model, in_fp32, wanted, config, out / "exact", progress)
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return Study(dataset=dataset, model=model, start=start, exact=exact, out=out, progress=progress)
+
+
+def compared(
+    first: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Of each figure the mean and deviation over seeds, and of its differences from the first's."""
+    rows = {}
+    for kind in ("plain", "with mirror"):
+        for split in SPLITS:
+            for name in runs[0][kind][split]:
+                values = [run[kind][split][name] for run in runs]
+                before = [run[kind][split][name] for run in first]
+                change = [b - a for a, b in zip(before, values, strict=True)]
+                rows[f"{kind} {split} {name}"] = {**spread(values), "change": spread(change)}
+    return rows
+
+
+def named_variant(text: str, base: TrainConfig) -> Variant:
+    """NAME=FIELD:VALUE,… as a variant of a config."""
+    name, _, fields = text.partition("=")
+    changes: dict[str, Any] = {}
+    for field in filter(None, fields.split(",")):
+        key, _, value = field.partition(":")
+        changes[key] = type(getattr(base, key))(value)
+    return Variant(name=name, config=replace(base, **changes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--group-regex")
+    parser.add_argument("--precision", default=BF16, help="of the blocks that are trained")
+    parser.add_argument("--variant", action="append", required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    base = TrainConfig(
+        data=given.data,
+        weights=given.weights,
+        group_regex=given.group_regex,
+        precision="bf16" if given.precision == BF16 else "32",
+        frozen_precision=BF16,
+    )
+    progress = Progress()
+    study = begin(base, given.out, progress)
+    variants = [named_variant(text, base) for text in given.variant]
+    stores = {variant.name: study.store(variant.config) for variant in variants}
+    runs: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in variants}
+    # The seeds first, so that a study that is cut short has whole ones.
+    for seed in range(given.seeds):
+        for variant in variants:
+            runs[variant.name].append(study.run(variant, stores[variant.name][0], seed))
+            progress(f"{variant.name}, seed {seed}: done")
+    first = runs[variants[0].name]
+    rows = [
+        {
+            "name": variant.name,
+            "fields": text.partition("=")[2],
+            "cache_seconds": round(stores[variant.name][1], 1),
+            "seconds": round(mean(run["seconds"] for run in runs[variant.name]), 1),
+            "runs": runs[variant.name],
+            "compared": compared(first, runs[variant.name]),
+        }
+        for variant, text in zip(variants, given.variant, strict=True)
+    ]
+    for row in rows:
+        for name, figures in row["compared"].items():
+            change = figures["change"]
+            print(
+                f"{row['name']:16} {name:28} {figures['mean']:.4f} ± {figures['sd']:.4f}"
+                f"   change {change['mean']:+.4f} ± {change['sd']:.4f}"
+            )
+    if given.json:
+        shared = {
+            "data": Path(given.data).name,
+            "seeds": given.seeds,
+            "environment": environment(),
+        }
+        given.json.write_text(to_json({**shared, "variants": rows}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
