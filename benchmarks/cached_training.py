@@ -6,15 +6,16 @@
 A FIELD is one of `TrainConfig`, such as frozen_precision or epochs. Each variant's activations are
 computed once, with the views of seed 0; a seed then decides the head's first weights, the order of
 the images and dropout. The kept weights of every run answer val and test from frozen blocks in
-fp32, as `kneeedge train` does, which are computed once too, of the mirrored image as well. The
-first variant is what the others are held against, seed by seed. Runs that are in FOLDER are not
-trained again.
+fp32, as `kneeedge train` does, which are computed once too, of the mirrored image as well; so do
+the last epoch's, which nothing chose. The first variant is what the others are held against, seed
+by seed. Runs that are in FOLDER are not trained again.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
+from scipy.stats import t as student
 
 from benchmarks.recipes import spread
 from export.frozen import frozen_to_int8
@@ -36,6 +39,7 @@ from kneeedge.statistics.reliability import expected_calibration_error, log_loss
 from kneeedge.system.machine import environment
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import to_json
+from kneeedge.training import loop
 from kneeedge.training.cache import ActivationStore, cache_activations, views_wanted
 from kneeedge.training.checkpoint import read_weights
 from kneeedge.training.data import EVAL_BATCH, labels_of
@@ -118,18 +122,26 @@ class Study:
         torch.nn.init.normal_(self.model.classifier[-1].weight, 0.0, 0.01)
         train, val = self.dataset.split("train"), self.dataset.split("val")
         fabric = make_fabric("cpu", config.precision == BF16)
+        batches = store.batches(train, val, config)
         begun = time.monotonic()
-        state = fit(
-            self.model, store.batches(train, val, config), config, run, fabric, self.progress
-        )
+        with val_logits() as by_epoch:
+            state = fit(self.model, batches, config, run, fabric, self.progress)
         seconds = time.monotonic() - begun
-        run.last.unlink(missing_ok=True)
+        np.savez(run.folder / "epochs.npz", val=np.stack(by_epoch), labels=labels_of(val))
+        last = load_file(run.last)
+        weights = read_weights(run.model, self.model)
+        for name in weights:
+            weights[name] = last.get(f"average.{name}", last[f"model.{name}"])
+        run.last.unlink()
+        self.model.load_state_dict(weights)
+        of_last = self.figures(self.logits(PLAIN))
         self.model.load_state_dict(read_weights(run.model, self.model))
         return {
             "seed": seed,
             "epochs": len(state.history),
             "kept_epoch": state.best_epoch,
             "seconds": round(seconds, 1),
+            "last epoch": of_last,
             **self.scores(),
         }
 
@@ -159,6 +171,23 @@ class Study:
             split: figures_of(labels[split], softmax(logits[split], temperature))
             for split in SPLITS
         }
+
+
+@contextmanager
+def val_logits() -> Iterator[list[NDArray[np.float32]]]:
+    """A list that gets the logits (N, K) of val at each epoch, as the training loop sees them."""
+    logits: list[NDArray[np.float32]] = []
+    mean_auroc = loop.mean_auroc
+
+    def kept(of_epoch: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+        logits.append(of_epoch.copy())
+        return mean_auroc(of_epoch, labels)
+
+    loop.mean_auroc = kept
+    try:
+        yield logits
+    finally:
+        loop.mean_auroc = mean_auroc
 
 
 def figures_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, float]:
@@ -193,14 +222,23 @@ def compared(
 ) -> dict[str, dict[str, Any]]:
     """Of each figure the mean and deviation over seeds, and of its differences from the first's."""
     rows = {}
-    for kind in ("plain", "with mirror"):
+    for kind in ("plain", "with mirror", "last epoch"):
         for split in SPLITS:
             for name in runs[0][kind][split]:
                 values = [run[kind][split][name] for run in runs]
                 before = [run[kind][split][name] for run in first]
                 change = [b - a for a, b in zip(before, values, strict=True)]
-                rows[f"{kind} {split} {name}"] = {**spread(values), "change": spread(change)}
+                rows[f"{kind} {split} {name}"] = {**spread(values), "change": with_interval(change)}
     return rows
+
+
+def with_interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean, sample deviation, and Student's 95 % interval of the mean."""
+    summary = spread(values)
+    if len(values) > 1:
+        half = float(student.ppf(0.975, len(values) - 1)) * summary["sd"] / len(values) ** 0.5
+        summary |= {"low": summary["mean"] - half, "high": summary["mean"] + half}
+    return summary
 
 
 def named_variant(text: str, base: TrainConfig) -> Variant:

@@ -8,7 +8,7 @@ from torch import nn
 
 from export.calibration import draw
 from export.graph import HEAVY, set_metadata
-from export.ranges import choose_ranges, collect
+from export.ranges import Range, choose_ranges, collect
 from export.to_int8 import remove_unused, to_int8
 from export.to_onnx import ExportGraph, graph_to_onnx, output_names
 from kneeedge.data.dataset import Dataset
@@ -34,8 +34,12 @@ def frozen_to_int8(
     fp32 = frozen_graph(model, config.size)
     samples = draw(dataset.split("train"), len(dataset.classes), N_IMAGES, config.seed)
     histograms = collect(fp32, samples, config.pixel_path, progress)
-    target = "vnni" if machine.has_vnni() else "any"
-    graph = to_int8(fp32, choose_ranges(histograms, METHOD), target)
+    return int8_file(fp32, choose_ranges(histograms, METHOD))
+
+
+def int8_file(fp32: onnx.ModelProto, ranges: dict[str, Range]) -> bytes:
+    """The file of a `frozen_graph` in int8 for this CPU, with ranges of its layers' outputs."""
+    graph = to_int8(fp32, ranges, "vnni" if machine.has_vnni() else "any")
     file: bytes = cut_before_head(graph).SerializeToString()
     return file
 

@@ -1,6 +1,6 @@
 """Tables of what recipes of training are worth."""
 
-from benchmarks.figures.markdown import signed, table
+from benchmarks.figures.markdown import signed, span, table
 from benchmarks.figures.results import read_result
 
 SCORES = ("val accuracy", "val auroc", "test accuracy", "test auroc", "test ece")
@@ -35,3 +35,48 @@ def corrupted_kinds() -> str:
         lines.append([row["kind"], *cells])
     heads = ("kind", "right", "refused", "wrong and not refused", "change ± deviation")
     return table(heads, lines)
+
+
+LEARNT = {
+    "val accuracy": ("plain val accuracy", 100, 2),
+    "val AUROC": ("plain val auroc", 1, 4),
+    "val log loss": ("plain val log_loss", 1, 4),
+    "test accuracy": ("plain test accuracy", 100, 2),
+    "test AUROC": ("plain test auroc", 1, 4),
+    "test ECE": ("plain test ece", 1, 4),
+}
+"figures of a training above frozen blocks: key, factor and digits"
+
+
+def frozen_blocks() -> str:
+    """Each variant's figures, and the change from the first by seed with its interval."""
+    variants = read_result("frozen-blocks")["variants"]
+    rows = []
+    for title, (key, factor, digits) in LEARNT.items():
+        cells = [mean_of(variants[0]["compared"][key], factor, digits)]
+        for variant in variants[1:]:
+            figures = variant["compared"][key]
+            change = figures["change"]
+            between = f"{signed(factor * change['mean'], digits)} {span(change, digits, factor)}"
+            cells += [mean_of(figures, factor, digits), between]
+        rows.append([title, *cells])
+    heads = ["of five seeds", variants[0]["name"]]
+    for variant in variants[1:]:
+        heads += [variant["name"], "change, 95 %"]
+    return table(heads, rows)
+
+
+def members() -> str:
+    """One seed, and what several made one network, or kept together, come to."""
+    summary = read_result("members")["summary"]
+    rows = [
+        [name, *(mean_of(row[key], factor, digits) for key, factor, digits in LEARNT.values())]
+        for name, row in summary.items()
+    ]
+    return table(("network", *LEARNT), rows)
+
+
+def mean_of(figures: dict[str, float], factor: float, digits: int) -> str:
+    """A mean with its deviation over seeds, where there are several."""
+    mean = f"{factor * figures['mean']:.{digits}f}"
+    return f"{mean} ± {factor * figures['sd']:.{digits}f}" if figures["sd"] else mean
