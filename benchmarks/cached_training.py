@@ -6,9 +6,9 @@
 A FIELD is one of `TrainConfig`, such as frozen_precision or epochs. Each variant's activations are
 computed once, with the views of seed 0; a seed then decides the head's first weights, the order of
 the images and dropout. The kept weights of every run answer val and test from frozen blocks in
-fp32, as `kneeedge train` does, which are computed once too, of the mirrored image as well; so do
-the last epoch's, which nothing chose. The first variant is what the others are held against, seed
-by seed. Runs that are in FOLDER are not trained again.
+fp32, as `kneeedge train` does, which are computed once too (of mirrored images as well, for
+`benchmarks.members`); so do the last epoch's, which nothing chose. The first variant is what the
+others are held against, seed by seed. Runs that are in FOLDER are not trained again.
 """
 
 import argparse
@@ -142,14 +142,8 @@ class Study:
             "kept_epoch": state.best_epoch,
             "seconds": round(seconds, 1),
             "last epoch": of_last,
-            **self.scores(),
+            "kept epoch": self.figures(self.logits(PLAIN)),
         }
-
-    def scores(self) -> dict[str, Any]:
-        """Of the model's weights on val and test, and with the mirror's logits averaged in."""
-        plain, mirrored = (self.logits(view) for view in (PLAIN, MIRRORED))
-        both = {split: (plain[split] + mirrored[split]) / 2 for split in SPLITS}
-        return {"plain": self.figures(plain), "with mirror": self.figures(both)}
 
     def logits(self, view: int) -> dict[str, NDArray[np.float64]]:
         """(N, K) of each split, from its blocks in fp32."""
@@ -222,7 +216,7 @@ def compared(
 ) -> dict[str, dict[str, Any]]:
     """Of each figure the mean and deviation over seeds, and of its differences from the first's."""
     rows = {}
-    for kind in ("plain", "with mirror", "last epoch"):
+    for kind in ("kept epoch", "last epoch"):
         for split in SPLITS:
             for name in runs[0][kind][split]:
                 values = [run[kind][split][name] for run in runs]

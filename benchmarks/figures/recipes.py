@@ -38,12 +38,12 @@ def corrupted_kinds() -> str:
 
 
 LEARNT = {
-    "val accuracy": ("plain val accuracy", 100, 2),
-    "val AUROC": ("plain val auroc", 1, 4),
-    "val log loss": ("plain val log_loss", 1, 4),
-    "test accuracy": ("plain test accuracy", 100, 2),
-    "test AUROC": ("plain test auroc", 1, 4),
-    "test ECE": ("plain test ece", 1, 4),
+    "val accuracy": ("kept epoch val accuracy", 100, 2),
+    "val AUROC": ("kept epoch val auroc", 1, 4),
+    "val log loss": ("kept epoch val log_loss", 1, 4),
+    "test accuracy": ("kept epoch test accuracy", 100, 2),
+    "test AUROC": ("kept epoch test auroc", 1, 4),
+    "test ECE": ("kept epoch test ece", 1, 4),
 }
 "figures of a training above frozen blocks: key, factor and digits"
 

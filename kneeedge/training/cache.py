@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,17 @@ class _Part:
 def _compute(part: _Part, lower: LowerBlocks, path: Path, progress: Progress) -> None:
     stored = np.lib.format.open_memmap(path, mode="r+")
     with progress.stage("frozen blocks", sum(map(len, part.rows))) as stage:
-        for rows in part.rows:
-            stored[rows.start : rows.stop] = lower.rows(part.images(rows))
+        for rows, images in _read_ahead(part):
+            stored[rows.start : rows.stop] = lower.rows(images)
             stage.advance(len(rows))
     stored.flush()
+
+
+def _read_ahead(part: _Part) -> Iterator[tuple[range, Tensor]]:
+    """The part's rows and their images; the next are read while the network is at these."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = [reader.submit(part.images, rows) for rows in part.rows[:1]]
+        for i, rows in enumerate(part.rows):
+            images = coming.pop().result()
+            coming += [reader.submit(part.images, later) for later in part.rows[i + 1 : i + 2]]
+            yield rows, images
