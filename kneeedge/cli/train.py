@@ -164,6 +164,12 @@ def train(
     label_smoothing: Annotated[
         float | None, option("label_smoothing", "Label smoothing", STEPS)
     ] = None,
+    mixup: Annotated[
+        float | None, option("mixup", "Alpha of mixup behind the frozen blocks; 0: none", STEPS)
+    ] = None,
+    cutmix: Annotated[
+        float | None, option("cutmix", "Alpha of CutMix there; 0: none", STEPS)
+    ] = None,
     ema: Annotated[
         float | None, option("ema", "Decay of the averaged weights; 0: none", STEPS)
     ] = None,

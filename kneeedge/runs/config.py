@@ -40,6 +40,8 @@ RANGES = {
     "lr": (0, 1000),
     "head_lr": (0, 1000),
     "lr_decay": (0, 1000),
+    "mixup": (0, 100),
+    "cutmix": (0, 100),
     "width": (0, 16),
 }
 "least and most of a field: what is beyond is a slip, or takes all memory"
@@ -113,6 +115,10 @@ class TrainConfig:
     "share of the steps over which the learning rate rises"
     label_smoothing: float = 0.05
     dropout: float = 0.2
+    mixup: float = 0.0
+    "alpha of mixup behind the frozen blocks; 0: none"
+    cutmix: float = 0.0
+    "alpha of CutMix there; 0: none; beside mixup each batch takes one of the two by chance"
     ema: float = 0.984
     "decay a step of the average that is validated and kept (0.984: about 64 steps); 0: no average"
     patience: int = 8

@@ -94,6 +94,8 @@ class SlimConfig:
             optimizer="adamw",
             schedule="cosine",
             dropout=0.0,
+            mixup=0.0,
+            cutmix=0.0,
             freeze_blocks=0,
             patience=0,
             seed=self.seed,

@@ -23,6 +23,7 @@ from kneeedge.system.strict_json import from_json, to_json
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.checkpoint import load_last, save_last, save_weights
 from kneeedge.training.data import Batches, eval_rows
+from kneeedge.training.mixing import draw_mixture
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.team import Team, peers_needed
 
@@ -63,10 +64,19 @@ class Objective:
     """What training strives for: the labels, and the epoch that ranks validation images best."""
 
     def loss(self, model: Any, x: Tensor, y: Any, config: TrainConfig) -> tuple[Tensor, int]:
-        """The loss of a batch of `Batches.train`, and how many of its answers are correct."""
-        logits = model(x).float()
-        loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
-        return loss, count_correct(logits, y)
+        """The loss of a batch of `Batches.train`, and how many of its answers are correct.
+
+        Of a mixed image the class of its larger part is.
+        """
+        side = x.shape[-1] // 2**model.n_frozen if x.dtype == torch.uint8 else x.shape[-1]
+        mixture = draw_mixture(config, len(x), side)
+        if mixture is None:
+            logits = model(x).float()
+            loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+            return loss, count_correct(logits, y)
+        logits = model(x, mixture.mixed).float()
+        loss = mixture.loss(logits, y, config.label_smoothing)
+        return loss, count_correct(logits, mixture.main_labels(y))
 
     def is_better(self, row: Epoch, best: Epoch | None) -> bool:
         """Whether the epoch's weights are kept in place of the best's so far.
@@ -93,8 +103,8 @@ def fit(
     """Train until `config.epochs` or until validation stops getting better.
 
     `run.model` holds the best epoch. Goes on from `run.last` where that is there. Everything random
-    in an epoch is drawn from (seed, epoch), and dropout from the process's place too, so a resumed
-    run equals an unbroken one. Of several processes the first decides and writes.
+    in an epoch is drawn from (seed, epoch), and dropout and mixtures from the process's place too,
+    so a resumed run equals an unbroken one. Of several processes the first decides and writes.
     """
     team = Team(fabric.global_rank, fabric.world_size)
     optimizer = build_optimizer(model, config)
@@ -235,7 +245,7 @@ class Trainer:
 
 
 def dropout_seed(seed: int, epoch: int, process: int) -> int:
-    """The seed of an epoch's dropout; no two processes drop the same."""
+    """The seed of an epoch's dropout and mixtures; no two processes draw the same."""
     if process == 0:
         return seed * 1_000_003 + epoch
     return int(np.random.SeedSequence([seed, epoch, process]).generate_state(1, np.uint64)[0])

@@ -1,6 +1,7 @@
 """The one VGG builder: torchvision's layers, any channels, either head."""
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +38,19 @@ class KneeVGG(nn.Module):
         self.upright: nn.Module | None = None
         "what turns inverted images around; absent where they are seen as they are"
         self.apply(_initialise)
+        self.n_frozen = n_frozen
         self.n_frozen_layers = self.block_start(n_frozen)
         self.features[: self.n_frozen_layers].requires_grad_(False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, 1, S, S) uint8, or of what `lower` made of them."""
+    def forward(self, x: Tensor, mixed: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Logits (N, K) of images (N, 1, S, S) uint8, or of what `lower` made of them.
+
+        `mixed` is what becomes of that before the other blocks see it.
+        """
         if x.dtype == torch.uint8:
             x = self.lower(x)
+        if mixed is not None:
+            x = mixed(x)
         return self.head(self.upper(x))
 
     def normalise(self, image: Tensor) -> Tensor:
