@@ -72,7 +72,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,cpu,node,ray,sign]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[tune,cpu,node,ray,sign]" --group dev
 	touch $@
 
 clean:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "errors", "version", "system", "statistics", "model", "pixels", "data", "audit", "runtime",
     "inference", "stress", "cluster", "node", "runs", "report", "web", "triton", "training",
-    "export", "bench", "slim", "cli",
+    "tune", "export", "bench", "slim", "cli",
 )  # fmt: skip
 "each may import what stands before it, and itself"
 

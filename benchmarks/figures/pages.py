@@ -33,6 +33,7 @@ PAGES = (
     "kneeedge/training/README.md",
     "kneeedge/triton/README.md",
     "kneeedge/stress/README.md",
+    "kneeedge/tune/README.md",
     "kneeedge/web/README.md",
 )
 NUMBER = r"(?:(?<![\w.,])[-+−])?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"

@@ -21,6 +21,7 @@ from kneeedge.cli.slim import slim
 from kneeedge.cli.stress import stress
 from kneeedge.cli.train import train
 from kneeedge.cli.triton import triton
+from kneeedge.cli.tune import tune
 from kneeedge.cli.verify import verify
 from kneeedge.cli.web import web
 from kneeedge.model.spec import DISCLAIMER
@@ -62,6 +63,7 @@ def root(
 
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(audit)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(train)
+app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(tune)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(export)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(slim)
 app.command(cls=Command, epilog=HELP, rich_help_panel=MAKE)(runs)

@@ -233,6 +233,13 @@ def require_train(command: str) -> None:
             raise MissingExtraError(f"`kneeedge {command}`", module, install)
 
 
+def require_tune() -> None:
+    """Raise MissingExtraError where the [tune] extra is not installed."""
+    for module in (*TRAIN_MODULES, "optuna"):
+        if find_spec(module) is None:
+            raise MissingExtraError("`kneeedge tune`", module, "pip install 'kneeedge[tune,cpu]'")
+
+
 def show(report: Any, record: Any, json: Path | None, wrote: Wrote = (), then: str = "") -> None:
     """Print the report, then where what stands and what to do next; write the record as JSON.
 

@@ -8,6 +8,7 @@ FORMATS = {
     "audit": 1,
     "train": 1,
     "folds": 1,
+    "tune": 1,
     "export": 1,
     "slim": 1,
     "infer": 1,

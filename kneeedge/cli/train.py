@@ -18,6 +18,7 @@ from kneeedge.errors import ConfigError, PeerLostError, WorkerError
 from kneeedge.model.provenance import PAPER as PAPER_SPLIT
 from kneeedge.runs.config import RECIPES, TrainConfig, paper_recipe
 from kneeedge.runs.folder import RUNS, Run
+from kneeedge.runs.recipe import tuned_config
 from kneeedge.system.progress import Progress
 from kneeedge.system.ranks import Rank, started_by_torchrun, this_rank, was_restarted
 
@@ -29,7 +30,9 @@ DEFAULTS = TrainConfig(data="")
 PAPER = paper_recipe(DEFAULTS)
 MODEL, STEPS, IMAGES = "The network", "The training", "The images"
 CONFIG_FIELDS = tuple(
-    field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("data", "recipe")
+    field.name
+    for field in dataclasses.fields(TrainConfig)
+    if field.name not in ("data", "recipe", "recipe_file")
 )
 CERTIFY_HELP = "ppv=X,npv=X to keep on other images; those in between go to a person"
 THRESHOLD_HELP = "youden, sensitivity=X, specificity=X on val; a number is free of chance in val"
@@ -84,7 +87,7 @@ def train(
         str,
         typer.Option(
             autocompletion=completes(*RECIPES),
-            help="default, or paper: rotation and flip, 200 epochs, no more.",
+            help="default, paper (rotation and flip, 200 epochs, no more), or a file of `tune`.",
         ),
     ] = "default",
     seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
@@ -327,7 +330,19 @@ def make_config(data: str, recipe: str, given: dict[str, Any]) -> TrainConfig:
     if given.get("folds") and "test_fraction" in given:
         problem = "--folds K tests each image once, whatever --test-fraction says"
         raise ConfigError(problem, "leave it out")
-    if recipe not in RECIPES:
-        raise ConfigError(f"--recipe {recipe} is unknown", f"choose one of {', '.join(RECIPES)}")
-    base = TrainConfig(data=data, recipe=recipe)
-    return dataclasses.replace(paper_recipe(base) if recipe == "paper" else base, **given)
+    return dataclasses.replace(recipe_config(recipe, TrainConfig(data=data)), **given)
+
+
+def recipe_config(recipe: str, base: TrainConfig) -> TrainConfig:
+    """The config with what a recipe, by its name or its file, says.
+
+    Raises ConfigError for a name that is none, and what `read_recipe` does.
+    """
+    if recipe == DEFAULTS.recipe:
+        return base
+    if recipe == PAPER.recipe:
+        return paper_recipe(base)
+    if Path(recipe).suffix == ".json" or Path(recipe).is_file():
+        return tuned_config(Path(recipe), base)
+    remedy = f"choose one of {', '.join(RECIPES)}, or give recipe.json of `kneeedge tune`"
+    raise ConfigError(f"--recipe {recipe} is unknown", remedy)

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -112,15 +112,21 @@ def say_depths(samples: Sequence[Sample], say: Callable[[str], None]) -> None:
         say(depth_warning(suspects))
 
 
-def scan(root: Path, group_regex: str | None = None, grey_bits: int = 0) -> Dataset:
+def scan(
+    root: Path,
+    group_regex: str | None = None,
+    grey_bits: int = 0,
+    splits: Collection[str] = SPLITS,
+) -> Dataset:
     """Every image below `root`, hashed and decoded once, with its class and its folders' split.
 
-    `root` may be a CSV file of labels too. Samples of data without splits all carry the split
-    `train`. Raises NotFoundError where there is no such folder, and DataError where the layout is
-    none of these, or where images cannot be read.
+    `root` may be a CSV file of labels too. Of data with splits no file is opened but those of
+    `splits`, which train is one of; samples of data without splits all carry the split `train`.
+    Raises NotFoundError where there is no such folder, and DataError where the layout is none of
+    these, or where images cannot be read.
     """
     if root.is_file():
-        return _scan_table(read_labels(root, group_regex), grey_bits)
+        return _scan_table(read_labels(root, group_regex), grey_bits, splits)
     layout = read_layout(root)
     if not layout.splits:
         return _dataset(layout, {"train": list_classes(root)}, group_regex, grey_bits)
@@ -131,7 +137,7 @@ def scan(root: Path, group_regex: str | None = None, grey_bits: int = 0) -> Data
     of_train = list_classes(layout.splits["train"])
     found = {"train": of_train}
     for split, folder in layout.splits.items():
-        if split != "train":
+        if split != "train" and split in splits:
             found[split] = list_classes(folder, tuple(of_train.listings))
     return _dataset(layout, found, group_regex, grey_bits)
 
@@ -150,13 +156,15 @@ def _dataset(
     return Dataset(layout.root, classes, tuple(samples), tuple(others), remarks)
 
 
-def _scan_table(table: Table, grey_bits: int) -> Dataset:
+def _scan_table(table: Table, grey_bits: int, splits: Collection[str]) -> Dataset:
     classes = table.classes
     by_split = table.by_split()
     if "train" not in by_split and "" not in by_split:
         raise DataError(table.path, f"it has {min(by_split)} but no train", "add training images")
     samples: list[Sample] = []
     for split, rows in by_split.items():
+        if split and split not in splits:
+            continue
         table.check_classes(rows, classes, split)
         samples += table_samples(rows, classes, split or "train", grey_bits)
     samples.sort(key=lambda sample: sample.name)

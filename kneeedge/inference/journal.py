@@ -8,7 +8,6 @@ batches: a batch of other images may round otherwise, and a run that goes on is 
 of an unbroken one.
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -23,6 +22,7 @@ from typing import Any
 from kneeedge.errors import BusyError, ConfigError
 from kneeedge.model.reference import ImageFigures
 from kneeedge.system.files import sync_folder
+from kneeedge.system.locks import TAKEN, lock_file
 from kneeedge.system.stamps import FileStamp
 from kneeedge.system.strict_json import from_json, plain
 
@@ -352,28 +352,13 @@ def open_locked(path: Path, out: Path) -> io.FileIO:
     while True:
         file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         try:
-            _lock(file)
+            lock_file(file)
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except OSError as error:
             file.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            if error.errno not in TAKEN:
                 raise
             raise BusyError(out) from error
         # Between opening and locking, the run that held the file put it in place: it is the output.
         file.close()
-
-
-def _lock(file: io.FileIO) -> None:
-    """Lock the file until it is closed or the process ends.
-
-    Raises OSError (EACCES, EAGAIN or EDEADLK) where another process holds it.
-    """
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kneeedge.statistics.intervals import Interval
+from kneeedge.system.files import SHOWN_DIGITS
 
+LATER = ("dropped_labels", "tuned")
+"fields of TrainingRecord that its JSON leaves out where they are absent"
 FOLDERS, GROUPED, PAPER = "folders", "grouped", "paper"
 "how splits came about: the user's folders; drawn by group; the paper's sizes, leaky by design"
 
@@ -60,6 +63,59 @@ class Slimmed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchWorth:
+    """What a search for a recipe was worth, by groups of images that it did not see."""
+
+    verdict: str
+    "better, worse, or no better than the default"
+    log_loss: float
+    "nats; the recipe's less the default's, at each run's fitted temperature; below 0: better"
+    interval: Interval
+    "of it, 95 %"
+    n_images: int
+    n_groups: int
+    n_seeds: int
+    "trainings of either; 0 where the default itself was the best, which needs no training"
+
+    @property
+    def line(self) -> str:
+        """The verdict and the figure in words."""
+        if not self.n_seeds:
+            return f"{self.verdict}: no other recipe did better on the search's own folds"
+        return (
+            f"{self.verdict}: log loss {self.log_loss:+.4f} "
+            f"[{self.interval.low:+.4f}, {self.interval.high:+.4f}] against the default on "
+            f"{self.n_images:,} images of {self.n_groups:,} groups that the search did not see, "
+            f"{self.n_seeds} seed{'s' if self.n_seeds > 1 else ''}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """The file that a run's recipe came from."""
+
+    study: str
+    "name of the folder of `kneeedge tune`"
+    sha256: str
+    "of the file"
+    n_trials: int
+    worth: SearchWorth
+    changed: tuple[str, ...] = ()
+    "its fields for which the run was given another value"
+    n_test_searched: int = 0
+    "test images of the run that the recipe was searched on, by their bytes"
+
+    @property
+    def line(self) -> str:
+        """Where the recipe came from, and what the search was worth."""
+        but = f", but for {', '.join(self.changed)}" if self.changed else ""
+        return (
+            f"recipe of study {self.study} ({self.n_trials:,} trials, file "
+            f"{self.sha256[:SHOWN_DIGITS]}){but}; {self.worth.line}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
     """Where the weights come from."""
 
@@ -84,10 +140,12 @@ class TrainingRecord:
     "absent where the network is no narrowed one"
     dropped_labels: int = 0
     "images that were left out since a person found their labels wrong"
+    tuned: Tuned | None = None
+    "absent where the recipe came from no file"
 
     def flatten(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Its JSON, without a count of 0: earlier versions read that too."""
-        return {name: value for name, value in record.items() if name != "dropped_labels" or value}
+        """Its JSON, without what is absent of LATER: earlier versions read that too."""
+        return {name: value for name, value in record.items() if name not in LATER or value}
 
     @classmethod
     def unflatten(cls, record: dict[str, Any]) -> dict[str, Any]:
@@ -96,8 +154,10 @@ class TrainingRecord:
     @property
     def caveat(self) -> str:
         """One line on why the held-out figures are too good; empty where nothing leaks."""
-        if not self.leaked:
-            return ""
-        why = "paper protocol, which trains on test images; " if self.protocol == PAPER else ""
-        leak = f"{self.leaked} held-out images also stand in another split"
-        return f"LEAKY: {why}{leak}; all figures are too good"
+        leaks = []
+        if self.leaked:
+            why = "paper protocol, which trains on test images; " if self.protocol == PAPER else ""
+            leaks.append(f"{why}{self.leaked} held-out images also stand in another split")
+        if self.tuned and self.tuned.n_test_searched:
+            leaks.append(f"the recipe was searched on {self.tuned.n_test_searched} test images")
+        return f"LEAKY: {'; '.join(leaks)}; all figures are too good" if leaks else ""

@@ -279,6 +279,7 @@ def made_lines(facts: CardFacts) -> list[str]:
     return [
         f"{network}; weights: {training.weights}; recipe: {training.recipe}.",
         "",
+        *([f"{training.tuned.line}.", ""] if training.tuned else []),
         f"Trained {team}on {facts.cpu} with {versions}.",
         *took_lines(facts.seconds),
         "",

@@ -50,6 +50,7 @@ def info_rows(spec: ModelSpec, model: "ModelFile") -> list[tuple[str, str]]:
         ("trained on", ", ".join(images)),
         ("data hash", training.data_sha256),
         ("recipe", f"{training.recipe}, weights {training.weights}, seed {training.seed}"),
+        *([("tuned by", training.tuned.line)] if training.tuned else []),
         *_slimmed_rows(training.slimmed),
         *_score_rows("slimmed" if training.slimmed else "original", training.scores),
         ("splits", training.protocol),

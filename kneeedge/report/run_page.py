@@ -364,6 +364,8 @@ def _made(facts: RunFacts) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in training.versions.items())
     yield f"<p>{words(network)}; weights: {words(training.weights)}; "
     yield f"recipe: {words(training.recipe)}; seed {training.seed}.</p>"
+    if training.tuned:
+        yield f"<p>{words(training.tuned.line)}.</p>"
     yield f"<p>Trained on {words(card.cpu)} with {words(versions)}.</p>"
     rows = [(words(name), words(value)) for name, value in card.choices.items()]
     listed = table(("option", "value"), rows, is_text=True)

@@ -7,7 +7,7 @@ from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.export import auroc_text, change_text
 from kneeedge.report.scorecard import score_figures
 from kneeedge.runs.compare import RunComparison
-from kneeedge.runs.overview import FINISHED, FOLDS, FileSummary, RunSummary, n_unusable
+from kneeedge.runs.overview import FINISHED, FOLDS, STUDY, FileSummary, RunSummary, n_unusable
 from kneeedge.system.files import SHOWN_DIGITS
 
 SHOWN = ("accuracy", "auroc")
@@ -27,6 +27,11 @@ def runs_text(summaries: Sequence[RunSummary]) -> str:
 def run_lines(summary: RunSummary) -> list[str]:
     """One run."""
     mark = "  ← latest" if summary.is_latest else ""
+    if summary.state == STUDY:
+        return [
+            f"{summary.folder}  a study of `kneeedge tune`",
+            f"  {summary.finished}; data {summary.data_sha256[:SHOWN_DIGITS]}; {summary.verdict}",
+        ]
     if summary.state not in (FINISHED, FOLDS):
         return [f"{summary.folder}{mark}  {summary.state.upper()}: {summary.problem}"]
     facts = [summary.finished, f"{', '.join(summary.classes)}, positive {summary.positive}"]

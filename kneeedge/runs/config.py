@@ -20,6 +20,8 @@ AUTO = "auto"
 RECIPES = ("default", "paper")
 SLIM = "slim"
 "recipe of what `kneeedge slim` trains; see `training.slim.config`"
+TUNED = "tuned"
+"recipe of a run that a file of `kneeedge tune` is given to"
 SPLITS = (AUTO, GROUPED, PAPER)
 N_BLOCKS = len(VGG19_CHANNELS)
 
@@ -54,7 +56,9 @@ class TrainConfig:
     data: str
     "the data folder: {train,val,test}/<Class>/… or <Class>/…"
     recipe: str = "default"
-    "default or paper (sets the fields below where no option does), or slim"
+    "default, paper or tuned (set the fields below where no option does), or slim"
+    recipe_file: str | None = None
+    "the file of `kneeedge tune` whose fields a tuned one has"
     seed: int = 0
 
     positive: str | None = None
@@ -143,7 +147,7 @@ class TrainConfig:
     "processes that train together, each on a GPU of its own, or on its share of the CPUs"
 
     def __post_init__(self) -> None:
-        _one_of("recipe", self.recipe, (*RECIPES, SLIM))
+        _one_of("recipe", self.recipe, (*RECIPES, SLIM, TUNED))
         _one_of("fit", self.fit, FITS)
         _one_of("head", self.head, HEADS)
         _one_of("optimizer", self.optimizer, ("adamw", "adam"))

@@ -10,10 +10,12 @@ from kneeedge.model.provenance import Score
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.runs.folds import FoldsReport
 from kneeedge.runs.latest import LATEST
+from kneeedge.runs.tuning import Study
 from kneeedge.system.files import file_sha256
 from kneeedge.system.strict_json import from_json
 
 FINISHED, FOLDS, UNFINISHED, BROKEN = "finished", "folds", "unfinished", "broken"
+STUDY = "study"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class RunSummary:
 
     folder: str
     state: str
-    "finished, folds (a cross-validation), unfinished or broken"
+    "finished, folds (a cross-validation), study (of `kneeedge tune`), unfinished or broken"
     problem: str = ""
     "what is wrong, and what to do; empty where it is finished"
     is_latest: bool = False
@@ -49,6 +51,8 @@ class RunSummary:
     protocol: str = ""
     "how the splits came about"
     slimmed_from: str = ""
+    verdict: str = ""
+    "of a study: what the search was worth"
     caveat: str = ""
     "why its held-out figures are too good, where they are"
     scores: dict[str, Score] = field(default_factory=dict)
@@ -91,6 +95,8 @@ def summarise(folder: Path, is_latest: bool = False) -> RunSummary:
     try:
         if run.is_cross_validation:
             return summarise_folds(run)
+        if Study(folder).plan.is_file():
+            return summarise_study(Study(folder))
         if not run.is_finished:
             return summarise_unfinished(run)
         return summarise_finished(run, is_latest)
@@ -149,6 +155,21 @@ def summarise_folds(run: Run) -> RunSummary:
         positive=pooled.positive,
         protocol=f"{len(report.folds)} folds",
         scores={"test": pooled.score()},
+    )
+
+
+def summarise_study(study: Study) -> RunSummary:
+    """Of a search for a recipe, which has no model."""
+    if not study.report.is_file():
+        problem = f"not finished; go on with `kneeedge tune --resume {study.folder}`"
+        return RunSummary(folder=str(study.folder), state=UNFINISHED, problem=problem)
+    report = study.read_report()
+    return RunSummary(
+        folder=str(study.folder),
+        state=STUDY,
+        finished=written_at(study.report),
+        data_sha256=report.data_sha256,
+        verdict=report.confirmation.worth.line,
     )
 
 

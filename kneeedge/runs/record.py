@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kneeedge.model.provenance import FOLDERS, DataReport, Slimmed
+from kneeedge.model.provenance import FOLDERS, DataReport, Slimmed, Tuned
 from kneeedge.model.spec import Architecture
 from kneeedge.runs.config import TrainConfig
 from kneeedge.system.machine import Environment
@@ -36,6 +36,8 @@ class RunRecord:
     "absent where no audit was run"
     dropped_labels: int = 0
     "images that --drop-labels left out"
+    tuned: Tuned | None = None
+    "absent where the recipe came from no file"
     slimmed: Slimmed | None = None
     "absent where the network is no narrowed one"
     original: str | None = None

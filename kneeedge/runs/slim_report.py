@@ -84,6 +84,7 @@ class SlimConfig:
         return replace(
             original,
             recipe=SLIM,
+            recipe_file=None,
             data=self.data or original.data,
             epochs=self.epochs,
             batch_size=self.batch_size,

@@ -54,7 +54,7 @@ def draw_curves(
         _plot_auroc(auroc, history, best_epoch)
     handles = loss.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
-    _save(figure, path, caveat)
+    save_figure(figure, path, caveat)
 
 
 def _plot_curves(axes: Axes, name: str, history: Sequence[Epoch], best_epoch: int) -> None:
@@ -130,7 +130,7 @@ def draw_confusion(evaluation: Evaluation, split: str, path: Path, caveat: str =
     accuracy = evaluation.accuracy
     title = f"{split}: accuracy {accuracy.value:.1%} {span_text(accuracy.interval)}"
     axes.set(xlabel="predicted", ylabel="true", title=f"{title} of {evaluation.n}")
-    _save(figure, path, caveat)
+    save_figure(figure, path, caveat)
 
 
 def draw_roc(
@@ -159,7 +159,7 @@ def draw_roc(
     axes.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right", fontsize=8)
-    _save(figure, path, caveat)
+    save_figure(figure, path, caveat)
 
 
 def _roc_label(evaluation: Evaluation, k: int) -> str:
@@ -233,7 +233,7 @@ def draw_reliability(
             panel.axvline(evaluation.threshold, color=ORANGE, linewidth=1, label=label)
     handles = axes.get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-    _save(figure, path, caveat)
+    save_figure(figure, path, caveat)
 
 
 def _plot_shares(axes: Axes, reliability: Reliability, evaluation: Evaluation) -> None:
@@ -288,10 +288,10 @@ def draw_samples(
         for axes, sample in zip(row, samples, strict=False):
             axes.imshow(load_input(sample.path, pixel_path), cmap="gray", vmin=0, vmax=255)
         row[0].set_title(name, loc="left")
-    _save(figure, path, private=True)
+    save_figure(figure, path, private=True)
 
 
-def _save(figure: Figure, path: Path, caveat: str = "", private: bool = False) -> None:
+def save_figure(figure: Figure, path: Path, caveat: str = "", private: bool = False) -> None:
     """Write the figure; what it says of classes is text and no formula, whatever $ it has."""
     # Why the figures are too good stands on the picture itself, since pictures are passed on alone.
     if caveat:

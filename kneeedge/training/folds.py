@@ -11,6 +11,7 @@ from kneeedge.errors import ConfigError
 from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FoldsReport, folds_report, read_fold
+from kneeedge.runs.recipe import tuned_by
 from kneeedge.runs.record import RunRecord
 from kneeedge.system.files import copy_file
 from kneeedge.system.progress import Progress, duration
@@ -112,6 +113,7 @@ def begin_folds(
             protocol=protocol,
             data_report=data_report,
             dropped_labels=gathered.dropped_labels,
+            tuned=tuned_by(record.config, folds[k]),
         )
         begin_run(run, of_fold, folds[k])
 

@@ -1,6 +1,6 @@
 """A data folder → its copies, the groups that must stay together, and the splits of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from kneeedge.audit.quick import Copies, quick_audit
 from kneeedge.data.dataset import Dataset, others_line, say_depths, scan
 from kneeedge.data.groups import Pair, groups, read_groups
 from kneeedge.data.labels import drop_labels
+from kneeedge.data.layout import SPLITS
 from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper_split, pooled
 from kneeedge.errors import DataError, NotFoundError
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
@@ -47,8 +48,10 @@ def check_folders(config: TrainConfig) -> None:
         raise NotFoundError(f"{config.drop_labels}: no such list of labels", remedy)
 
 
-def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
-    """Scan the data and look for copies.
+def gather_images(
+    config: TrainConfig, progress: Progress, splits: Collection[str] = SPLITS
+) -> GatheredImages:
+    """Scan the data and look for copies; where it has splits, in `splits` alone.
 
     A group is a patient, or what --groups says, joined with the groups of its images' copies.
     Raises DataError where a class has a name that no report can show.
@@ -56,7 +59,7 @@ def gather_images(config: TrainConfig, progress: Progress) -> GatheredImages:
     data = Path(config.data)
     # a table stands where its name does, since paths are relative to that
     root = data.absolute() if data.is_file() else data.resolve()
-    dataset = scan(root, config.group_regex, config.grey_bits)
+    dataset = scan(root, config.group_regex, config.grey_bits, splits)
     check_class_names(dataset)
     n_dropped = 0
     if config.drop_labels is not None:

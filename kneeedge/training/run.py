@@ -21,6 +21,7 @@ from kneeedge.report.card import write_card
 from kneeedge.runs.config import TrainConfig, check_batch
 from kneeedge.runs.folder import STEPS, Run
 from kneeedge.runs.latest import check_latest, link_latest
+from kneeedge.runs.recipe import tuned_by
 from kneeedge.runs.record import RunRecord
 from kneeedge.system import machine
 from kneeedge.system.files import write_bytes
@@ -129,7 +130,10 @@ def begin(
         protocol=protocol,
         data_report=gathered.report_on(dataset),
         dropped_labels=gathered.dropped_labels,
+        tuned=tuned_by(config, dataset),
     )
+    if record.tuned:
+        progress(record.tuned.line)
     run.folder.mkdir(parents=True, exist_ok=True)
     save_start(plan, run)
     begin_run(run, record, dataset)

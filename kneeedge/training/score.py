@@ -157,6 +157,7 @@ def build_spec(run: Run, record: RunRecord, dataset: Dataset) -> ModelSpec:
         data_report=record.data_report,
         slimmed=record.slimmed,
         dropped_labels=record.dropped_labels,
+        tuned=record.tuned,
     )
     return ModelSpec(
         name=run.name,

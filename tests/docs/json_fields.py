@@ -34,6 +34,7 @@ from kneeedge.runs.export_report import ExportReport
 from kneeedge.runs.folds import FoldsReport
 from kneeedge.runs.overview import RunSummary
 from kneeedge.runs.slim_report import SlimReport
+from kneeedge.runs.tuning import TuneReport
 from kneeedge.runtime.golden import GoldenReport
 from kneeedge.runtime.vectors import VectorSet
 from kneeedge.statistics.intervals import Estimate, Interval
@@ -173,6 +174,7 @@ FIELDS = {
     "audit": audit_fields,
     "train": train_fields,
     "folds": lambda: fields_of(FoldsReport),
+    "tune": lambda: fields_of(TuneReport),
     "export": lambda: fields_of(ExportReport),
     "slim": lambda: fields_of(SlimReport),
     "infer": lambda: fields_of(FolderResult),

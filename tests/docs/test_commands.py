@@ -42,6 +42,7 @@ PAGES = (
     "kneeedge/cluster/README.md",
     "kneeedge/triton/README.md",
     "kneeedge/stress/README.md",
+    "kneeedge/tune/README.md",
 )
 "in the order in which their commands find what they need"
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
@@ -78,6 +79,8 @@ NOT_RUN = {
     "OMP_NUM_THREADS=": "a measurement; tests/training/test_devices.py trains by two processes",
     "torchrun ": "it starts processes; tests/training/test_devices.py trains by it",
     "kneeedge audit radiographs --joint": "it needs VGG19's weights; tests/cli/test_audit.py",
+    "kneeedge tune": "minutes; tests/tune runs and resumes such studies",
+    "kneeedge train radiographs --recipe": "it needs a study; tests/tune trains by a recipe",
     "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
 }
 "beginnings of commands that are shown and not run here, and why"

@@ -40,7 +40,7 @@ def history(first_loss: float, n: int = 6) -> list[Epoch]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that is drawn, in place of its file."""
     kept: list[Figure] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, *_, **__: kept.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *_, **__: kept.append(figure))
     return kept
 
 

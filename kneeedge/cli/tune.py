@@ -1,0 +1,185 @@
+"""`kneeedge tune`: the options of `train` on data and network, and those of the search."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kneeedge.cli.checks import new_folder, run_folder
+from kneeedge.cli.console import Json, Quiet, completes, require_tune, show, stopped
+from kneeedge.cli.json_format import stamped
+from kneeedge.cli.train import IMAGES, MODEL, STEPS, make_config, option
+from kneeedge.errors import ConfigError
+from kneeedge.runs.folder import RUNS
+from kneeedge.runs.tuning import COSTLY, Study, TuneConfig
+from kneeedge.system.progress import Progress
+
+SEARCH = "The search"
+SEARCH_FIELDS = ("minutes", "trials", "folds", "confirm", "seeds")
+FIXABLE = ("epochs", "batch_size")
+"searched fields that an option takes out of the search"
+TRAIN_FIELDS = (
+    "seed", "positive", "threshold", "group_regex", "groups", "audit", "drop_conflicts",
+    "drop_labels", "split", "val_fraction", "test_fraction", "size", "fit", "grey_bits",
+    "rotation", "flip", "corruptions", "views", "cache_gb", "workers", "weights", "head", "width",
+    "batch_norm", "freeze_blocks", "precision", *FIXABLE,
+)  # fmt: skip
+DEFAULTS = TuneConfig.__dataclass_fields__
+
+
+def search_option(name: str, text: str) -> Any:
+    """An option of TuneConfig's field `name`."""
+    default = DEFAULTS[name].default
+    suffix = "" if default is None else f" (default {default})"
+    return typer.Option(help=text + suffix, rich_help_panel=SEARCH, show_default=False)
+
+
+def tune(
+    ctx: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of CLASS/… or {train,val,test}/CLASS/…, or CSV path,label."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; the time by default.")
+    ] = None,
+    runs: Annotated[
+        Path, typer.Option(callback=new_folder, help="Where study folders stand.")
+    ] = RUNS,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume",
+            "--join",
+            help="Go on with this stopped study, or help others with it; --minutes may be given.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, search_option("minutes", "Time for search and confirmation")
+    ] = None,
+    trials: Annotated[int | None, search_option("trials", "Recipes to try at most")] = None,
+    folds: Annotated[int | None, search_option("folds", "Folds of the search, by group")] = None,
+    confirm: Annotated[
+        float | None, search_option("confirm", "Share of the groups that the search does not see")
+    ] = None,
+    seeds: Annotated[
+        int | None, search_option("seeds", "Trainings of either recipe to compare them")
+    ] = None,
+    also: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completes(*COSTLY),
+            help=f"Search {', '.join(COSTLY)} too; each setting has activations of its own.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, option("epochs", "Passes over the images; given: not searched", STEPS)
+    ] = None,
+    batch_size: Annotated[
+        int | None, option("batch_size", "Images a step; given: not searched", STEPS)
+    ] = None,
+    seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
+    threshold: Annotated[
+        str | None, option("threshold", "Rule by which the confirmation decides", STEPS)
+    ] = None,
+    precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
+    positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
+    group_regex: Annotated[
+        str | None, option("group_regex", "Finds the patient in a path below CLASS", IMAGES)
+    ] = None,
+    groups: Annotated[
+        Path | None, option("groups", "CSV of path,group that `audit` writes", IMAGES)
+    ] = None,
+    audit: Annotated[bool | None, option("audit", "Look for copies first", IMAGES)] = None,
+    drop_conflicts: Annotated[
+        bool | None, option("drop_conflicts", "Leave out copies of two labels", IMAGES)
+    ] = None,
+    drop_labels: Annotated[
+        Path | None,
+        option("drop_labels", "CSV of path,label whose images `audit` found wrong", IMAGES),
+    ] = None,
+    split: Annotated[str | None, option("split", "auto or grouped", IMAGES)] = None,
+    val_fraction: Annotated[
+        float | None, option("val_fraction", "Share for validation", IMAGES)
+    ] = None,
+    test_fraction: Annotated[
+        float | None, option("test_fraction", "Share for the test, left alone", IMAGES)
+    ] = None,
+    size: Annotated[int | None, option("size", "Side of the input, pixels", IMAGES)] = None,
+    fit: Annotated[str | None, option("fit", "stretch or pad", IMAGES)] = None,
+    grey_bits: Annotated[
+        int | None, option("grey_bits", "Bits that 16-bit pixels use; 0: all", IMAGES)
+    ] = None,
+    rotation: Annotated[
+        float | None, option("rotation", "Largest rotation, degrees", IMAGES)
+    ] = None,
+    flip: Annotated[bool | None, option("flip", "Mirrored views", IMAGES)] = None,
+    corruptions: Annotated[
+        str | None,
+        option("corruptions", "Kinds of `stress`, by commas, for half of the views", IMAGES),
+    ] = None,
+    views: Annotated[int | None, option("views", "Cached views an image at most", IMAGES)] = None,
+    cache_gb: Annotated[
+        float | None, option("cache_gb", "Disk for all activations, GB", IMAGES)
+    ] = None,
+    workers: Annotated[int | None, option("workers", "Image reading processes", IMAGES)] = None,
+    weights: Annotated[
+        str | None,
+        option("weights", "imagenet, none, a safetensors file or torchvision's .pth", MODEL),
+    ] = None,
+    head: Annotated[str | None, option("head", "gap or classifier", MODEL)] = None,
+    width: Annotated[float | None, option("width", "Factor on the channels", MODEL)] = None,
+    batch_norm: Annotated[bool | None, option("batch_norm", "Batch norm", MODEL)] = None,
+    freeze_blocks: Annotated[
+        int | None, option("freeze_blocks", "Frozen lower blocks, 0 to 5", MODEL)
+    ] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search how `train` is to train, without the test, and say what that was worth.
+
+    Writes runs/NAME/ with recipe.json for `train --recipe`.
+    """
+    require_tune()
+    given = {key: ctx.params[key] for key in TRAIN_FIELDS if ctx.params[key] is not None}
+    for field in ("groups", "drop_labels"):
+        if field in given:
+            given[field] = str(given[field])
+    asked = {key: ctx.params[key] for key in SEARCH_FIELDS if ctx.params[key] is not None}
+    if resume is None and data is None:
+        remedy = "write `kneeedge tune DATA`, or --resume FOLDER"
+        raise ConfigError("no data folder is given", remedy)
+    if resume is not None and (data or given or name or also or asked.keys() - {"minutes"}):
+        problem = "--resume takes its choices from the study"
+        raise ConfigError(problem, "leave out DATA and the options but --minutes")
+
+    from kneeedge.report.tuning import tune_text
+    from kneeedge.tune.run import go_on
+    from kneeedge.tune.run import tune as tune_data
+
+    progress = Progress(quiet)
+    folder = resume or run_folder(runs / (name or datetime.now().strftime("%Y%m%d-%H%M%S")))
+    try:
+        if resume is None:
+            config = TuneConfig(
+                train=make_config(str(data), "default", given),
+                fixed=tuple(key for key in FIXABLE if key in given),
+                also=tuple(filter(None, map(str.strip, (also or "").split(",")))),
+                **asked,
+            )
+            report = tune_data(config, folder, ["kneeedge", *sys.argv[1:]], progress)
+        else:
+            report = go_on(folder, minutes, progress)
+    except KeyboardInterrupt:
+        raise stopped(stop_message(folder)) from None
+    show(tune_text(report, folder), stamped("tune", report), json)
+
+
+def stop_message(folder: Path) -> str:
+    """What is said after a stop."""
+    if Study(folder).plan.is_file():
+        return f"stopped; go on with `kneeedge tune --resume {folder}`"
+    return "stopped"

@@ -1,0 +1,178 @@
+"""A data folder → a finished study folder: `kneeedge tune`."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+from kneeedge.data.dataset import check_unchanged
+from kneeedge.errors import ConfigError
+from kneeedge.report.tuning import tune_text
+from kneeedge.runs.recipe import FORMAT, Recipe
+from kneeedge.runs.tuning import Study, StudyPlan, TuneConfig, TuneReport
+from kneeedge.system.locks import POLL_SECONDS, holding
+from kneeedge.system.progress import Progress
+from kneeedge.training.checkpoint import save_weights
+from kneeedge.training.prepare import check_folders
+from kneeedge.training.run import Size, check_new, plan_run
+from kneeedge.training.weights import check_weights
+from kneeedge.tune.confirm import confirm, drop_trainings
+from kneeedge.tune.figures import draw
+from kneeedge.tune.parts import (
+    check_split,
+    cut,
+    fold_names,
+    fold_splits,
+    gather_pool,
+    search_part,
+    sizes,
+)
+from kneeedge.tune.pool import Pool, share_disk, use_threads
+from kneeedge.tune.search import others_search, search
+from kneeedge.tune.space import build_space, in_words
+from kneeedge.tune.storage import Trials, open_trials
+
+CONFIRMING = "confirm"
+"the lock of the process that says what the search was worth"
+FEWEST = 10
+"complete trials, under which importances are chance"
+
+
+def tune(
+    config: TuneConfig, folder: Path, command: Sequence[str], progress: Progress
+) -> TuneReport:
+    """Begin a study in `folder`, which must not be there yet, and finish it."""
+    start = time.monotonic()
+    check_new(folder, f"give another --name, or go on with `kneeedge tune --resume {folder}`")
+    check_split(config.train)
+    check_folders(config.train)
+    check_weights(config.train, progress)
+    begin(config, Study(folder), command, progress)
+    return finish(folder, config.minutes, start, progress)
+
+
+def begin(config: TuneConfig, study: Study, command: Sequence[str], progress: Progress) -> None:
+    """Look at the images, cut them into parts, decide on all that is open, and write the plan."""
+    gathered = gather_pool(config.train, progress)
+    parts = cut(gathered.dataset, config)
+    for remark in parts.remarks:
+        progress(remark)
+    for name, counts in sizes(parts).items():
+        progress(f"{name}: {counts['images']:,} images, {counts['groups']:,} groups")
+    first = fold_splits(parts, fold_names(config.folds)[0])
+    size = Size(len(search_part(parts)), len(parts.samples) - len(search_part(parts)))
+    model, record = plan_run(config.train, first, size, command, progress)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, study.run.start)
+    study.run.write_dataset(parts)
+    plan = StudyPlan(config=config, record=record)
+    study.write_plan(share_disk(Pool(study, plan, parts, progress)))
+
+
+def go_on(folder: Path, minutes: float | None, progress: Progress) -> TuneReport:
+    """Go on with a study, or join those who work on it, for as long as it was begun for."""
+    start = time.monotonic()
+    study = Study(folder)
+    plan = study.read_plan()
+    if study.report.is_file():
+        problem = f"{folder} is finished, and its confirmation images have been looked at"
+        raise ConfigError(problem, "begin another study with `kneeedge tune DATA`")
+    if minutes is not None:
+        plan = replace(plan, config=replace(plan.config, minutes=minutes))
+    return finish(folder, plan.config.minutes, start, progress, is_new=False)
+
+
+def finish(
+    folder: Path, minutes: float, start: float, progress: Progress, is_new: bool = True
+) -> TuneReport:
+    """Search until the time is needed for the confirmation, and let one process do that."""
+    study = Study(folder)
+    plan = study.read_plan()
+    record = plan.record
+    parts = study.run.read_dataset(Path(record.data_root), record.classes)
+    if not is_new:
+        check_unchanged(parts.samples)
+    use_threads()
+    pool = Pool(study, plan, parts, progress)
+    space = build_space(plan)
+    trials = open_trials(study, plan, space)
+    search(trials, pool, start + 60 * minutes)
+    why = "another process confirms the best recipe; waiting for it"
+    with holding(study.lock(CONFIRMING), progress, why):
+        if not study.report.is_file():
+            await_others(trials, progress)
+            settle(trials, pool)
+    return study.read_report()
+
+
+def await_others(trials: Trials, progress: Progress) -> None:
+    """Wait until no process searches any more."""
+    if others_search(trials):
+        progress("waiting for the processes that still search")
+    while others_search(trials):
+        time.sleep(POLL_SECONDS)
+
+
+def settle(trials: Trials, pool: Pool) -> None:
+    """Confirm the best recipe, and write all that a finished study holds."""
+    start = time.monotonic()
+    study = trials.study
+    number = trials.choose()
+    complete = {trial.number: trial for trial in trials.complete()}
+    best = complete[number]
+    pool.progress(
+        f"best of {len(complete)} complete trials: {number}, log loss {best.value:.4f}; "
+        f"the default's is {complete[0].value:.4f}"
+    )
+    confirmation = confirm(pool, complete[0], best)
+    records = trials.records()
+    seconds = sum(trial.seconds for trial in records) + time.monotonic() - start
+    report = TuneReport(
+        study=study.run.name,
+        config=trials.plan.config,
+        parts=sizes(pool.parts),
+        data_sha256=pool.parts.sha256(),
+        space=in_words(trials.space),
+        trials=records,
+        best=number,
+        recipe=best.fields,
+        confirmation=confirmation,
+        importance=importance_of(trials),
+        environment=trials.plan.record.environment,
+        seconds=round(seconds, 1),
+    )
+    recipe = Recipe(
+        format=FORMAT,
+        fields=best.fields,
+        study=report.study,
+        n_trials=len(records),
+        worth=confirmation.worth,
+        data_sha256=report.data_sha256,
+        searched=tuple(sorted({sample.short_hash for sample in pool.parts.samples})),
+    )
+    draw(study, report)
+    study.write_results(report, recipe, tune_text(report, study.folder))
+    clear(pool)
+
+
+def importance_of(trials: Trials) -> dict[str, float]:
+    """How much each field has to do with a recipe's being among the best tenth; {} for few trials.
+
+    PED-ANOVA, Watanabe et al. 2023, of complete trials.
+    """
+    if len(trials.complete()) < FEWEST or len(trials.space) < 2:
+        return {}
+    found = get_param_importances(trials.optuna, evaluator=PedAnovaImportanceEvaluator())
+    total = sum(found.values())
+    return {name: value / total for name, value in found.items()} if total > 0 else {}
+
+
+def clear(pool: Pool) -> None:
+    """Give the disk back."""
+    pool.stores.clear()  # they are mapped
+    shutil.rmtree(pool.study.run.cache, ignore_errors=True)
+    pool.study.run.start.unlink(missing_ok=True)
+    drop_trainings(pool)

@@ -1,0 +1,133 @@
+"""One trial: a recipe trained on the folds in turn, and given up where others do better."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+from optuna.trial import Trial, TrialState
+
+from kneeedge.errors import DivergedError
+from kneeedge.model.decision import fit_temperature
+from kneeedge.model.spec import softmax
+from kneeedge.runs.config import TrainConfig
+from kneeedge.runs.tuning import FoldScore
+from kneeedge.statistics.reliability import log_loss
+from kneeedge.system.progress import Progress
+from kneeedge.training.average import WeightAverage
+from kneeedge.training.data import Batches
+from kneeedge.training.loop import Objective, Trainer, build_optimizer, mean_auroc
+from kneeedge.training.team import ALONE
+from kneeedge.tune.parts import fold_names, fold_splits
+from kneeedge.tune.pool import Pool, logits_of
+from kneeedge.tune.space import fields_of
+from kneeedge.tune.storage import EARLY, FIRST_FOLD, FOLDS, SECONDS, Trials
+
+SILENT = Progress(quiet=True)
+OnLoss = Callable[[int, float], None]
+"hears the step and the log loss there"
+
+
+class PrunedError(Exception):
+    """The trial is given up."""
+
+
+def try_recipe(trials: Trials, trial: Trial, pool: Pool) -> None:
+    """Train a trial's recipe on every fold and record what comes of it.
+
+    Raises DivergedError where it is the default recipe whose loss is not finite.
+    """
+    start = time.monotonic()
+    config = pool.config(fields_of(trials.plan, trial.params))
+    reported = trials.optuna.trials[trial.number].intermediate_values
+    folds: list[FoldScore] = []
+
+    def report(step: int, loss: float) -> None:
+        if step not in reported:  # of a process that is gone
+            trial.report(loss, step)
+        if trial.should_prune():
+            raise PrunedError
+
+    try:
+        for k, name in enumerate(fold_names(trials.plan.config.folds)):
+            early = report if k == 0 else None
+            folds.append(train_fold(pool, config, name, early))
+            if k + 1 < trials.plan.config.folds:
+                report(FIRST_FOLD + k, mean_loss(folds))
+        state = TrialState.COMPLETE
+    except PrunedError:
+        state = TrialState.PRUNED
+    except DivergedError:
+        if trial.number == 0:
+            raise
+        state = TrialState.FAIL
+    trial.set_user_attr(FOLDS, [asdict(fold) for fold in folds])
+    trial.set_user_attr(SECONDS, round(time.monotonic() - start, 2))
+    value = mean_loss(folds) if state == TrialState.COMPLETE else None
+    trials.optuna.tell(trial, value, state=state)
+
+
+def mean_loss(folds: list[FoldScore]) -> float:
+    return float(np.mean([fold.log_loss for fold in folds]))
+
+
+def train_fold(pool: Pool, config: TrainConfig, fold: str, on_loss: OnLoss | None) -> FoldScore:
+    """Train on the other folds to the last epoch, and score on this one.
+
+    No epoch is chosen by the fold's own images. `on_loss` hears of the epochs of EARLY.
+    """
+    splits = fold_splits(pool.parts, fold)
+    batches = pool.batches(config, splits.split("train"), splits.split("val"))
+    trainer = make_trainer(pool, config, batches)
+    looked_at = {math.ceil(share * config.epochs): step for step, share in enumerate(EARLY)}
+    for epoch in range(config.epochs):
+        trainer.run_epoch(epoch)
+        step = looked_at.get(epoch + 1)
+        if on_loss and step is not None and epoch + 1 < config.epochs:
+            on_loss(step, score(trainer).log_loss)
+    return score(trainer)
+
+
+def make_trainer(pool: Pool, config: TrainConfig, batches: Batches) -> Trainer:
+    """What trains a network from the study's first weights."""
+    model = pool.model(config)
+    fabric = pool.fabric()
+    optimizer = build_optimizer(model, config)
+    fabric.to_device(model)
+    average = WeightAverage(model, config.ema)
+    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    return Trainer(
+        model=wrapped,
+        optimizer=wrapped_optimizer,
+        average=average,
+        batches=batches,
+        config=config,
+        fabric=fabric,
+        team=ALONE,
+        progress=SILENT,
+        objective=Objective(),
+    )
+
+
+def score(trainer: Trainer) -> FoldScore:
+    """The averaged weights on the validation images.
+
+    The temperature is fitted to these images themselves: one number for all of them, alike for all
+    recipes. `kneeedge train` fits it too, so that what regularisation does to confidence alone is
+    not what a recipe is chosen by (Berta et al. 2025, "Rethinking early stopping: refine, then
+    calibrate").
+    """
+    with trainer.average.applied():
+        logits = logits_of(trainer.model.module, trainer.batches, trainer.fabric)
+    labels = trainer.batches.val_labels
+    if not np.isfinite(logits).all():
+        raise DivergedError(trainer.config.epochs)
+    temperature = fit_temperature(logits, labels)
+    return FoldScore(
+        log_loss=log_loss(labels, softmax(logits, temperature)),
+        log_loss_uncalibrated=log_loss(labels, softmax(logits)),
+        temperature=temperature,
+        auroc=mean_auroc(logits, labels),
+        accuracy=float((logits.argmax(1) == labels).mean()),
+    )
