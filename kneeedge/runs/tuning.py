@@ -1,7 +1,7 @@
 """The folder of `kneeedge tune` and its records: what was asked, tried, and what it was worth."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from kneeedge.errors import CheckpointError, ConfigError, NotFoundError
@@ -160,7 +160,6 @@ class TuneReport:
     environment: Environment
     seconds: float
     "of all trials and of the confirmation, whoever ran them"
-    remarks: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True)

@@ -99,11 +99,13 @@ def finish(
     pool = Pool(study, plan, parts, progress)
     space = build_space(plan)
     trials = open_trials(study, plan, space)
-    search(trials, pool, start + 60 * minutes)
+    deadline = start + 60 * minutes
+    search(trials, pool, deadline)
     why = "another process confirms the best recipe; waiting for it"
     with holding(study.lock(CONFIRMING), progress, why):
         if not study.report.is_file():
             await_others(trials, progress)
+            search(trials, pool, deadline)  # what a process that is gone has left
             settle(trials, pool)
     return study.read_report()
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import optuna
 
-from kneeedge.runs.tuning import COMPLETE, PRUNED, Trial, TuneConfig
+from kneeedge.runs.tuning import COMPLETE, PRUNED, TuneConfig
 from kneeedge.system.locks import holding, is_held, try_hold
 from kneeedge.system.progress import duration
 from kneeedge.tune.pool import Pool
@@ -60,27 +60,27 @@ def begin_trial(
         trials.prepare()
         if trials.chosen is not None or trials.n_open == 0:
             return None
-        records = trials.records()
-        if records and time.monotonic() + next_seconds(trials, records) > deadline:
-            pool.progress(end_line(trials, records))
+        left = deadline - time.monotonic()
+        if not trials.default_waits and next_seconds(trials) > left:
+            pool.progress(end_line(trials))
             return None
         trial = trials.optuna.ask(dict(trials.space))
         trial.set_user_attr(WORKER, worker)
         return trial
 
 
-def next_seconds(trials: Trials, records: tuple[Trial, ...]) -> float:
+def next_seconds(trials: Trials) -> float:
     """What another trial and then the confirmation are expected to take."""
-    mean = sum(trial.seconds for trial in records) / len(records)
-    return mean + confirmation_seconds(trials)
+    seconds = [trial.seconds for trial in trials.records()]
+    return sum(seconds) / max(1, len(seconds)) + confirmation_seconds(trials)
 
 
-def end_line(trials: Trials, records: tuple[Trial, ...]) -> str:
+def end_line(trials: Trials) -> str:
     """Why no other trial begins, and what to do where none but the default was tried."""
     needed = confirmation_seconds(trials)
-    trial = duration(next_seconds(trials, records) - needed)
+    trial = duration(next_seconds(trials) - needed)
     line = f"the rest of the time is for the confirmation, {duration(needed)}"
-    if len(records) > 1:
+    if len(trials.records()) > 1:
         return line
     remedy = "give more --minutes, fewer --epochs or --seeds, or freeze more blocks"
     return f"{line}; another trial, {trial}, does not fit: {remedy}"

@@ -122,6 +122,12 @@ class Trials:
                 self.storage.set_trial_state_values(place, TrialState.WAITING)
 
     @property
+    def default_waits(self) -> bool:
+        """Whether the default is still to be tried; without it there is nothing to compare with."""
+        default, *_ = self.optuna.get_trials(deepcopy=False)
+        return default.state == TrialState.WAITING
+
+    @property
     def n_open(self) -> int | None:
         """How many may still begin; None where only time sets a limit."""
         if self.plan.config.trials is None:
