@@ -168,7 +168,7 @@ class Trainer:
         start = time.monotonic()
         torch.manual_seed(dropout_seed(self.config.seed, epoch, self.team.number))
         loss, accuracy = self.train(epoch)
-        val_loss, val_accuracy, val_auroc = self.validate()
+        val_loss, val_accuracy, val_auroc = self.validate(epoch)
         row = Epoch(
             epoch=epoch + 1,
             loss=loss,
@@ -225,8 +225,11 @@ class Trainer:
         self.average.update()
         return loss.item() * n_own, n_correct if n_own else 0, n_own
 
-    def validate(self) -> tuple[float, float, float]:
-        """Cross-entropy, accuracy and AUROC of the averaged weights on the validation split."""
+    def validate(self, epoch: int) -> tuple[float, float, float]:
+        """Cross-entropy, accuracy and AUROC of the averaged weights on the validation split.
+
+        Raises DivergedError where an answer is not finite: the epoch's last step did that.
+        """
         self.model.eval()
         labels = torch.from_numpy(self.batches.val_labels)
         logits = torch.zeros(len(labels), self.model.module.classifier[-1].out_features)
@@ -235,6 +238,8 @@ class Trainer:
             for rows, (x, _) in zip(own, self._on_device(self.batches.val()), strict=True):
                 logits[rows.start : rows.stop] = self.model(x).float().cpu()
         logits = self.team.total(logits)  # each row is one process's, and 0 in the others
+        if not logits.isfinite().all():
+            raise DivergedError(epoch + 1)
         loss = F.cross_entropy(logits, labels).item()
         accuracy = (logits.argmax(1) == labels).float().mean().item()
         return loss, accuracy, mean_auroc(logits.numpy(), labels.numpy())

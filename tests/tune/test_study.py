@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
-pytest.importorskip("optuna", reason="the extra tune is not installed")
+optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
 
-from kneeedge.errors import CheckpointError, ConfigError, DataError, NotFoundError
+from kneeedge.errors import CheckpointError, ConfigError, DataError, DivergedError, NotFoundError
 from kneeedge.report.runs import runs_text
 from kneeedge.runs.overview import STUDY, UNFINISHED, list_runs
 from kneeedge.runs.recipe import RecipeFields, read_recipe
-from kneeedge.runs.tuning import COMPLETE, CONFIRM, PRUNED, Study, Trial
+from kneeedge.runs.tuning import COMPLETE, CONFIRM, FAILED, PRUNED, Study, Trial
 from kneeedge.system.locks import is_held
 from kneeedge.system.progress import Progress
 from kneeedge.tune import search as searching
 from kneeedge.tune import trial as trying
 from kneeedge.tune.parts import cut, fold_splits, gather_pool, search_part
 from kneeedge.tune.run import go_on, tune
+from kneeedge.tune.storage import FoldPruner
 
 QUIET = Progress(quiet=True)
 JOIN = """
@@ -267,6 +268,49 @@ def test_without_time_the_default_alone_is_tried_and_it_says_so(tune_config, tmp
     report = tune(config, tmp_path / "study", [], Listening(quiet=True))
     assert len(report.trials) == 1
     assert any("another trial" in line and "give more --minutes" in line for line in lines)
+
+
+@pytest.mark.usefixtures("undrawn_study")
+def test_a_recipe_that_diverges_is_a_failed_trial(tune_config, tmp_path, monkeypatch):
+    real = trying.train_fold
+
+    def diverge(pool, config, fold, on_loss):
+        if config.dropout != tune_config.train.dropout:
+            raise DivergedError(1)
+        return real(pool, config, fold, on_loss)
+
+    monkeypatch.setattr(trying, "train_fold", diverge)
+    report = tune(tune_config, tmp_path / "study", [], QUIET)
+    assert [trial.state for trial in report.trials] == [COMPLETE, FAILED, FAILED]
+    assert report.best == 0
+    assert "2 failed" in (tmp_path / "study/report.txt").read_text()
+
+
+def test_a_default_that_diverges_stops_the_study(tune_config, tmp_path, monkeypatch):
+    def diverge(*_):
+        raise DivergedError(1)
+
+    monkeypatch.setattr(trying, "train_fold", diverge)
+    with pytest.raises(DivergedError, match="lower --lr"):
+        tune(tune_config, tmp_path / "study", [], QUIET)
+
+
+@pytest.mark.parametrize(
+    ("step", "loss", "is_pruned"),
+    [(1, 0.79, False), (1, 0.81, True), (2, 0.59, False), (2, 0.61, True), (3, 0.61, False)],
+)
+def test_what_does_worse_at_the_same_step_is_pruned(step, loss, is_pruned):
+    study = optuna.create_study(pruner=FoldPruner(), sampler=optuna.samplers.RandomSampler(0))
+    for number, other in enumerate((0.4, 0.5, 0.6, 0.8, 0.9)):
+        trial = study.ask()
+        trial.report(other, step)
+        if number < 4:
+            trial.report(5.0, step + 1)  # what it came to later counts there
+        assert not trial.should_prune(), "fewer than five have come there"
+        study.tell(trial, other)
+    trial = study.ask()
+    trial.report(loss, step)
+    assert trial.should_prune() == is_pruned
 
 
 def test_the_recipe_is_read_back(finished):
