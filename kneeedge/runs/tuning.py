@@ -170,7 +170,7 @@ class Study:
 
     @property
     def run(self) -> Run:
-        """What it has in common with a run: split, weights to begin with, and cache."""
+        """What it has in common with a run: split, first weights, cache, and report as text."""
         return Run(self.folder)
 
     @property
@@ -191,10 +191,6 @@ class Study:
     @property
     def recipe(self) -> Path:
         return self.folder / "recipe.json"
-
-    @property
-    def text(self) -> Path:
-        return self.folder / "report.txt"
 
     def cache(self, key: str) -> Path:
         """The folder of one setting's activations."""
@@ -242,5 +238,5 @@ class Study:
             cells = [values.get(name, "") for name in names]
             rows.append([trial.number, trial.state, value, trial.seconds, *cells])
         write_csv(self.folder / "trials.csv", columns, rows)
-        write_text(self.text, text)
+        self.run.write_report(text)
         write_text(self.report, to_json(report))
