@@ -10,7 +10,7 @@ import typer
 from kneeedge.cli.checks import new_folder, run_folder
 from kneeedge.cli.console import Json, Quiet, completes, require_tune, show, stopped
 from kneeedge.cli.json_format import stamped
-from kneeedge.cli.train import IMAGES, MODEL, STEPS, make_config, option
+from kneeedge.cli.train import IMAGES, MODEL, STEPS, int8_maker, make_config, option
 from kneeedge.errors import ConfigError
 from kneeedge.runs.folder import RUNS
 from kneeedge.runs.tuning import COSTLY, Study, TuneConfig
@@ -24,7 +24,7 @@ TRAIN_FIELDS = (
     "seed", "positive", "threshold", "group_regex", "groups", "audit", "drop_conflicts",
     "drop_labels", "split", "val_fraction", "test_fraction", "size", "fit", "grey_bits",
     "rotation", "flip", "corruptions", "views", "cache_gb", "workers", "weights", "head", "width",
-    "batch_norm", "freeze_blocks", "precision", *FIXABLE,
+    "batch_norm", "freeze_blocks", "precision", "frozen_precision", *FIXABLE,
 )  # fmt: skip
 DEFAULTS = TuneConfig.__dataclass_fields__
 
@@ -86,6 +86,9 @@ def tune(
         str | None, option("threshold", "Rule by which the confirmation decides", STEPS)
     ] = None,
     precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
+    frozen_precision: Annotated[
+        str | None, option("frozen_precision", "auto, 32, bf16 or int8, of frozen blocks", STEPS)
+    ] = None,
     positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
     group_regex: Annotated[
         str | None, option("group_regex", "Finds the patient in a path below CLASS", IMAGES)
@@ -170,7 +173,8 @@ def tune(
                 also=tuple(filter(None, map(str.strip, (also or "").split(",")))),
                 **asked,
             )
-            report = tune_data(config, folder, ["kneeedge", *sys.argv[1:]], progress)
+            command = ["kneeedge", *sys.argv[1:]]
+            report = tune_data(config, folder, command, progress, int8_maker())
         else:
             report = go_on(folder, minutes, progress)
     except KeyboardInterrupt:

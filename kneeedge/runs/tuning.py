@@ -65,6 +65,14 @@ class TuneConfig:
         for name in self.also:
             if name not in COSTLY:
                 raise ConfigError(f"--also {name} is unknown", f"name of {', '.join(COSTLY)}")
+        if self.train.frozen_precision == "int8" and not self.may_be_int8:
+            problem = "--frozen-precision int8 is of one number of blocks, not --also freeze-blocks"
+            raise ConfigError(problem, "leave out one of the two")
+
+    @property
+    def may_be_int8(self) -> bool:
+        """Whether frozen blocks may be computed in int8, whose ranges are of one number of them."""
+        return "freeze-blocks" not in self.also
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,9 @@ from kneeedge.system.locks import holding
 from kneeedge.system.progress import Progress
 from kneeedge.training.cache import ActivationStore, cache_activations, plan_cache, views_wanted
 from kneeedge.training.data import Batches, FileBatches
+from kneeedge.training.lower import FP32
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.run import make_fabric, start_model
+from kneeedge.training.run import lower_blocks, make_fabric, start_model
 from kneeedge.tune.parts import search_part
 from kneeedge.tune.space import settings
 
@@ -79,13 +80,11 @@ class Pool:
             wanted = views_wanted(search_part(self.parts), self.parts.split(CONFIRM), n_views)
             why = "another process computes the frozen blocks' activations; waiting for it"
             with holding(self.study.lock(key), self.progress, why):
+                model = self.model(config).eval()
+                lower = lower_blocks(self.study.run, self.plan.record, model)
+                folder = self.study.cache(key)
                 self.stores[setting] = cache_activations(
-                    self.model(config).eval(),
-                    wanted,
-                    config,
-                    self.study.cache(key),
-                    self.plan.record.bf16,
-                    self.progress,
+                    model, lower, wanted, config, folder, self.progress
                 )
         return self.stores[setting]
 
@@ -118,7 +117,8 @@ def share_disk(pool: Pool) -> StudyPlan:
     for *_, n_frozen in found:
         if n_frozen not in bytes_of:
             model = pool.model(replace(config, freeze_blocks=n_frozen)).eval()
-            cache = plan_cache(model, n_search, n_confirm, config, plan.record.bf16)
+            precision = plan.record.frozen_precision or FP32
+            cache = plan_cache(model, n_search, n_confirm, config, precision)
             bytes_of[n_frozen] = cache.bytes_a_view
     bytes_a_row = sum(bytes_of[n_frozen] for *_, n_frozen in found)
     fitting = int((config.cache_gb * 1e9 / bytes_a_row - n_confirm) // n_search)

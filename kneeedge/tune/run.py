@@ -15,9 +15,10 @@ from kneeedge.runs.recipe import FORMAT, Recipe
 from kneeedge.runs.tuning import Study, StudyPlan, TuneConfig, TuneReport
 from kneeedge.system.locks import POLL_SECONDS, holding
 from kneeedge.system.progress import Progress
-from kneeedge.training.checkpoint import save_weights
+from kneeedge.training.lower import MakeInt8
+from kneeedge.training.plan import Size, plan_run
 from kneeedge.training.prepare import check_folders
-from kneeedge.training.run import Size, check_new, plan_run
+from kneeedge.training.run import check_new, save_start
 from kneeedge.training.weights import check_weights
 from kneeedge.tune.confirm import confirm, drop_trainings
 from kneeedge.tune.figures import draw
@@ -42,19 +43,32 @@ FEWEST = 10
 
 
 def tune(
-    config: TuneConfig, folder: Path, command: Sequence[str], progress: Progress
+    config: TuneConfig,
+    folder: Path,
+    command: Sequence[str],
+    progress: Progress,
+    make_int8: MakeInt8 | None = None,
 ) -> TuneReport:
-    """Begin a study in `folder`, which must not be there yet, and finish it."""
+    """Begin a study in `folder`, which must not be there yet, and finish it.
+
+    Without `make_int8` the frozen blocks are computed in float.
+    """
     start = time.monotonic()
     check_new(folder, f"give another --name, or go on with `kneeedge tune --resume {folder}`")
     check_split(config.train)
     check_folders(config.train)
     check_weights(config.train, progress)
-    begin(config, Study(folder), command, progress)
+    begin(config, Study(folder), command, progress, make_int8)
     return finish(folder, config.minutes, start, progress)
 
 
-def begin(config: TuneConfig, study: Study, command: Sequence[str], progress: Progress) -> None:
+def begin(
+    config: TuneConfig,
+    study: Study,
+    command: Sequence[str],
+    progress: Progress,
+    make_int8: MakeInt8 | None,
+) -> None:
     """Look at the images, cut them into parts, decide on all that is open, and write the plan."""
     gathered = gather_pool(config.train, progress)
     parts = cut(gathered.dataset, config)
@@ -64,11 +78,13 @@ def begin(config: TuneConfig, study: Study, command: Sequence[str], progress: Pr
         progress(f"{name}: {counts['images']:,} images, {counts['groups']:,} groups")
     first = fold_splits(parts, fold_names(config.folds)[0])
     size = Size(len(search_part(parts)), len(parts.samples) - len(search_part(parts)))
-    model, record = plan_run(config.train, first, size, command, progress)
+    if not config.may_be_int8:
+        make_int8 = None
+    planned = plan_run(config.train, first, size, command, progress, make_int8=make_int8)
     study.folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, study.run.start)
+    save_start(planned, study.run)
     study.run.write_dataset(parts)
-    plan = StudyPlan(config=config, record=record)
+    plan = StudyPlan(config=config, record=planned.record)
     study.write_plan(share_disk(Pool(study, plan, parts, progress)))
 
 
@@ -176,5 +192,6 @@ def clear(pool: Pool) -> None:
     """Give the disk back."""
     pool.stores.clear()  # they are mapped
     shutil.rmtree(pool.study.run.cache, ignore_errors=True)
-    pool.study.run.start.unlink(missing_ok=True)
+    for leftover in (pool.study.run.start, pool.study.run.lower):
+        leftover.unlink(missing_ok=True)
     drop_trainings(pool)

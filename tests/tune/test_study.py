@@ -205,6 +205,19 @@ def test_files_are_read_where_nothing_is_cached(tune_config, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn_study")
+def test_the_activations_may_be_of_int8(tune_config, tmp_path):
+    from export.frozen import frozen_to_int8
+
+    train = dataclasses.replace(tune_config.train, frozen_precision="int8")
+    config = dataclasses.replace(tune_config, train=train, trials=2)
+    report = tune(config, tmp_path / "study", [], QUIET, frozen_to_int8)
+    assert report.trials[1].state == COMPLETE
+    assert Study(tmp_path / "study").read_plan().record.frozen_precision == "int8"
+    with pytest.raises(ConfigError, match="leave out one of the two"):
+        dataclasses.replace(config, also=("freeze-blocks",))
+
+
+@pytest.mark.usefixtures("undrawn_study")
 def test_what_changes_the_activations_is_searched_where_it_is_asked_for(tune_config, tmp_path):
     lines = []
 
