@@ -48,6 +48,8 @@ def trial_of(report: TuneReport, number: int) -> Trial:
 
 def recipe_lines(report: TuneReport, default: Trial, best: Trial) -> list[str]:
     """Each searched field of the best recipe beside the default's."""
+    if len(report.trials) == 1:
+        return ["the default alone was tried: nothing was searched"]
     if best.number == default.number:
         return ["no recipe that was tried did better than the default"]
     before = default.fields.values

@@ -121,7 +121,9 @@ def finish(
     with holding(study.lock(CONFIRMING), progress, why):
         if not study.report.is_file():
             await_others(trials, progress)
-            search(trials, pool, deadline)  # what a process that is gone has left
+            trials.prepare()
+            if trials.any_waits:  # what a process that is gone has left
+                search(trials, pool, deadline)
             settle(trials, pool)
     return study.read_report()
 

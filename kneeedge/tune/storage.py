@@ -128,6 +128,12 @@ class Trials:
         return default.state == TrialState.WAITING
 
     @property
+    def any_waits(self) -> bool:
+        """Whether a trial with its values drawn is still to be tried."""
+        waiting = (TrialState.WAITING,)
+        return bool(self.optuna.get_trials(deepcopy=False, states=waiting))
+
+    @property
     def n_open(self) -> int | None:
         """How many may still begin; None where only time sets a limit."""
         if self.plan.config.trials is None:
