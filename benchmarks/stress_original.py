@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from export.original import open_network
 from export.stress import torch_subject
 from kneeedge.runs.folder import open_run
 from kneeedge.stress.answers import answer_cells
@@ -18,8 +19,6 @@ from kneeedge.stress.rows import rows_of
 from kneeedge.system.machine import environment
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import to_json
-from kneeedge.training.checkpoint import load_original
-from kneeedge.training.novelty import read_gaussians
 
 
 def main() -> None:
@@ -32,12 +31,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args()
     run = open_run(given.run)
-    model, spec = load_original(run)
+    network = open_network(run)
+    spec = network.spec
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    gaussians = read_gaussians(run.novelty) if spec.novelty else None
+    network.model.to(device)
     samples = run.read_dataset(Path(run.read_config().data_root), spec.classes).split(given.split)
     cells = cells_of((), [int(text) for text in given.severities.split(",")])
-    subject = torch_subject(model.to(device), spec, gaussians)
+    subject = torch_subject(network)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         (answers,) = answer_cells([subject], samples, cells, Progress())
     record = {

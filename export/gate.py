@@ -1,24 +1,30 @@
 """The gate: a variant's answers beside the original's, case by case."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.data.dataset import Sample
 from kneeedge.inference.metrics import evaluate
+from kneeedge.model.file_record import GateData
+from kneeedge.model.provenance import Score
 from kneeedge.model.spec import ModelSpec, softmax
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_slimmed
 from kneeedge.runs.answers import Answers
 from kneeedge.runs.export_report import CaseChange, ReferralChange, VerifyReport
 from kneeedge.runtime.session import Outputs
-from kneeedge.statistics.intervals import Interval
+from kneeedge.statistics.intervals import Interval, clusters_among, clusters_of
 from kneeedge.statistics.paired import (
-    images_to_settle,
+    PairedChange,
+    changed_share,
     paired_auroc_change,
     paired_calibration_change,
     paired_changes,
 )
+from kneeedge.statistics.partly_labelled import NO_LABEL, partly_labelled_change
+from kneeedge.statistics.settling import images_to_settle
 
 N_LISTED = 10
 
@@ -29,7 +35,17 @@ class Gated:
 
     report: VerifyReport
     answers: Outputs
-    "to the samples, in their order"
+    "to the images of val, in their order"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A graph that the gate did not look at to the end, since it could no longer be chosen."""
+
+    n: int
+    "images looked at"
+    flips: int
+    "answers changed among these"
 
 
 def gate_report(
@@ -39,52 +55,62 @@ def gate_report(
     provider: str,
     tolerance: float | None = None,
     own_logits: NDArray[np.floating] | None = None,
+    gate_data: GateData | None = None,
 ) -> VerifyReport:
     """The variant's answers held against the original's on the same samples, each by its own spec.
 
-    `own_logits` (N, K), of the network that the variant was converted from, are given where that is
-    not the original.
+    The samples are those of one split and, behind them, those of `gate_data`; intervals allow for
+    several of a group. `own_logits` (N, K), of the network that the variant was converted from, are
+    given where that is not the original.
     """
     precision = variant.precision
     limit = TOLERANCE[precision] if tolerance is None else tolerance
+    n_split = len(samples) - (gate_data.n if gate_data else 0)
     labels = np.array([sample.label for sample in samples])
     groups = [sample.group for sample in samples]
-    positive = variant.spec.positive_index
-    changes = paired_changes(labels, original.predictions, variant.predictions, positive)
+    clusters = clusters_of(groups, len(samples))
+    labelled = labels != NO_LABEL
+    bounds = None
+    agreement = None
+    if not labelled.all():
+        flipped = original.predictions != variant.predictions
+        bounds = partly_labelled_change(labels, original.predictions, variant.predictions, clusters)
+        agreement = changed_share(flipped[~labelled], clusters_among(clusters, ~labelled))
+    figures = compare_figures(
+        labels[labelled],
+        among(original, labelled),
+        among(variant, labelled),
+        [groups[i] for i in np.flatnonzero(labelled)],
+    )
+    deciding = bounds or figures.changes["accuracy"]
     logit_changes = np.abs(variant.logits - original.logits)
     largest_change = float(logit_changes.max())
     against = None
     own_change = None
     if own_logits is None:
-        verdict, reason = judge(changes["accuracy"], largest_change, precision, limit)
+        verdict, reason = judge(deciding, largest_change, precision, limit)
     else:
         against = original.spec.name
         own_change = float(np.abs(variant.logits - own_logits).max())
-        verdict, reason = judge_slimmed(changes["accuracy"], own_change, precision, limit)
-    area_change, area_interval = auroc_change(labels, original, variant) or (None, None)
-    ece_change, ece_interval = paired_calibration_change(
-        labels, original.probabilities, variant.probabilities
-    )
-    n_to_settle = None
-    if verdict == INCONCLUSIVE:
-        n_to_settle = images_to_settle(changes["accuracy"], limit)
+        verdict, reason = judge_slimmed(deciding, own_change, precision, limit)
+    n_to_settle = images_to_settle(deciding, limit) if verdict == INCONCLUSIVE else None
     cases = case_changes(samples, original, variant)
     most_changed = np.argsort(-logit_changes.max(axis=1), kind="stable")[:N_LISTED]
     return VerifyReport(
         precision=precision,
         split=samples[0].split,
         provider=provider,
-        n=len(samples),
+        n=n_split,
         verdict=verdict,
         reason=reason,
         tolerance=limit,
-        original=evaluate(labels, original.probabilities, original.spec, groups).score(),
-        variant=evaluate(labels, variant.probabilities, variant.spec, groups).score(),
-        changes=changes,
-        auroc_change=area_change,
-        auroc_interval=area_interval,
-        ece_change=ece_change,
-        ece_interval=ece_interval,
+        original=figures.original,
+        variant=figures.variant,
+        changes=figures.changes,
+        auroc_change=figures.auroc_change,
+        auroc_interval=figures.auroc_interval,
+        ece_change=figures.ece_change,
+        ece_interval=figures.ece_interval,
         max_abs_logit_change=largest_change,
         mean_abs_logit_change=float(logit_changes.mean()),
         flips=tuple(case for case in cases if case.original != case.variant),
@@ -92,7 +118,51 @@ def gate_report(
         images_to_settle=n_to_settle,
         against=against,
         own_logit_change=own_change,
+        gate_data=gate_data,
+        bounds=bounds,
+        agreement=agreement,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedFigures:
+    """What labels are needed for; the fields are those of VerifyReport."""
+
+    original: Score
+    variant: Score
+    changes: dict[str, PairedChange]
+    auroc_change: float | None
+    auroc_interval: Interval | None
+    ece_change: float
+    ece_interval: Interval
+
+
+def compare_figures(
+    labels: NDArray[np.integer], original: Answers, variant: Answers, groups: Sequence[str]
+) -> PairedFigures:
+    """The figures of two models on labelled images (N,), the intervals over their groups."""
+    clusters = clusters_of(groups, len(labels))
+    positive = variant.spec.positive_index
+    area, area_interval = auroc_change(labels, original, variant, clusters) or (None, None)
+    ece, ece_interval = paired_calibration_change(
+        labels, original.probabilities, variant.probabilities, clusters
+    )
+    return PairedFigures(
+        original=evaluate(labels, original.probabilities, original.spec, groups).score(),
+        variant=evaluate(labels, variant.probabilities, variant.spec, groups).score(),
+        changes=paired_changes(
+            labels, original.predictions, variant.predictions, positive, clusters
+        ),
+        auroc_change=area,
+        auroc_interval=area_interval,
+        ece_change=ece,
+        ece_interval=ece_interval,
+    )
+
+
+def among(answers: Answers, rows: NDArray[np.bool_]) -> Answers:
+    """The answers to some of the images."""
+    return replace(answers, logits=answers.logits[rows])
 
 
 def case_changes(
@@ -109,7 +179,7 @@ def case_changes(
     return [
         CaseChange(
             path=sample.name,
-            truth=names[sample.label],
+            truth=None if sample.label == NO_LABEL else names[sample.label],
             original=names[decided_before[i]],
             variant=names[decided_after[i]],
             original_probability=float(before[i]),
@@ -150,7 +220,10 @@ def compare_referrals(
 
 
 def auroc_change(
-    labels: NDArray[np.integer], original: Answers, variant: Answers
+    labels: NDArray[np.integer],
+    original: Answers,
+    variant: Answers,
+    clusters: NDArray[np.intp] | None = None,
 ) -> tuple[float, Interval] | None:
     """The paired change of the positive class's AUROC; None with one class only.
 
@@ -158,7 +231,7 @@ def auroc_change(
     and ties.
     """
     truth = labels == variant.spec.positive_index
-    return paired_auroc_change(truth, _ranking(original), _ranking(variant))
+    return paired_auroc_change(truth, _ranking(original), _ranking(variant), clusters)
 
 
 def _ranking(answers: Answers) -> NDArray[np.float64]:

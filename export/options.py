@@ -24,6 +24,8 @@ class ExportOptions:
     "where the variants are verified"
     data: str | None = None
     "the data folder, where it is no longer where the run was trained"
+    gate_data: str | None = None
+    "images that the gate's verdict rests on beside val's"
     search_minutes: float = 5.0
     "for the int8 recipe, ranges not counted; 0: minmax ranges and all layers in 8 bits"
     any_size: bool = False

@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 from kneeedge.model.spec import ModelSpec, Novelty
 from kneeedge.model.verdict import EQUAL_DISTANCES, INCONCLUSIVE, judge_refusals, worst
 from kneeedge.runs.export_report import RefusalChange, VerifyReport
-from kneeedge.statistics.paired import (
-    PairedChange,
-    change_of_counts,
-    images_to_settle,
-    largest_known,
-    tango,
-)
+from kneeedge.statistics.intervals import Interval, effective_size
+from kneeedge.statistics.paired import PairedChange, change_of_counts
+from kneeedge.statistics.settling import images_to_settle, largest_known
 from kneeedge.training.novelty import quantile_limit
 
 
@@ -31,11 +27,12 @@ def compare_refusals(
     original: NDArray[np.floating] | None,
     variant: NDArray[np.floating] | None,
     precision: str,
+    clusters: NDArray[np.intp] | None = None,
 ) -> RefusalChange | None:
     """Which of the same genuine images the original's and the variant's distances (N,) each refuse.
 
-    `novelty` is the run's; the images are those that set its limit. None where the model answers
-    every image.
+    `novelty` is the run's; the images are those that set its limit, `clusters` (N,) the numbers of
+    their groups. None where the model answers every image.
     """
     if novelty is None or original is None or variant is None:
         return None
@@ -44,7 +41,10 @@ def compare_refusals(
     before = novelty.refuses(original)
     after = replace(novelty, limit=limit).refuses(distances)
     change = distances - original
-    return RefusalChange(
+    effective_n = None
+    if clusters is not None:
+        effective_n = effective_size(before.astype(np.float64) - after, clusters)
+    refusals = RefusalChange(
         original=int(before.sum()),
         variant=int(after.sum()),
         changed=int((before != after).sum()),
@@ -53,8 +53,10 @@ def compare_refusals(
         original_limit=novelty.limit,
         variant_limit=limit,
         at_original_limit=int(novelty.refuses(distances).sum()),
-        interval=tango(int((after & ~before).sum()), int((before & ~after).sum()), len(original)),
+        effective_n=effective_n,
     )
+    answered = answered_change(refusals, len(original)).interval
+    return replace(refusals, interval=Interval(-answered.high, -answered.low))
 
 
 def judged(report: VerifyReport, refusals: RefusalChange | None) -> VerifyReport:
@@ -92,6 +94,7 @@ def answered_change(refusals: RefusalChange, n: int) -> PairedChange:
         flips=refusals.changed,
         lost=refusals.variant_alone,
         gained=refusals.original_alone,
+        effective_n=refusals.effective_n,
     )
 
 

@@ -2,31 +2,31 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from export.any_size import prove, with_resize
 from export.calibration import CalibrationSet, choose_images, draw
-from export.gate import Gated, compare_referrals, gate_report
+from export.gate import Dropped, Gated
+from export.gate_data import GateImages, read_gate_data
 from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
+from export.judge import Judge
 from export.options import PRECISIONS, ExportOptions
+from export.original import Network, ask_original, open_network
 from export.ranges import collect, load_chunks
 from export.reference import ReferenceMaker
-from export.refusals import compare_refusals, judged, spec_of_file
+from export.refusals import spec_of_file
 from export.sealed import file_record, save, seen_metadata
-from export.search import Material, search
+from export.search import IsBehind, Material, search
 from export.stress import OriginalUnderStress, original_of, torch_subject
 from export.to_fp16 import N_IMAGES as N_HALF
 from export.to_fp16 import half_range, to_fp16
 from export.to_onnx import to_onnx
 from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.errors import ModelFileError, NoAnswerError
-from kneeedge.inference.evaluation import answer_samples
 from kneeedge.model.file_record import FileRecord, Verification
 from kneeedge.model.signature import read_private_key, sign_file, signature_path
 from kneeedge.model.spec import CARD_KEY, GOLDEN_KEY, REFERENCE_KEY, SEEN_KEY
@@ -34,7 +34,6 @@ from kneeedge.model.verdict import FAIL
 from kneeedge.report.card import card, write_card
 from kneeedge.report.card_facts import read_facts
 from kneeedge.report.export import any_size_line
-from kneeedge.runs.answers import ORIGINAL, Answers
 from kneeedge.runs.export_report import (
     AnySizeFile,
     ExportedFile,
@@ -47,9 +46,6 @@ from kneeedge.runtime.providers import load_runtime
 from kneeedge.runtime.session import Session
 from kneeedge.system.files import file_sha256, put_in_place
 from kneeedge.system.progress import Progress
-from kneeedge.training.checkpoint import load_original
-from kneeedge.training.novelty import Gaussians, read_gaussians
-from kneeedge.training.score import original_answers
 
 
 @dataclass(frozen=True)
@@ -73,16 +69,18 @@ class Exporter:
         self.progress = progress
         self.key = read_private_key(Path(options.sign)) if options.sign else None
         self.run = open_run(folder)
-        self.model, self.spec = load_original(self.run)
+        self.network: Network = open_network(self.run)
+        self.spec = self.network.spec
         record = self.run.read_config()
         root = Path(options.data or record.data_root)
         self.dataset: Dataset = self.run.read_dataset(root, self.spec.classes)
         self.samples = self.dataset.split("val")
         check_unchanged(self.samples)
         self.references = ReferenceMaker(self.samples)
-        self.slimmed_from: Answers | None = None
-        if self.spec.training.slimmed is not None:
-            self.slimmed_from = self.run.read_original_answers(self.samples, self.spec)
+        self.gate_images: GateImages | None = None
+        if options.gate_data:
+            folder = Path(options.gate_data)
+            self.gate_images = read_gate_data(folder, self.dataset, record.config, progress)
 
     def export(self) -> ExportReport:
         """Make, verify and publish each variant asked for.
@@ -97,6 +95,7 @@ class Exporter:
             _ = self.calibration_set
         if self.options.stress:
             _ = self.original_under_stress
+        _ = self.judge
         files: list[ExportedFile] = []
         failures: list[NoAnswerError] = []
         for precision in wanted:
@@ -121,7 +120,7 @@ class Exporter:
         self.progress(f"{precision}: making the graph")
         built = self.build(precision)
         part = self._part(precision)
-        gated = built.gated or self.gate(precision, built.graph)
+        gated = built.gated or self.judge.judge(precision, self.session(precision, built.graph))
         report = gated.report
         spec = spec_of_file(self.spec, report)
         reference = self.references.metadata(gated.answers, spec)
@@ -130,7 +129,7 @@ class Exporter:
         session = Session(part, self.options.provider)
         if self.options.stress and report.verdict != FAIL:
             report = self.stressed(precision, report, session)
-        golden = golden_set(session, self.model, self.crossings, precision)
+        golden = golden_set(session, self.network.model, self.crossings, precision)
         self.seal(part, built, golden, report)
         confirmed = verify(Session(part, self.options.provider), "", "")
         if not confirmed.passed:
@@ -204,6 +203,7 @@ class Exporter:
             max_abs_logit_change=report.max_abs_logit_change,
             mean_abs_logit_change=report.mean_abs_logit_change,
             provider=report.provider,
+            gate_data=report.gate_data,
         )
         # What was measured is of an earlier file, whose place this one takes.
         spec = spec_of_file(self.spec, report)
@@ -212,7 +212,7 @@ class Exporter:
         )
         extra = {
             GOLDEN_KEY: to_metadata(golden),
-            SEEN_KEY: seen_metadata(self.dataset),
+            SEEN_KEY: seen_metadata(self.dataset, self.gate_images),
             CARD_KEY: card(facts),
             REFERENCE_KEY: built.reference,
         }
@@ -249,7 +249,7 @@ class Exporter:
         scored = list(load_chunks(images.scored, pixel_path, 1))
         material = Material(self.fp32, histograms, scored, target)
         minutes = self.options.search_minutes
-        result = search(material, partial(self.gate, "int8"), minutes, self.progress)
+        result = search(material, self.gate_in_turn, minutes, self.progress)
         recipe = result.recipe
         n_tried = len(result.trials)
         n_untried = len(result.untried)
@@ -263,33 +263,15 @@ class Exporter:
         )
         return Built(result.graph, record, result.gated)
 
-    def gate(self, precision: str, graph: onnx.ModelProto) -> Gated:
-        """The gate's report on the val split of a graph, run from a file as a device runs it.
+    def gate_in_turn(self, graph: onnx.ModelProto, is_behind: IsBehind) -> Gated | Dropped:
+        """What the gate says of an int8 graph of the search; see `Judge.judge_in_turn`."""
+        return self.judge.judge_in_turn("int8", self.session("int8", graph), is_behind)
 
-        A slimmed network's answers are held against those of the network that it was slimmed from;
-        which images it refuses or refers, against its own PyTorch model.
-        """
+    def session(self, precision: str, graph: onnx.ModelProto) -> Session:
+        """The graph run from a file, as a device runs it."""
         part = self._part(precision)
         save(graph, part, self.spec, file_record(precision, graph), {})
-        session = Session(part, self.options.provider)
-        note = self.references.note
-        outputs = answer_samples(session, self.samples, 8, self.progress, note)
-        own_logits, distances = self.val_answers
-        variant = Answers(precision, self.spec, outputs.logits)
-        is_slimmed = self.slimmed_from is not None
-        report = gate_report(
-            self.samples,
-            self.slimmed_from or Answers(ORIGINAL, self.spec, own_logits),
-            variant,
-            session.provider,
-            self.options.tolerance,
-            own_logits if is_slimmed else None,
-        )
-        refusals = compare_refusals(self.spec.novelty, distances, outputs.distance, precision)
-        labels = np.array([sample.label for sample in self.samples])
-        referrals = compare_referrals(self.spec, labels, own_logits, outputs.logits)
-        report = dataclasses.replace(report, referrals=referrals)
-        return Gated(judged(report, refusals), outputs)
+        return Session(part, self.options.provider)
 
     def stressed(self, precision: str, report: VerifyReport, session: Session) -> VerifyReport:
         """The report with what became of the variant on corrupted images; it fails where that does.
@@ -307,11 +289,9 @@ class Exporter:
     @cached_property
     def original_under_stress(self) -> OriginalUnderStress:
         """The original's side of the gate under corruption."""
-        if self.slimmed_from:
-            original = original_of(self.run, self.spec)
-        else:
-            original = torch_subject(self.model, self.spec, self.gaussians)
-        return OriginalUnderStress(original, self.slimmed_from is None, self.samples, self.progress)
+        is_slimmed = self.spec.training.slimmed is not None
+        original = original_of(self.run, self.spec) if is_slimmed else torch_subject(self.network)
+        return OriginalUnderStress(original, not is_slimmed, self.samples, self.progress)
 
     @cached_property
     def calibration_set(self) -> CalibrationSet:
@@ -320,29 +300,30 @@ class Exporter:
 
     @cached_property
     def fp32(self) -> onnx.ModelProto:
-        return to_onnx(self.model, self.spec, self.gaussians)
+        return to_onnx(self.network.model, self.spec, self.network.gaussians)
 
     @cached_property
     def crossings(self) -> tuple[Crossing, ...]:
         """Between which the hard golden inputs of every variant are found."""
-        return find_crossings(self.model, self.spec, self.gaussians)
+        return find_crossings(self.network.model, self.spec, self.network.gaussians)
 
     @cached_property
-    def gaussians(self) -> Gaussians | None:
-        """What the distances are measured by; None where the model answers every image."""
-        return read_gaussians(self.run.novelty) if self.spec.novelty else None
-
-    @cached_property
-    def val_answers(self) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-        """Logits (N, K) and distances (N,) of the run's own PyTorch model on the val split."""
-        pixel_path = self.spec.pixel_path
-        title = "PyTorch on val"
-        logits, parts = original_answers(
-            self.model, self.gaussians, self.samples, pixel_path, title, self.progress
+    def judge(self) -> Judge:
+        """The gate, with what PyTorch answers to its images."""
+        images = self.gate_images
+        original = ask_original(self.run, self.network, self.samples, images, self.progress)
+        record = images.record if images else None
+        if record and self.spec.novelty and original.distances is not None:
+            refused = self.spec.novelty.refuses(original.distances[original.n_val :])
+            record = dataclasses.replace(record, n_refused=int(refused.sum()))
+        return Judge(
+            spec=self.spec,
+            original=original,
+            gate_data=record,
+            tolerance=self.options.tolerance,
+            references=self.references,
+            progress=self.progress,
         )
-        if self.gaussians is None or parts is None:
-            return logits, None
-        return logits, self.gaussians.combined(parts)
 
     def _earlier(self) -> tuple[ExportedFile, ...]:
         """The files of an earlier export that are still there.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 
+from export.gate_data import GATE, GateImages
 from export.graph import operators, opset, set_metadata
 from kneeedge.data.dataset import Dataset
 from kneeedge.model.file_record import FileRecord
@@ -31,9 +32,14 @@ def file_record(precision: str, graph: onnx.ModelProto) -> FileRecord:
     )
 
 
-def seen_metadata(dataset: Dataset) -> str:
-    """JSON of the short hashes (16 hex digits) of the train and val images: it tells a leak."""
-    hashes = {}
-    for split in ("train", "val"):
-        hashes[split] = sorted(sample.short_hash for sample in dataset.split(split))
-    return json.dumps(hashes)
+def seen_metadata(dataset: Dataset, gate: GateImages | None = None) -> str:
+    """JSON of the short hashes (16 hex digits) of the train and val images: it tells a leak.
+
+    Also those of the gate's further images, which int8 recipes are chosen by.
+    """
+    seen = {split: dataset.split(split) for split in ("train", "val")}
+    if gate is not None:
+        seen[GATE] = gate.samples
+    return json.dumps(
+        {split: sorted(sample.short_hash for sample in samples) for split, samples in seen.items()}
+    )

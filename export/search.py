@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.gate import Gated
+from export.gate import Dropped, Gated
 from export.graph import layers
 from export.ranges import METHODS, Histogram, choose_ranges, open_session
 from export.to_int8 import SYMMETRIC, to_int8
@@ -28,7 +28,13 @@ MOST_GATED = 5
 N_TIMED = 9
 "interleaved runs of each graph, of which the median counts"
 
-Gate = Callable[[onnx.ModelProto], Gated]
+IsBehind = Callable[[int], bool]
+"whether a recipe that does not pass, and has so many flips at least, comes behind a better one"
+Gate = Callable[[onnx.ModelProto, IsBehind], Gated | Dropped]
+
+
+Rank = tuple[int, int, float]
+"what `by_evidence` orders recipes by, the least first"
 
 
 @dataclass(frozen=True)
@@ -244,18 +250,24 @@ def seen_by_gate(order: Sequence[Recipe], trials: Trials, gate: Gate) -> Iterato
     """What the gate says of one recipe after the other, up to the first that passes.
 
     After one that is inconclusive without a flip only faster ones are looked at: no recipe can flip
-    less. Nothing is kept here of what was handed over: a graph of VGG19 has up to 140 MB.
+    less. One that can no longer pass, nor come before the best so far, is dropped on the way.
+    Nothing is kept here of what was handed over: a graph of VGG19 has up to 140 MB.
     """
     slowest = np.inf
     n_seen = 0
+    best: Rank | None = None
     for recipe in order[:MOST_GATED]:
         if pace(trials.by_recipe[recipe]) >= slowest:
             continue
         if n_seen and not trials.in_time:
             trials.untried.append(f"the gate of {recipe}")
             continue
-        candidate = gated_recipe(recipe, trials, gate)
+        candidate = gated_recipe(recipe, trials, gate, best)
         n_seen += 1
+        if candidate is None:
+            continue
+        rank = by_evidence(trials.by_recipe[recipe])
+        best = rank if best is None else min(best, rank)
         report = candidate.gated.report
         if report.verdict == INCONCLUSIVE and not report.flips:
             slowest = pace(trials.by_recipe[recipe])
@@ -265,17 +277,28 @@ def seen_by_gate(order: Sequence[Recipe], trials: Trials, gate: Gate) -> Iterato
             return
 
 
-def gated_recipe(recipe: Recipe, trials: Trials, gate: Gate) -> Candidate:
-    """The recipe's graph and what the gate says of it, which its trial notes."""
+def gated_recipe(recipe: Recipe, trials: Trials, gate: Gate, best: Rank | None) -> Candidate | None:
+    """The recipe's graph and what the gate says of it, which its trial notes.
+
+    None for one that was dropped, since it cannot pass and comes behind the `best` so far.
+    """
+    trial = trials.by_recipe[recipe]
+
+    def is_behind(flips: int) -> bool:
+        at_best = replace(trial, flips=flips, verdict=INCONCLUSIVE)
+        return best is not None and by_evidence(at_best) >= best
+
     graph = trials.material.build(recipe)
-    gated = gate(graph)
-    trials.by_recipe[recipe] = replace(
-        trials.by_recipe[recipe], flips=len(gated.report.flips), verdict=gated.report.verdict
-    )
+    gated = gate(graph, is_behind)
+    if isinstance(gated, Dropped):
+        trials.by_recipe[recipe] = replace(trial, flips=gated.flips, dropped_after=gated.n)
+        return None
+    report = gated.report
+    trials.by_recipe[recipe] = replace(trial, flips=len(report.flips), verdict=report.verdict)
     return Candidate(recipe, graph, gated)
 
 
-def by_evidence(trial: Trial) -> tuple[int, int, float]:
+def by_evidence(trial: Trial) -> Rank:
     """What orders recipes that the gate has seen: verdict, then fewest flips, then least time."""
     rank = (PASS, INCONCLUSIVE, FAIL).index(trial.verdict or FAIL)
     return rank, trial.flips or 0, pace(trial)

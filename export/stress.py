@@ -1,26 +1,19 @@
 """The gate under corruption: PyTorch's original and the variants on the same corrupted images."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
+from export.original import Network, slimmed_from
 from kneeedge.data.dataset import Sample
-from kneeedge.errors import CheckpointError, NotFoundError
 from kneeedge.model.spec import ModelSpec, softmax
-from kneeedge.runs.folder import Run, open_run
+from kneeedge.runs.folder import Run
 from kneeedge.runtime.batches import BatchRunner
 from kneeedge.runtime.session import Outputs, Session
 from kneeedge.stress.answers import CellAnswers, Subject, answer_cells
 from kneeedge.stress.gate import GATE_CELLS, TOLERANCE, judge_corrupted
 from kneeedge.stress.record import StressGate
-from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
-from kneeedge.training.checkpoint import load_original
-from kneeedge.training.model import KneeVGG
-from kneeedge.training.novelty import Gaussians, predict, read_gaussians
-
-SLIM_AGAIN = "export without --stress, or slim the original again with `kneeedge slim`"
+from kneeedge.training.novelty import predict
 
 
 class OriginalUnderStress:
@@ -53,11 +46,12 @@ class OriginalUnderStress:
         return answers
 
 
-def torch_subject(model: KneeVGG, spec: ModelSpec, gaussians: Gaussians | None) -> Subject:
+def torch_subject(network: Network) -> Subject:
     """A PyTorch network as what is asked."""
+    spec = network.spec
 
     def run(images: NDArray[np.uint8]) -> Outputs:
-        logits, distances = predict(model, gaussians, images)
+        logits, distances = predict(network.model, network.gaussians, images)
         probabilities = softmax(logits, spec.temperature).astype(np.float32)
         of_images = None if distances is None else distances.astype(np.float32)
         return Outputs(probabilities, logits, None, of_images)
@@ -66,22 +60,5 @@ def torch_subject(model: KneeVGG, spec: ModelSpec, gaussians: Gaussians | None) 
 
 
 def original_of(run: Run, spec: ModelSpec) -> Subject:
-    """The network that a slim run was slimmed from, as its own run has it.
-
-    Raises NotFoundError where that run is no longer there, CheckpointError where it holds other
-    weights.
-    """
-    slimmed = spec.training.slimmed
-    folder = run.read_config().original
-    if slimmed is None or folder is None:
-        raise ValueError(f"{spec.name} is no slimmed network")
-    if not Path(folder).is_dir():
-        problem = f"{folder}: the run that this was slimmed from answers the corrupted images"
-        raise NotFoundError(f"{problem}, and is not there", SLIM_AGAIN)
-    original = open_run(Path(folder))
-    if file_sha256(original.model) != slimmed.sha256:
-        problem = "it holds other weights than this run was slimmed from"
-        raise CheckpointError(original.folder, problem, SLIM_AGAIN)
-    model, original_spec = load_original(original)
-    gaussians = read_gaussians(original.novelty) if original_spec.novelty else None
-    return torch_subject(model, original_spec, gaussians)
+    """The network that a slim run was slimmed from; raises what `slimmed_from` raises."""
+    return torch_subject(slimmed_from(run, spec, "export without --stress"))

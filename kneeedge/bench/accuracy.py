@@ -13,7 +13,9 @@ from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import INCONCLUSIVE, TOLERANCE, judge, judge_loss
 from kneeedge.runs.answers import Answers
 from kneeedge.runs.benchmark import Accuracy
-from kneeedge.statistics.paired import PairedChange, images_to_settle, paired_change
+from kneeedge.statistics.intervals import clusters_of
+from kneeedge.statistics.paired import PairedChange, paired_change
+from kneeedge.statistics.settling import images_to_settle
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def make_accuracy(
     )
     if reference is None:
         return alone
-    change = paired_change(truth.labels, reference.predictions, answers.predictions)
+    clusters = clusters_of(truth.groups, len(truth.labels))
+    change = paired_change(truth.labels, reference.predictions, answers.predictions, clusters)
     paired = dataclasses.replace(
         alone,
         reference=reference.precision,

@@ -20,6 +20,10 @@ STRESS_HELP = (
     "Hold them against the original on images corrupted in 18 ways too: 19 times as many answers."
 )
 STRESS_TOLERANCE_HELP = "Accuracy a variant may lose under any of these (default 0.01)."
+GATE_DATA_HELP = (
+    "More images for the verdict, in class folders or without labels: what training has seen, "
+    "and the run's test images, are left out."
+)
 TOLERANCE_HELP = (
     "Accuracy a variant may lose, and images it may refuse more, as a share (default 0.01)."
 )
@@ -57,6 +61,7 @@ def export(
         ),
     ] = False,
     data: Data = None,
+    gate_data: Annotated[Path | None, typer.Option(metavar="FOLDER", help=GATE_DATA_HELP)] = None,
     sign: Annotated[Path | None, typer.Option(metavar="KEY.pem", help=SIGN_HELP)] = None,
     provider: Provider = "cpu",
     triton: Annotated[
@@ -91,6 +96,7 @@ def export(
         tolerance=tolerance,
         provider=provider,
         data=str(data) if data else None,
+        gate_data=str(gate_data) if gate_data else None,
         search_minutes=search_minutes,
         any_size=any_size,
         sign=str(sign) if sign else None,

@@ -144,7 +144,7 @@ def _row(table: Path, line: int, cells: dict[str, str], group_regex: str | None)
     split = split_named(word)
     if word and not split:
         _fail(table, line, f"{word!r} is no split", "write train, val or test")
-    found = patient_of(_below_class(name, label), group_regex, name)
+    found = patient_of(below_class(name, label), group_regex, name)
     return Row(
         line=line,
         path=table.parent / name,
@@ -171,7 +171,7 @@ def _name(table: Path, line: int, cell: str) -> str:
     return path.as_posix()
 
 
-def _below_class(name: str, label: str) -> str:
+def below_class(name: str, label: str) -> str:
     """The path below a folder that has the label's name; the whole path where there is none."""
     parts = name.split("/")
     folders = parts[:-1]

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,9 +219,22 @@ def answer_samples(
 
     `note` is given each sample and what was read of it, so that nobody has to open it again.
     """
+    return joined(list(answer_batches(session, samples, batch_size, progress, note)))
+
+
+def answer_batches(
+    session: Session,
+    samples: Sequence[Sample],
+    batch_size: int,
+    progress: Progress,
+    note: Callable[[Sample, Input], None] | None = None,
+) -> Generator[Outputs]:
+    """As `answer_samples`, batch by batch: who closes it reads no further."""
     runner = BatchRunner(session, progress)
     batches = input_batches(samples, session.spec.pixel_path, batch_size, progress, note)
-    return joined([dataclasses.replace(runner.run(batch), cam=None) for batch in batches])
+    with closing(batches):
+        for batch in batches:
+            yield dataclasses.replace(runner.run(batch), cam=None)
 
 
 class InvertedCounter:
@@ -244,7 +258,7 @@ def input_batches(
     batch_size: int,
     progress: Progress,
     note: Callable[[Sample, Input], None] | None = None,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8]]:
     """The samples' pixels as (≤ batch_size, 1, S, S) uint8, read ahead.
 
     `note` is given each sample and what was read of it, before its batch is handed over. Raises
@@ -253,7 +267,7 @@ def input_batches(
     """
     reader = ThreadReader(ReadOptions(pixel_path))
     batches = read_batches(samples, reader, batch_size, machine.available_cpus(), StageClock())
-    with progress.stage("evaluate", len(samples)) as stage:
+    with closing(batches), progress.stage("evaluate", len(samples)) as stage:
         for batch in batches:
             for sample, file in batch:
                 check_content(sample, file)

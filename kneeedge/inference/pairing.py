@@ -23,15 +23,9 @@ from kneeedge.model.verdict import (
     same_text,
     worst,
 )
-from kneeedge.statistics.paired import (
-    ChangedShare,
-    PairedChange,
-    changed_share,
-    images_to_settle,
-    images_to_settle_share,
-    largest_known,
-    paired_change,
-)
+from kneeedge.statistics.intervals import clusters_of
+from kneeedge.statistics.paired import ChangedShare, PairedChange, changed_share, paired_change
+from kneeedge.statistics.settling import images_to_settle, images_to_settle_share, largest_known
 
 READING, INPUT, NETWORK = "reading", "network input", "network"
 "the step at which two devices differ: file to pixels, pixels to the network's input, the network"
@@ -128,9 +122,14 @@ class Pairing:
 
 
 def pair(
-    here: DeviceAnswers, there: DeviceAnswers, truth: Mapping[str, str] | None = None
+    here: DeviceAnswers,
+    there: DeviceAnswers,
+    truth: Mapping[str, str] | None = None,
+    patients: Mapping[str, str] | None = None,
 ) -> Pairing:
     """Answers here beside those there, image by image; `truth` has the class of each path.
+
+    Intervals allow for several images of a patient, whom `patients` has of a path, and for copies.
 
     The verdict is that of `export`: with labels by Tango's bounds on the accuracy lost, without by
     Wilson's on the share of answers that changed; no statistics where nothing but rounding moved;
@@ -148,17 +147,19 @@ def pair(
     network_changes = changes_of(same_input if same_pixel_path else read)
     seen = [both for both in pairs if both[0].is_read or both[1].is_read]
     flips = [both for both in seen if said(both[0]) != said(both[1])]
-    n_changed = sum(a.prediction != b.prediction for a, b in seen)
-    n_refusals = sum(a.status != b.status for a, b in read)
+    owners = patients or {}
+    clusters = clusters_of_pairs(seen, owners)
+    changed = np.array([a.prediction != b.prediction for a, b in seen])
+    refused = np.array([a.status != b.status for a, b in read])
     same_file = here.device.model_sha256 == there.device.model_sha256
     evidence = Evidence(
         changes=changes_of(read),
         network_changes=network_changes if same_network else None,
         n_other_input=len(read) - len(same_input) if same_pixel_path else 0,
-        answers=changed_share(n_changed, len(seen)) if seen else None,
-        refusals=changed_share(n_refusals, len(read)) if read else None,
+        answers=changed_share(changed, clusters) if seen else None,
+        refusals=changed_share(refused, clusters_of_pairs(read, owners)) if read else None,
         refusals_count=same_file,
-        accuracy=accuracy_change(seen, here.classes, truth) if truth is not None else None,
+        accuracy=None if truth is None else accuracy_change(seen, here.classes, truth, owners),
         precision=coarser(here.device.precision, there.device.precision),
     )
     verdict, reason = evidence.verdict()
@@ -309,8 +310,19 @@ def changes_of(pairs: Sequence[Pair]) -> Changes | None:
     )
 
 
+def clusters_of_pairs(
+    pairs: Sequence[Pair], patients: Mapping[str, str]
+) -> NDArray[np.intp] | None:
+    """The numbers of the groups (N,): a patient, else a file's bytes; None where none has two."""
+    groups = [patients.get(a.path, a.sha256 or b.sha256 or a.path) for a, b in pairs]
+    return clusters_of(groups, len(pairs))
+
+
 def accuracy_change(
-    pairs: Sequence[Pair], classes: Sequence[str], truth: Mapping[str, str]
+    pairs: Sequence[Pair],
+    classes: Sequence[str],
+    truth: Mapping[str, str],
+    patients: Mapping[str, str],
 ) -> PairedChange | None:
     """The change in right answers over labelled pairs; None where there are none."""
     labelled = [(a, b) for a, b in pairs if a.path in truth]
@@ -319,7 +331,7 @@ def accuracy_change(
     labels = np.array([classes.index(truth[a.path]) for a, _ in labelled])
     here = np.array([_class_index(a, classes) for a, _ in labelled])
     there = np.array([_class_index(b, classes) for _, b in labelled])
-    return paired_change(labels, there, here)
+    return paired_change(labels, there, here, clusters_of_pairs(labelled, patients))
 
 
 def changed_answer(

@@ -337,7 +337,7 @@ def images_report(
         unread={row.path: row.error for row in here.rows if not row.is_read},
         accuracy=accuracy_of(read, images),
         n_seen=sum(row.sha256[:SHORT_HASH] in seen for row in read),
-        pairing=None if there is None else pair(here, there, images.truth),
+        pairing=None if there is None else pair(here, there, images.truth, images.patients),
     )
 
 

@@ -24,12 +24,15 @@ class Trial:
     logit_error: float
     "root mean square logit change on training images"
     flips: int | None
-    "answers changed on the validation images; absent where only training images were tried"
+    "answers changed on the gate's images; absent where only training images were tried"
     verdict: str | None
-    "of the gate on the validation images; absent where it was not asked"
+    "of the gate; absent where it was not asked, and where the recipe was dropped"
     latency: float | None
     "time an image relative to the fp32 file, in the same process; absent where it was not measured"
     chosen: bool
+    dropped_after: int | None = None
+    """gate's images after which it could neither pass nor come before the best: `flips` are of
+    these; absent where all were looked at"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,31 @@ class HalfRange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateData:
+    """The images of `export --gate-data` that a verdict rests on, beside those of val."""
+
+    folder: str
+    "its name, without where it stands"
+    n: int
+    is_labelled: bool
+    "whether its images have classes; without, they say only how often answers agree"
+    sha256: str
+    "hash over the sorted file hashes of the images"
+    left_out: dict[str, int]
+    "images of the folder that are no evidence, by the reason"
+    n_refused: int | None = None
+    "of `n`, images that the run's PyTorch model refuses; absent where it answers every image"
+
+
+def images_of(n: int, split: str, gate_data: GateData | None) -> str:
+    """The images that a verdict rests on, in words: `n` of the split, and those given beside."""
+    if gate_data is None:
+        return f"{n} {split} images"
+    labels = "" if gate_data.is_labelled else " without labels"
+    return f"{n} {split} + {gate_data.n} gate images{labels} ({gate_data.folder})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verification:
     """How the exported file answered beside the original on one split.
 
@@ -80,15 +108,22 @@ class Verification:
     "pass, fail or inconclusive"
     split: str
     n: int
-    "images compared"
+    "images of the split that were compared"
     flips: int
-    "images whose predicted class changed"
+    "images whose predicted class changed, those of `gate_data` among them"
     original: Score
     variant: Score
     max_abs_logit_change: float
     mean_abs_logit_change: float
     provider: str
     "the execution provider that ran the file"
+    gate_data: GateData | None = None
+    "images beside those of `split`, not among `n`; absent where there were none"
+
+    @property
+    def images(self) -> str:
+        """The images that the verdict rests on, in words."""
+        return images_of(self.n, self.split, self.gate_data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from statistics import NormalDist
 import numpy as np
 
 from kneeedge.statistics.intervals import LEVEL
-from kneeedge.statistics.paired import ChangedShare, PairedChange, tango
+from kneeedge.statistics.paired import ChangedShare, PairedChange, tango, worst_loss
+from kneeedge.statistics.partly_labelled import PartlyLabelledChange
 
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 EQUAL_LOGITS = {"fp32": 1e-3}
@@ -18,10 +19,12 @@ EQUAL_DISTANCES = 1e-3
 TOLERANCE = {"fp32": 0.01, "fp16": 0.01, "int8": 0.01}
 "accuracy that a variant may lose, as a share of all images, and genuine images it may refuse more"
 WORST_FIRST = (FAIL, INCONCLUSIVE, PASS)
+AnyChange = PairedChange | PartlyLabelledChange
+"of answers; some images may have no label"
 
 
 def judge(
-    change: PairedChange, max_logit_change: float, precision: str, tolerance: float
+    change: AnyChange, max_logit_change: float, precision: str, tolerance: float
 ) -> tuple[str, str]:
     """Verdict and its reason, where the variant was converted from the original.
 
@@ -37,7 +40,7 @@ def judge(
 
 
 def judge_slimmed(
-    change: PairedChange, own_logit_change: float, precision: str, tolerance: float
+    change: AnyChange, own_logit_change: float, precision: str, tolerance: float
 ) -> tuple[str, str]:
     """Verdict and its reason, where the variant's network was slimmed from the original.
 
@@ -67,11 +70,12 @@ def conversion_fault(max_logit_change: float, precision: str) -> str | None:
     return f"a logit moved by {max_logit_change:.3g}, and {precision} may move it by {most:g}"
 
 
-def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
+def judge_loss(change: AnyChange, tolerance: float) -> tuple[str, str]:
     """Verdict and its reason by the accuracy that may be lost, by Tango's bounds.
 
     Answers lost and answers gained decide, and how many images there are; not the number of flips:
-    two answers gained can pass where none flipped on as few images cannot.
+    two answers gained can pass where none flipped on as few images cannot. A flip without a label
+    counts as lost for a pass, and as gained for a fail.
     """
     least = -change.interval.high  # below 0 where it may be a gain
     most = change.worst_loss
@@ -83,7 +87,15 @@ def judge_loss(change: PairedChange, tolerance: float) -> tuple[str, str]:
     if least > tolerance:
         return FAIL, f"at least {least:.2%} of accuracy lost ({limit}): {flips}"
     lost = f"up to {most:.2%} of accuracy may be lost ({limit})"
-    return INCONCLUSIVE, f"{change.n} images are too few: {flips}, yet {lost}"
+    return INCONCLUSIVE, f"{images_text(change)} are too few: {flips}, yet {lost}"
+
+
+def cannot_pass(gained: int, lost: int, n: int, tolerance: float) -> bool:
+    """Whether so many answers gained, at most, and lost, at least, of `n` are no pass.
+
+    The bound falls with the answers gained and rises with those lost, and groups can only widen it.
+    """
+    return worst_loss(gained, lost, n) > tolerance
 
 
 def judge_refusals(change: PairedChange, tolerance: float, is_equal: bool) -> tuple[str, str]:
@@ -167,14 +179,24 @@ def judge_kinds(changes: Mapping[str, PairedChange], tolerance: float) -> tuple[
 def least_loss(change: PairedChange, n_kinds: int) -> float:
     """The accuracy surely lost, -1 to 1, with 95 % confidence for all of `n_kinds` together."""
     z = NormalDist().inv_cdf(1 - (1 - LEVEL) / (2 * n_kinds))
-    return -tango(change.gained, change.lost, change.n, z).high
+    return -tango(*change.effective_counts, z).high
 
 
-def flips_text(change: PairedChange) -> str:
+def flips_text(change: AnyChange) -> str:
     """How many answers changed, and to what: what the bounds on the loss follow from."""
     if change.flips == 0:
         return "no answer flipped"
-    return (
+    text = (
         f"{change.flips} of {change.n} answers flipped, "
         f"{change.lost} right to wrong, {change.gained} wrong to right"
     )
+    if isinstance(change, PartlyLabelledChange) and change.unlabelled_flips:
+        text += f", {change.unlabelled_flips} without a label"
+    return text
+
+
+def images_text(change: AnyChange) -> str:
+    """How many images there are, and in how many groups where these are fewer."""
+    of_all = change.if_lost if isinstance(change, PartlyLabelledChange) else change
+    groups = f" in {of_all.n_groups} groups" if of_all.n_groups else ""
+    return f"{change.n} images{groups}"

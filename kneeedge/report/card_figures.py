@@ -119,6 +119,7 @@ def variant_lines(variants: Sequence[VerifyReport], source: str) -> list[str]:
     original = f"the original, `{first.against}`," if first.against else "the original"
     tolerance = f"tolerance {first.tolerance:.2%} of accuracy"
     line = f"Against {original} on the {first.split} images of {source}; {tolerance}."
+    line += "".join(f" {text}" for text in map(gate_data_text, variants) if text)
     slimmed = [report for report in variants if report.own_logit_change is not None]
     if slimmed:
         changes = [f"{report.precision} {report.own_logit_change:.3g}" for report in slimmed]
@@ -135,13 +136,27 @@ def variant_lines(variants: Sequence[VerifyReport], source: str) -> list[str]:
     return [*table(FILE_COLUMNS, map(variant_row, variants)), "", line]
 
 
+def gate_data_text(report: VerifyReport) -> str:
+    """Which further images a file's verdict rests on, and what they tell; "" without any."""
+    data = report.gate_data
+    if data is None:
+        return ""
+    text = f"The verdict on {report.precision} rests on {report.images}"
+    if not data.is_labelled:
+        text += f", accuracy on the {report.split} images alone"
+    if data.left_out:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items())
+        text += f"; left out of {data.folder}: {why}"
+    return f"{text}."
+
+
 def variant_row(report: VerifyReport) -> list[str]:
     """What FILE_COLUMNS name, of one file."""
     change = report.changes["accuracy"]
     return [
         report.precision,
         report.verdict,
-        f"{len(report.flips)} of {report.n}",
+        f"{len(report.flips)} of {report.deciding.n}",
         f"{change.delta:+.4f} [{change.interval.low:+.4f}, {change.interval.high:+.4f}]",
         f"{change.mcnemar_p:.3f}",
         f"{report.max_abs_logit_change:.3g}",

@@ -23,8 +23,8 @@ WHAT_DECIDES = (
     "inconclusive: the verdict follows from how much accuracy may be lost on other images, and "
     "how many more of them refused (Tango 1998), by the answers that went wrong or right here and "
     "by the number of images, not from the number of flips: few images leave room for a loss even "
-    "where none flipped. `infer` takes such a file only where it is named; more validation images "
-    "would settle it"
+    "where none flipped. Images of one patient tell less than as many of several. `infer` takes "
+    "such a file only where it is named; more images would settle it: --gate-data FOLDER"
 )
 
 
@@ -54,11 +54,11 @@ def comparison_lines(report: "VerifyReport") -> list[str]:
     """One variant beside the original."""
     change = report.changes["accuracy"]
     against = f", against {report.against}, which it was slimmed from" if report.against else ""
-    where = f"{report.n} {report.split} images on {report.provider}{against}"
+    where = f"{report.images} on {report.provider}{against}"
     accuracy = f"accuracy {report.original.accuracy:.4f} → {report.variant.accuracy:.4f}"
     p = f", McNemar p {change.mcnemar_p:.3f}" if change.flips else ""
     told = "no answer changed" if report.passed_by_logits else change_text(change)
-    lines = [f"  {report.reason}", f"  {where}: {accuracy}, {told}{p}"]
+    lines = [f"  {report.reason}", f"  {where}: {accuracy}, {told}{p}", *gate_data_lines(report)]
     for name in ("sensitivity", "specificity"):
         if name in report.changes and change.flips:
             of_class = report.changes[name]
@@ -67,6 +67,29 @@ def comparison_lines(report: "VerifyReport") -> list[str]:
     ece = report.ece_interval
     lines.append(f"  ECE change {report.ece_change:+.5f} [{ece.low:+.5f}, {ece.high:+.5f}]")
     return [*lines, *logit_lines(report), *case_lines(report)]
+
+
+def gate_data_lines(report: "VerifyReport") -> list[str]:
+    """What `--gate-data` adds to the verdict, and which of its images could not."""
+    data = report.gate_data
+    if data is None:
+        return []
+    lines = []
+    share = report.agreement
+    if share:
+        span = f"[{1 - share.interval.high:.4f}, {1 - share.interval.low:.4f}]"
+        lines.append(
+            f"  accuracy is that of the {report.split} images: the {share.n:,} without labels say "
+            f"only how often answers agree, {1 - share.share:.4f} {span}; each of their "
+            f"{share.changed:,} flips counts as an answer lost"
+        )
+    if data.left_out:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in data.left_out.items())
+        lines.append(f"  left out of {data.folder}: {why}")
+    if data.n_refused:
+        refused = f"{data.n_refused:,} of its {data.n:,} images are unlike the training images"
+        lines.append(f"  {data.folder}: {refused}; they count all the same")
+    return lines
 
 
 def change_text(change: "PairedChange") -> str:
@@ -134,18 +157,24 @@ def case_lines(report: "VerifyReport") -> list[str]:
     if not report.flips and report.verdict != PASS:
         lines.append("  the logits that moved most, no answer among them changed:")
         lines += map(case_line, report.largest[:N_LISTED])
-    if report.images_to_settle:
-        n = f"{report.images_to_settle:,} {report.split} images"
-        lines.append(f"  about {n} would settle it {rate_text(report)}")
-    return lines
+    return [*lines, *settling_lines(report)]
 
 
-def rate_text(report: "VerifyReport") -> str:
-    """At which rates of what changed so many images would settle a verdict."""
+def settling_lines(report: "VerifyReport") -> list[str]:
+    """How many images would settle an inconclusive verdict, and how they are given."""
+    if not report.images_to_settle:
+        return []
     refusals = report.refusals
     if refusals and refusals.variant_alone and refusals.at_one_limit:
-        return "at this rate of flips and refusals"
-    return "at this rate of flips" if report.flips else "if none of them flips"
+        n = f"{report.images_to_settle:,} {report.split} images"
+        return [f"  about {n} would settle it at this rate of flips and refusals"]
+    n_more = report.images_to_settle - report.deciding.n
+    if n_more <= 0:
+        return []
+    more = f"about {n_more:,} more images would settle it"
+    if not report.flips:
+        return [f"  {more} if none of them flips: give them with --gate-data FOLDER, labels or not"]
+    return [f"  {more} at this rate of flips: give them, labelled, with --gate-data FOLDER"]
 
 
 def case_line(case: "CaseChange") -> str:
@@ -153,7 +182,7 @@ def case_line(case: "CaseChange") -> str:
     return (
         f"    {case.path}: {case.original} {case.original_probability:.3f} → "
         f"{case.variant} {case.variant_probability:.3f} "
-        f"(truth {case.truth}, logit change {case.max_logit_change:.3g})"
+        f"(truth {case.truth or 'unknown'}, logit change {case.max_logit_change:.3g})"
     )
 
 
@@ -187,7 +216,11 @@ def trial_lines(calibration: Calibration) -> list[str]:
         error = f"{trial.logit_error:.4f}"
         latency = "" if trial.latency is None else f"{trial.latency:.2f}"
         flips = "" if trial.flips is None else str(trial.flips)
-        rows.append((recipe, layers, error, latency, flips, trial.verdict or ""))
+        verdict = trial.verdict or ""
+        if trial.dropped_after is not None:
+            flips = f"{flips} or more"
+            verdict = f"dropped after {trial.dropped_after:,} images"
+        rows.append((recipe, layers, error, latency, flips, verdict))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -137,7 +137,7 @@ def _verification_text(verification: Verification, slimmed: Slimmed | None) -> s
     verdict = verification.verdict
     if slimmed:
         verdict += f" against {slimmed.original}"
-    flips = f"{verification.flips} flips in {verification.n} {verification.split} images"
+    flips = f"{verification.flips} flips in {verification.images}"
     before = verification.original.accuracy
     after = verification.variant.accuracy
     return f"{verdict}: {flips}, accuracy {before:.4f} → {after:.4f}"

@@ -142,7 +142,7 @@ def _summary(facts: RunFacts) -> Iterator[str]:
                 cells.append(_fact(title, f"{estimate.value:.3f}", interval))
     for file in facts.exported.files if facts.exported else ():
         report = file.report
-        flips = f"{len(report.flips)} of {report.n} answers flipped on {report.split}"
+        flips = f"{len(report.flips)} answers flipped on {report.images}"
         cells.append(_fact(f"{report.precision} file: {flips}", report.verdict, ""))
     yield f'<div class="facts">{"".join(cells)}</div>'
 

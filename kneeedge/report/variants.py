@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kneeedge.report.card_facts import CardFacts
-from kneeedge.report.card_figures import FILE_COLUMNS, variant_row
+from kneeedge.report.card_figures import FILE_COLUMNS, gate_data_text, variant_row
 from kneeedge.report.charts import span_svg
 from kneeedge.report.page import plain_table, source, table, verdict_tag, words
 from kneeedge.runs.benchmark import Row, baseline, model_name, scenario_name, times_as_fast
@@ -25,11 +25,13 @@ def variant_parts(exported: ExportReport | None) -> Iterator[str]:
         return
     heads = ("file", *FILE_COLUMNS[1:], "MB", "sha256")
     rows = [_file_row(file) for file in exported.files]
-    yield table(heads, rows, "held against the original on val")
+    yield table(heads, rows, "held against the original")
     for file in exported.files:
         report = file.report
         name = f"<strong>{words(report.precision)}</strong>"
-        yield f"<p>{name}: {words(report.reason)}.</p>"
+        yield f"<p>{name}, {words(report.images)}: {words(report.reason)}.</p>"
+        if text := gate_data_text(report):
+            yield f"<p>{words(text)}</p>"
         yield from _flips(report)
     yield f"<p>{source('export', text='the record')} has the rest.</p>"
 
@@ -48,14 +50,14 @@ def _flips(report: VerifyReport) -> Iterator[str]:
     rows = [
         (
             case.path,
-            case.truth,
+            case.truth or "unknown",
             f"{case.original} {case.original_probability:.3f}",
             f"{case.variant} {case.variant_probability:.3f}",
         )
         for case in report.flips[:N_FLIPS]
     ]
     listed = plain_table(("image", "truth", "original", "this file"), rows, is_text=True)
-    summary = f"{len(report.flips)} of {report.n} answers flipped"
+    summary = f"{len(report.flips)} of {report.deciding.n} answers flipped"
     yield f"<details><summary>{summary}</summary>{listed}</details>"
 
 

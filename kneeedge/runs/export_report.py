@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from kneeedge.model.file_record import Calibration, HalfRange
+from kneeedge.model.file_record import Calibration, GateData, HalfRange, images_of
 from kneeedge.model.provenance import Score
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.statistics.intervals import Interval
-from kneeedge.statistics.paired import PairedChange
+from kneeedge.statistics.paired import ChangedShare, PairedChange
+from kneeedge.statistics.partly_labelled import PartlyLabelledChange
 from kneeedge.stress.record import StressGate
 
 
@@ -15,7 +16,9 @@ class CaseChange:
     """One image to which the variant answers otherwise, or much less alike than allowed."""
 
     path: str
-    truth: str
+    "below the data folder; of an image of `gate_data` with that folder's name before it"
+    truth: str | None
+    "absent without a label"
     original: str
     variant: str
     original_probability: float
@@ -45,6 +48,8 @@ class RefusalChange:
     "images that the variant would refuse at the original's limit"
     interval: Interval | None = None
     "of the share refused, variant less original, 95 %, two-sided (Tango 1998)"
+    effective_n: float | None = None
+    "lone images that would tell as much of it; absent where no patient has two"
 
     @property
     def variant_alone(self) -> int:
@@ -94,12 +99,14 @@ class VerifyReport:
     split: str
     provider: str
     n: int
+    "images of the split"
     verdict: str
     "pass, fail or inconclusive"
     reason: str
     tolerance: float
     "accuracy that may be lost, and share of the images that may be refused more"
     original: Score
+    "on all images with labels, as `changes` are"
     variant: Score
     changes: dict[str, PairedChange]
     "accuracy, and the positive class's sensitivity and specificity, at the locked threshold"
@@ -117,7 +124,8 @@ class VerifyReport:
     largest: tuple[CaseChange, ...]
     "the images with the largest logit changes"
     images_to_settle: int | None
-    "how many images would settle an inconclusive verdict, if the same share keeps flipping"
+    """how many images, these among them, would settle an inconclusive verdict, if the same share
+    keeps flipping"""
     refusals: RefusalChange | None = None
     "beside this run's own PyTorch model; absent where the model answers every image"
     referrals: ReferralChange | None = None
@@ -127,12 +135,28 @@ class VerifyReport:
     own_logit_change: float | None = None
     "largest logit change from this run's own PyTorch model, where the original is another network"
     stress: StressGate | None = None
-    "the same on corrupted images; absent where that was not asked for"
+    "the same on corrupted images of the split; absent where that was not asked for"
+    gate_data: GateData | None = None
+    "images of `--gate-data` that the verdict rests on too; absent where there were none"
+    bounds: PartlyLabelledChange | None = None
+    "of the accuracy over all images, which decide; absent where all images have labels"
+    agreement: ChangedShare | None = None
+    "of the answers to the images without labels; absent where all have them"
+
+    @property
+    def deciding(self) -> PartlyLabelledChange | PairedChange:
+        """The change over all images that the verdict rests on."""
+        return self.bounds or self.changes["accuracy"]
+
+    @property
+    def images(self) -> str:
+        """The images that the verdict rests on, in words."""
+        return images_of(self.n, self.split, self.gate_data)
 
     @property
     def passed_by_logits(self) -> bool:
         """Whether it passed as the original up to rounding, where statistics could not tell."""
-        return self.verdict == PASS and self.changes["accuracy"].worst_loss > self.tolerance
+        return self.verdict == PASS and self.deciding.worst_loss > self.tolerance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What a variant changes against the original on the same images, with paired intervals."""
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +20,6 @@ from kneeedge.statistics.intervals import (
 )
 from kneeedge.statistics.reliability import CALIBRATION_BINS, confidence_gaps
 
-MOST_IMAGES = 10_000_000
-"beyond which nobody would look for more"
 N_RESAMPLES = 2000
 "bootstrap samples: enough that the seed moves a 95 % bound by a few percent of the interval"
 
@@ -49,6 +46,14 @@ class PairedChange:
     "0 to 1; exact McNemar test, two-sided; over groups, the exact test of their signs"
     n_groups: int | None = None
     "of images of one patient, or copies, for which all three allow; absent where none has two"
+    effective_n: float | None = None
+    "lone images that would tell as much of the change; absent where no group has two"
+
+    @property
+    def effective_counts(self) -> tuple[float, float, float]:
+        """Answers gained, answers lost and images, of as many lone images as tell as much."""
+        weight = 1.0 if self.effective_n is None else self.effective_n / self.n
+        return weight * self.gained, weight * self.lost, weight * self.n
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +66,41 @@ class ChangedShare:
     share: float
     "0 to 1"
     interval: Interval
-    "of the share, 95 %, two-sided (Wilson 1927)"
+    "of the share, 95 %, two-sided (Wilson 1927); over groups, at the effective number of images"
     most: float
     "0 to 1; one-sided 95 % upper bound on the share"
+    n_groups: int | None = None
+    "of images of one patient, or copies, for which both allow; absent where none has two"
+    effective_n: float | None = None
+    "lone images that would tell as much of the share; absent where no group has two"
 
 
-def changed_share(changed: int, n: int) -> ChangedShare:
-    """The share of answers that changed; raises ValueError where n is 0.
+def changed_share(
+    changed: NDArray[np.bool_], clusters: NDArray[np.intp] | None = None
+) -> ChangedShare:
+    """The share of answers that changed (N,); raises ValueError where N is 0.
 
     Accuracy lost is never more than the share of changed answers, since a right answer must change
     to be lost. Where none changed, `most` is z² / (n + z²), as Tango's bound on the loss is.
+    `clusters` (N,) are the numbers of the images' groups, as of `clusters_of`.
     """
-    interval = wilson(changed, n)
+    n = len(changed)
+    n_changed = int(changed.sum())
+    if n == 0:
+        raise ValueError("there are no images to compare; give a split that has some")
+    effective = None
+    if clusters is not None:
+        effective = effective_size(changed.astype(np.float64), clusters)
+    size = n if effective is None else effective
+    seen = size * (n_changed / n)
     return ChangedShare(
         n=n,
-        changed=changed,
-        share=changed / n,
-        interval=interval,
-        most=wilson(changed, n, Z_ONE_SIDED).high,
+        changed=n_changed,
+        share=n_changed / n,
+        interval=wilson(seen, size),
+        most=wilson(seen, size, Z_ONE_SIDED).high,
+        n_groups=None if clusters is None else len(np.unique(clusters)),
+        effective_n=effective,
     )
 
 
@@ -105,45 +127,42 @@ def paired_change(
         raise ValueError("there are no images to compare; give a split that has some")
     before = original == truth
     after = variant == truth
+    moved = after.astype(np.float64) - before
     change = change_of_counts(
         n=truth.size,
         flips=int((original != variant).sum()),
         lost=int((before & ~after).sum()),
         gained=int((~before & after).sum()),
+        effective_n=None if clusters is None else effective_size(moved, clusters),
     )
-    return change if clusters is None else of_groups(change, before, after, clusters)
-
-
-def of_groups(
-    change: PairedChange,
-    before: NDArray[np.bool_],
-    after: NDArray[np.bool_],
-    clusters: NDArray[np.intp],
-) -> PairedChange:
-    """The change with what allows for several images of a group: who was right (N,), and is."""
-    moved = after.astype(np.float64) - before
-    weight = effective_size(moved, clusters) / change.n
-    seen = (weight * change.gained, weight * change.lost, weight * change.n)
+    if clusters is None:
+        return change
     return replace(
         change,
-        interval=tango(*seen),
-        worst_loss=_worst_loss(*seen),
         mcnemar_p=mcnemar_of_groups(np.bincount(clusters, weights=moved)),
         n_groups=len(np.unique(clusters)),
     )
 
 
-def change_of_counts(*, n: int, flips: int, lost: int, gained: int) -> PairedChange:
-    """The change where so many of `n` images, 1 or more, count; see the fields of PairedChange."""
+def change_of_counts(
+    *, n: int, flips: int, lost: int, gained: int, effective_n: float | None = None
+) -> PairedChange:
+    """The change where so many of `n` images, 1 or more, count; see the fields of PairedChange.
+
+    Interval and bound are those of `effective_n` images where that is given.
+    """
+    weight = 1.0 if effective_n is None else effective_n / n
+    counts = (weight * gained, weight * lost, weight * n)
     return PairedChange(
         n=n,
         flips=flips,
         lost=lost,
         gained=gained,
         delta=(gained - lost) / n,
-        interval=tango(gained, lost, n),
-        worst_loss=_worst_loss(gained, lost, n),
+        interval=tango(*counts),
+        worst_loss=worst_loss(*counts),
         mcnemar_p=mcnemar(gained, lost),
+        effective_n=effective_n,
     )
 
 
@@ -175,22 +194,27 @@ def extra_loss(
     labels: NDArray[np.integer],
     clean: tuple[NDArray[np.integer], NDArray[np.integer]],
     corrupted: tuple[NDArray[np.integer], NDArray[np.integer]],
+    clusters: NDArray[np.intp] | None = None,
 ) -> tuple[float, Interval]:
     """How much more accuracy the variant loses than the original when images are corrupted.
 
     From class indices (N,) of the truth and, as (original's, variant's), of the answers to the same
     images before and after. An image counts where the comparison of the two has changed, and the
-    interval is Tango's. Where a comparison has turned over it counts twice: then each image has two
-    places, among 2N, which is too narrow where many turn over; few do.
+    interval is Tango's; with `clusters` (N,) at the effective number of images. Where a comparison
+    has turned over it counts twice: then each image has two places, among 2N, which is too narrow
+    where many turn over; few do.
     """
     rights = [[answers == labels for answers in pair] for pair in (clean, corrupted)]
     before, after = (variant.astype(int) - original for original, variant in rights)
     change = after - before
+    n = len(labels)
     lost = int(-change[change < 0].sum())
     gained = int(change[change > 0].sum())
-    n = len(labels)
+    weight = 1.0
+    if clusters is not None:
+        weight = effective_size(change.astype(np.float64), clusters) / n
     n_places = max(1, int(np.abs(change).max()))
-    interval = tango(gained, lost, n_places * n)
+    interval = tango(weight * gained, weight * lost, weight * n_places * n)
     return (lost - gained) / n, Interval(-n_places * interval.high, -n_places * interval.low)
 
 
@@ -239,74 +263,45 @@ def paired_auroc_change(
 
 
 def paired_calibration_change(
-    labels: NDArray[np.integer], original: NDArray[np.floating], variant: NDArray[np.floating]
+    labels: NDArray[np.integer],
+    original: NDArray[np.floating],
+    variant: NDArray[np.floating],
+    clusters: NDArray[np.intp] | None = None,
 ) -> tuple[float, Interval]:
     """The variant's expected calibration error less the original's, with its interval.
 
     From class indices (N,) and probabilities (N, K) of either. The interval is the percentile
     interval of a paired bootstrap: images drawn with replacement, the same for both (Efron &
-    Tibshirani 1993, ch. 13), from a fixed seed. Two equal variants have an interval of no width.
+    Tibshirani 1993, ch. 13), from a fixed seed; with `clusters` (N,) whole groups are drawn. Two
+    equal variants have an interval of no width.
     """
     n = len(labels)
-    gaps_before = _binned_gaps(labels, original)
-    gaps_after = _binned_gaps(labels, variant)
+    units = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    sizes = np.bincount(units).astype(np.float64)
+    gaps_before = _binned_gaps(labels, original, units)
+    gaps_after = _binned_gaps(labels, variant, units)
     before = np.abs(gaps_before.sum(axis=0)).sum() / n
     after = np.abs(gaps_after.sum(axis=0)).sum() / n
     delta = float(after - before)
     random = np.random.default_rng(0)
-    weights = random.multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES).astype(np.float64)
-    drawn_before = np.abs(weights @ gaps_before).sum(axis=1) / n
-    drawn_after = np.abs(weights @ gaps_after).sum(axis=1) / n
+    n_units = len(sizes)
+    weights = random.multinomial(n_units, np.full(n_units, 1 / n_units), size=N_RESAMPLES)
+    weights = weights.astype(np.float64)
+    n_drawn = weights @ sizes
+    drawn_before = np.abs(weights @ gaps_before).sum(axis=1) / n_drawn
+    drawn_after = np.abs(weights @ gaps_after).sum(axis=1) / n_drawn
     low, high = np.quantile(drawn_after - drawn_before, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return delta, Interval(min(float(low), delta), max(float(high), delta))
 
 
 def _binned_gaps(
-    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], units: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """(N, B): each image's gap in its bin of confidence, 0 in the others."""
+    """(U, B): the gaps of each unit's images, of numbers `units` (N,) from 0, by confidence bin."""
     bins, gaps = confidence_gaps(labels, probabilities)
-    spread = np.zeros((len(labels), CALIBRATION_BINS))
-    spread[np.arange(len(labels)), bins] = gaps
+    spread = np.zeros((int(units.max()) + 1, CALIBRATION_BINS))
+    np.add.at(spread, (units, bins), gaps)
     return spread
-
-
-def images_to_settle(change: PairedChange, tolerance: float) -> int | None:
-    """How many images would settle whether the loss is within the tolerance, at the rates of these.
-
-    They bring `worst_loss` to the tolerance, or the whole interval beyond it where the observed
-    loss is. It can be below `change.n`, where the matter is settled. None where the observed loss
-    is the tolerance itself, and where 10 million would not do.
-    """
-    gained = change.gained / change.n
-    lost = change.lost / change.n
-
-    def settled(n: int) -> bool:
-        if -change.delta < tolerance:
-            return _worst_loss(gained * n, lost * n, n) <= tolerance
-        return -tango(gained * n, lost * n, n).high > tolerance
-
-    return _first(settled, MOST_IMAGES)
-
-
-def largest_known(needed: Sequence[int | None]) -> int | None:
-    """How many images settle several questions at once; None where one cannot be settled."""
-    known = [n for n in needed if n is not None]
-    return max(known) if known and len(known) == len(needed) else None
-
-
-def images_to_settle_share(share: ChangedShare, tolerance: float) -> int | None:
-    """How many images would settle whether the share of changed answers is within the tolerance.
-
-    At the share of these; otherwise as `images_to_settle`.
-    """
-
-    def settled(n: int) -> bool:
-        if share.share < tolerance:
-            return wilson(share.share * n, n, Z_ONE_SIDED).high <= tolerance
-        return wilson(share.share * n, n).low > tolerance
-
-    return _first(settled, MOST_IMAGES)
 
 
 def tango(gained: float, lost: float, n: float, z: float = Z_TWO_SIDED) -> Interval:
@@ -345,7 +340,8 @@ def mcnemar_of_groups(sums: NDArray[Any]) -> float:
     return min(1.0, float(chances[distances >= abs(round(float(sums.sum())))].sum()))
 
 
-def _worst_loss(gained: float, lost: float, n: float) -> float:
+def worst_loss(gained: float, lost: float, n: float) -> float:
+    """The one-sided 95 % upper bound on the share lost less the share gained, by Tango's score."""
     return -_tango_low(gained, lost, n, Z_ONE_SIDED)
 
 
@@ -369,18 +365,3 @@ def _score_variance(gained: float, lost: float, n: float, delta: float) -> float
     c = -lost * delta * (1 - delta)
     share_lost = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
     return max(0.0, 2 * share_lost + delta * (1 - delta))
-
-
-def _first(holds: Callable[[int], bool], most: int) -> int | None:
-    """The first of 1 to `most` from which on the condition holds; None where it fails at `most`."""
-    if not holds(most):
-        return None
-    low = 0
-    high = most
-    while high - low > 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle
-    return high

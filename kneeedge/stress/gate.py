@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from kneeedge.data.dataset import Sample
 from kneeedge.model.spec import softmax
 from kneeedge.model.verdict import INCONCLUSIVE, PASS, is_rounding, judge_kinds, same_text
-from kneeedge.statistics.paired import images_to_settle
+from kneeedge.statistics.intervals import clusters_of
+from kneeedge.statistics.settling import images_to_settle
 from kneeedge.stress.answers import CellAnswers
-from kneeedge.stress.cells import Cell, cells_of
+from kneeedge.stress.cells import cells_of
 from kneeedge.stress.record import KindChange, StressGate
 from kneeedge.stress.rows import pairing
 
@@ -39,8 +40,9 @@ def judge_corrupted(
     original = in_double(original)
     variant = in_double(variant)
     labels = np.array([sample.label for sample in samples])
+    clusters = clusters_of([sample.group for sample in samples], len(samples))
     kinds = tuple(
-        _kind_change(labels, original, variant, c, cell) for c, cell in enumerate(GATE_CELLS) if c
+        _kind_change(labels, original, variant, c, clusters) for c in range(1, len(GATE_CELLS))
     )
     changes = {kind.kind: kind.change for kind in kinds}
     verdict, reason = judge_kinds(changes, tolerance)
@@ -72,16 +74,16 @@ def _kind_change(
     labels: NDArray[np.integer],
     original: CellAnswers,
     variant: CellAnswers,
-    c: int,
-    cell: Cell,
+    cell: int,
+    clusters: NDArray[np.intp] | None,
 ) -> KindChange:
-    paired = pairing(labels, original, variant, c)
+    paired = pairing(labels, original, variant, cell, clusters)
     return KindChange(
-        kind=cell.kind,
-        original=float(np.mean(original.decisions(c) == labels)),
-        variant=float(np.mean(variant.decisions(c) == labels)),
+        kind=GATE_CELLS[cell].kind,
+        original=float(np.mean(original.decisions(cell) == labels)),
+        variant=float(np.mean(variant.decisions(cell) == labels)),
         change=paired.change,
         extra_loss=paired.extra_loss,
-        original_refused=float(original.refused[c].mean()),
-        variant_refused=float(variant.refused[c].mean()),
+        original_refused=float(original.refused[cell].mean()),
+        variant_refused=float(variant.refused[cell].mean()),
     )

@@ -39,7 +39,8 @@ def _row(
     evaluation = evaluate(labels, answers.probabilities[c], answers.spec, groups)
     refused = answers.refused[c]
     all_images = np.ones(len(labels), dtype=bool)
-    share = share_estimate(refused, all_images, clusters_of(groups, len(labels)))
+    clusters = clusters_of(groups, len(labels))
+    share = share_estimate(refused, all_images, clusters)
     if share is None:
         raise ValueError("there are no images to stress; give a split that has some")
     wrong = answers.decisions(c) != labels
@@ -57,20 +58,26 @@ def _row(
         refused=share,
         loss=clean_accuracy - evaluation.accuracy.value,
         wrong_unrefused=float(np.mean(wrong & ~refused)),
-        paired=None if original is None else pairing(labels, original, answers, c),
+        paired=None if original is None else pairing(labels, original, answers, c, clusters),
     )
 
 
 def pairing(
-    labels: NDArray[np.integer], original: CellAnswers, variant: CellAnswers, cell: int
+    labels: NDArray[np.integer],
+    original: CellAnswers,
+    variant: CellAnswers,
+    cell: int,
+    clusters: NDArray[np.intp] | None = None,
 ) -> CellPairing:
     """The variant beside the original in one cell, and against their clean images (cell 0).
 
-    Of the clean images themselves there is nothing to tell: 0, without room.
+    Of the clean images themselves there is nothing to tell: 0, without room. `clusters` (N,) are
+    the numbers of the images' groups, as of `clusters_of`.
     """
     clean = (original.decisions(0), variant.decisions(0))
     corrupted = (original.decisions(cell), variant.decisions(cell))
-    extra, interval = extra_loss(labels, clean, corrupted) if cell else (0.0, Interval(0.0, 0.0))
-    return CellPairing(
-        change=paired_change(labels, *corrupted), extra_loss=extra, extra_interval=interval
-    )
+    extra, interval = 0.0, Interval(0.0, 0.0)
+    if cell:
+        extra, interval = extra_loss(labels, clean, corrupted, clusters)
+    change = paired_change(labels, *corrupted, clusters)
+    return CellPairing(change=change, extra_loss=extra, extra_interval=interval)

@@ -17,7 +17,9 @@ def truth_with(*labels: int) -> Truth:
     samples = []
     for i, label in enumerate(labels):
         name = f"{i}.png"
-        sample = Sample(path=Path(name), name=name, sha256="test", split="", label=label, group="")
+        sample = Sample(
+            path=Path(name), name=name, sha256="test", split="", label=label, group=name
+        )
         samples.append(sample)
     return truth_of(samples, "test")
 
@@ -64,3 +66,14 @@ def test_the_loss_alone_gives_a_slimmed_network_its_verdict_against_its_original
     assert make_accuracy(Answers("fp32", slim, 3 * logits), truth, 0, original).verdict == "pass"
     assert make_accuracy(Answers("fp32", slim, -logits), truth, 0, original).verdict == "fail"
     assert make_accuracy(Answers("fp32", slim, 3 * logits), truth, 0, stranger).verdict is None
+
+
+def test_images_of_one_patient_tell_less_than_as_many_of_several() -> None:
+    lone = truth_with(*(0, 1) * 200)
+    pairs = dataclasses.replace(lone, groups=tuple(str(i // 2) for i in range(400)))
+    logits = np.array([[1.0, 0.0], [0.0, 1.0]] * 200)
+    reference = Answers("pytorch-fp32", tiny_spec(), logits)
+    int8 = Answers("int8", tiny_spec(), logits)
+    assert make_accuracy(int8, lone, 0, reference).verdict == "pass"
+    paired = make_accuracy(int8, pairs, 0, reference)
+    assert (paired.verdict, paired.images_to_settle) == ("inconclusive", 2 * 268)

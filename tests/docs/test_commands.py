@@ -73,6 +73,7 @@ NOT_RUN = {
     "kneeedge train radiographs --certify": "likewise; tests/training/test_certify.py",
     "python -m http.server": "it serves until it is stopped",
     "kneeedge export runs/latest --triton": "a second export; tests/triton/test_repository.py",
+    "kneeedge export --gate-data": "a second export; tests/export/test_gate_data.py",
     "tritonserver ": "it serves until it is stopped; tests/triton runs it",
     "curl ": "it needs a server; tests/triton sends the same request",
     "kneeedge train radiographs --weights imagenet --devices 4": "tests/training/test_devices.py",

@@ -1,5 +1,6 @@
 """What the gate makes of a variant's answers beside the original's."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,12 @@ def val_samples(n: int) -> tuple[Sample, ...]:
     """Images of the two classes in turn."""
     return tuple(
         Sample(
-            path=Path(f"{i}.png"), name=f"{i}.png", sha256="", split="val", label=i % 2, group=""
+            path=Path(f"{i}.png"),
+            name=f"{i}.png",
+            sha256="",
+            split="val",
+            label=i % 2,
+            group=str(i),
         )
         for i in range(n)
     )
@@ -54,6 +60,24 @@ def test_the_report_names_the_flipped_images():
     assert flip.max_logit_change == 2.0
     assert report.largest[0].path == "2.png"
     assert report.max_abs_logit_change == 2.0
+
+
+def test_images_of_one_patient_tell_less_than_as_many_of_several():
+    before = np.tile([[2.0, 0.0], [0.0, 2.0]], (200, 1))
+    original = Answers(ORIGINAL, SPEC, before)
+    lone = val_samples(400)
+    pairs = tuple(dataclasses.replace(sample, group=str(i // 2)) for i, sample in enumerate(lone))
+    report = gate_report(lone, original, Answers("int8", SPEC, before), "cpu")
+    of_pairs = gate_report(pairs, original, Answers("int8", SPEC, before), "cpu")
+    assert (report.verdict, of_pairs.verdict) == (PASS, INCONCLUSIVE)
+    assert of_pairs.reason.startswith("400 images in 200 groups are too few: no answer flipped")
+    assert of_pairs.images_to_settle == 2 * 268
+    both_lost = before.copy()
+    both_lost[:20] = both_lost[:20, ::-1]
+    narrow = gate_report(lone, original, Answers("int8", SPEC, both_lost), "cpu")
+    wide = gate_report(pairs, original, Answers("int8", SPEC, both_lost), "cpu")
+    assert wide.changes["accuracy"].worst_loss > narrow.changes["accuracy"].worst_loss + 0.005
+    assert wide.ece_interval.high > narrow.ece_interval.high
 
 
 def change(n: int, lost: int, gained: int) -> PairedChange:

@@ -160,3 +160,13 @@ def test_a_report_from_before_own_limits_gives_a_file_the_limit_of_the_run():
     spec = dataclasses.replace(tiny_spec(), novelty=NOVELTY)
     assert spec_of_file(spec, report) == spec
     assert (earlier.variant_alone, earlier.original_alone) == (11, 1)
+
+
+def test_patients_with_several_images_widen_what_is_said_of_refusals() -> None:
+    variant = swapped(2)
+    alone = compare_refusals(NOVELTY, ORIGINAL, variant, "fp32")
+    of_pairs = compare_refusals(NOVELTY, ORIGINAL, variant, "fp32", np.arange(400) // 2)
+    assert of_pairs.effective_n < 400
+    assert of_pairs.interval.high > alone.interval.high
+    report = report_of("fp32")
+    assert judged(report, alone).images_to_settle < judged(report, of_pairs).images_to_settle

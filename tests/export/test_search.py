@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import onnx
 import onnxruntime
 
-from export.gate import Gated, gate_report
+from export.gate import Dropped, Gated, gate_report
 from export.graph import layers
 from export.ranges import METHODS, collect, open_session
 from export.search import (
@@ -70,7 +70,7 @@ def gate_of(report, *verdicts: str):
     """A gate that gives these verdicts in turn, the last for ever, and keeps the graphs it saw."""
     seen: list[onnx.ModelProto] = []
 
-    def gate(graph):
+    def gate(graph, _):
         seen.append(graph)
         verdict = verdicts[min(len(seen), len(verdicts)) - 1]
         return Gated(dataclasses.replace(report, verdict=verdict), ANSWERS)
@@ -144,7 +144,7 @@ def gate_of_flips(report, *counts: int):
     """A gate that is never sure and finds these numbers of flips in turn."""
     seen: list[onnx.ModelProto] = []
 
-    def gate(graph):
+    def gate(graph, _):
         seen.append(graph)
         flips = report.flips * counts[len(seen) - 1]
         inconclusive = dataclasses.replace(report, verdict=INCONCLUSIVE, flips=flips)
@@ -182,7 +182,7 @@ def test_only_the_best_answers_so_far_are_held_beside_those_that_the_gate_looks_
         gc.collect()
         return [answers for reference in given if (answers := reference()) is not None]
 
-    def gate(graph):
+    def gate(graph, _):
         n_held.append(len(held()))
         flips = report.flips * (2 + len(n_held) % 2)  # three, two, three, two, three
         answers = dataclasses.replace(ANSWERS)
@@ -210,6 +210,27 @@ def test_times_that_differ_by_noise_leave_the_preference(measured, report, monke
     gate, seen = gate_of_flips(report, 1, 1, 1, 1, 1)
     assert settle(measured, gate).recipe == order[0]
     assert len(seen) == MOST_GATED
+
+
+def test_a_dropped_recipe_is_no_candidate_and_its_trial_says_when(measured, report, monkeypatch):
+    """The second flips more than the first, which is there already; the third flips fewer."""
+    order = with_times(measured, monkeypatch, *[0.8] * len(METHODS))
+    asked = []
+
+    def gate(_, is_behind):
+        asked.append([flips for flips in range(6) if is_behind(flips)])
+        if len(asked) == 2:
+            return Dropped(24, 4)
+        flips = report.flips * (3 if len(asked) == 1 else 2)
+        return Gated(dataclasses.replace(report, verdict=INCONCLUSIVE, flips=flips), ANSWERS)
+
+    result = settle(measured, gate)
+    assert asked == [[], [3, 4, 5], [3, 4, 5], [2, 3, 4, 5], [2, 3, 4, 5]]
+    assert result.recipe == order[2]
+    trials = {Recipe(t.method, t.float_layers): t for t in result.trials}
+    dropped = trials[order[1]]
+    assert (dropped.flips, dropped.verdict, dropped.dropped_after) == (4, None, 24)
+    assert trials[order[2]].dropped_after is None
 
 
 def test_too_few_images_end_the_search_where_nothing_flips_and_nothing_is_faster(

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 
 from export import stress as stress_module
 from export.options import ExportOptions
+from export.original import Network
 from export.run import export_run
 from export.stress import original_of, torch_subject
 from kneeedge.errors import CheckpointError, ConfigError, NotFoundError
@@ -122,7 +123,7 @@ def test_the_original_answers_once_for_all_variants(asked):
 def test_pytorch_is_asked_as_it_is(trained_run):
     model, spec = load_original(open_run(trained_run))
     images = some_phantoms(3, spec.pixel_path.size)
-    outputs = torch_subject(model, spec, None).run(images)
+    outputs = torch_subject(Network(model, spec, None)).run(images)
     assert outputs.logits == pytest.approx(predict_logits(model, images), abs=1e-5)
     assert np.asarray(outputs.probabilities).sum(axis=1) == pytest.approx([1.0] * 3, abs=1e-6)
 

@@ -193,3 +193,19 @@ def test_rows_without_a_common_path_or_of_other_classes_are_refused() -> None:
     other = dataclasses.replace(answers(), classes=(HEALTHY, "Osteopenia"))
     with pytest.raises(DataError, match="a file of the same classes"):
         pair(answers(row(0)), other)
+
+
+def test_patients_and_copies_count_once_in_the_verdict() -> None:
+    """400 images settle it where each is of a patient of its own, and not where they are pairs."""
+    here = answers(n=400)
+    there = answers(n=400)
+    patients = {row.path: f"P{i // 2}" for i, row in enumerate(here.rows)}
+    assert pair(here, there).verdict == PASS
+    assert pair(here, there, labels(400)).verdict == PASS
+    of_patients = pair(here, there, None, patients)
+    assert (of_patients.verdict, of_patients.answers.n_groups) == (INCONCLUSIVE, 200)
+    assert of_patients.images_to_settle == 2 * 268
+    with_labels = pair(here, there, labels(400), patients)
+    assert (with_labels.verdict, with_labels.accuracy.n_groups) == (INCONCLUSIVE, 200)
+    copies = answers(*(row(i, sha256=f"{i // 2:064x}") for i in range(400)))
+    assert pair(copies, copies).answers.n_groups == 200

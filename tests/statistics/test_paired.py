@@ -14,9 +14,6 @@ from kneeedge.statistics.paired import (
     PairedChange,
     changed_share,
     extra_loss,
-    images_to_settle,
-    images_to_settle_share,
-    largest_known,
     mcnemar,
     mcnemar_of_groups,
     paired_auroc_change,
@@ -26,6 +23,7 @@ from kneeedge.statistics.paired import (
     tango,
 )
 from kneeedge.statistics.reliability import expected_calibration_error
+from kneeedge.statistics.settling import images_to_settle, images_to_settle_share, largest_known
 from kneeedge.system.strict_json import from_json, to_json
 
 Z = 1.959963985
@@ -340,17 +338,22 @@ def test_accuracy_lost_is_bounded_by_the_share_of_changed_answers_whatever_the_l
 ) -> None:
     """So that a pass without labels is one with them."""
     for changed in range(min(n, 6)):
-        most = changed_share(changed, n).most
+        most = changed_share(changes(changed, n)).most
         for lost in range(changed + 1):
             worst_loss = -tango(changed - lost, lost, n, Z_ONE).low
             assert worst_loss <= most + 1e-8, (changed, lost)
-    assert changed_share(0, n).most == pytest.approx(Z_ONE**2 / (n + Z_ONE**2))
+    assert changed_share(changes(0, n)).most == pytest.approx(Z_ONE**2 / (n + Z_ONE**2))
+
+
+def changes(changed: int, n: int) -> np.ndarray:
+    """Which of n answers changed: the first ones."""
+    return np.arange(n) < changed
 
 
 def test_images_to_settle_a_share_are_the_first_that_do() -> None:
-    of_267 = changed_share(0, 267)
+    of_267 = changed_share(changes(0, 267))
     assert images_to_settle_share(of_267, 0.01) == 268
-    above = changed_share(2, 100)
+    above = changed_share(changes(2, 100))
     n = images_to_settle_share(above, 0.01)
     assert n is not None
     assert wilson(0.02 * n, n).low > 0.01 >= wilson(0.02 * (n - 1), n - 1).low
@@ -500,3 +503,23 @@ def test_two_patients_with_all_images_tell_almost_nothing_of_an_auroc():
     before = np.linspace(0, 1, 40)
     _, interval = paired_auroc_change(positive, before, before[::-1], np.repeat([0, 1], 20))
     assert interval.high - interval.low > 1.0
+
+
+@pytest.mark.parametrize(("churn", "together"), [(0.01, 1.0), (0.03, 0.5)])
+def test_a_loss_of_the_tolerance_passes_in_one_of_twenty_draws_also_over_patients(
+    churn: float, together: float
+) -> None:
+    """As many patients as knee-kl's val has, 80 of 235 with both knees, which answer together."""
+    rng = np.random.default_rng(5)
+    patients = np.repeat(np.arange(235), [2] * 80 + [1] * 155)
+    n_passes = {"lone": 0, "grouped": 0}
+    for _ in range(1000):
+        shared = rng.random(235)[patients] < together
+        u = np.where(shared, rng.random(235)[patients], rng.random(315))
+        labels = np.zeros(315, int)
+        before = (u > 1 - churn).astype(int)
+        after = (u < 0.01 + churn).astype(int)
+        n_passes["lone"] += paired_change(labels, before, after).worst_loss <= 0.01
+        n_passes["grouped"] += paired_change(labels, before, after, patients).worst_loss <= 0.01
+    assert n_passes["grouped"] <= 65
+    assert n_passes["lone"] > n_passes["grouped"]

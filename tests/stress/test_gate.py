@@ -159,6 +159,31 @@ def test_several_images_of_a_patient_widen_the_intervals() -> None:
     assert "groups" in grouped.accuracy.method
 
 
+def test_several_images_of_a_patient_widen_what_is_paired() -> None:
+    n = 60
+    cells = (CLEAN, Cell("blur", 3))
+    original = answers_of(n, 2)
+    variant = answers_of(n, 2, {1: [0, 20, 40, 1, 21, 41]})
+    lone = rows_of(samples_of(n), cells, variant, original)[1].paired
+    grouped = rows_of(samples_of(n, groups=20), cells, variant, original)[1].paired
+    assert lone is not None
+    assert grouped is not None
+    assert grouped.change.worst_loss > lone.change.worst_loss + 0.02
+    assert grouped.extra_interval.high > lone.extra_interval.high + 0.02
+    assert grouped.change.n_groups == 20
+
+
+def test_the_gate_under_corruption_counts_patients() -> None:
+    n = 400
+    cells = len(GATE_CELLS)
+    original = answers_of(n, cells)
+    options = ("int8", 0.01, False)
+    lone = judge_corrupted(samples_of(n), original, original, *options)
+    grouped = judge_corrupted(samples_of(n, groups=200), original, original, *options)
+    assert (lone.verdict, grouped.verdict) == (PASS, INCONCLUSIVE)
+    assert grouped.images_to_settle == 2 * 268
+
+
 def test_what_is_wrong_and_not_refused_is_counted_by_itself() -> None:
     n = 20
     cells = (CLEAN, Cell("blur", 3))
