@@ -72,6 +72,15 @@ class Original:
         return np.logical_and(wrong, labelled)
 
 
+@dataclass(frozen=True)
+class AskedImages:
+    """The images of `--gate-data`, and what the original of a slimmed network answers to them."""
+
+    images: GateImages
+    logits: NDArray[np.float32]
+    "(N, K)"
+
+
 def open_network(run: Run) -> Network:
     """The PyTorch model of a finished run."""
     model, spec = load_original(run)
@@ -79,9 +88,17 @@ def open_network(run: Run) -> Network:
 
 
 def ask_original(
-    run: Run, network: Network, val: tuple[Sample, ...], gate: GateImages | None, progress: Progress
+    run: Run,
+    network: Network,
+    val: tuple[Sample, ...],
+    gate: GateImages | None,
+    progress: Progress,
+    asked: AskedImages | None = None,
 ) -> Original:
-    """Ask the networks of a run: once for each image that nobody has asked them for."""
+    """Ask the networks of a run: once for each image that nobody has asked them for.
+
+    `asked` has what the original of a slimmed network is known to answer to the images of `gate`.
+    """
     extra = gate.samples if gate else ()
     samples = (*val, *extra)
     title = "PyTorch on val and gate data" if extra else "PyTorch on val"
@@ -91,8 +108,11 @@ def ask_original(
     if is_slimmed:
         answers = run.read_original_answers(val, network.spec)
         if extra:
-            wide = slimmed_from(run, network.spec, "export without --gate-data")
-            logits, _ = wide.answers(extra, f"{wide.spec.name} on gate data", progress)
+            if asked is None:
+                wide = slimmed_from(run, network.spec, "export without --gate-data")
+                logits, _ = wide.answers(extra, f"{wide.spec.name} on gate data", progress)
+            else:
+                logits = asked.logits
             answers = replace(answers, logits=np.concatenate([answers.logits, logits]))
     return Original(
         samples=samples,

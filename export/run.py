@@ -15,7 +15,7 @@ from export.golden import Crossing, find_crossings, golden_set
 from export.graph import operators
 from export.judge import Judge
 from export.options import PRECISIONS, ExportOptions
-from export.original import Network, ask_original, open_network
+from export.original import AskedImages, Network, ask_original, open_network
 from export.ranges import collect, load_chunks
 from export.reference import ReferenceMaker
 from export.refusals import spec_of_file
@@ -63,7 +63,13 @@ class Built:
 class Exporter:
     """One run's original, its held-out answers, and what the variants are made from."""
 
-    def __init__(self, folder: Path, options: ExportOptions, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: ExportOptions,
+        progress: Progress,
+        asked: AskedImages | None = None,
+    ) -> None:
         load_runtime()  # a missing runtime is said before the work, not after
         self.options = options
         self.progress = progress
@@ -77,8 +83,9 @@ class Exporter:
         self.samples = self.dataset.split("val")
         check_unchanged(self.samples)
         self.references = ReferenceMaker(self.samples)
-        self.gate_images: GateImages | None = None
-        if options.gate_data:
+        self.asked = asked
+        self.gate_images: GateImages | None = asked.images if asked else None
+        if options.gate_data and asked is None:
             folder = Path(options.gate_data)
             self.gate_images = read_gate_data(folder, self.dataset, record.config, progress)
 
@@ -311,7 +318,9 @@ class Exporter:
     def judge(self) -> Judge:
         """The gate, with what PyTorch answers to its images."""
         images = self.gate_images
-        original = ask_original(self.run, self.network, self.samples, images, self.progress)
+        original = ask_original(
+            self.run, self.network, self.samples, images, self.progress, self.asked
+        )
         record = images.record if images else None
         if record and self.spec.novelty and original.distances is not None:
             refused = self.spec.novelty.refuses(original.distances[original.n_val :])
@@ -364,6 +373,11 @@ class Exporter:
         return path
 
 
-def export_run(folder: Path, options: ExportOptions, progress: Progress) -> ExportReport:
-    """Export the run in `folder`; the report says which files passed."""
-    return Exporter(folder, options, progress).export()
+def export_run(
+    folder: Path, options: ExportOptions, progress: Progress, asked: AskedImages | None = None
+) -> ExportReport:
+    """Export the run in `folder`; the report says which files passed.
+
+    `asked` are the images of --gate-data where they are read already, for a slimmed run.
+    """
+    return Exporter(folder, options, progress, asked).export()

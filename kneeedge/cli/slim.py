@@ -10,14 +10,14 @@ import typer
 from kneeedge.cli.checks import new_folder, run_folder
 from kneeedge.cli.console import Data, Json, Quiet, Seed, Threads, require_train, show, stopped
 from kneeedge.cli.exit_codes import DONE_WITH_FAULTS
-from kneeedge.cli.export import STRESS_HELP, STRESS_TOLERANCE_HELP
+from kneeedge.cli.export import GATE_DATA_HELP, STRESS_HELP, STRESS_TOLERANCE_HELP
 from kneeedge.cli.json_format import stamped
 from kneeedge.errors import ConfigError
 from kneeedge.system.progress import Progress
 
 OPTIONS = (
-    "run", "speedup", "max_latency_ms", "keep", "curve", "out",
-    "tolerance", "stress", "stress_tolerance", "data", "epochs", "threads", "seed",
+    "run", "curve", "out",
+    "tolerance", "stress", "stress_tolerance", "data", "gate_data", "epochs", "threads", "seed",
 )  # fmt: skip
 "what --resume takes from the stopped run"
 
@@ -54,7 +54,11 @@ def slim(
         typer.Option(callback=new_folder, help="Folder of the new run; RUN-slim by default."),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with this stopped slim run, by its choices.")
+        Path | None,
+        typer.Option(
+            help="Go on with this stopped slim run, by its choices; a goal that was out of reach "
+            "may be given anew."
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -65,6 +69,7 @@ def slim(
         float | None, typer.Option(min=0.0, max=1.0, help=STRESS_TOLERANCE_HELP)
     ] = None,
     data: Data = None,
+    gate_data: Annotated[Path | None, typer.Option(metavar="FOLDER", help=GATE_DATA_HELP)] = None,
     epochs: Annotated[
         int, typer.Option(min=1, max=10_000, help="Epochs of distillation for each width.")
     ] = 5,
@@ -81,7 +86,7 @@ def slim(
     from kneeedge.report.training import slim_text
     from kneeedge.runs.folder import Run
     from kneeedge.runs.latest import latest_run
-    from kneeedge.runs.slim_report import SlimConfig
+    from kneeedge.runs.slim_report import Goal, SlimConfig
     from kneeedge.slim.run import resume_slim
     from kneeedge.slim.run import slim as slim_run
 
@@ -90,9 +95,11 @@ def slim(
     if resume is not None:
         if any(is_given(ctx, name) for name in OPTIONS):
             problem = "--resume takes its choices from the stopped run"
-            raise ConfigError(problem, "leave out RUN and the other options")
+            raise ConfigError(problem, "leave out RUN and all other options but a goal")
+        has_goal = any(goal is not None for goal in (speedup, max_latency_ms, keep))
+        goal = Goal(speedup=speedup, max_latency_ms=max_latency_ms, keep=keep) if has_goal else None
         folder = resume
-        job = partial(resume_slim, resume, command, progress)
+        job = partial(resume_slim, resume, command, progress, goal)
     else:
         original = run or latest_run()
         if original.is_symlink():  # `latest` is going to name another run
@@ -105,6 +112,7 @@ def slim(
             keep=keep,
             curve=curve,
             data=str(data) if data else None,
+            gate_data=str(gate_data) if gate_data else None,
             tolerance=tolerance,
             stress=stress,
             stress_tolerance=stress_tolerance,

@@ -210,7 +210,8 @@ def _slimmed(facts: RunFacts) -> Iterator[str]:
             for step in facts.slim.steps
         ]
         heads = ("width", "gate", "ms an image", "× int8", "flips", "accuracy change", "MB")
-        yield table(heads, rows, "widths that were tried, on val")
+        images = facts.slim.steps[0].images if facts.slim.steps else ""
+        yield table(heads, rows, f"widths that were tried, on {words(images or 'val')}")
 
 
 def _answers(split: str, evaluation: Evaluation, answers: RecordedAnswers) -> Iterator[str]:

@@ -93,7 +93,8 @@ def folds_text(report: FoldsReport, folder: Path) -> str:
 def slim_text(report: SlimReport, folder: Path) -> str:
     """Each width that was tried, the gate's word on it, and which was taken."""
     original = report.original.original
-    lines = [f"original: {original}   int8 files against it on the validation images", ""]
+    images = next((step.images for step in report.steps), "") or "the validation images"
+    lines = [f"original: {original}   int8 files against it on {images}", ""]
     for step in report.steps:
         lines += step_lines(step, step.name == report.chosen)
     taken = [step for step in report.steps if step.name == report.chosen]

@@ -15,6 +15,15 @@ LADDER = (4.4, 6.0, 8.5, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Goal:
+    """How fast one network is to be; one of the three is given."""
+
+    speedup: float | None = None
+    max_latency_ms: float | None = None
+    keep: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SlimConfig:
     """What `kneeedge slim` was asked to do."""
 
@@ -30,6 +39,8 @@ class SlimConfig:
     "go through the whole ladder, whatever the gate says, and draw accuracy against latency"
     data: str | None = None
     "the data folder, where it is no longer where the original was trained"
+    gate_data: str | None = None
+    "images that the gate's verdicts rest on beside val's"
     tolerance: float | None = None
     "accuracy that may be lost, as a share; None: the gate's own for int8"
     stress: bool = False
@@ -79,6 +90,16 @@ class SlimConfig:
         """Whether one network is asked for, rather than a search."""
         return any(value is not None for value in (self.speedup, self.max_latency_ms, self.keep))
 
+    def with_goal(self, goal: Goal) -> "SlimConfig":
+        """The same with another goal, in place of a search too."""
+        return replace(
+            self,
+            speedup=goal.speedup,
+            max_latency_ms=goal.max_latency_ms,
+            keep=goal.keep,
+            curve=False,
+        )
+
     def training(self, original: TrainConfig) -> TrainConfig:
         """How the narrowed network is trained: on the original's images, by a recipe of its own."""
         return replace(
@@ -126,15 +147,17 @@ class Step:
     size_mb: float
     "of the int8 file"
     verdict: str
-    "of the gate: the int8 file against the original on val"
+    "of the gate: the int8 file against the original"
     reason: str
     flips: int
     n: int
-    "images of val"
+    "images that the verdict rests on"
     accuracy_change: float
-    "on val, the int8 file less the original"
+    "on those with labels, the int8 file less the original"
     model: str
     "the int8 file, below the slim run's folder"
+    images: str = ""
+    "which images the verdict rests on, in words"
 
 
 @dataclass(frozen=True)

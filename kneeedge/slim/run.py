@@ -10,13 +10,14 @@ from statistics import median
 
 import torch
 
+from export.gate_data import GateImages, read_gate_data
 from export.options import PRECISIONS, ExportOptions
+from export.original import AskedImages, open_network
 from export.run import export_run
 from export.to_onnx import fold_batch_norm
 from kneeedge.data.dataset import Dataset, check_unchanged
-from kneeedge.errors import ConfigError, DataError, NotFoundError
+from kneeedge.errors import CheckpointError, ConfigError, NotFoundError
 from kneeedge.model.provenance import Slimmed
-from kneeedge.model.spec import ModelSpec
 from kneeedge.model.verdict import FAIL, PASS
 from kneeedge.pixels.phantom import phantoms
 from kneeedge.report.card import write_card
@@ -25,6 +26,7 @@ from kneeedge.runs.folder import Run, open_run
 from kneeedge.runs.latest import link_latest
 from kneeedge.runs.record import RunRecord
 from kneeedge.runs.slim_report import (
+    Goal,
     SlimConfig,
     SlimReport,
     Step,
@@ -33,13 +35,13 @@ from kneeedge.runs.slim_report import (
 )
 from kneeedge.runtime.session import Session
 from kneeedge.slim.chain import narrow
+from kneeedge.slim.checks import check_images, check_original
 from kneeedge.slim.curve import draw_curve
 from kneeedge.slim.distil import DistilBatches, Targets, compute_targets, distillation
 from kneeedge.slim.refit import refit
 from kneeedge.slim.survey import (
     Survey,
     goals_of,
-    read_survey,
     some_images,
     take_survey,
     wanted_ms,
@@ -58,8 +60,6 @@ N_TIMED = 50
 N_WARM_UP = 5
 N_REFIT = 160
 "training images for the least squares"
-LEAST_IMAGES = 4
-"for training: two to mend a layer by, and two to see what it changes"
 
 
 class Slimmer:
@@ -85,6 +85,10 @@ class Slimmer:
         check_images(self.dataset)
         check_unchanged(self.dataset.samples)
         self.original_files = original_files(self.original) if config.curve else []
+        self.gate_images: GateImages | None = None
+        if config.gate_data:
+            folder = Path(config.gate_data)
+            self.gate_images = read_gate_data(folder, self.dataset, self.record.config, progress)
 
     @cached_property
     def slimmed(self) -> Slimmed:
@@ -100,12 +104,21 @@ class Slimmer:
         )
 
     @cached_property
+    def gate(self) -> AskedImages | None:
+        """The images of --gate-data with the original's answers, asked for once for all exports."""
+        images = self.gate_images
+        if images is None:
+            return None
+        network = open_network(self.original)
+        title = f"{self.spec.name} on gate data"
+        logits, _ = network.answers(images.samples, title, self.progress)
+        return AskedImages(images, logits)
+
+    @cached_property
     def survey(self) -> Survey:
         """What the run was begun with, else measured now."""
-        begun = read_survey(Run(self.folder))
-        if begun is not None:
-            return begun
-        return take_survey(self.model, self.spec, self.dataset, self.config, self.progress)
+        run = Run(self.folder)
+        return take_survey(self.model, self.spec, self.dataset, self.config, run, self.progress)
 
     @cached_property
     def targets(self) -> Targets:
@@ -173,7 +186,7 @@ class Slimmer:
         exported = self.export(run, PRECISIONS if self.config.has_goal else ("int8",))
         (file,) = [file for file in exported.files if file.report.precision == "int8"]
         path = run.models / file.path
-        change = file.report.changes["accuracy"]
+        deciding = file.report.deciding
         return Step(
             name=run.name,
             asked_ms=milliseconds,
@@ -184,9 +197,10 @@ class Slimmer:
             size_mb=file.size_mb,
             verdict=file.report.verdict,
             reason=file.report.reason,
-            flips=change.flips,
-            n=change.n,
-            accuracy_change=change.delta,
+            flips=deciding.flips,
+            n=deciding.n,
+            accuracy_change=file.report.changes["accuracy"].delta,
+            images=file.report.images,
             model=str(path.relative_to(self.folder)),
         )
 
@@ -254,13 +268,14 @@ class Slimmer:
             precisions=precisions,
             tolerance=self.config.tolerance,
             data=self.config.data,
+            gate_data=self.config.gate_data,
             stress=self.config.stress,
             stress_tolerance=self.config.stress_tolerance,
         )
         try:
             return run.read_export_report()
         except NotFoundError:
-            return export_run(run.folder, options, self.progress)
+            return export_run(run.folder, options, self.progress, self.gate)
 
     def finish(self, chosen: Step) -> None:
         """Make the chosen step's network the run folder's own, with all precisions exported.
@@ -293,27 +308,51 @@ def slim(
     """Make a narrower network from a finished run, in a new `folder`."""
     check_new(folder, f"give another --out, or go on with `kneeedge slim --resume {folder}`")
     slimmer = Slimmer(config, folder, command, progress)
+    run = Run(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    run.write_slim(SlimReport(config, slimmer.slimmed))
     try:
         _ = slimmer.survey  # what is out of reach is said before anything is begun
-    except BaseException:
-        folder.rmdir()
+    except BaseException as error:
+        if isinstance(error, CheckpointError) or not run.survey.is_file():
+            for path in (run.slim, run.survey):
+                path.unlink(missing_ok=True)
+            folder.rmdir()
+        elif isinstance(error, ConfigError):
+            less = f"kneeedge slim --resume {folder} --speedup X"
+            progress(f"the layer times are kept in {folder}: `{less}` asks for less of them")
         raise
-    Run(folder).write_slim(SlimReport(config, slimmer.slimmed))
     return slimmer.slim()
 
 
-def resume_slim(folder: Path, command: Sequence[str], progress: Progress) -> SlimReport:
-    """Go on with a stopped `kneeedge slim`; the result equals that of an unbroken one."""
+def resume_slim(
+    folder: Path, command: Sequence[str], progress: Progress, goal: Goal | None = None
+) -> SlimReport:
+    """Go on with a stopped `kneeedge slim`; the result equals that of an unbroken one.
+
+    A `goal` takes the place of that of a run that has begun with no width yet, as where it was out
+    of reach.
+    """
     report = Run(folder).read_slim()
     if report.chosen is not None:
         remedy = "slim a run anew with `kneeedge slim RUN --out FOLDER`"
         raise ConfigError(f"{folder} is finished", remedy)
+    if goal:
+        report = with_goal(report, goal, Run(folder))
+        Run(folder).write_slim(report)
     slimmer = Slimmer(report.config, folder, command, progress)
     if slimmer.slimmed.sha256 != report.original.sha256:
         problem = f"{report.config.original} is another run than this was begun with"
         raise ConfigError(problem, "slim it anew")
     return slimmer.slim()
+
+
+def with_goal(report: SlimReport, goal: Goal, run: Run) -> SlimReport:
+    """The report with another goal; raises ConfigError where a width for the first is begun."""
+    if report.steps or run.config.is_file() or run.step("").folder.is_dir():
+        problem = f"{run.folder} has begun with the widths of its goal"
+        raise ConfigError(problem, "leave out the new one, or slim the original to another --out")
+    return replace(report, config=report.config.with_goal(goal))
 
 
 def device() -> str:
@@ -331,27 +370,6 @@ def single_image_ms(path: Path, threads: int | None) -> float:
         session.run(image)
         milliseconds.append(1000.0 * (time.perf_counter() - begin))
     return float(median(milliseconds[N_WARM_UP:]))
-
-
-def check_original(run: Run, record: RunRecord, spec: ModelSpec) -> None:
-    """Raise ConfigError where the run cannot be slimmed."""
-    if record.slimmed is not None:
-        remedy = f"slim its original, {record.original}, further"
-        raise ConfigError(f"{run.folder} is a slim run already", remedy)
-    if spec.architecture.head != "gap":
-        problem = f"{run.folder} has the classifier head, whose layers are not slimmed"
-        raise ConfigError(problem, "train with --head gap")
-    if not run.answers.is_file():
-        problem = f"{run.answers}: the original's answers are missing"
-        raise NotFoundError(problem, "train the run again")
-
-
-def check_images(dataset: Dataset) -> None:
-    """Raise DataError where the training images are too few to see what a narrowing costs."""
-    n = len(dataset.split("train"))
-    if n < LEAST_IMAGES:
-        problem = f"{n} training images are too few to choose widths by"
-        raise DataError(dataset.root, problem, f"slim a run of {LEAST_IMAGES} or more")
 
 
 def original_files(original: Run) -> list[Path]:

@@ -27,8 +27,10 @@ from kneeedge.training.model import KneeVGG
 
 N_IMAGES = 64
 "training images for importance and sensitivity"
-MULTIPLE = 8
-"widths are multiples of so many channels"
+MULTIPLE = 16
+"widths are multiples of so many channels: ONNX Runtime takes as long for 88 as for 96"
+NARROW_MULTIPLE = 8
+"of a layer of fewer than twice as many"
 NARROWEST = 1 / 16
 "of a layer's channels"
 MARGIN = 1.25
@@ -39,10 +41,11 @@ MARGIN = 1.25
 class Survey:
     """All that the widths are chosen by."""
 
-    importance: tuple[tuple[float, ...], ...]
-    "of each convolution's channels, see `channel_importance`"
-    sensitivity: Sensitivity
     times: LayerTimes
+    importance: tuple[tuple[float, ...], ...] = ()
+    "of each convolution's channels, see `channel_importance`; empty until it is measured"
+    sensitivity: Sensitivity | None = None
+    "absent until it is measured"
 
     def allot(self, milliseconds: float) -> Allotment:
         """The widths that lose least of the answers within this latency.
@@ -56,7 +59,12 @@ class Survey:
             raise ConfigError(f"the goal is out of reach: {error}", "ask for less speed") from error
 
     def loss(self, layer: int, width: int) -> float:
-        """What the answers lose where the layer alone has this width."""
+        """What the answers lose where the layer alone has this width.
+
+        Raises ValueError where that is not measured yet.
+        """
+        if self.sensitivity is None:
+            raise ValueError("the survey holds layer times alone; take the rest of it first")
         return self.sensitivity.error(layer, width / self.times.full[layer])
 
     def kept(self, widths: tuple[int, ...]) -> KeptChannels:
@@ -65,8 +73,13 @@ class Survey:
 
 
 def choices_of(full: Sequence[int]) -> list[list[int]]:
-    """The widths that each layer may have, where it has `full` channels."""
-    return [[w for w in range(MULTIPLE, c + 1, MULTIPLE) if w >= c * NARROWEST] for c in full]
+    """The widths that each layer may have, where it has `full` channels; rising, up to all."""
+    choices = []
+    for channels in full:
+        multiple = MULTIPLE if channels >= 2 * MULTIPLE else NARROW_MULTIPLE
+        narrower = range(multiple, channels, multiple)
+        choices.append([*(w for w in narrower if w >= channels * NARROWEST), channels])
+    return choices
 
 
 def goals_of(times: LayerTimes, config: SlimConfig) -> tuple[float, ...]:
@@ -127,17 +140,25 @@ def take_survey(
     spec: ModelSpec,
     dataset: Dataset,
     config: SlimConfig,
+    run: Run,
     progress: Progress,
 ) -> Survey:
-    """Measure layer times, importance and sensitivity.
+    """Measure layer times, importance and sensitivity, but for what `run` has of them.
 
-    Raises ConfigError, before the rest is measured, where the times leave no width that reaches the
-    goal, and CheckpointError where the network answers all images alike.
+    The times are written to it before the rest is begun. Raises ConfigError, before that too, where
+    they leave no width that reaches the goal, and CheckpointError where the network answers all
+    images alike.
     """
-    graph = to_onnx(model, spec)
-    check_reach(uniform_times(graph, config.threads), config)
-    times = measure_layers(graph, config.threads, progress)
+    begun = read_survey(run)
+    if begun is None:
+        graph = to_onnx(model, spec)
+        check_reach(uniform_times(graph, config.threads), config)
+        begun = Survey(measure_layers(graph, config.threads, progress))
+        run.write_survey(begun)
+    times = begun.times
     goals_of(times, config)
+    if begun.sensitivity is not None:
+        return begun
     images = some_images(dataset, spec.pixel_path, N_IMAGES, config.seed)
     importance = channel_importance(model, images, progress)
     sensitivity = measure(model, importance, images, progress)
@@ -145,7 +166,7 @@ def take_survey(
         problem = "it answers all training images alike, so that no width is better than another"
         raise CheckpointError(config.original, problem, "train it longer, or at another --lr")
     values = tuple(tuple(map(float, layer)) for layer in importance)
-    return Survey(values, sensitivity, times)
+    return Survey(times, values, sensitivity)
 
 
 def read_survey(run: Run) -> Survey | None:

@@ -19,12 +19,17 @@ from export.gate import gate_report
 from export.options import ExportOptions
 from export.run import export_run
 from kneeedge.data.dataset import Sample, read_split
-from kneeedge.errors import CheckpointError
+from kneeedge.errors import CheckpointError, NotFoundError
+from kneeedge.model.spec import softmax
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, MAX_LOGIT_CHANGE, PASS
+from kneeedge.pixels.phantom import write_dataset
+from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runs.answers import ORIGINAL, Answers, read_original_answers
 from kneeedge.runs.folder import Run, open_run
+from kneeedge.runs.slim_report import SlimConfig
 from kneeedge.runtime.golden import golden_inputs, read_golden
 from kneeedge.runtime.session import Session
+from kneeedge.slim.run import Slimmer
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import from_json, to_json
 from kneeedge.training.checkpoint import load_original, predict_logits
@@ -216,3 +221,60 @@ def test_a_report_from_before_slimming_still_reads(published, tmp_path):
     (tmp_path / "models").mkdir()
     Run(tmp_path).write_export_report(report)
     assert Run(tmp_path).read_export_report() == report
+
+
+@pytest.fixture(scope="module")
+def gate_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gate") / "more"
+    write_dataset(folder, {"test": 20}, size=64, seed=4000)
+    return folder
+
+
+def test_further_images_are_answered_by_the_network_it_was_slimmed_from(
+    slim_run, trained_run, gate_folder, tmp_path
+):
+    folder = Path(shutil.copytree(slim_run, tmp_path / "slim", symlinks=True))
+    options = ExportOptions(precisions=("fp32",), tolerance=0.5, gate_data=str(gate_folder))
+    (file,) = export_run(folder, options, QUIET).files
+    assert file.report.images == "60 val + 20 gate images (more)"
+    assert file.report.changes["accuracy"].n == 80
+    assert file.report.own_logit_change < 1e-3
+    model, spec = load_original(open_run(trained_run))
+    paths = sorted(gate_folder.glob("test/*/*.png"))
+    images = np.stack([load_input(path, spec.pixel_path) for path in paths])[:, None]
+    answers = spec.decide(softmax(predict_logits(model, images), spec.temperature))
+    right = [spec.classes[k] == path.parent.name for k, path in zip(answers, paths, strict=True)]
+    n_right_on_val = round(60 * spec.training.scores["val"].accuracy)
+    assert file.report.original.accuracy == pytest.approx((sum(right) + n_right_on_val) / 80)
+
+
+def test_without_that_run_further_images_are_refused(slim_run, gate_folder, tmp_path):
+    run = Run(Path(shutil.copytree(slim_run, tmp_path / "slim", symlinks=True)))
+    gone = dataclasses.replace(run.read_config(), original=str(tmp_path / "gone"))
+    run.write_config(gone)
+    options = ExportOptions(precisions=("fp32",), gate_data=str(gate_folder))
+    with pytest.raises(NotFoundError, match="is not there; export without --gate-data, or slim"):
+        export_run(run.folder, options, QUIET)
+
+
+def test_a_slim_run_asks_its_original_once_for_all_its_exports(
+    slim_run, trained_run, gate_folder, tmp_path, monkeypatch
+):
+    config = SlimConfig(original=str(trained_run), keep=0.6, gate_data=str(gate_folder))
+    slimmer = Slimmer(config, tmp_path, [], QUIET)
+    logits = slimmer.gate.logits
+    monkeypatch.setattr("export.original.slimmed_from", None)
+    asked = []
+
+    def exported(folder, options, progress, gate):
+        asked.append((options.gate_data, gate.logits is logits))
+
+    monkeypatch.setattr("kneeedge.slim.run.export_run", exported)
+    for _ in range(2):
+        slimmer.export(Run(tmp_path), ("int8",))
+    assert asked == [(str(gate_folder), True)] * 2
+    monkeypatch.undo()
+    folder = Path(shutil.copytree(slim_run, tmp_path / "slim", symlinks=True))
+    options = ExportOptions(precisions=("fp32",), tolerance=0.5, gate_data=str(gate_folder))
+    (file,) = export_run(folder, options, QUIET, slimmer.gate).files
+    assert file.report.changes["accuracy"].n == 80

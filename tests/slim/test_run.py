@@ -29,12 +29,13 @@ from kneeedge.errors import (
 )
 from kneeedge.report.training import slim_text
 from kneeedge.runs.folder import Run, open_run
-from kneeedge.runs.slim_report import SlimConfig
+from kneeedge.runs.slim_report import Goal, SlimConfig
 from kneeedge.runtime.session import Session
+from kneeedge.slim.checks import check_original
 from kneeedge.slim.distil import compute_targets
 from kneeedge.slim.layer_times import LayerTimes, widths_of
-from kneeedge.slim.run import Slimmer, check_original, resume_slim, slim
-from kneeedge.slim.survey import MULTIPLE, Survey, check_reach, goals_of
+from kneeedge.slim.run import Slimmer, resume_slim, slim
+from kneeedge.slim.survey import Survey, check_reach, choices_of, goals_of
 from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 from kneeedge.training import loop
@@ -228,7 +229,15 @@ def test_allotted_widths_are_within_the_latency_and_in_even_steps(slim_run):
         milliseconds = share * survey.times.total(survey.times.full)
         widths = survey.allot(milliseconds).widths
         assert survey.times.total(widths) <= milliseconds
-        assert all(width % MULTIPLE == 0 for width in widths)
+        choices = choices_of(survey.times.full)
+        assert all(width in layer for width, layer in zip(widths, choices, strict=True))
+
+
+def test_widths_are_multiples_of_sixteen_where_there_are_enough_channels():
+    assert choices_of((64, 24, 8, 512))[:3] == [[16, 32, 48, 64], [8, 16, 24], [8]]
+    wide = choices_of((512,))[0]
+    assert wide[:2] == [32, 48]
+    assert all(width % 16 == 0 for width in wide)
 
 
 def test_a_goal_out_of_reach_is_refused(config, slim_run, tmp_path):
@@ -281,9 +290,36 @@ def test_a_goal_out_of_reach_is_refused_before_anything_is_narrowed(
     goal, problem, trained_run, tmp_path, monkeypatch, no_survey
 ):
     monkeypatch.setattr("kneeedge.slim.survey.measure_layers", no_faster)
+    folder = tmp_path / "slim"
     with pytest.raises(ConfigError, match=problem):
-        slim(SlimConfig(original=str(trained_run), **goal), tmp_path / "slim", [], QUIET)
-    assert not (tmp_path / "slim").exists()
+        slim(SlimConfig(original=str(trained_run), **goal), folder, [], QUIET)
+    assert {path.name for path in folder.iterdir()} == {"slim.json", "survey.json"}
+    monkeypatch.setattr("kneeedge.slim.survey.measure_layers", None)  # the times are kept
+    with pytest.raises(ConfigError, match="--speedup 40 is out of reach"):
+        resume_slim(folder, [], QUIET, Goal(speedup=40.0))
+    assert Run(folder).read_slim().config.speedup == 40.0
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_goal_that_was_out_of_reach_may_be_given_anew(config, slim_run, tmp_path, monkeypatch):
+    folder = tmp_path / "narrower"
+    far = dataclasses.replace(config, keep=None, speedup=1e5)
+    with pytest.raises(ConfigError, match="out of reach"):
+        slim(far, folder, ["kneeedge", "slim"], QUIET)
+    monkeypatch.setattr("kneeedge.slim.survey.measure_layers", None)
+    report = resume_slim(folder, ["kneeedge", "slim"], QUIET, Goal(keep=0.6))
+    assert report.config == config
+    assert Run(folder).model.read_bytes() == Run(slim_run).model.read_bytes()
+    with pytest.raises(ConfigError, match="is finished"):
+        resume_slim(folder, [], QUIET, Goal(keep=0.7))
+
+
+def test_a_goal_whose_width_is_begun_is_not_changed(config, slim_run, tmp_path):
+    folder = Path(shutil.copytree(slim_run, tmp_path / "begun"))
+    report = dataclasses.replace(Run(folder).read_slim(), chosen=None)
+    Run(folder).write_slim(report)
+    with pytest.raises(ConfigError, match="has begun with the widths of its goal"):
+        resume_slim(folder, [], QUIET, Goal(speedup=2.0))
 
 
 def test_a_goal_just_missed_by_uniform_widths_is_left_to_the_layer_times():
@@ -297,7 +333,7 @@ def test_a_goal_just_missed_by_uniform_widths_is_left_to_the_layer_times():
 def test_a_search_goes_through_the_speeds_within_reach(slim_run):
     times = read_survey(slim_run).times
     full = times.full_ms
-    slow = dataclasses.replace(times, overhead_ms=full / 5)
+    slow = dataclasses.replace(times, overhead_ms=full / 6)
     goals = goals_of(slow, SlimConfig(original="run"))
     assert [round(slow.full_ms / goal, 1) for goal in goals] == [4.4]
 
@@ -347,7 +383,7 @@ def test_resuming_where_nothing_was_begun_says_so(tmp_path):
 
 
 def test_resume_takes_no_other_choice(tmp_path):
-    result = CliRunner().invoke(app, ["slim", "--resume", str(tmp_path), "--keep", "0.5"])
+    result = CliRunner().invoke(app, ["slim", "--resume", str(tmp_path), "--epochs", "3"])
     assert result.exit_code == 2
     assert "--resume takes its choices" in result.output
 
@@ -377,12 +413,13 @@ def test_a_search_with_a_curve_draws_every_width_beside_the_original(
 def test_corrupted_images_are_asked_for_in_every_export(monkeypatch, tmp_path):
     options = []
 
-    def exported(folder, asked, progress):
+    def exported(folder, asked, progress, gate):
         options.append(asked)
 
     monkeypatch.setattr("kneeedge.slim.run.export_run", exported)
     slimmer = object.__new__(Slimmer)
     slimmer.config = SlimConfig(original="run", stress=True, stress_tolerance=0.02)
     slimmer.progress = QUIET
+    slimmer.gate_images = None
     slimmer.export(Run(tmp_path), ("int8",))
     assert [(asked.stress, asked.stress_tolerance) for asked in options] == [(True, 0.02)]
