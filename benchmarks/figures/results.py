@@ -29,6 +29,7 @@ FILES = {
     "growth": "2026-11-25-folder-growth-cpu.json",
     "folders": "2026-11-25-folders-knee-kl-int8-cpu.json",
     "fuzz": "2026-11-25-fuzz.json",
+    "gate": "2026-11-27-gate.json",
     "graph": "2026-11-25-graph-cpu.json",
     "graph-fp32": "2026-11-25-graph-fp32-cpu.json",
     "graph-options": "2026-11-25-graph-options-cpu.json",

@@ -366,7 +366,7 @@ def _file_rows(which: str, facts: RunFacts) -> Iterator[list[str]]:
         yield [
             words(f"{which}: {report.precision}"),
             verdict_tag(report.verdict),
-            f"{len(report.flips)} of {report.deciding.n}",
+            words(f"{len(report.flips)} of {report.images}"),
             f"{file.size_mb:.1f}",
             "" if milliseconds is None else f"{milliseconds:.3g}",
             source(f"{which}-export", "files", text="gate"),

@@ -54,7 +54,8 @@ def run_lines(summary: RunSummary) -> list[str]:
 def file_line(file: FileSummary) -> str:
     """One exported file."""
     problem = f"  {file.problem.upper()}" if file.problem else ""
-    return f"  {file.name}  {file.verdict}  {file.sha256[:SHOWN_DIGITS]}{problem}"
+    verdict = f"{file.verdict} on {file.images}"
+    return f"  {file.name}  {verdict}  {file.sha256[:SHOWN_DIGITS]}{problem}"
 
 
 def comparison_text(comparison: RunComparison) -> str:

@@ -27,6 +27,8 @@ class FileSummary:
     precision: str
     verdict: str
     "of the gate"
+    images: str
+    "that the verdict rests on, in words"
     sha256: str
     problem: str = ""
     "where the file is gone, or no longer the one that was exported"
@@ -189,6 +191,7 @@ def file_summaries(run: Run) -> tuple[FileSummary, ...]:
             name=file.path,
             precision=file.report.precision,
             verdict=file.report.verdict,
+            images=file.report.images,
             sha256=file.sha256,
             problem=problem,
         )

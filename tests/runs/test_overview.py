@@ -55,6 +55,7 @@ def test_a_finished_run_is_listed_with_its_figures_and_files(run: Run):
     assert summary.data_sha256 == run.read_spec().training.data_sha256
     (file,) = summary.files
     assert (file.precision, file.verdict, file.problem) == ("int8", "inconclusive", "")
+    assert file.images == "6 val images"
     assert file.sha256 == hashlib.sha256(b"model").hexdigest()
 
 
