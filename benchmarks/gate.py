@@ -34,7 +34,7 @@ N_DRAWS = 200
 N_PATIENT_DRAWS = 4000
 CASES = ((315, 10, 0.94), (400, 20, 0.8), (2000, 60, 0.94), (2000, 60, 0.8))
 "images, flips, the original's accuracy"
-KNEES = np.repeat(np.arange(235), [2] * 80 + [1] * 155)
+KNEES = np.repeat(np.arange(236), [2] * 79 + [1] * 157)
 "the patient of each of 315 images"
 
 
@@ -153,8 +153,8 @@ def patients(churn: float, together: float) -> Patients:
     labels = np.zeros(len(KNEES), dtype=int)
     passed = np.zeros(2)
     for _ in range(N_PATIENT_DRAWS):
-        shared = (rng.random(235) < together)[KNEES]
-        u = np.where(shared, rng.random(235)[KNEES], rng.random(len(KNEES)))
+        shared = (rng.random(236) < together)[KNEES]
+        u = np.where(shared, rng.random(236)[KNEES], rng.random(len(KNEES)))
         before = (u > 1.0 - churn).astype(int)
         after = (u < TOLERANCE + churn).astype(int)
         lone = paired_change(labels, before, after).worst_loss
