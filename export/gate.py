@@ -74,8 +74,12 @@ def gate_report(
     agreement = None
     if not labelled.all():
         flipped = original.predictions != variant.predictions
-        bounds = partly_labelled_change(labels, original.predictions, variant.predictions, clusters)
-        agreement = changed_share(flipped[~labelled], clusters_among(clusters, ~labelled))
+        moves = margin_moves(original, variant)
+        bounds = partly_labelled_change(
+            labels, original.predictions, variant.predictions, clusters, moves
+        )
+        unlabelled = clusters_among(clusters, ~labelled)
+        agreement = changed_share(flipped[~labelled], unlabelled, moves[~labelled])
     figures = compare_figures(
         labels[labelled],
         among(original, labelled),
@@ -151,13 +155,36 @@ def compare_figures(
         original=evaluate(labels, original.probabilities, original.spec, groups).score(),
         variant=evaluate(labels, variant.probabilities, variant.spec, groups).score(),
         changes=paired_changes(
-            labels, original.predictions, variant.predictions, positive, clusters
+            labels,
+            original.predictions,
+            variant.predictions,
+            positive,
+            clusters,
+            margin_moves(original, variant),
         ),
         auroc_change=area,
         auroc_interval=area_interval,
         ece_change=ece,
         ece_interval=ece_interval,
     )
+
+
+def margin_moves(original: Answers, variant: Answers) -> NDArray[np.float64]:
+    """How far the logit of each original answer (N,) moved against the largest other one.
+
+    A flip is such a move beyond the margin: where none flipped, moves say how alike the rounding is
+    for images of one patient.
+    """
+    rows = np.arange(len(original.logits))
+    answers = original.logits.argmax(axis=1)
+
+    def margins(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        others = logits.astype(np.float64)
+        own = others[rows, answers]
+        others[rows, answers] = -np.inf
+        return np.asarray(own - others.max(axis=1))
+
+    return margins(variant.logits) - margins(original.logits)
 
 
 def among(answers: Answers, rows: NDArray[np.bool_]) -> Answers:

@@ -43,7 +43,7 @@ def compare_refusals(
     change = distances - original
     effective_n = None
     if clusters is not None:
-        effective_n = effective_size(before.astype(np.float64) - after, clusters)
+        effective_n = effective_size(before.astype(np.float64) - after, clusters, change)
     refusals = RefusalChange(
         original=int(before.sum()),
         variant=int(after.sum()),

@@ -38,12 +38,12 @@ def corrupted_kinds() -> str:
 
 
 LEARNT = {
-    "val accuracy": ("kept epoch val accuracy", 100, 2),
-    "val AUROC": ("kept epoch val auroc", 1, 4),
-    "val log loss": ("kept epoch val log_loss", 1, 4),
-    "test accuracy": ("kept epoch test accuracy", 100, 2),
-    "test AUROC": ("kept epoch test auroc", 1, 4),
-    "test ECE": ("kept epoch test ece", 1, 4),
+    "val accuracy": ("val accuracy", 100, 2),
+    "val AUROC": ("val auroc", 1, 4),
+    "val log loss": ("val log_loss", 1, 4),
+    "test accuracy": ("test accuracy", 100, 2),
+    "test AUROC": ("test auroc", 1, 4),
+    "test ECE": ("test ece", 1, 4),
 }
 "figures of a training above frozen blocks: key, factor and digits"
 
@@ -53,9 +53,9 @@ def frozen_blocks() -> str:
     variants = read_result("frozen-blocks")["variants"]
     rows = []
     for title, (key, factor, digits) in LEARNT.items():
-        cells = [mean_of(variants[0]["compared"][key], factor, digits)]
+        cells = [mean_of(variants[0]["compared"][f"kept epoch {key}"], factor, digits)]
         for variant in variants[1:]:
-            figures = variant["compared"][key]
+            figures = variant["compared"][f"kept epoch {key}"]
             change = figures["change"]
             between = f"{signed(factor * change['mean'], digits)} {span(change, digits, factor)}"
             cells += [mean_of(figures, factor, digits), between]
@@ -69,10 +69,14 @@ def frozen_blocks() -> str:
 def members() -> str:
     """One seed, and what several made one network, or kept together, come to."""
     summary = read_result("members")["summary"]
-    rows = [
-        [name, *(mean_of(row[key], factor, digits) for key, factor, digits in LEARNT.values())]
-        for name, row in summary.items()
-    ]
+    rows = []
+    for name, row in summary.items():
+        for kind, title in (("plain", name), ("with mirror", f"{name}, with mirror")):
+            figures = [
+                mean_of(row[f"{kind} {key}"], factor, digits)
+                for key, factor, digits in LEARNT.values()
+            ]
+            rows.append([title, *figures])
     return table(("network", *LEARNT), rows)
 
 

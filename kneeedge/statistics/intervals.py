@@ -107,11 +107,19 @@ def effective_n(
     return effective_size(hits[among].astype(np.float64), clusters[among])
 
 
-def effective_size(values: NDArray[np.float64], clusters: NDArray[np.intp]) -> float:
+def effective_size(
+    values: NDArray[np.float64],
+    clusters: NDArray[np.intp],
+    moves: NDArray[np.floating] | None = None,
+) -> float:
     """How many lone images would tell as much of the mean of values (N,) as these of the groups.
 
-    Their variance over that of the mean; otherwise as `effective_n`, whose hits are 0 and 1.
+    Their variance over that of the mean. Where all values are equal they do not say how alike the
+    images of a group are: `moves` (N,), what the values follow from, say it then; without any it is
+    the number of groups, as if they were all alike.
     """
+    if moves is not None and not np.ptp(values):
+        return effective_size(moves.astype(np.float64), clusters)
     n = len(values)
     mean = float(values.mean())
     variance = clustered_variance((values - mean) / n, clusters)

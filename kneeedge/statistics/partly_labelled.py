@@ -65,10 +65,11 @@ def partly_labelled_change(
     original_predictions: NDArray[np.integer],
     variant_predictions: NDArray[np.integer],
     clusters: NDArray[np.intp] | None = None,
+    moves: NDArray[np.floating] | None = None,
 ) -> PartlyLabelledChange:
     """The change from class indices (N,), those of `labels` NO_LABEL where none is known.
 
-    Raises ValueError where N is 0 or differs. `clusters` as of `paired_change`.
+    Raises ValueError where N is 0 or differs. `clusters` and `moves` as of `paired_change`.
     """
     unlabelled = labels == NO_LABEL
     as_before = np.where(unlabelled, original_predictions, labels)
@@ -77,6 +78,10 @@ def partly_labelled_change(
     return PartlyLabelledChange(
         n_unlabelled=int(unlabelled.sum()),
         unlabelled_flips=int((unlabelled & flipped).sum()),
-        if_lost=paired_change(as_before, original_predictions, variant_predictions, clusters),
-        if_gained=paired_change(as_after, original_predictions, variant_predictions, clusters),
+        if_lost=paired_change(
+            as_before, original_predictions, variant_predictions, clusters, moves
+        ),
+        if_gained=paired_change(
+            as_after, original_predictions, variant_predictions, clusters, moves
+        ),
     )

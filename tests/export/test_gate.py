@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.torch
 pytest.importorskip("onnx")
 
-from export.gate import gate_report
+from export.gate import gate_report, margin_moves
 from kneeedge.data.dataset import Sample
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS, judge
 from kneeedge.runs.answers import ORIGINAL, Answers
@@ -78,6 +78,26 @@ def test_images_of_one_patient_tell_less_than_as_many_of_several():
     wide = gate_report(pairs, original, Answers("int8", SPEC, both_lost), "cpu")
     assert wide.changes["accuracy"].worst_loss > narrow.changes["accuracy"].worst_loss + 0.005
     assert wide.ece_interval.high > narrow.ece_interval.high
+
+
+def test_rounding_that_differs_within_a_patient_tells_as_much_as_lone_images():
+    before = np.tile([[2.0, 0.0], [0.0, 2.0]], (200, 1))
+    rounded = before + np.random.default_rng(0).normal(scale=0.01, size=before.shape)
+    samples = tuple(
+        dataclasses.replace(sample, group=str(i // 2)) for i, sample in enumerate(val_samples(400))
+    )
+    report = gate_report(
+        samples, Answers(ORIGINAL, SPEC, before), Answers("int8", SPEC, rounded), "cpu"
+    )
+    assert report.verdict == PASS
+    assert report.changes["accuracy"].effective_n > 360
+
+
+def test_a_move_is_of_the_original_answer_against_the_largest_other():
+    spec = dataclasses.replace(SPEC, classes=("a", "b", "c"), positive="c")
+    before = Answers(ORIGINAL, spec, np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 4.0]]))
+    after = Answers("int8", spec, np.array([[2.5, 1.0, 2.0], [0.5, 1.0, 4.0]]))
+    assert margin_moves(before, after) == pytest.approx([-1.5, 0.0])
 
 
 def change(n: int, lost: int, gained: int) -> PairedChange:

@@ -471,6 +471,37 @@ def test_where_nothing_moved_the_groups_are_what_was_seen():
     assert change.mcnemar_p == 1.0
 
 
+def test_where_no_answer_changed_what_moved_says_how_alike_the_images_of_a_group_are():
+    rng = np.random.default_rng(0)
+    labels = np.zeros(600, int)
+    pairs = np.arange(600) // 2
+
+    def size(moves: np.ndarray) -> float:
+        change = paired_change(labels, labels, labels, pairs, moves)
+        assert change.n_groups == 300
+        assert change.worst_loss == pytest.approx(
+            Z_ONE**2 / (change.effective_n + Z_ONE**2), rel=1e-6
+        )
+        return change.effective_n
+
+    each = rng.normal(size=600)
+    of_pair = rng.normal(size=300)[pairs]
+    assert size(each) > 560
+    assert size(of_pair) == pytest.approx(300, rel=0.01)
+    assert 370 < size(each + of_pair) < 430  # a correlation of a half: 600 / 1.5
+    assert size(np.zeros(600)) == 300
+
+
+def test_moves_decide_nothing_where_an_answer_changed():
+    labels = np.zeros(60, int)
+    after = labels.copy()
+    after[:2] = 1
+    pairs = np.arange(60) // 2
+    moves = np.random.default_rng(0).normal(size=60)
+    without = paired_change(labels, labels, after, pairs)
+    assert paired_change(labels, labels, after, pairs, moves) == without
+
+
 def test_a_class_in_which_no_patient_has_two_images_stands_alone():
     """Each patient has a healthy knee and a diseased one."""
     labels = np.tile([0, 1], 40)
