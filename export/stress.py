@@ -12,6 +12,7 @@ from kneeedge.runtime.session import Outputs, Session
 from kneeedge.stress.answers import CellAnswers, Subject, answer_cells
 from kneeedge.stress.gate import GATE_CELLS, TOLERANCE, judge_corrupted
 from kneeedge.stress.record import StressGate
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 from kneeedge.training.novelty import predict
 
@@ -32,7 +33,7 @@ class OriginalUnderStress:
     def judge(self, session: Session, precision: str, tolerance: float | None) -> StressGate:
         """The verdict on a variant, at TOLERANCE where none is given."""
         if self._answers is None:
-            n = f"{len(self.samples):,} images in {len(GATE_CELLS)} ways"
+            n = f"{counted(len(self.samples), 'image')} in {len(GATE_CELLS)} ways"
             self.progress(f"stress: the original answers {n}, then each variant")
             self._answers = self._ask(self.original)
         limit = TOLERANCE if tolerance is None else tolerance

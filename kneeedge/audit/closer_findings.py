@@ -1,10 +1,11 @@
 """What the joint test and the search for wrong labels mean, in words."""
 
-from kneeedge.audit.finding import NOTE, WARNING, Finding, counted
+from kneeedge.audit.finding import NOTE, WARNING, Finding
 from kneeedge.audit.joint import BESIDE, JointTest, ViewSeparation
 from kneeedge.audit.labels import LabelSearch, Suspect
 from kneeedge.audit.shortcut import MIN_GROUPS, TOO_FEW
 from kneeedge.pixels.joint import MIN_AUROC, OFF_CENTRE
+from kneeedge.system.plural import counted
 
 BESIDE_JOINT, JOINT_TEST, LABELS = "BESIDE THE JOINT", "JOINT TEST", "LABELS"
 

@@ -16,8 +16,3 @@ class Finding:
     cases: tuple[str, ...]
     "every file or pair concerned, in words"
     remedy: str
-
-
-def counted(n: int, what: str) -> str:
-    """1 pair, 2 pairs."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kneeedge.audit.closer_findings import joint_finding, label_finding
-from kneeedge.audit.finding import FAULT, NOTE, WARNING, Finding, counted
+from kneeedge.audit.finding import FAULT, NOTE, WARNING, Finding
 from kneeedge.audit.run import Audit, AuditedImage
 from kneeedge.audit.shortcut import (
     MIN_GROUPS,
@@ -19,6 +19,7 @@ from kneeedge.audit.shortcut import (
 )
 from kneeedge.data.groups import Pair
 from kneeedge.data.patients import patient_doubts, patients_line
+from kneeedge.system.plural import counted
 
 UNREADABLE, CONFLICT, LEAK, PATIENT_LEAK = "UNREADABLE", "LABEL CONFLICT", "LEAK", "PATIENT LEAK"
 PATIENTS, NO_PATIENT, COPIES = "PATIENTS", "NO PATIENT", "COPIES"

@@ -24,6 +24,7 @@ from kneeedge.runs.answers import ORIGINAL
 from kneeedge.runs.benchmark import BenchResult, Row
 from kneeedge.statistics.intervals import Interval
 from kneeedge.statistics.percentiles import TAIL
+from kneeedge.system.plural import counted
 
 SAME = "no change"
 FASTER = "faster"
@@ -147,7 +148,7 @@ def closing_line(comparison: Comparison) -> str:
         return f"regression: a row is surely more than {limit}"
     if comparison.n_unknown:
         remedy = f"bench both with --rounds {ENOUGH_ROUNDS} or more"
-        return f"{comparison.n_unknown} rows have too few windows to tell: {remedy}"
+        return f"{counted(comparison.n_unknown, 'row')} with too few windows to tell: {remedy}"
     largest = max(change.slowdown for change in comparison.changes)
     return f"no row is surely more than {limit} (largest ratio {largest:.2f})"
 

@@ -26,6 +26,7 @@ from kneeedge.runs.answers import Answers
 from kneeedge.runs.benchmark import Accuracy
 from kneeedge.runtime.providers import CPU_PROVIDERS
 from kneeedge.system.nvidia import gpu_memory_mb
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress, duration
 
 N_COLD_STARTS = 3
@@ -113,7 +114,7 @@ def start_all(crew: Crew, measurements: Sequence[Measurement], progress: Progres
     files_first = sorted(measurements, key=lambda measurement: measurement.request.is_original)
     for k in range(N_COLD_STARTS):
         n_models = len(measurements)
-        progress(f"bench: cold start {k + 1} of {N_COLD_STARTS}, {n_models} models")
+        progress(f"bench: cold start {k + 1} of {N_COLD_STARTS}, {counted(n_models, 'model')}")
         for measurement in files_first:
             if measurement.request.is_original:
                 settle_provider(measurement, measurements)
@@ -149,7 +150,7 @@ def take_turns(
 
     The time left includes that of the answers to `n_images` at each batch size, which come behind.
     """
-    answers = f", the answers to {n_images:,} images included" if n_images else ""
+    answers = f", the answers to {counted(n_images, 'image')} included" if n_images else ""
     began = time.monotonic()
     for k in range(plan.n_rounds):
         ordered = in_turn(measurements, k)

@@ -32,6 +32,7 @@ from kneeedge.cli.json_format import stamped
 from kneeedge.errors import ConfigError
 from kneeedge.system.files import write_text
 from kneeedge.system.outputs import DOCUMENT, STDOUT, check_output
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -309,7 +310,9 @@ def watch_folders(request: "InferRequest", choice: "Choice", progress: Progress)
     watching = open_watch(request, choice.path, choice.why, progress)
     folders = ", ".join(map(str, request.paths))
     n_answered = len(watching.done)
-    progress(f"watching {folders}; {n_answered:,} images in {request.out}; stop with Ctrl-C")
+    progress(
+        f"watching {folders}; {counted(n_answered, 'image')} in {request.out}; stop with Ctrl-C"
+    )
     try:
         watch(watching)
     except KeyboardInterrupt:

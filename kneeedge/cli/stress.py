@@ -69,6 +69,7 @@ def stress(
         remedy = "give one or more .onnx files, and then the labelled images"
         raise ConfigError(f"{data} stands alone", remedy)
     check_outputs([(out, FIGURE), (markdown, SHEET), (json, DOCUMENT)], models)
+    from kneeedge.pixels.corruptions import parse_kinds
     from kneeedge.report.card import add_stress
     from kneeedge.report.stress import stress_markdown, stress_text
     from kneeedge.runtime.cuda import GpuOptions
@@ -82,7 +83,7 @@ def stress(
     request = StressRequest(
         models=tuple(models),
         data=data,
-        kinds=tuple(name for name in kinds.split(",") if name),
+        kinds=parse_kinds(kinds, "--kinds"),
         severities=parse_severities(severities),
         split=split,
         group_regex=group_regex,

@@ -31,6 +31,7 @@ from kneeedge.inference.summary import (
 from kneeedge.model.file import ModelFile
 from kneeedge.pixels.listing import Listing
 from kneeedge.pixels.prefetch import StageClock
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 from kneeedge.system.stamps import FileStamp
 from kneeedge.version import __version__
@@ -147,8 +148,8 @@ class ClusterRun:
 
     def _say_cluster(self, cluster: Cluster) -> None:
         n_workers = workers_of(cluster.ray, self.request)
-        where = "this machine" if cluster.is_own else f"{cluster.n_nodes} nodes"
-        self.progress(f"ray {cluster.ray.__version__}: {n_workers} networks on {where}")
+        where = "this machine" if cluster.is_own else counted(cluster.n_nodes, "node")
+        self.progress(f"ray {cluster.ray.__version__}: {counted(n_workers, 'network')} on {where}")
 
     def _setup(self, missing: dict[int, Sequence[ClusterImage]]) -> WorkerSetup:
         """What workers are told; the folders that they need are those of the missing images."""

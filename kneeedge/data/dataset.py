@@ -20,6 +20,7 @@ from kneeedge.pixels.listing import Listing
 from kneeedge.pixels.picture import read_picture
 from kneeedge.system.files import file_sha256, write_csv
 from kneeedge.system.machine import available_cpus
+from kneeedge.system.plural import counted
 from kneeedge.system.spreadsheet import original_text
 
 COLUMNS = ("path", "sha256", "split", "class", "group")
@@ -298,7 +299,7 @@ def others_line(others: Sequence[Path]) -> str:
     """What is left out as no image of a class; "" where nothing is."""
     if not others:
         return ""
-    left_out = f"{len(others):,} files or folders, {others[0]} the first"
+    left_out = f"{counted(len(others), 'item')}, {others[0]} the first"
     return f"left out, since they are no images in a class folder: {left_out}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from kneeedge.data.dataset import Dataset
 from kneeedge.data.groups import read_table
 from kneeedge.errors import DataError
+from kneeedge.system.plural import counted
 
 COLUMNS = ("path", "label", "probability", "rank", "why")
 NEEDED = ("path", "label")
@@ -32,5 +33,6 @@ def drop_labels(dataset: Dataset, path: Path, say: Callable[[str], None]) -> tup
             raise DataError(path, problem, "take the line out if the label is right now")
     kept = tuple(sample for sample in dataset.samples if sample.name not in listed)
     n_dropped = len(dataset.samples) - len(kept)
-    say(f"left out: {n_dropped:,} images whose labels {path} says are wrong (--drop-labels)")
+    images = counted(n_dropped, "image")
+    say(f"left out, since {path} says that their labels are wrong (--drop-labels): {images}")
     return replace(dataset, samples=kept), n_dropped

@@ -31,6 +31,7 @@ from kneeedge.model.spec import ModelSpec
 from kneeedge.pixels.listing import FoundImage, Listing
 from kneeedge.pixels.prefetch import StageClock
 from kneeedge.system.outputs import STDOUT
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 from kneeedge.system.spreadsheet import csv_line, no_formula
 from kneeedge.system.stamps import FileStamp, still_is
@@ -263,19 +264,21 @@ def kept_batches(
         if not any(image.name in changed for image in batch)
     }
     if changed:
-        problem = f"{len(changed):,} files have changed, or could not be read, as {min(changed)}"
-        progress(f"{problem}: they are answered anew")
+        problem = (
+            f"changed, or could not be read: {counted(len(changed), 'file')}, as {min(changed)}"
+        )
+        progress(f"{problem}; answered anew")
     if by_paths:
         n_rows = sum(map(len, kept))
-        progress(f"going on behind {n_rows:,} rows of the run before")
+        progress(f"going on behind {counted(n_rows, 'row')} of the run before")
     return kept
 
 
 def say_what_is_found(journal: Journal, say: Callable[[str], None]) -> None:
     """Say what an earlier run left, where that is not simply gone on with."""
     if journal.n_dropped:
-        dropped = f"{journal.n_dropped:,} rows of an interrupted run are dropped"
-        say(f"starting anew; {dropped} (--resume would keep them)")
+        dropped = counted(journal.n_dropped, "row")
+        say(f"starting anew, without {dropped} of an interrupted run (--resume would keep them)")
     if journal.found.n_damaged:
         damaged = f"{journal.found.n_damaged:,} records of {journal.path} were edited or taken out"
         say(f"{damaged}: what they answered is answered anew")

@@ -13,6 +13,7 @@ from kneeedge.data.table import read_labels
 from kneeedge.errors import DataError
 from kneeedge.inference.evaluation import choose_split
 from kneeedge.pixels.listing import FoundImage, find_images
+from kneeedge.system.plural import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,6 @@ def _unlabelled(data: Path, remarks: tuple[str, ...]) -> VerifyImages:
     listing = find_images([data])
     left_out = listing.remarks()
     if listing.others:
-        n = len(listing.others)
-        left_out.append(f"left out: {n:,} files that are no images, {listing.others[0]} the first")
+        others = counted(len(listing.others), "file")
+        left_out.append(f"left out, since no images: {others}, {listing.others[0]} the first")
     return VerifyImages(images=listing.images, remarks=(*remarks, *left_out))

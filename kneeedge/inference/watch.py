@@ -22,6 +22,7 @@ from kneeedge.inference.summary import AnswerCounts
 from kneeedge.pixels.listing import FoundImage, Listing, find_images
 from kneeedge.pixels.prefetch import StageClock
 from kneeedge.system.machine import available_cpus
+from kneeedge.system.plural import counted
 from kneeedge.system.spreadsheet import no_formula
 from kneeedge.system.stamps import FileStamp, current_stamp, hashed_stamp
 from kneeedge.system.threads import in_order
@@ -236,7 +237,7 @@ def watch(
         n_images = watching.step()
         if n_images:
             n_done = len(watching.done)
-            watching.say(f"answered {n_images:,} images; {n_done:,} in {watching.out}")
+            watching.say(f"answered {counted(n_images, 'image')}; {n_done:,} in {watching.out}")
         sleep(max(interval, time.monotonic() - start))
 
 

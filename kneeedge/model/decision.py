@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from kneeedge.errors import ConfigError
 from kneeedge.model.spec import ModelSpec, TemperatureFit, softmax
 from kneeedge.statistics.reliability import probability_errors
+from kneeedge.system.plural import counted
 
 COLDEST, HOTTEST = 0.05, 20.0
 "temperatures that a fit may give"
@@ -177,7 +178,9 @@ def choose_threshold(
         lack = "no threshold between 0 and 1 reaches it"
         remedy = "ask for less, or give a fixed --threshold"
         raise ConfigError(f"--threshold {rule} cannot be met on {split}: {lack}", remedy)
-    return Threshold(float(cuts[reaching[0]]), f"{rule} on {split} ({len(scores)} images)")
+    return Threshold(
+        float(cuts[reaching[0]]), f"{rule} on {split} ({counted(len(scores), 'image')})"
+    )
 
 
 def chosen_on(rule: str, split: str) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kneeedge.model.provenance import Score
+from kneeedge.system.plural import counted
 
 INT8_TARGETS = {
     "any": "any CPU: 7-bit weights, with which no sum saturates",
@@ -92,9 +93,9 @@ class GateData:
 def images_of(n: int, split: str, gate_data: GateData | None) -> str:
     """The images that a verdict rests on, in words: `n` of the split, and those given beside."""
     if gate_data is None:
-        return f"{n} {split} images"
+        return counted(n, f"{split} image")
     labels = "" if gate_data.is_labelled else " without labels"
-    return f"{n} {split} + {gate_data.n} gate images{labels} ({gate_data.folder})"
+    return f"{n} {split} + {counted(gate_data.n, 'gate image')}{labels} ({gate_data.folder})"
 
 
 @dataclass(frozen=True, kw_only=True)

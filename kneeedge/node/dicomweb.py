@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from kneeedge.errors import ArchiveError, ConfigError, MissingExtraError
 from kneeedge.node.storage import STORAGE, UID
 from kneeedge.system.files import write_bytes
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -73,10 +74,11 @@ class Archive:
         if not images:
             remedy = "name a study with radiographs"
             raise ArchiveError(
-                self.url, f"study {study} has none of {len(found):,} objects", remedy
+                self.url, f"study {study} has none in {counted(len(found), 'object')}", remedy
             )
-        others = f"; {len(found) - len(images):,} other objects" if len(found) > len(images) else ""
-        say(f"study {study}: {len(images):,} images{others}")
+        n_others = len(found) - len(images)
+        others = f"; {counted(n_others, 'other object')}" if n_others else ""
+        say(f"study {study}: {counted(len(images), 'image')}{others}")
         folder.mkdir(mode=0o700)
         for instance in images:
             write_bytes(folder / f"{instance.sop}.dcm", self.retrieve(instance), private=True)
@@ -107,7 +109,9 @@ class Archive:
             answer = self._client.store_instances([dcmread(path) for path in paths])
         refused = failed_instances(answer)
         if refused:
-            problem = f"refused {len(refused):,} of {len(paths):,} reports, as {refused[0]}"
+            problem = (
+                f"refused {len(refused):,} of {counted(len(paths), 'report')}, as {refused[0]}"
+            )
             raise ArchiveError(self.url, problem, "they are kept; look into its log")
 
     def _instance(self, study: str, record: dict[str, Any]) -> Instance:

@@ -18,6 +18,7 @@ from kneeedge.node.spool import Incoming, QueueFullError, Spool
 from kneeedge.node.storage import STORAGE, SYNTAXES, UID
 from kneeedge.system.addresses import listening
 from kneeedge.system.own import is_own_object
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -96,7 +97,7 @@ class Receiver:
         if not self._may_send(event):
             return self._refuse(peer, NOT_AUTHORISED, "not a peer of this node")
         if not self._rates.allow(event.assoc.requestor.address):
-            rate = f"more than {self._options.limits.max_rate} objects a minute"
+            rate = f"over {counted(self._options.limits.max_rate, 'object')} a minute"
             return self._refuse(peer, OUT_OF_RESOURCES, rate)
         uid = str(event.request.AffectedSOPInstanceUID or "")  # type: ignore[union-attr]
         if not UID.fullmatch(uid):

@@ -11,6 +11,7 @@ from kneeedge.node.answering import Answerer
 from kneeedge.node.options import NodeOptions
 from kneeedge.node.spool import Spool
 from kneeedge.system.outputs import DRIFT, ROWS, check_output
+from kneeedge.system.plural import counted
 
 IDLE_SECONDS = 1.0
 "after which rows that wait are put in place, and a sender that failed is noticed"
@@ -58,7 +59,7 @@ class Node:
         place = f"{options.ae_title}@{options.host}:{self.receiver.port}"
         where = f"reports go to {options.destination or self.spool.done}"
         n_waiting = self.spool.n_waiting()
-        so_far = f"{self.answerer.n_done:,} objects answered, {n_waiting:,} wait"
+        so_far = f"{counted(self.answerer.n_done, 'object')} answered, {n_waiting:,} waiting"
         return f"listening as {place}; {so_far}; {where}"
 
     def run(self) -> None:
@@ -79,7 +80,8 @@ class Node:
 
     def _tell(self, n_answered: int) -> None:
         """Say what was answered, and wake the sender."""
-        self._say(f"answered {n_answered:,} objects; {self.answerer.n_done:,} in {self.spool.rows}")
+        answered = counted(n_answered, "object")
+        self._say(f"answered {answered}; {self.answerer.n_done:,} in {self.spool.rows}")
         if self.sender:
             self.sender.wake()
 

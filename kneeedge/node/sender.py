@@ -13,6 +13,7 @@ from kneeedge.node.notices import Notices
 from kneeedge.node.options import Destination, NodeOptions, Tls
 from kneeedge.node.receiver import load_certificates
 from kneeedge.node.spool import Spool
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -88,7 +89,9 @@ class Sender:
             try:
                 n_left = self.send(paths) if paths else 0
             except UnreachableError as error:
-                self._notices.say(f"{self.destination} {error}; {len(paths):,} reports wait")
+                self._notices.say(
+                    f"{self.destination} {error}; {counted(len(paths), 'report')} waiting"
+                )
                 n_left = len(paths)
             if n_left:
                 self._pause(wait)

@@ -11,6 +11,7 @@ from kneeedge.inference.summary import FolderResult
 from kneeedge.node.dicomweb import Archive, check_study, check_url
 from kneeedge.pixels.listing import find_images
 from kneeedge.system.outputs import STDOUT
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 
 
@@ -67,5 +68,5 @@ def infer_studies(request: StudyRequest, model: Path, why: str, progress: Progre
     written = [path for path in reports if path.exists()]
     if written:
         archive.store(written)
-        progress(f"{len(written):,} reports stored in {archive.url}")
+        progress(f"{counted(len(written), 'report')} stored in {archive.url}")
     return result

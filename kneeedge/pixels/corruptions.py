@@ -205,6 +205,20 @@ def kind_named(name: str) -> Kind:
     raise ConfigError(f"kind {name!r} of corruption is unknown", f"choose from {known}")
 
 
+def parse_kinds(text: str, option: str) -> tuple[str, ...]:
+    """The names in `text`, by commas; none where it is empty.
+
+    Raises ConfigError for an unknown kind, and where commas are all there is.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if text and not names:
+        raise ConfigError(
+            f"{option} {text!r} names no kind", "give for example noise,blur, or leave it out"
+        )
+    kinds_named(names)
+    return names
+
+
 def kinds_named(names: Sequence[str]) -> tuple[Kind, ...]:
     """The kinds of these names in the order of the table, all where none is named."""
     if not names:

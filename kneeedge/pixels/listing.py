@@ -11,6 +11,7 @@ from pathlib import Path
 from kneeedge.errors import DataError, NotFoundError
 from kneeedge.pixels.dicom import PREAMBLE_BYTES, is_dicom
 from kneeedge.system.own import FOLDER_MARK, RUN_CONFIG, is_own_file, is_run_folder
+from kneeedge.system.plural import counted
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp",
@@ -95,7 +96,7 @@ class Listing:
             (self.unlisted, "that cannot be listed"),
         )
         return [
-            f"left out: {len(paths):,} files or folders {kind}, {paths[0]} the first"
+            f"left out: {counted(len(paths), 'item')} {kind}, {paths[0]} the first"
             for paths, kind in kinds
             if paths
         ]

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from kneeedge.audit.closer_findings import BESIDE_JOINT, JOINT_TEST, LABELS
-from kneeedge.audit.finding import FAULT, WARNING, Finding, counted
+from kneeedge.audit.finding import FAULT, WARNING, Finding
 from kneeedge.audit.findings import SHORTCUT_FOUND, SHORTCUT_TEST, failed
 from kneeedge.audit.run import Audit
 from kneeedge.model.spec import DISCLAIMER
+from kneeedge.system.plural import counted
 
 N_LISTED = 3
 "cases of a finding that are shown"

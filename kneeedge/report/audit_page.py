@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kneeedge.audit.finding import Finding, counted
+from kneeedge.audit.finding import Finding
 from kneeedge.audit.findings import failed
 from kneeedge.audit.run import Audit, AuditedImage
 from kneeedge.audit.shortcut import Separation, Shortcut
@@ -14,6 +14,7 @@ from kneeedge.report.audit import copies_line, count_rows, verdict
 from kneeedge.report.audit_closer import joint_section, suspects_section
 from kneeedge.report.audit_parts import bar, figure
 from kneeedge.report.page import page, table, words
+from kneeedge.system.plural import counted
 
 N_PAIRS = 200
 "pairs that are shown as pictures"

@@ -28,6 +28,7 @@ from kneeedge.runs.benchmark import BenchResult, lacking
 from kneeedge.runs.findings import JOINT, STRESS, Finding, Report, run_of_file
 from kneeedge.runs.folder import Run
 from kneeedge.stress.record import StressReport
+from kneeedge.system.plural import counted
 
 FEW = 100
 "held-out images of a class, under which an interval is wide enough to say so"
@@ -160,8 +161,9 @@ def data_lines(facts: CardFacts) -> list[str]:
     honest = f"nor {copy}, nor its patient as far as known, stands in another split."
     if audit:
         audited = (
-            f"Audit of {audit.n_images:,} images: {audit.exact_pairs} pairs of identical images, "
-            f"{audit.near_pairs} pairs of altered copies; "
+            f"Audit of {counted(audit.n_images, 'image')}: "
+            f"{counted(audit.exact_pairs, 'pair')} of identical images, "
+            f"{counted(audit.near_pairs, 'pair')} of altered copies; "
             f"{audit.conflicts} carry different labels, {audit.leaks} stand in two splits."
         )
     else:
@@ -186,7 +188,7 @@ def dropped_lines(training: TrainingRecord) -> list[str]:
     n = training.dropped_labels
     if not n:
         return []
-    return ["", f"Left out, since a person found their labels wrong: {n:,} images."]
+    return ["", f"Left out, since a person found their labels wrong: {counted(n, 'image')}."]
 
 
 def split_rows(dataset: Dataset) -> list[list[object]]:

@@ -12,6 +12,7 @@ from kneeedge.report.scorecard import OF_CLASS, TITLES, figure_title, with_inter
 from kneeedge.runs.benchmark import BenchResult, Row, model_name, single_rows, times_as_fast
 from kneeedge.runs.export_report import RefusalChange, VerifyReport
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 SCORES = ("accuracy", "auroc", "sensitivity", "specificity")
 FILE_COLUMNS = (
@@ -51,7 +52,7 @@ def slimmed_lines(spec: ModelSpec, slimmed: Slimmed, source: str) -> list[str]:
 
 def images_of(source: str, split: str, n: int) -> str:
     """Which images a figure is of: `knee-kl` val, 315 images."""
-    return f"{source} {split}, {n:,} images"
+    return f"{source} {split}, {counted(n, 'image')}"
 
 
 def metric_lines(evaluations: dict[str, Evaluation], source: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.scorecard import three_answer_lines
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.inference.certification import CertifyReport
@@ -22,8 +23,9 @@ def certification_text(report: "CertifyReport") -> str:
     """The limits, what they promise, and what is to be known before they are used."""
     certified = report.certified
     abstained = f"; it abstains from {report.n_abstained:,} of them" if report.n_abstained else ""
+    images = counted(report.n, "image")
     lines = [
-        f"{report.n:,} images of {report.split}, {certified.n_units:,} units{abstained}",
+        f"{images} of {report.split}, {counted(certified.n_units, 'unit')}{abstained}",
         *(
             three_answer_lines(report.three_answers, report.prevalence)
             if report.three_answers

@@ -312,8 +312,8 @@ def _flips(old: RunFacts, new: RunFacts, comparison: RunComparison) -> Iterator[
     split = comparison.split or ""
     change = comparison.changes["accuracy"]
     yield (
-        f"<p>{change.flips:,} answers differ: {change.lost:,} right to wrong, {change.gained:,} "
-        f"wrong to right ({source('comparison', 'changes', 'accuracy')}).</p>"
+        f"<p>Answers that differ: {change.flips:,}; {change.lost:,} right to wrong, "
+        f"{change.gained:,} wrong to right ({source('comparison', 'changes', 'accuracy')}).</p>"
     )
     before = answers_of(old.run, old.card.spec, split)
     after = answers_of(new.run, new.card.spec, split)

@@ -7,6 +7,7 @@ from kneeedge.inference.drift_log import LEARNING
 from kneeedge.inference.drift_words import OF
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.inference.drift_log import DriftStatus
@@ -28,10 +29,11 @@ def infer_text(result: "FolderResult") -> str:
     refused = f"; {summary.n_abstained:,} unlike the training images" if summary.n_abstained else ""
     if summary.n_referred:
         refused += f"; {summary.n_referred:,} to refer to a person"
+    images = counted(summary.n, "image")
     speed = f"{summary.images_per_second:.1f} images/s on {result.provider}"
     model = f"model {result.model_sha256[:SHOWN_DIGITS]}"
     lines = [
-        f"{summary.n:,} images: {counts}{refused}; {summary.n_errors:,} errors",
+        f"{images}: {counts}{refused}; {counted(summary.n_errors, 'error')}",
         f"{speed}, {summary.seconds:.1f} s, {summary.out}; {model}",
         cluster_line(result.cluster, summary) if result.cluster else stage_line(summary),
         *grey_scale_lines(summary),
@@ -39,15 +41,15 @@ def infer_text(result: "FolderResult") -> str:
         *drift_lines(result.drift),
     ]
     if result.others:
-        lines.append(f"left out, since they are no images: {len(result.others):,} files")
+        lines.append(f"left out, since they are no images: {counted(len(result.others), 'file')}")
         lines += [f"  {path}" for path in result.others[:N_LISTED]]
         lines += ["  …"] if len(result.others) > N_LISTED else []
     lines += result.remarks
     if summary.n_before:
-        lines.append(f"{summary.n_before:,} images had their rows before")
+        lines.append(f"{counted(summary.n_before, 'image')} had rows before")
     if summary.n_unfinished:
-        unfinished = f"{summary.n_unfinished:,} files were still being written"
-        lines.append(f"{unfinished}; the next run with --new-only answers them")
+        unfinished = f"still being written: {counted(summary.n_unfinished, 'file')}"
+        lines.append(f"{unfinished}; the next run with --new-only answers what is then whole")
     if summary.n_errors:
         lines.append("the rows with status=error say what is wrong with each file")
     return "\n".join([*lines, DISCLAIMER])
@@ -65,7 +67,7 @@ def inverted_lines(n_inverted: int | None) -> list[str]:
     """How many images were inverted, and what was done with them, where there are any."""
     if not n_inverted:
         return []
-    return [f"inverted (bone dark), and read as their inverse: {n_inverted:,} images"]
+    return [f"inverted (bone dark), and read as their inverse: {counted(n_inverted, 'image')}"]
 
 
 def drift_lines(drift: "DriftStatus | None") -> list[str]:
@@ -80,21 +82,22 @@ def drift_lines(drift: "DriftStatus | None") -> list[str]:
     if drift.status == LEARNING:
         against = "nothing yet: the model file carries no reference"
     verdict = "" if lines else "nothing has moved; "
-    counted = f"{drift.n_counted:,} images compared with {against}"
+    compared = f"{counted(drift.n_counted, 'image')} compared with {against}"
     if drift.n_baseline < BASELINE:
-        counted += f"; {drift.n_baseline:,} of {BASELINE:,} images of this site's baseline"
-    lines.append(f"drift: {verdict}{counted}")
+        compared += f"; {drift.n_baseline:,} of {BASELINE:,} images of this site's baseline"
+    lines.append(f"drift: {verdict}{compared}")
     if drift.n_before:
-        lines.append(f"drift: {drift.n_before:,} images had been compared before, or are copies")
+        lines.append(f"drift: compared before, or a copy: {counted(drift.n_before, 'image')}")
     if drift.n_uncounted:
-        lines.append(f"drift: {drift.n_uncounted:,} rows are of a run without --drift")
+        lines.append(f"drift: of a run without --drift: {counted(drift.n_uncounted, 'row')}")
     return lines
 
 
 def cluster_line(cluster: "ClusterFacts", summary: "FolderSummary") -> str:
     """What a cluster was, and where the time of its networks went."""
     stages = summary.stages
-    networks = f"{cluster.n_workers} networks on {cluster.n_nodes} nodes"
+    n_networks = counted(cluster.n_workers, "network")
+    networks = f"{n_networks} on {counted(cluster.n_nodes, 'node')}"
     return (
         f"{networks}: {cluster.start_seconds:.1f} s until the first answers; each network "
         f"{stages.running:.1f} s at work and {stages.reading:.1f} s waiting for images"

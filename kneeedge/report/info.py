@@ -10,6 +10,7 @@ from kneeedge.model.provenance import Score, Slimmed
 from kneeedge.model.spec import DISCLAIMER, Certified, ModelSpec, Novelty
 from kneeedge.report.scorecard import score_figures
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.model.file import ModelFile
@@ -77,7 +78,7 @@ def _score_rows(whose: str, scores: dict[str, Score]) -> list[tuple[str, str]]:
     """What the PyTorch model, or the one it was slimmed from, scored on each held-out split."""
     figures = ("accuracy", "auroc")
     return [
-        (f"{whose}, {split}", f"{score_figures(score, figures)} ({score.n} images)")
+        (f"{whose}, {split}", f"{score_figures(score, figures)} ({counted(score.n, 'image')})")
         for split, score in scores.items()
     ]
 
@@ -137,7 +138,7 @@ def _verification_text(verification: Verification, slimmed: Slimmed | None) -> s
     verdict = verification.verdict
     if slimmed:
         verdict += f" against {slimmed.original}"
-    flips = f"{verification.flips} flips in {verification.images}"
+    flips = f"{counted(verification.flips, 'flip')} in {verification.images}"
     before = verification.original.accuracy
     after = verification.variant.accuracy
     return f"{verdict}: {flips}, accuracy {before:.4f} → {after:.4f}"

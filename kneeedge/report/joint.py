@@ -7,11 +7,12 @@ from kneeedge.pixels.joint import MIN_AUROC, OFF_CENTRE
 from kneeedge.report.markdown import table
 from kneeedge.report.scorecard import estimate_text
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 
 def joint_text(report: JointReport) -> str:
     """The AUROC of each view with its interval, what it means, and where the class maps lie."""
-    lines = [f"the joint, on {report.split} ({report.n:,} images):"]
+    lines = [f"the joint, on {report.split} ({counted(report.n, 'image')}):"]
     for view in report.views:
         auroc = estimate_text(view.auroc)
         accuracy = f"accuracy {view.accuracy.value:.4f}, {view.changed:.1%} of the answers change"

@@ -46,6 +46,7 @@ from kneeedge.report.stress_gate import under_corruption
 from kneeedge.report.variants import speed_parts, variant_parts
 from kneeedge.runs.answers import RecordedAnswers
 from kneeedge.runs.config import SLIM
+from kneeedge.system.plural import counted
 
 N_WRONG = 12
 "of the wrong answers that are shown, the surest first"
@@ -171,7 +172,7 @@ def _data(facts: RunFacts, with_images: bool) -> Iterator[str]:
             ("pairs with different labels", f"{audit.conflicts:,}"),
             ("pairs in two splits", f"{audit.leaks:,}"),
         ]
-        yield plain_table(("audit", f"of {audit.n_images:,} images"), rows)
+        yield plain_table(("audit", f"of {counted(audit.n_images, 'image')}"), rows)
     else:
         yield "<p>The data was not audited for altered copies and label conflicts.</p>"
     digest = f"<code>{words(training.data_sha256)}</code>"
@@ -216,7 +217,7 @@ def _slimmed(facts: RunFacts) -> Iterator[str]:
 
 def _answers(split: str, evaluation: Evaluation, answers: RecordedAnswers) -> Iterator[str]:
     prevalence = f"prevalence of {evaluation.positive} {evaluation.prevalence:.3f}"
-    yield f"<p>{evaluation.n:,} images, {words(prevalence)}.</p>"
+    yield f"<p>{counted(evaluation.n, 'image')}, {words(prevalence)}.</p>"
     ends = ends_of(evaluation)
     yield table(
         ("figure", "value", "95 % interval", f"{ends[0]:g} to 1", "record"),

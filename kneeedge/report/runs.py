@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from kneeedge.audit.finding import counted
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.report.export import auroc_text, change_text
 from kneeedge.report.scorecard import score_figures
 from kneeedge.runs.compare import RunComparison
 from kneeedge.runs.overview import FINISHED, FOLDS, STUDY, FileSummary, RunSummary, n_unusable
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 SHOWN = ("accuracy", "auroc")
 
@@ -44,7 +44,7 @@ def run_lines(summary: RunSummary) -> list[str]:
     if summary.caveat:
         lines.append(f"  {summary.caveat}")
     for split, score in summary.scores.items():
-        lines.append(f"  {split}: {score_figures(score, SHOWN)} ({score.n:,} images)")
+        lines.append(f"  {split}: {score_figures(score, SHOWN)} ({counted(score.n, 'image')})")
     lines += map(file_line, summary.files)
     if summary.state == FINISHED and not summary.files:
         lines.append(f"  nothing is exported: kneeedge export {summary.folder}")
@@ -78,11 +78,11 @@ def comparison_text(comparison: RunComparison) -> str:
     for name in ("sensitivity", "specificity"):
         if name in comparison.changes:
             of_class = comparison.changes[name]
-            lines.append(f"  {name}: {change_text(of_class)} on {of_class.n:,} images")
+            lines.append(f"  {name}: {change_text(of_class)} on {counted(of_class.n, 'image')}")
     if comparison.auroc_change is not None:
         lines.append(f"  {auroc_text(comparison.auroc_change, comparison.auroc_interval)}")
     lines.append(
-        f"  {change.flips:,} answers differ: {change.lost:,} right to wrong, "
+        f"  answers that differ: {change.flips:,}; {change.lost:,} right to wrong, "
         f"{change.gained:,} wrong to right"
     )
     lines += [f"  caution: {caution}" for caution in comparison.cautions]

@@ -16,6 +16,7 @@ from kneeedge.report.inference import inverted_lines
 from kneeedge.statistics.intervals import Estimate, Interval
 from kneeedge.statistics.prevalence import PredictiveValues
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.inference.evaluation import EvaluationReport
@@ -35,7 +36,7 @@ def evaluation_text(report: "EvaluationReport") -> str:
     # A val that the model never saw did not choose its threshold.
     split = report.split if report.n_seen else ""
     lines = [
-        f"{model} on {report.split} ({report.provider}): {evaluation.n} images",
+        f"{model} on {report.split} ({report.provider}): {counted(evaluation.n, 'image')}",
         *figure_lines(evaluation),
         decision_line(evaluation, split),
         probability_line(evaluation),

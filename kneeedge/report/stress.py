@@ -9,6 +9,7 @@ from kneeedge.pixels.corruptions import kind_named
 from kneeedge.report.markdown import table
 from kneeedge.report.scorecard import leak_line
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.statistics.intervals import Estimate, Interval
@@ -51,7 +52,8 @@ def _head(report: "StressReport") -> str:
     n_cells = report.n_pictures // report.n
     first = Path(report.models[0].model).name
     beside = f"; the others are held against {first}" if len(report.models) > 1 else ""
-    return f"{report.data}, {report.split}: {report.n:,} images, each in {n_cells} ways{beside}"
+    images = counted(report.n, "image")
+    return f"{report.data}, {report.split}: {images}, each in {n_cells} ways{beside}"
 
 
 def model_line(model: "StressedModel") -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from kneeedge.report.markdown import table
 from kneeedge.report.stress import kind_lines
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.report.card_facts import CardFacts
@@ -19,7 +20,8 @@ NOT_ASKED = (
 
 def gate_lines(gate: "StressGate") -> list[str]:
     """The verdict under corruption, its reason, and where answers flipped."""
-    where = f"{gate.n:,} {gate.split} images in {len(gate.kinds)} ways at severity {gate.severity}"
+    images = counted(gate.n, f"{gate.split} image")
+    where = f"{images} in {len(gate.kinds)} ways at severity {gate.severity}"
     lines = [f"  under corruption, {where}: {gate.verdict}; {gate.reason}"]
     flips = {kind.kind: kind.change.flips for kind in gate.kinds if kind.change.flips}
     if flips:

@@ -19,6 +19,7 @@ from kneeedge.report.scorecard import (
 from kneeedge.runs.folder import Run
 from kneeedge.runs.folds import FIGURES, FoldsReport
 from kneeedge.runs.slim_report import SlimReport, Step
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import duration
 
 NONE_PASSED = (
@@ -34,7 +35,8 @@ def run_text(run: Run, evaluations: dict[str, Evaluation], caveat: str = "") -> 
     """The end of `kneeedge train`; `caveat` says why its figures are too good, where they are."""
     lines = []
     for split, evaluation in evaluations.items():
-        lines += [f"{split}: {evaluation.n} images", "", classification_report(evaluation), ""]
+        images = counted(evaluation.n, "image")
+        lines += [f"{split}: {images}", "", classification_report(evaluation), ""]
         lines += figure_lines(evaluation)
         lines += [decision_line(evaluation, split), probability_line(evaluation), ""]
     lines += filter(None, (certified_line(run), caveat, time_line(run.read_seconds())))
@@ -65,10 +67,10 @@ def folds_text(report: FoldsReport, folder: Path) -> str:
     """The end of `kneeedge train --folds K`."""
     n_folds = len(report.folds)
     pooled = report.pooled
-    size = f"{report.n_images:,} images, {report.n_groups:,} groups"
+    size = f"{counted(report.n_images, 'image')}, {counted(report.n_groups, 'group')}"
     lines = [f"{n_folds} folds by group: {size}, each tested once", ""]
     for name, score in report.folds.items():
-        lines.append(f"{name}: {score.n:,} images, {score_figures(score, FIGURES)}")
+        lines.append(f"{name}: {counted(score.n, 'image')}, {score_figures(score, FIGURES)}")
     lines.append("")
     for key, spread in report.spread.items():
         lines.append(

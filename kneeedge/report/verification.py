@@ -9,6 +9,7 @@ from kneeedge.model.verdict import INCONCLUSIVE
 from kneeedge.report.export import change_text
 from kneeedge.report.scorecard import estimate_text, leak_line, with_interval
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.inference.pairing import ChangedAnswer, Changes, Pairing
@@ -40,7 +41,7 @@ def images_lines(report: "ImagesReport") -> list[str]:
     """The answers to the images of a folder, and how they differ from the others."""
     counts = ", ".join(f"{count:,} {name}" for name, count in report.counts.items())
     split = f", split {report.split}" if report.split else ""
-    images = f"{report.n:,} images of {report.data}{split}: {counts}"
+    images = f"{counted(report.n, 'image')} of {report.data}{split}: {counts}"
     left_out = f"{report.n_abstained:,} of these unlike the training images"
     if report.n_referred:
         left_out += f", {report.n_referred:,} between the certified limits"
@@ -73,7 +74,7 @@ def pairing_lines(pairing: "Pairing") -> list[str]:
         lines.append(f"  neither proved nor refuted: about {n} images at this rate would settle it")
     if pairing.same_device:
         lines.append("  the same file on the same device: this shows only that it repeats itself")
-    lines.append(f"  {pairing.n:,} images paired{unpaired_text(pairing)}")
+    lines.append(f"  {counted(pairing.n, 'image')} paired{unpaired_text(pairing)}")
     lines += listed(
         [f"    {path}: only here" for path in pairing.only_here]
         + [f"    {path}: only there" for path in pairing.only_there]
@@ -117,7 +118,7 @@ def input_lines(pairing: "Pairing") -> list[str]:
     if not pairing.other_input:
         return ["network input: the same pixels on both"]
     n = len(pairing.other_input)
-    why = f"{n:,} images are decoded or resized to other pixels here"
+    why = f"decoded or resized to other pixels here: {counted(n, 'image')}"
     device = pairing.there
     remedy = f"there it was Pillow {device.pillow} and kneeedge {device.kneeedge}: install those"
     return [
@@ -182,7 +183,7 @@ def golden_text(report: "GoldenReport") -> str:
     hard = f"{report.n_hard} of them where a small change flips the answer"
     parts = [
         f"{verdict}  {model}: {report.n} golden inputs (phantoms) on {device}",
-        f"{hard}: {len(report.flips)} flips",
+        f"{hard}: {counted(len(report.flips), 'flip')}",
         f"largest logit change {from_file}, {from_original}",
         pictures_text(report.pictures),
     ]

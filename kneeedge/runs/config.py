@@ -156,7 +156,7 @@ class TrainConfig:
         _one_of("frozen_precision", self.frozen_precision, (AUTO, "32", "bf16", "int8"))
         _one_of("split", self.split, SPLITS)
         parse_rule(self.threshold)
-        self._check_corruptions()
+        _ = self.corrupted_by  # raises where it names what there is not
         self._check_promise()
         for name in ("lr", "head_lr", "width"):
             _above_zero(name, getattr(self, name))
@@ -180,8 +180,12 @@ class TrainConfig:
 
     @property
     def corrupted_by(self) -> tuple[str, ...]:
-        """The kinds that views are corrupted by; none where none is named."""
-        return tuple(name.strip() for name in self.corruptions.split(",") if name.strip())
+        """The kinds that views are corrupted by. Raises ConfigError where they are no kinds."""
+        if not self.corruptions:
+            return ()
+        from kneeedge.pixels.corruptions import parse_kinds  # Pillow, which `--help` does without
+
+        return parse_kinds(self.corruptions, "--corruptions")
 
     def _check_data(self) -> None:
         for name in ("val_fraction", "test_fraction"):
@@ -200,13 +204,6 @@ class TrainConfig:
         if self.drop_conflicts and not self.audit:
             problem = "--drop-conflicts needs the audit to find them"
             raise ConfigError(problem, "leave out --no-audit")
-
-    def _check_corruptions(self) -> None:
-        if not self.corruptions:
-            return
-        from kneeedge.pixels.corruptions import kinds_named  # Pillow, which `--help` does without
-
-        kinds_named(self.corrupted_by)
 
     def _check_promise(self) -> None:
         if self.certify is None:

@@ -22,6 +22,7 @@ from kneeedge.stress.cells import cells_of
 from kneeedge.stress.record import StressedModel, StressReport
 from kneeedge.stress.rows import rows_of
 from kneeedge.system import machine
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 
 
@@ -68,7 +69,7 @@ def stress(request: StressRequest, progress: Progress) -> StressReport:
         spec.pixel_path.grey_bits,
     )
     say_depths(samples, progress)
-    progress(f"{len(samples):,} images of {split}, each in {len(cells):,} ways")
+    progress(f"{counted(len(samples), 'image')} of {split}, each in {len(cells):,} ways")
     subjects = [Subject(one.spec, BatchRunner(one, progress).run) for one in sessions]
     clock = StageClock()
     answers = answer_cells(subjects, samples, cells, progress, request.batch_size, clock)

@@ -13,6 +13,7 @@ from kneeedge.data.splits import assign_splits, join_groups, named_groups, paper
 from kneeedge.errors import DataError, NotFoundError
 from kneeedge.model.provenance import FOLDERS, GROUPED, PAPER, DataReport
 from kneeedge.runs.config import AUTO, TrainConfig
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 
 
@@ -107,7 +108,7 @@ def drop_conflicts(dataset: Dataset, pairs: Sequence[Pair], progress: Progress) 
         labels.setdefault(group_of[sample.name], set()).add(sample.label)
     kept = tuple(sample for sample in dataset.samples if len(labels[group_of[sample.name]]) == 1)
     n_dropped = len(dataset.samples) - len(kept)
-    progress(f"left out: {n_dropped:,} images that copies with another label contradict")
+    progress(f"left out, since copies with another label contradict: {counted(n_dropped, 'image')}")
     return replace(dataset, samples=kept)
 
 
@@ -124,17 +125,18 @@ def say_copies(copies: Copies, progress: Progress) -> None:
     """Say which copies the data holds, and which of them contradict each other."""
     report = copies.data_report
     if not copies.pairs:
-        progress(f"audit: no copies among {report.n_images:,} images")
+        progress(f"audit: no copies among {counted(report.n_images, 'image')}")
         return
     progress(
-        f"audit: {len(copies.pairs):,} pairs of copies among {report.n_images:,} images "
+        f"audit: {counted(len(copies.pairs), 'pair')} of copies among {report.n_images:,} images "
         f"({report.exact_pairs:,} identical, {report.near_pairs:,} altered), "
         f"{example(copies.pairs[0])} the first; a drawn split keeps them together; "
         "`kneeedge audit` shows all"
     )
     if copies.conflicts:
+        pairs = counted(len(copies.conflicts), "pair")
         progress(
-            f"LABEL CONFLICT: {len(copies.conflicts):,} pairs of copies carry different labels, "
+            f"LABEL CONFLICT: {pairs} of copies with different labels, "
             f"{example(copies.conflicts[0])} the first; correct the labels, "
             "or leave them out with --drop-conflicts"
         )
@@ -152,7 +154,7 @@ def say_splits(
     for split in dataset.counts():
         labels = [sample.label for sample in dataset.split(split)]
         counts = ", ".join(f"{labels.count(k):,} {name}" for k, name in enumerate(dataset.classes))
-        progress(f"{split}: {len(labels):,} images ({counts})")
+        progress(f"{split}: {counted(len(labels), 'image')} ({counts})")
     for remark in dataset.remarks:
         progress(remark)
     if dataset.others:
@@ -160,13 +162,14 @@ def say_splits(
     pairs = leaks(gathered.pairs, dataset)
     if pairs:
         first = example(pairs[0])
-        progress(f"LEAK: {len(pairs):,} pairs of copies stand in two splits, {first} the first")
+        progress(f"LEAK: {counted(len(pairs), 'pair')} of copies in two splits, {first} the first")
     leaked = dataset.leaked()
     if leaked:
+        images = counted(len(leaked), "image")
         progress(
-            f"LEAKY: {len(leaked):,} images of val and test, their copies or their patients "
-            f"also stand in another split ({leaked[0].name} the first); every held-out figure "
-            "of this run is too good; an honest draw is --split grouped"
+            f"LEAKY: {images} of val and test, or copies or patients of them, in another split too "
+            f"({leaked[0].name} the first); every held-out figure of this run is too good; "
+            "an honest draw is --split grouped"
         )
 
 

@@ -23,6 +23,7 @@ from kneeedge.runs.config import SLIM
 from kneeedge.runs.folder import Run
 from kneeedge.runs.record import RunRecord
 from kneeedge.statistics.reliability import probability_errors
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import plain
 from kneeedge.training import figures
@@ -357,7 +358,12 @@ def report(spec: ModelSpec, evaluations: dict[str, Evaluation], unshown: str = "
     if unshown:
         lines.append(unshown)
     for split, evaluation in evaluations.items():
-        lines += ["", f"{split}: {evaluation.n} images", "", classification_report(evaluation)]
+        lines += [
+            "",
+            f"{split}: {counted(evaluation.n, 'image')}",
+            "",
+            classification_report(evaluation),
+        ]
         lines += figure_lines(evaluation)
         lines += [decision_line(evaluation, split), probability_line(evaluation)]
     return "\n".join([*lines, "", DISCLAIMER, ""])

@@ -2,6 +2,7 @@
 
 from kneeedge.model.spec import DISCLAIMER
 from kneeedge.system.files import SHOWN_DIGITS
+from kneeedge.system.plural import counted
 from kneeedge.web.site import SiteReport
 
 THREADS = (
@@ -12,7 +13,7 @@ THREADS = (
 
 def site_text(report: SiteReport) -> str:
     """What was written, what the page holds itself to, and how it is served."""
-    size = f"{report.n_files} files, {report.n_bytes / 1e6:.1f} MB"
+    size = f"{counted(report.n_files, 'file')}, {report.n_bytes / 1e6:.1f} MB"
     golden = f"{report.n_pictures} golden pictures and {report.n_golden} golden inputs"
     lines = [
         f"{report.out}: {size}, model {report.model_sha256[:SHOWN_DIGITS]}",

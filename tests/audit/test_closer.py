@@ -182,7 +182,9 @@ def test_the_list_is_what_train_leaves_out(searched, planted, tmp_path):
     dataset, n_dropped = drop_labels(scan(planted[0]), listed, lines.append)
     assert n_dropped == 4
     assert not planted[1] & {sample.name for sample in dataset.samples}
-    assert lines == [f"left out: 4 images whose labels {listed} says are wrong (--drop-labels)"]
+    assert lines == [
+        f"left out, since {listed} says that their labels are wrong (--drop-labels): 4 images"
+    ]
 
 
 def test_a_list_that_does_not_fit_the_data_is_refused(in_joint, tmp_path):

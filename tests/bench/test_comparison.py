@@ -73,7 +73,7 @@ def test_too_few_windows_tell_nothing_and_say_how_many_would() -> None:
     (change,) = comparison.changes
     assert (change.verdict, change.interval, comparison.n_unknown) == ("cannot tell", None, 1)
     remedy = "bench both with --rounds 4 or more"
-    assert closing_line(comparison) == f"1 rows have too few windows to tell: {remedy}"
+    assert closing_line(comparison) == f"1 row with too few windows to tell: {remedy}"
 
 
 @pytest.mark.parametrize(("m", "n"), [(3, 3), (4, 4), (6, 6), (5, 7)])

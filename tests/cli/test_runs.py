@@ -36,7 +36,7 @@ def test_two_runs_of_the_same_images_are_paired(tmp_path: Path):
     assert done.exit_code == 0
     assert "the same 6 test images, PyTorch, paired" in done.stdout
     assert "  accuracy: change -0.1667 [" in done.stdout
-    assert "  1 answers differ: 1 right to wrong, 0 wrong to right" in done.stdout
+    assert "  answers that differ: 1; 1 right to wrong, 0 wrong to right" in done.stdout
     record = json.loads(run(first.folder, second.folder, "--json", "-").stdout)
     assert record["changes"]["accuracy"]["lost"] == 1
     assert record["changes"]["accuracy"]["interval"]["high"] > 0

@@ -144,7 +144,7 @@ def test_heat_maps_in_the_data_folder_are_no_class(tmp_path: Path, folder: str) 
         write_heatmap(tmp_path / folder, sample.name, image, image[:2, :2].astype("float32"))
     dataset = scan(tmp_path)
     assert dataset.samples == before.samples
-    assert dataset.remarks[0].startswith("left out: 2 files or folders written by kneeedge, ")
+    assert dataset.remarks[0].startswith("left out: 2 items written by kneeedge, ")
 
 
 def test_a_heat_map_that_was_moved_among_the_images_stops(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_the_system_leaves_is_no_class(tmp_path: Path) -> None:
     assert len(dataset.samples) == 2
     assert not dataset.others
     (remark,) = dataset.remarks
-    assert remark.startswith("left out: 4 files or folders of the system or the file server")
+    assert remark.startswith("left out: 4 items of the system or the file server")
 
 
 def test_labels_follow_the_models_order_of_the_classes(tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_evaluate_says_what_it_leaves_out(tmp_path: Path) -> None:
     evaluation_samples(tmp_path, ("a", "b"), group_regex=r"test(\d)", say=lines.append)
     assert [line.split(",")[0] for line in lines] == [
         "left out",
-        "left out: 1 files or folders written by kneeedge",
-        "left out: 1 files or folders of the system or the file server",
+        "left out: 1 item written by kneeedge",
+        "left out: 1 item of the system or the file server",
         "2 patients",
         "PATIENTS: each of the 2 images is of another patient; check the pattern",
     ]

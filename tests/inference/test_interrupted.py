@@ -136,7 +136,7 @@ def test_an_interrupted_run_goes_on_and_the_summary_counts_all(
     assert "going on behind 8 rows of the run before" in again.stderr
     assert out.read_bytes() == whole.read_bytes()
     counts = ", ".join(f"{n} {name}" for name, n in result.summary.counts.items())
-    assert again.stdout.splitlines()[0] == f"22 images: {counts}; 1 errors"
+    assert again.stdout.splitlines()[0] == f"22 images: {counts}; 1 error"
 
 
 def test_a_stop_before_the_first_row_does_not_claim_that_rows_are_kept(

@@ -87,7 +87,7 @@ def test_evaluate_counts_them(model: Path, tmp_path: Path) -> None:
     write_dataset(data, {"test": 6}, size=64)
     one = min(data.rglob("*.png"))
     Image.fromarray(255 - np.asarray(Image.open(one))).save(one)
-    assert "inverted (bone dark), and read as their inverse: 1 images" in run(
+    assert "inverted (bone dark), and read as their inverse: 1 image" in run(
         "evaluate", model, data
     )
     assert json.loads(run("evaluate", model, data, "--json", "-"))["n_inverted"] == 1

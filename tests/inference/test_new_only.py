@@ -54,8 +54,8 @@ def test_only_what_a_finished_output_lacks_is_answered(
     shutil.copy(image, night / "new.png")
     again = infer(night, model, "--new-only")
     assert again.exit_code == 0, again.output
-    assert again.stdout.startswith("1 images: ")
-    assert "6 images had their rows before" in again.stdout
+    assert again.stdout.startswith("1 image: ")
+    assert "6 images had rows before" in again.stdout
     assert names(night) == [*before, "new.png"]
     nothing = infer(night, model, "--new-only")
     assert nothing.exit_code == 0
@@ -111,7 +111,7 @@ def test_a_file_that_is_still_being_written_is_left_to_the_next_run(
 
     monkeypatch.setattr(watch.answer_new, "__defaults__", (write_on,))
     again = infer(night, model, "--new-only")
-    assert "1 files were still being written; the next run" in again.stdout
+    assert "still being written: 1 file; the next run" in again.stdout
     assert len(names(night)) == 6
 
 

@@ -125,7 +125,7 @@ def test_other_pictures_under_the_same_names_are_answered_anew_and_that_is_said(
     shutil.copy(images[16].path, images[9].path)
     lines = resume(predictor, night, out)
     assert lines == [
-        f"2 files have changed, or could not be read, as {images[1].name}: they are answered anew",
+        f"changed, or could not be read: 2 files, as {images[1].name}; answered anew",
         "going on behind 4 rows of the run before",
     ]
     assert answered == [image.name for image in (*images[:4], *images[8:])]

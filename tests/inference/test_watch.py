@@ -427,7 +427,7 @@ def test_the_loop_sleeps_between_looks_until_it_is_stopped(begin, drop, images, 
     with pytest.raises(KeyboardInterrupt):
         watch(watching, 2.0, sleep)
     assert waits == [2.0] * 3
-    assert lines == [f"answered 1 images; 1 in {watching.out}"]
+    assert lines == [f"answered 1 image; 1 in {watching.out}"]
     watching.close()
 
 

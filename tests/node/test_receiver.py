@@ -134,7 +134,7 @@ def test_a_peer_that_sends_too_often_is_told_so(start):
     listening = start(limits=Limits(max_rate=1))
     (first, second) = listening.send(image(0), image(1))
     assert first == (0, "")
-    assert second == (0xA700, "more than 1 objects a minute")
+    assert second == (0xA700, "over 1 object a minute")
     assert listening.send(image(1), calling="CR2") == [second]  # a title is easily changed
 
 

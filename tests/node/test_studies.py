@@ -40,18 +40,18 @@ def test_a_study_is_answered_as_its_files_are_and_its_reports_are_stored_in_it(t
         out = tmp_path / "p.csv"
         result = run(model, out, url, "--study", STUDY, "--with-patient-id")
         assert result.exit_code == 0, result.stderr
-        assert f"study {STUDY}: 1 images" in result.stderr
-        assert "1 reports stored in" in result.stderr
+        assert f"study {STUDY}: 1 image" in result.stderr
+        assert "1 report stored in" in result.stderr
         studies = {s["MainDicomTags"]["StudyInstanceUID"]: s for s in orthanc.ask("studies?expand")}
         series = orthanc.ask(f"studies/{studies[STUDY]['ID']}/series")
         assert sorted(one["MainDicomTags"]["Modality"] for one in series) == ["CR", "SR"]
         again = run(model, out, url, "--study", STUDY, "--with-patient-id", "--resume")
         assert again.exit_code == 0, again.stderr
-        assert "1 images; 1 other objects" in again.stderr
+        assert "1 image; 1 other object" in again.stderr
         assert len(orthanc.ask("instances")) == 3
         unknown = run(model, tmp_path / "q.csv", url, "--study", "1.2.3.4.5")
     assert unknown.exit_code == 1
-    assert "study 1.2.3.4.5 has none of 0 objects; name a study with radiographs" in unknown.stderr
+    assert "study 1.2.3.4.5 has none in 0 objects; name a study with radiographs" in unknown.stderr
     (row,) = rows(out)
     assert row["path"] == f"{STUDY}/{uid(0)}.dcm"
     result = CliRunner().invoke(

@@ -65,7 +65,7 @@ def test_what_the_system_leaves_in_folders_is_left_out_and_said_once(tmp_path: P
     expected = {tmp_path / "sub" / name.split("/")[0] for name in (*CLUTTER, "THUMBS.DB")}
     assert set(listing.clutter) == expected
     (remark,) = listing.remarks()
-    assert remark.startswith(f"left out: {len(expected)} files or folders of the system")
+    assert remark.startswith(f"left out: {len(expected)} items of the system")
 
 
 def test_such_a_folder_that_is_given_is_read(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_run_folder_is_left_out_under_any_name(tmp_path: Path) -> None:
     listing = find_images([tmp_path])
     assert [image.name for image in listing.images] == ["a.png"]
     assert listing.own == (tmp_path / "runs/night", tmp_path / "sub/Healthy")
-    assert listing.remarks()[0].startswith("left out: 2 files or folders written by kneeedge, ")
+    assert listing.remarks()[0].startswith("left out: 2 items written by kneeedge, ")
 
 
 def test_a_run_folder_that_is_given_holds_no_images(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_watch_goes_on_without_a_folder_that_cannot_be_listed(
     listing = find_images(paths, least=0, strict=False)
     assert [image.below for image in listing.images] == ["b/2.png"]
     assert listing.unlisted == (tmp_path / "a", tmp_path / "gone")
-    assert listing.remarks()[0].startswith("left out: 2 files or folders that cannot be listed")
+    assert listing.remarks()[0].startswith("left out: 2 items that cannot be listed")
 
 
 def test_other_files_are_listed_as_such(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def test_what_moved_is_paired_named_and_linked_to_its_record(tmp_path: Path) -> 
     parser = check_page(place.read_text())
     text = " ".join(parser.text)
     assert "Paired on the same 8 test images" in text
-    assert "2 answers differ: 0 right to wrong, 2 wrong to right" in text
+    assert "Answers that differ: 2; 0 right to wrong, 2 wrong to right" in text
     assert "went right" in text
     assert "0.5" in text
     assert {"#new-config.config.lr", "#comparison.changes.accuracy"} <= set(parser.links)

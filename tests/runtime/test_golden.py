@@ -210,7 +210,7 @@ def test_an_answer_that_flips_is_counted_however_small_the_change(model):
     report = report_of(change_entry(model, GOLDEN_KEY, move_to_the_threshold))
     assert (report.n_hard, report.flips, report.wrong_cases) == (1, (1,), ())
     assert not report.passed
-    assert "1 of them where a small change flips the answer: 1 flips" in golden_text(report)
+    assert "1 of them where a small change flips the answer: 1 flip" in golden_text(report)
 
 
 @pytest.mark.parametrize(

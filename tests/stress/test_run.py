@@ -160,6 +160,7 @@ def test_no_picture_is_refused(tmp_path) -> None:
 def test_options_that_mean_nothing_are_refused_in_a_line(models, data) -> None:
     assert "stands alone" in refused(data)
     assert "kind 'fog'" in refused(models[0], data, "--kinds", "fog")
+    assert "--kinds ',' names no kind" in refused(models[0], data, "--kinds", ",")
     assert "holds what is no number" in refused(models[0], data, "--severities", "high")
     assert "severity 7 is unknown" in refused(models[0], data, "--severities", "7")
 

@@ -50,8 +50,8 @@ def audited(config: TrainConfig) -> tuple[Recorder, set[str]]:
 def test_copies_and_conflicts_are_said_before_training(audited):
     progress, _ = audited
     first = "Healthy/P00000L.png and Osteoporosis/copy.png (same bytes) the first"
-    assert first in progress.line("audit: 1 pairs")
-    assert "--drop-conflicts" in progress.line("LABEL CONFLICT: 1 pairs")
+    assert first in progress.line("audit: 1 pair of")
+    assert "--drop-conflicts" in progress.line("LABEL CONFLICT: 1 pair of")
 
 
 def test_a_copy_joins_its_patients_group(config):
@@ -65,7 +65,7 @@ def test_conflicting_copies_can_be_left_out(audited):
     progress, names = audited
     assert not {"Osteoporosis/copy.png", "Healthy/P00000L.png"} & names
     assert "Healthy/P00000R.png" in names
-    assert progress.line("left out: 2 images")
+    assert progress.line("left out, since copies").endswith(": 2 images")
 
 
 def test_a_table_of_groups_is_kept_together(config, tmp_path):
@@ -107,8 +107,8 @@ def test_a_copy_across_split_folders_is_said_counted_and_left_where_it_is(tmp_pa
     changed = dataclasses.replace(config, data=str(tmp_path / "data"), group_regex=None, audit=True)
     progress = Recorder()
     result = training.train(changed, tmp_path / "run", [], progress)
-    assert "(same pixels) the first" in progress.line("LEAK: 1 pairs")
-    assert progress.line("LEAKY: 1 images")
+    assert "(same pixels) the first" in progress.line("LEAK: 1 pair of")
+    assert progress.line("LEAKY: 1 image")
     _, spec = load_original(open_run(tmp_path / "run"))
     assert (spec.training.protocol, spec.training.leaked, result.leaked) == ("folders", 1, 1)
     assert (spec.training.data_report.leaks, spec.training.data_report.exact_pairs) == (1, 1)
@@ -176,11 +176,11 @@ def test_images_with_wrong_labels_are_left_out_and_counted_in_the_run(config, tm
     changed = dataclasses.replace(config, drop_labels=str(listed), epochs=1)
     progress = Recorder()
     result = training.train(changed, tmp_path / "run", [], progress)
-    assert progress.line("left out: 1 images").endswith("(--drop-labels)")
+    assert progress.line("left out, since ").endswith("(--drop-labels): 1 image")
     assert result.training.dropped_labels == 1
     run = open_run(tmp_path / "run")
     assert "Healthy/P00000L.png" not in run.split.read_text(encoding="utf-8")
-    assert "a person found their labels wrong: 1 images" in run.card.read_text(encoding="utf-8")
+    assert "a person found their labels wrong: 1 image" in run.card.read_text(encoding="utf-8")
 
 
 def test_a_list_of_labels_that_is_not_there_stops_before_an_image_is_read(config, tmp_path):

@@ -58,6 +58,12 @@ def test_a_view_is_turned_and_then_corrupted():
     np.testing.assert_array_equal(apply_view(grey, view), corrupt(turned, "blur", 2, 5))
 
 
+@pytest.mark.parametrize("text", [",", " ", " , ,"])
+def test_corruptions_that_name_no_kind_are_one_line(text):
+    with pytest.raises(ConfigError, match=r"--corruptions '.*' names no kind; give for example"):
+        TrainConfig(data="", corruptions=text)
+
+
 def test_an_unknown_corruption_is_one_line():
     with pytest.raises(ConfigError, match="'fog' of corruption is unknown"):
         TrainConfig(data="", corruptions="blur,fog")
