@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kneeedge.audit.features import MIRROR, N_VALUES, Features, unit
-from kneeedge.system.progress import Progress
+from kneeedge.system.progress import Progress, Stage
 
-Codes = NDArray[np.uint32]
-Counts = NDArray[np.int64]
+Codes = NDArray[np.int64]
 
 MIN_VOTES = 32
 MAX_CANDIDATES = 6
@@ -25,9 +24,12 @@ _N_TABLES = 8
 _N_BITS = 22
 _MAX_BUCKET = 128
 "marks; what many images share says nothing of two"
-_MAX_CELLS = 2**22
-"of the table of votes that is held at a time, 32 MB"
+_N_AT_ONCE = 32
+"images whose codes are computed in one go, 16 MB"
 _N_PLANES = _N_TABLES * _N_BITS
+_FIRST_BUCKETS = np.arange(_N_TABLES) * 2**_N_BITS
+"of each table, when the buckets of all are numbered through"
+_POWERS = np.float32(2) ** np.arange(_N_BITS, dtype=np.float32)
 _PLANES = np.random.default_rng(0).standard_normal((N_VALUES, _N_PLANES)).astype(np.float32)
 
 
@@ -42,81 +44,78 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """The buckets of one hash function."""
+class _Buckets:
+    """Which images have a mark in each bucket of every table."""
 
-    codes: Codes
-    "sorted"
+    starts: NDArray[np.int32]
+    "(buckets + 1,) where each begins in `images`; the next one's start ends it"
     images: NDArray[np.int32]
-    "the image of each code"
+    "the image of each mark, bucket by bucket"
 
 
 def candidates(images: Sequence[Features], progress: Progress) -> list[Candidate]:
     """Give the pairs of images with the most votes, first < second."""
     if not any(len(image.positions) for image in images):
         return []
-    tables = _tables(images)
     most_votes: dict[tuple[int, int, bool], int] = {}
-    n_rows = max(1, _MAX_CELLS // len(images))
-    with progress.stage("candidates", len(images)) as stage:
-        for start in range(0, len(images), n_rows):
-            block = images[start : start + n_rows]
+    with progress.stage("candidates", 2 * len(images)) as stage:
+        buckets = _fill(images, stage)
+        for start in range(0, len(images), _N_AT_ONCE):
+            block = images[start : start + _N_AT_ONCE]
             for mirrored in (False, True):
-                votes = _votes(block, tables, mirrored, len(images))
-                for image, other, count in _strongest(votes, start):
-                    pair = (min(image, other), max(image, other), mirrored)
-                    most_votes[pair] = max(count, most_votes.get(pair, 0))
+                for i, codes in enumerate(_search_codes(block, mirrored), start):
+                    for other, count in _strongest(codes, i, buckets, len(images)):
+                        pair = (min(i, other), max(i, other), mirrored)
+                        most_votes[pair] = max(count, most_votes.get(pair, 0))
             stage.advance(len(block))
     return [Candidate(*pair, count) for pair, count in sorted(most_votes.items())]
 
 
-def _tables(images: Sequence[Features]) -> list[_Table]:
-    codes = np.concatenate([_codes(unit(image.descriptors[0])) for image in images])
+def _fill(images: Sequence[Features], stage: Stage) -> _Buckets:
+    """Sort the marks of all images, as they lie, into the buckets."""
     n_marks = [len(image.positions) for image in images]
     owners = np.repeat(np.arange(len(images), dtype=np.int32), n_marks)
-    tables = []
-    for column in codes.T:
-        order = np.argsort(column, kind="stable")
-        tables.append(_Table(column[order], owners[order]))
-    return tables
+    codes = np.empty((_N_TABLES, len(owners)), np.int32)
+    n_done = 0
+    for start in range(0, len(images), _N_AT_ONCE):
+        block = [image.descriptors[0] for image in images[start : start + _N_AT_ONCE]]
+        own = _codes(unit(np.concatenate(block))).T
+        codes[:, n_done : n_done + own.shape[1]] = own
+        n_done += own.shape[1]
+        stage.advance(len(block))
+    starts = np.zeros(_N_TABLES * 2**_N_BITS + 1, np.int32)
+    for table, first in zip(codes, _FIRST_BUCKETS, strict=True):
+        places, n_there = np.unique(table, return_counts=True)
+        starts[first + places + 1] = n_there
+    np.cumsum(starts, out=starts)
+    return _Buckets(starts, np.concatenate([owners[np.argsort(t, kind="stable")] for t in codes]))
 
 
 def _codes(descriptors: NDArray[np.float32]) -> Codes:
     """Give the bucket of each of (K, N_VALUES) descriptors in each table, (K, N_TABLES)."""
     signs = (descriptors @ _PLANES > 0).reshape(-1, _N_TABLES, _N_BITS)
-    powers = np.left_shift(np.uint32(1), np.arange(_N_BITS, dtype=np.uint32))
-    codes: Codes = (signs * powers).sum(axis=2, dtype=np.uint32)
-    return codes
+    # whole numbers below 2²², which 32 bits hold exactly
+    return np.asarray((signs.astype(np.float32) @ _POWERS).astype(np.int64))
 
 
-def _votes(block: Sequence[Features], tables: list[_Table], mirrored: bool, n: int) -> Counts:
-    """Give the votes of `n` images for each in a block of them, (len(block), n)."""
+def _search_codes(block: Sequence[Features], mirrored: bool) -> list[Codes]:
+    """The codes under which each image of a block is looked for, mirrored, and in all turns."""
     sign = MIRROR if mirrored else np.ones(N_VALUES, np.float32)
-    by_image = [_codes(unit(image.descriptors).reshape(-1, N_VALUES) * sign) for image in block]
-    codes = np.concatenate(by_image)
-    rows = np.repeat(np.arange(len(block)), [len(image_codes) for image_codes in by_image])
-    votes = np.zeros(len(block) * n, np.int64)
-    for table, column in zip(tables, codes.T, strict=True):
-        low = np.searchsorted(table.codes, column, "left")
-        high = np.searchsorted(table.codes, column, "right")
-        size = np.where(high - low > _MAX_BUCKET, 0, high - low)
-        ends = np.cumsum(size)
-        inside = np.arange(size.sum()) - np.repeat(ends - size, size)
-        others = table.images[np.repeat(low, size) + inside]
-        votes += np.bincount(np.repeat(rows * n, size) + others, minlength=len(votes))
-    return votes.reshape(len(block), n)
+    turned = [image.descriptors.reshape(-1, N_VALUES) for image in block]
+    codes = _codes(unit(np.concatenate(turned)) * sign)
+    return np.split(codes, np.cumsum([len(own) for own in turned])[:-1])
 
 
-def _strongest(votes: Counts, start: int) -> list[tuple[int, int, int]]:
-    """Give (image, other, votes) of the others with most votes for each row.
-
-    Row 0 is image `start`. The votes of an image for itself are set to 0.
-    """
-    n_rows = len(votes)
-    votes[np.arange(n_rows), start + np.arange(n_rows)] = 0
-    strongest = []
-    for image, row in enumerate(votes, start):
-        enough = np.flatnonzero(row >= MIN_VOTES)
-        kept = enough[np.argsort(-row[enough], kind="stable")[:MAX_CANDIDATES]]
-        strongest += [(image, int(other), int(row[other])) for other in kept]
-    return strongest
+def _strongest(codes: Codes, image: int, buckets: _Buckets, n: int) -> list[tuple[int, int]]:
+    """Which of `n` others have the most votes of an image with these codes, and how many."""
+    places = (codes + _FIRST_BUCKETS).ravel()
+    low = buckets.starts[places]
+    size = buckets.starts[places + 1] - low
+    size[size > _MAX_BUCKET] = 0
+    ends = np.cumsum(size)
+    inside = np.arange(size.sum()) + np.repeat(low - (ends - size), size)
+    votes = np.bincount(buckets.images[inside], minlength=n)
+    votes[image] = 0
+    enough = np.flatnonzero(votes >= MIN_VOTES)
+    kept = enough[np.argsort(-votes[enough], kind="stable")[:MAX_CANDIDATES]]
+    return [(int(other), int(votes[other])) for other in kept]

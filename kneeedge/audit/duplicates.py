@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from kneeedge.audit.candidates import Candidate, candidates
-from kneeedge.audit.confirm import Detail, Match, confirm, inverse
-from kneeedge.audit.features import band, features, grain
+from kneeedge.audit.confirm import Detail, Match, confirm, detail_of, inverse
+from kneeedge.audit.features import features
 from kneeedge.audit.fingerprint import Fingerprint
 from kneeedge.audit.wording import describe
 from kneeedge.data.groups import BYTES, NEAR, PIXELS, Pair
@@ -16,8 +16,8 @@ MIN_SIMILARITY = 0.62
 "of the finest detail: one patient's two knees reach 0.61, other knees 0.3, copies 0.7 to 1"
 MAX_ALL_PAIRED = 32
 "identical images, from more than which not every two are a pair: 5,000 would make 12 million"
-_N_DETAILS = 1024
-"kept for further comparisons, 128 KB each"
+_N_DETAILS = 512
+"kept for further comparisons, 256 KB each"
 
 Identical = list[Fingerprint]
 "images of the same pixels, in order of names"
@@ -69,7 +69,7 @@ def _near_pairs(sets: list[Identical], progress: Progress, min_similarity: float
 
     @lru_cache(_N_DETAILS)
     def detail(i: int) -> Detail:
-        return Detail(marks[i], band(images[i]), grain(images[i]))
+        return detail_of(images[i], marks[i])
 
     def look(candidate: Candidate) -> Match | None:
         return confirm(detail(candidate.first), detail(candidate.second), candidate.mirrored)

@@ -15,6 +15,8 @@ from kneeedge.statistics.intervals import LEVEL, Interval
 from kneeedge.system.progress import Progress
 
 Floats = NDArray[np.float64]
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+"images to learn from, and those held out"
 
 FOLDS = 5
 REPEATS = 5
@@ -122,11 +124,15 @@ def shortcut_test(
     positives = [default_positive(classes)] if len(classes) == 2 else list(classes)
     columns = [column for column in _COLUMNS if len(set(map(column.value, facts))) > 1]
     header_columns = [column for column in columns if column.header]
+    header: tuple[Separation, ...] = ()
+    all_facts: tuple[Separation, ...] = ()
     with progress.stage("shortcut test", 2 * len(positives)) as stage:
-        header = _separations(header_columns, facts, label, group, positives)
-        stage.advance(len(positives))
-        all_facts = _separations(columns, facts, label, group, positives)
-        stage.advance(len(positives))
+        for name in positives:
+            folds = _folds(label == name, group)
+            header += _separations(header_columns, facts, label == name, name, group, folds)
+            stage.advance()
+            all_facts += _separations(columns, facts, label == name, name, group, folds)
+            stage.advance()
     return Shortcut(
         verdict=_verdict((*header, *all_facts)),
         n=len(facts),
@@ -166,18 +172,27 @@ def group_bootstrap(
     return Interval(float(low), float(high))
 
 
+def _folds(positive: NDArray[np.bool_], group: NDArray[np.intp]) -> list[list[Fold]]:
+    """The folds of each repeat: images of one group stand on one side, and classes are even."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    drawn = [StratifiedGroupKFold(FOLDS, shuffle=True, random_state=k) for k in range(REPEATS)]
+    return [list(folds.split(positive, positive, group)) for folds in drawn]
+
+
 def _separations(
     columns: Sequence[_Column],
     facts: Sequence[Facts],
-    label: NDArray[np.str_],
+    positive: NDArray[np.bool_],
+    name: str,
     group: NDArray[np.intp],
-    positives: Sequence[str],
+    folds: Sequence[Sequence[Fold]],
 ) -> tuple[Separation, ...]:
-    """Each of the positive classes against the rest; none where no fact varies."""
+    """The class `name` against the rest; none where no fact varies."""
     if not columns:
         return ()
     values = [[column.value(image) for image in facts] for column in columns]
-    return tuple(_separate(columns, values, label == name, name, group) for name in positives)
+    return (_separate(columns, values, positive, name, group, folds),)
 
 
 def _separate(
@@ -186,10 +201,11 @@ def _separate(
     positive: NDArray[np.bool_],
     name: str,
     group: NDArray[np.intp],
+    folds: Sequence[Sequence[Fold]],
 ) -> Separation:
     """How well the columns, whose values are C lists of N, tell the class `name` from the rest."""
     table = np.column_stack([_numbers(column_values) for column_values in values])
-    scores, lost = _out_of_fold(table, positive, group)
+    scores, lost = _out_of_fold(table, positive, folds)
     weights = []
     for i, column in enumerate(columns):
         weight = FactWeight(
@@ -205,21 +221,18 @@ def _separate(
 
 
 def _out_of_fold(
-    table: Floats, positive: NDArray[np.bool_], group: NDArray[np.intp]
+    table: Floats, positive: NDArray[np.bool_], folds: Sequence[Sequence[Fold]]
 ) -> tuple[Floats, Floats]:
     """Scores (N,) of images held out, mean of the repeats; AUROC (C,) lost as a column is shuffled.
 
     The table is (N, C).
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     n, n_columns = table.shape
     scores = np.zeros((REPEATS, n))
     lost = np.zeros((REPEATS, n_columns))
     for repeat in range(REPEATS):
         shuffled = np.zeros((n, n_columns))
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat)
-        for train, test in folds.split(table, positive, group):
+        for train, test in folds[repeat]:
             fold_scores = _scores(table[train], positive[train], table[test], repeat)
             scores[repeat, test] = fold_scores[:, 0]
             shuffled[test] = fold_scores[:, 1:]
