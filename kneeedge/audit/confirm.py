@@ -38,11 +38,8 @@ _MIN_PARTS = 10
 _TEXTURE = 0.4
 "grey levels; a part with less is blank or clipped"
 _Y, _X = np.mgrid[:SIDE, :SIDE]
-_PIXELS = np.stack([_X, _Y, np.ones_like(_X)]).reshape(3, -1).astype(np.float64)
-"(3, SIDE²): x, y, 1 of every pixel, row by row"
-_GRID_Y, _GRID_X = (axis[1::4, 1::4].ravel() for axis in (_Y, _X))
-_GRID = np.stack([_GRID_X, _GRID_Y, np.ones_like(_GRID_X)]).astype(np.float64)
-"(3, M): of every fourth one either way"
+_GRID = np.stack([_X, _Y, np.ones_like(_X)])[:, 1::4, 1::4].reshape(3, -1).astype(np.float64)
+"(3, M): x, y, 1 of every fourth pixel either way"
 
 
 @dataclass(frozen=True)
@@ -66,17 +63,23 @@ class Detail:
     and its slopes along x and y"""
     grain: Floats
     "(SIDE, SIDE) the finest detail in grey levels; it tells two knees apart"
+    parts: Floats
+    "(parts, pixels) of the grain, each of mean 0"
 
 
 def detail_of(image: Fingerprint, marks: Features) -> Detail:
     """What is compared of an image with these marks."""
     shown = band(image)
     slope_y, slope_x = np.gradient(shown)
-    return Detail(marks, np.stack([shown, slope_x, slope_y]), grain(image))
+    fine = grain(image)
+    return Detail(marks, np.stack([shown, slope_x, slope_y]), fine, _centred(_parts(fine)))
 
 
-def confirm(first: Detail, second: Detail, mirrored: bool) -> Match | None:
-    """Lay `second`, or its mirror image, on `first`; None where they have no map in common."""
+def confirm(first: Detail, second: Detail, mirrored: bool, min_similarity: float) -> Match | None:
+    """Lay `second`, or its mirror image, on `first`.
+
+    None where they have no map in common, or less similarity than `min_similarity`.
+    """
     points, targets = _matches(first.features, second.features, mirrored)
     if len(points) < MIN_MATCHES:
         return None
@@ -87,7 +90,8 @@ def confirm(first: Detail, second: Detail, mirrored: bool) -> Match | None:
     if mapping is None:
         return None
     fine = np.ascontiguousarray(second.grain[:, ::-1]) if mirrored else second.grain
-    return Match(mapping, mirrored, _similarity(first.grain, fine, mapping), n_near)
+    similarity = _similarity(first.parts, fine, mapping, min_similarity)
+    return Match(mapping, mirrored, similarity, n_near) if similarity >= min_similarity else None
 
 
 def inverse(match: Match) -> Match:
@@ -153,7 +157,7 @@ def _refined(first: Floats, second: Floats, mapping: Map) -> Map | None:
 
     The second is a band with its slopes.
     """
-    target = first[_GRID_Y, _GRID_X]
+    target = first[1::4, 1::4].ravel()
     for step in range(_N_STEPS):
         u, v = mapping @ _GRID
         inside = _inside(u, v)
@@ -181,19 +185,29 @@ def _newton_step(points: Map, target: Floats, sampled: Floats, gx: Floats, gy: F
     return change[:6].reshape(2, 3)
 
 
-def _similarity(first: Floats, second: Floats, mapping: Map) -> float:
-    """Lower quartile of the correlation in the parts with texture; 0 where they are too few."""
-    u, v = mapping @ _PIXELS
-    first_parts = _centred(_parts(first))
-    second_parts = _centred(_parts(sample(second[None], u, v)[0]))
-    first_spread = first_parts.std(axis=1)
-    second_spread = second_parts.std(axis=1)
-    covered = _parts(_inside(u, v)).mean(axis=1) > 0.7
-    usable = covered & (second_spread > _TEXTURE) & (first_spread > _TEXTURE)
-    if usable.sum() < _MIN_PARTS:
+def _similarity(first: Floats, second: Floats, mapping: Map, least: float) -> float:
+    """Lower quartile of the correlation in the parts with texture; 0 where they are too few.
+
+    The first are the parts, the second the grain. A third of the parts is looked at before the
+    others: 0 as well where so many are below `least` that the quartile cannot reach it.
+    """
+    correlations: list[NDArray[np.float64]] = []
+    for chosen, pixels in _TURNS_OF_PARTS:
+        u, v = mapping @ pixels
+        n_pixels = _PART_SIDE**2
+        first_parts = first[chosen]
+        second_parts = _centred(sample(second[None], u, v).reshape(-1, n_pixels))
+        first_spread = first_parts.std(axis=1)
+        second_spread = second_parts.std(axis=1)
+        covered = _inside(u, v).reshape(-1, n_pixels).mean(axis=1) > 0.7
+        usable = covered & (second_spread > _TEXTURE) & (first_spread > _TEXTURE)
+        covariance = (second_parts * first_parts).mean(axis=1)
+        correlations.append(covariance[usable] / (second_spread * first_spread)[usable])
+        if sum(int((known < least).sum()) for known in correlations) > len(first) // 4:
+            return 0.0
+    correlation = np.concatenate(correlations)
+    if len(correlation) < _MIN_PARTS:
         return 0.0
-    covariance = (second_parts * first_parts).mean(axis=1)
-    correlation = covariance[usable] / (second_spread * first_spread)[usable]
     return max(0.0, float(np.quantile(correlation, 0.25)))
 
 
@@ -202,8 +216,8 @@ def sample(images: Floats, u: NDArray[np.float64], v: NDArray[np.float64]) -> Fl
 
     In place wherever it can be: SciPy takes four times as long for a few samples of three images.
     """
-    left = np.clip(u.astype(np.intp), 0, SIDE - 2)
-    top = np.clip(v.astype(np.intp), 0, SIDE - 2)
+    left = np.clip(u, 0, SIDE - 2).astype(np.intp)
+    top = np.clip(v, 0, SIDE - 2).astype(np.intp)
     right_share = (u - left).astype(np.float32)
     low_share = (v - top).astype(np.float32)
     pixels = images.reshape(len(images), -1)
@@ -244,7 +258,21 @@ def _inside(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]
 
 
 def _parts(image: NDArray[Any]) -> NDArray[Any]:
-    """(parts, pixels) of a (SIDE, SIDE) array, or of its pixels row by row."""
+    """(parts, pixels) of a (SIDE, SIDE) array."""
     side = _PART_SIDE
     n = SIDE // side
     return image.reshape(n, side, n, side).swapaxes(1, 2).reshape(n * n, side * side)
+
+
+def _turn_of_parts(chosen: NDArray[np.intp]) -> tuple[NDArray[np.intp], Map]:
+    """Some of the parts, and x, y, 1 of their pixels, (3, N)."""
+    x, y = _parts(_X)[chosen].ravel(), _parts(_Y)[chosen].ravel()
+    return chosen, np.stack([x, y, np.ones_like(x)]).astype(np.float64)
+
+
+_N_PARTS = (SIDE // _PART_SIDE) ** 2
+_TURNS_OF_PARTS = tuple(
+    _turn_of_parts(np.flatnonzero((np.arange(_N_PARTS) % 3 == 0) == is_first))
+    for is_first in (True, False)
+)
+"a third of the parts, from all over the picture, and the others"

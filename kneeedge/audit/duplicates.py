@@ -17,7 +17,7 @@ MIN_SIMILARITY = 0.62
 MAX_ALL_PAIRED = 32
 "identical images, from more than which not every two are a pair: 5,000 would make 12 million"
 _N_DETAILS = 512
-"kept for further comparisons, 256 KB each"
+"kept for further comparisons, 320 KB each"
 
 Identical = list[Fingerprint]
 "images of the same pixels, in order of names"
@@ -72,14 +72,14 @@ def _near_pairs(sets: list[Identical], progress: Progress, min_similarity: float
         return detail_of(images[i], marks[i])
 
     def look(candidate: Candidate) -> Match | None:
-        return confirm(detail(candidate.first), detail(candidate.second), candidate.mirrored)
+        first = detail(candidate.first)
+        return confirm(first, detail(candidate.second), candidate.mirrored, min_similarity)
 
     matches = in_threads(look, possible, "comparisons", progress)
     best: dict[tuple[int, int], Match] = {}
     for candidate, match in zip(possible, matches, strict=True):
         key = (candidate.first, candidate.second)
-        least = best[key].similarity if key in best else min_similarity
-        if match is not None and match.similarity >= least:
+        if match and (key not in best or match.similarity >= best[key].similarity):
             best[key] = match
     pairs = []
     for (i, j), match in best.items():
