@@ -54,6 +54,8 @@ class Row:
     "all pixels of all files are those that kneeedge reads"
     differing: float
     "share of the pixels that are not"
+    damaged_answered: int
+    "of the files of `damaged`, those that give pixels all the same"
     ratio: float
     "of the network's speed, at best"
 
@@ -173,6 +175,21 @@ def parts_of(files: list[bytes], rounds: int) -> dict[str, float]:
     }
 
 
+def damaged(data: bytes) -> tuple[bytes, ...]:
+    """The file with blocks missing: cut off, cut off and closed, without 2 KB of its middle."""
+    cut = data[: len(data) * 7 // 10]
+    middle = len(data) // 2
+    return cut, cut + b"\xff\xd9", data[:middle] + data[middle + 2048 :]
+
+
+def is_answered(decode: Decode, data: bytes) -> bool:
+    try:
+        decode(data)
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return True
+
+
 def in_folder(result: Path) -> tuple[float, float]:
     """Milliseconds of a core that network and reading take an image, by `benchmarks.folders`."""
     ratios = json.loads(result.read_text(encoding="utf-8"))["ratios"]
@@ -215,6 +232,7 @@ def main() -> None:
                 times_ours=round(median(ratios), 2),
                 same=differing == 0.0,
                 differing=round(differing, 4),
+                damaged_answered=sum(is_answered(decode, bad) for bad in damaged(files[0])),
                 ratio=round(network_ms / (network_ms + reading), 3),
             )
         )
@@ -224,6 +242,7 @@ def main() -> None:
         "mean_kb": round(sum(map(len, files)) / len(files) / 1e3, 1),
         "folders": {"network_ms": round(network_ms, 1), "reading_ms": reading_ms},
         "parts_ms": parts,
+        "n_damaged": len(damaged(files[0])),
         "rows": list(map(asdict, rows)),
         "absent": absent,
     }

@@ -45,6 +45,7 @@ FILES = {
     "audit-372": "2026-11-26-audit-osteoporosis-372.json",
     "certified": "2026-11-26-certified-knee-kl.json",
     "cluster": "2026-11-26-cluster.json",
+    "decoders": "2026-11-27-decoders-cpu.json",
     "drift": "2026-11-27-drift-knee-kl-int8.json",
     "emulation-full": "2026-11-26-emulation-knee-kl-int8.json",
     "emulation-slim6": "2026-11-26-emulation-knee-kl-slim6.json",

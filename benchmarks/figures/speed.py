@@ -180,6 +180,27 @@ def heatmaps() -> str:
     return table(heads, rows)
 
 
+def decoders() -> str:
+    """Other JPEG decoders beside the one that is used."""
+    heads = (
+        "decoder", "ms a file", "× kneeedge's", "pixels that differ", "damaged, and answered",
+        "of the network, at best",
+    )  # fmt: skip
+    result = read_result("decoders")
+    rows = [
+        [
+            f"{row['name']} {row['version']}" if row["name"] != "kneeedge" else "**kneeedge**",
+            f"{row['ms']:.1f}",
+            f"{row['times_ours']:.2f}",
+            "none" if row["same"] else "another scale",
+            f"{row['damaged_answered']} of {result['n_damaged']}",
+            f"{row['ratio']:.3f}",
+        ]
+        for row in result["rows"]
+    ]
+    return table(heads, rows)
+
+
 def isolation() -> str:
     """Processes beside threads."""
     heads = ("files", "work", "n", "threads, a second", "processes, a second", "ratio")

@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster": speed.cluster,
     "corrupted-kinds": recipes.corrupted_kinds,
     "corrupted-views": recipes.corrupted_views,
+    "decoders": speed.decoders,
     "devices": findings.devices,
     "drift-delays": drift.delays,
     "drift-quiet": drift.quiet,
