@@ -19,6 +19,8 @@ from kneeedge.system.progress import Progress
 BITS = 13
 N_BINS = 2**BITS
 "bins on each side of zero"
+N_AT_ONCE = 2**16
+"values counted in one go: what becomes of them stays in a core's cache, which is 3.5 × as fast"
 ENTROPY_BINS = 4096
 "at most so many bins enter the entropy; TensorRT takes 2,048"
 ENTROPY_STRIDE = 8
@@ -53,8 +55,11 @@ class Histogram:
         self.high = max(self.high, high)
         self._widen(max(abs(low), abs(high)))
         # A product with a power of two is exact.
-        bins = np.floor(values.ravel() * np.float32(2.0 ** (BITS - self.exponent)))
-        self.counts += np.bincount(bins.astype(np.intp) + N_BINS, minlength=2 * N_BINS)
+        scale = np.float32(2.0 ** (BITS - self.exponent))
+        flat = values.ravel()
+        for i in range(0, len(flat), N_AT_ONCE):
+            bins = np.floor(flat[i : i + N_AT_ONCE] * scale)
+            self.counts += np.bincount(bins.astype(np.intp) + N_BINS, minlength=2 * N_BINS)
 
     def _widen(self, largest: float) -> None:
         if largest == 0:  # its exponent is 0, which would make all bins coarse

@@ -20,11 +20,12 @@ from export.ranges import collect, load_chunks
 from export.reference import ReferenceMaker
 from export.refusals import spec_of_file
 from export.sealed import file_record, save, seen_metadata
-from export.search import IsBehind, Material, search
+from export.search import IsBehind, search
 from export.stress import OriginalUnderStress, original_of, torch_subject
 from export.to_fp16 import N_IMAGES as N_HALF
 from export.to_fp16 import half_range, to_fp16
 from export.to_onnx import to_onnx
+from export.trials import Material
 from kneeedge.data.dataset import Dataset, check_unchanged
 from kneeedge.errors import ModelFileError, NoAnswerError
 from kneeedge.model.file_record import FileRecord, Verification
@@ -45,6 +46,7 @@ from kneeedge.runtime.golden import GoldenSet, to_metadata, verify
 from kneeedge.runtime.providers import load_runtime
 from kneeedge.runtime.session import Session
 from kneeedge.system.files import file_sha256, put_in_place
+from kneeedge.system.plural import counted
 from kneeedge.system.progress import Progress
 
 
@@ -239,8 +241,8 @@ class Exporter:
         train = self.dataset.split("train")
         samples = draw(train, len(self.spec.classes), N_HALF, self.spec.training.seed)
         check_unchanged(samples)
-        n = len(samples)
-        self.progress(f"fp16: looking for overflow and underflow on {n} training images")
+        images = counted(len(samples), "training image")
+        self.progress(f"fp16: looking for overflow and underflow on {images}")
         limits = half_range(self.fp32, load_chunks(samples, self.spec.pixel_path, 1))
         graph = to_fp16(self.fp32, limits.float_layers)
         record = dataclasses.replace(file_record("fp16", graph), half_range=limits)
@@ -258,9 +260,9 @@ class Exporter:
         minutes = self.options.search_minutes
         result = search(material, self.gate_in_turn, minutes, self.progress)
         recipe = result.recipe
-        n_tried = len(result.trials)
+        n_tried = counted(len(result.trials), "recipe")
         n_untried = len(result.untried)
-        self.progress(f"int8: {recipe}; {n_tried} recipes tried, {n_untried} left untried")
+        self.progress(f"int8: {recipe}; {n_tried} tried, {n_untried} left untried")
         record = dataclasses.replace(
             file_record("int8", result.graph),
             int8_target=target,

@@ -23,7 +23,7 @@ class Trial:
     float_layers: tuple[str, ...]
     "layers that kept 32-bit floats"
     logit_error: float
-    "root mean square logit change on training images"
+    "root mean square logit change on training images; at least this where it was stopped"
     flips: int | None
     "answers changed on the gate's images; absent where only training images were tried"
     verdict: str | None
@@ -34,6 +34,8 @@ class Trial:
     dropped_after: int | None = None
     """gate's images after which it could neither pass nor come before the best: `flips` are of
     these; absent where all were looked at"""
+    stopped_after: int | None = None
+    "training images after which it could no longer win; absent where all were run"
 
 
 @dataclass(frozen=True, kw_only=True)

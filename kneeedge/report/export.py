@@ -7,6 +7,7 @@ from kneeedge.model.spec import DISCLAIMER
 from kneeedge.model.verdict import INCONCLUSIVE, PASS
 from kneeedge.report.inference import N_LISTED
 from kneeedge.report.stress_gate import gate_lines
+from kneeedge.system.plural import counted
 
 if TYPE_CHECKING:
     from kneeedge.runs.export_report import (
@@ -62,7 +63,7 @@ def comparison_lines(report: "VerifyReport") -> list[str]:
     for name in ("sensitivity", "specificity"):
         if name in report.changes and change.flips:
             of_class = report.changes[name]
-            lines.append(f"  {name}: {change_text(of_class)} on {of_class.n} images")
+            lines.append(f"  {name}: {change_text(of_class)} on {counted(of_class.n, 'image')}")
     lines += auroc_lines(report)
     ece = report.ece_interval
     lines.append(f"  ECE change {report.ece_change:+.5f} [{ece.low:+.5f}, {ece.high:+.5f}]")
@@ -213,7 +214,8 @@ def trial_lines(calibration: Calibration) -> list[str]:
         mark = "*" if trial.chosen else " "
         recipe = f"{mark} {trial.method}"
         layers = " ".join(trial.float_layers) or "none"
-        error = f"{trial.logit_error:.4f}"
+        at_least = ">" if trial.stopped_after else ""
+        error = f"{at_least}{trial.logit_error:.4f}"
         latency = "" if trial.latency is None else f"{trial.latency:.2f}"
         flips = "" if trial.flips is None else str(trial.flips)
         verdict = trial.verdict or ""

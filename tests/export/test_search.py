@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import weakref
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,19 +17,10 @@ import onnxruntime
 from export.gate import Dropped, Gated, gate_report
 from export.graph import layers
 from export.ranges import METHODS, collect, open_session
-from export.search import (
-    MOST_GATED,
-    Material,
-    Recipe,
-    Trials,
-    compute_logits,
-    preference,
-    search,
-    settle,
-    timed,
-)
+from export.search import MOST_GATED, search, settle, timed
 from export.to_int8 import to_int8
 from export.to_onnx import to_onnx
+from export.trials import Material, Recipe, Trials, compute_logits, preference
 from kneeedge.data.dataset import scan
 from kneeedge.model.file_record import Trial
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
@@ -129,7 +121,7 @@ def test_the_first_recipe_that_passes_is_taken(measured, report):
 
 def with_times(trials: Trials, monkeypatch: pytest.MonkeyPatch, *latencies: float) -> list[Recipe]:
     """The recipes in the order of the gate, each given one of these latencies."""
-    order = preference(trials.by_recipe)
+    order = trials.preferred(len(latencies))
 
     def time(recipes: list[Recipe]) -> None:
         for recipe, latency in zip(order, latencies, strict=True):
@@ -196,8 +188,14 @@ def test_only_the_best_answers_so_far_are_held_beside_those_that_the_gate_looks_
     assert answers is result.gated.answers
 
 
-def test_after_one_without_a_flip_only_faster_recipes_are_looked_at(measured, report, monkeypatch):
+@pytest.mark.usefixtures("without_networks")
+def test_after_one_without_a_flip_only_faster_recipes_are_looked_at(material, report, monkeypatch):
+    recipes = [Recipe("minmax", ("a",)), *map(Recipe, METHODS[1:])]
+    changes = {recipe: np.full(len(material.images), 100.0 * i) for i, recipe in enumerate(recipes)}
+    measured = DrawnTrials(material, changes)
+    measured.measure(recipes)
     order = with_times(measured, monkeypatch, 0.97, 0.99, 0.75, 0.85, 0.97, 0.1)
+    assert order == recipes
     gate, seen = gate_of_flips(report, 0, 0)
     result = settle(measured, gate)
     assert len(seen) == 2
@@ -246,8 +244,9 @@ def test_every_recipe_that_the_gate_may_see_is_timed(measured):
     order = preference(measured.by_recipe)
     one = [Recipe("minmax", (name,)) for name in "abcd"]
     two = Recipe("minmax", ("a", "b"))
-    assert timed(order) == order[:1], "they differ in ranges alone"
-    assert timed([*one, *order, two]) == [*one, order[0], two]
+    assert timed(order, MOST_GATED) == order[:1], "they differ in ranges alone"
+    assert timed([*one, *order, two], MOST_GATED) == [*one, order[0], two]
+    assert timed([*one, *order, two], 1) == [one[0], order[0], two]
 
 
 def test_every_method_and_every_layer_alone_is_tried(material, report):
@@ -264,7 +263,108 @@ def test_every_method_and_every_layer_alone_is_tried(material, report):
 def test_a_recipe_has_the_same_error_again(measured, material):
     again = Trials(material, 1.0, QUIET, lambda: 0.0)
     again.measure(list(measured.by_recipe)[::-1])
+    for trials in (measured, again):
+        trials.preferred(len(METHODS))
     assert again.by_recipe == measured.by_recipe
+
+
+@pytest.fixture
+def without_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No graph is made, and none is run."""
+    monkeypatch.setattr(Material, "build", lambda *_: onnx.ModelProto())
+    monkeypatch.setattr("export.trials.open_session", lambda _: None)
+    monkeypatch.setattr("export.trials.compute_logits", lambda *_: np.zeros(2))
+
+
+class DrawnTrials(Trials):
+    """Recipes whose squared changes are given and not computed; none stops where `stops` is off."""
+
+    def __init__(
+        self, material: Material, changes: dict[Recipe, np.ndarray], stops: bool = True
+    ) -> None:
+        super().__init__(material, 1.0, QUIET, lambda: 0.0)
+        self.changes = changes
+        self.stops = stops
+        self.n_run = 0
+
+    def run(self, recipe: Recipe, limit: float = np.inf) -> None:
+        super().run(recipe, limit if self.stops else np.inf)
+
+    def squared_changes(self, recipe: Recipe):
+        def change(i: int) -> float:
+            self.n_run += 1
+            return float(self.changes[recipe][i])
+
+        return change
+
+    def time(self, _: list[Recipe]) -> None:
+        """None is faster."""
+        for recipe, trial in self.by_recipe.items():
+            self.by_recipe[recipe] = dataclasses.replace(trial, latency=1.0)
+
+
+def drawn_changes(material: Material, seed: int) -> dict[Recipe, np.ndarray]:
+    """Squared changes of every recipe of the search, some of them close to each other."""
+    rng = np.random.default_rng(seed)
+    hardness = rng.exponential(1.0, len(material.images))
+    names = [layer.name for layer in layers(material.fp32)]
+    recipes = [Recipe(method) for method in METHODS]
+    for method in METHODS:
+        recipes += [Recipe(method, (name,)) for name in names]
+        recipes += [Recipe(method, tuple(sorted(pair))) for pair in combinations(names, 2)]
+    spread = rng.choice([0.05, 1.0])
+    return {
+        recipe: hardness * rng.lognormal(0, spread) * rng.lognormal(0, 0.3, len(hardness))
+        for recipe in recipes
+    }
+
+
+@pytest.mark.usefixtures("without_networks")
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("n_gated", [1, 3, MOST_GATED])
+def test_what_is_stopped_would_not_have_been_chosen(material, report, monkeypatch, seed, n_gated):
+    changes = drawn_changes(material, seed)
+    found = []
+    for stops in (True, False):
+        trials = DrawnTrials(material, changes, stops)
+        monkeypatch.setattr("export.search.Trials", lambda *_, t=trials: t)
+        gate, seen = gate_of(report, *[FAIL] * (n_gated - 1), PASS)
+        result = search(material, gate, 60, QUIET)
+        in_order = [(t.method, t.float_layers) for t in result.trials if t.verdict]
+        found.append((result.recipe, len(seen), sorted(in_order), trials.n_run))
+    stopping, full = found
+    assert stopping[:3] == full[:3]
+    assert stopping[3] <= full[3]
+
+
+@pytest.mark.usefixtures("without_networks")
+def test_a_stopped_recipe_says_after_how_many_images_and_is_at_least_so_wrong(material):
+    n = len(material.images)
+    first, good, bad = (Recipe(method) for method in METHODS[:3])
+    changes = {first: np.arange(n) + 1.0, good: np.full(n, 0.1), bad: np.arange(n) * 1.0}
+    trials = DrawnTrials(material, changes)
+    trials.measure([first, good, bad])
+    stopped = trials.by_recipe[bad]
+    assert stopped.stopped_after == 1, "the hardest image of the first recipe is run first"
+    assert stopped.logit_error == np.sqrt((n - 1) / trials.expected.size)
+    assert trials.by_recipe[first].stopped_after is None
+    assert trials.preferred(3) == [good, bad, first]
+    assert trials.by_recipe[bad].stopped_after is None
+    assert trials.by_recipe[bad].logit_error == np.sqrt(changes[bad].sum() / trials.expected.size)
+
+
+@pytest.mark.usefixtures("without_networks")
+def test_all_in_8_bits_without_a_flip_ends_the_search_before_others_are_finished(
+    material, report, monkeypatch
+):
+    trials = DrawnTrials(material, drawn_changes(material, 0))
+    trials.measure([Recipe(method) for method in METHODS])
+    n_run = trials.n_run
+    gate, seen = gate_of_flips(report, 0)
+    result = settle(trials, gate)
+    assert len(seen) == 1
+    assert trials.n_run == n_run
+    assert result.recipe == trials.best()
 
 
 def test_what_the_time_does_not_allow_is_named(material, report):
@@ -309,6 +409,8 @@ def test_all_layers_in_float_give_the_originals_answers(material):
     ranges = dict.fromkeys(material.histograms, (0.0, 1e-3))  # hopeless, and not used
     names = tuple(layer.name for layer in layers(material.fp32))
     graph = to_int8(material.fp32, ranges, "any", names)
-    before = compute_logits(open_session(material.fp32), material.images)
-    after = compute_logits(open_session(graph), material.images)
-    np.testing.assert_allclose(after, before, atol=1e-5)
+    before = open_session(material.fp32)
+    after = open_session(graph)
+    for image in material.images:
+        logits = compute_logits(before, image)
+        np.testing.assert_allclose(compute_logits(after, image), logits, atol=1e-5)
