@@ -84,14 +84,3 @@ def mean_of(figures: dict[str, float], factor: float, digits: int) -> str:
     """A mean with its deviation over seeds, where there are several."""
     mean = f"{factor * figures['mean']:.{digits}f}"
     return f"{mean} ± {factor * figures['sd']:.{digits}f}" if figures["sd"] else mean
-
-
-def training_time() -> str:
-    """Where the time of a training of the default recipe goes."""
-    result = read_result("training-time")
-    total = sum(result["seconds"].values())
-    rows = [
-        [step, f"{seconds:.0f}", f"{100 * seconds / total:.0f}"]
-        for step, seconds in [*result["seconds"].items(), ("together", total)]
-    ]
-    return table(("step", "seconds", "%"), rows)
