@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from export import refusals as refusals_module
 from export import run as export_module
-from export import search as search_module
+from export import trials as trials_module
 from export.any_size import with_resize
 from export.golden import margin_of
 from export.graph import float_nodes, layers
@@ -305,7 +305,7 @@ def test_the_report_pairs_ranking_and_calibration_error_too(exported):
 
 def test_the_gate_refuses_a_model_that_was_broken_on_purpose(run, monkeypatch):
     """The classes' weights are swapped in the int8 graph: it loads, and answers the opposite."""
-    real = search_module.to_int8
+    real = trials_module.to_int8
 
     def broken(graph, ranges, target, float_layers):
         quantised = real(graph, ranges, target, float_layers)
@@ -313,7 +313,7 @@ def test_the_gate_refuses_a_model_that_was_broken_on_purpose(run, monkeypatch):
         head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head)[::-1].copy(), head.name))
         return quantised
 
-    monkeypatch.setattr(search_module, "to_int8", broken)
+    monkeypatch.setattr(trials_module, "to_int8", broken)
     options = ExportOptions(precisions=("fp32", "int8"), search_minutes=0)
     report = export_run(run, options, QUIET)
     assert report.failed
