@@ -11,6 +11,24 @@ from benchmarks.figures.results import read_result
 KINDS = {"uniform": "by chance", "boundary": "where the probe is unsure"}
 
 
+def audit_folder() -> str:
+    """Whole audits: processor time by stage, memory, planted copies found."""
+    stages = ("reading", "marks", "candidates", "comparisons", "shortcut test")
+    heads = ("images", "processor s", *stages, "peak MB", "planted copies found", "other pairs")
+    rows = [
+        [
+            f"{row['n']:,}",
+            f"{row['cpu_seconds']:,.0f}",
+            *(f"{row['stages'][stage]:,.0f}" for stage in stages),
+            f"{row['peak_memory_mb']:,.0f}",
+            f"{sum(row['found'].values()):,} of {sum(row['planted'].values()):,}",
+            f"{row['n_other_pairs']:,}",
+        ]
+        for row in read_result("audit-folder")["rows"]
+    ]
+    return table(heads, rows, left=0)
+
+
 def joint_data() -> str:
     """AUROC of the probe by view, of each data set."""
     rows = []

@@ -23,7 +23,6 @@ FOLDER = Path(__file__).parent.parent / "results"
 FILES = {
     "train-cost": "2026-11-23-train-cost-cpu.json",
     "recall": "2026-11-24-audit-recall-knee-kl.json",
-    "audit-growth": "2026-11-25-audit-growth.json",
     "recall-372": "2026-11-25-audit-recall-osteoporosis-372.json",
     "bench": "2026-11-25-bench-knee-kl-cpu.json",
     "growth": "2026-11-25-folder-growth-cpu.json",
@@ -34,6 +33,7 @@ FILES = {
     "graph-fp32": "2026-11-25-graph-fp32-cpu.json",
     "graph-options": "2026-11-25-graph-options-cpu.json",
     "heatmaps": "2026-11-27-heatmaps-demo-int8-cpu.json",
+    "int8-search": "2026-11-27-int8-search-cpu.json",
     "isolation": "2026-11-25-isolation-knee-kl-int8-cpu.json",
     "leakage": "2026-11-25-leakage-osteoporosis-372.json",
     "one-image": "2026-11-25-one-image-cpu.json",
@@ -42,6 +42,7 @@ FILES = {
     "slim-curve": "2026-11-25-slim-knee-kl-curve.json",
     "slim": "2026-11-25-slim-knee-kl.json",
     "widths": "2026-11-25-widths-cpu.json",
+    "audit-folder": "2026-11-27-audit-folder-cpu.json",
     "audit-372": "2026-11-26-audit-osteoporosis-372.json",
     "certified": "2026-11-26-certified-knee-kl.json",
     "cluster": "2026-11-26-cluster.json",

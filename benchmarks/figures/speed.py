@@ -201,6 +201,40 @@ def decoders() -> str:
     return table(heads, rows)
 
 
+def int8_search() -> str:
+    """What the int8 search costs and chooses, before and now."""
+    heads = (
+        "run", "kneeedge", "chosen", "recipes", "stopped", "processor s of the recipes", "ratio",
+        "the same choice",
+    )  # fmt: skip
+    rows = [
+        [
+            row["run"],
+            row["version"],
+            row["recipe"],
+            str(row["n_recipes"]),
+            str(row["n_stopped"]),
+            f"{row['cpu_seconds']['int8: recipes']:,.0f}",
+            NONE if row["search_ratio"] is None else f"{row['search_ratio']:.2f}",
+            NONE if row["search_ratio"] is None else "yes" if row["same_choice"] else "**no**",
+        ]
+        for row in read_result("int8-search")["rows"]
+    ]
+    return table(heads, rows, left=3)
+
+
+def export_stages() -> str:
+    """Where the processor time of an int8 export of the whole VGG19 goes, before and now."""
+    runs = [row for row in read_result("int8-search")["rows"] if row["run"] == "knee-kl"]
+    heads = ("stage", *(f"{row['version']}, processor s" for row in runs))
+    rows = [
+        [stage, *(f"{row['cpu_seconds'][stage]:,.0f}" for row in runs)]
+        for stage, seconds in runs[0]["cpu_seconds"].items()
+        if seconds
+    ]
+    return table(heads, rows)
+
+
 def isolation() -> str:
     """Processes beside threads."""
     heads = ("files", "work", "n", "threads, a second", "processes, a second", "ratio")

@@ -17,6 +17,7 @@ from benchmarks.figures import (
 )
 
 TABLES: dict[str, Callable[[], str]] = {
+    "audit-folder": audits.audit_folder,
     "bench": speed.bench,
     "calibration": certified.calibration,
     "certified": certified.certified,
@@ -29,6 +30,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "drift-delays": drift.delays,
     "drift-quiet": drift.quiet,
     "emulation": findings.emulation,
+    "export-stages": speed.export_stages,
     "first-run": speed.first_run,
     "frozen-blocks": recipes.frozen_blocks,
     "gpu-offline": gpu.offline,
@@ -36,6 +38,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "graph": speed.graph,
     "growth": speed.growth,
     "heatmaps": speed.heatmaps,
+    "int8-search": speed.int8_search,
     "isolation": speed.isolation,
     "joint-data": audits.joint_data,
     "joint-models": audits.joint_models,
