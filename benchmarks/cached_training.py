@@ -3,12 +3,12 @@
     python -m benchmarks.cached_training DATA --weights FILE --variant NAME=FIELD:VALUE,… …
         [--group-regex REGEX] [--seeds 5] --out FOLDER [--json FILE]
 
-A FIELD is one of `TrainConfig`, such as frozen_precision or epochs. Each variant's activations are
-computed once, with the views of seed 0; a seed then decides the head's first weights, the order of
-the images and dropout. The kept weights of every run answer val and test from frozen blocks in
-fp32, as `kneeedge train` does, which are computed once too (of mirrored images as well, for
-`benchmarks.members`); so do the last epoch's, which nothing chose. The first variant is what the
-others are held against, seed by seed. Runs that are in FOLDER are not trained again.
+A FIELD is one of `TrainConfig`, such as frozen_precision, freeze_blocks or epochs. Each variant's
+activations are computed once, with the views of seed 0; a seed then decides the head's first
+weights, the order of the images and dropout. The kept weights of every run answer val and test from
+frozen blocks in fp32, as `kneeedge train` does, which are computed once too (of mirrored images as
+well, for `benchmarks.members`); so do the last epoch's, which nothing chose. The first variant is
+what the others are held against, seed by seed. Runs that are in FOLDER are not trained again.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from kneeedge.system.strict_json import to_json
 from kneeedge.training import loop
 from kneeedge.training.cache import ActivationStore, cache_activations, views_wanted
 from kneeedge.training.checkpoint import read_weights
+from kneeedge.training.cpu import use_cpu
 from kneeedge.training.data import EVAL_BATCH, labels_of
 from kneeedge.training.loop import fit
 from kneeedge.training.lower import BF16, INT8, LowerBlocks, TorchBlocks, open_int8
@@ -53,6 +54,7 @@ from kneeedge.training.weights import load_pretrained
 
 SPLITS = ("val", "test")
 N_FROZEN = 4
+"blocks, where a variant does not say"
 PLAIN, MIRRORED = 0, 1
 "views of an image"
 
@@ -67,7 +69,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What all runs share."""
+    """What all runs above as many frozen blocks share."""
 
     dataset: Dataset
     model: KneeVGG
@@ -90,7 +92,8 @@ class Study:
         train = self.dataset.split("train")
         wanted = views_wanted(train, self.dataset.split("val"), config.views)
         begun = time.monotonic()
-        folder = self.out / f"{config.frozen_precision}-{config.rotation:g}-{config.views}"
+        kind = f"{config.frozen_precision}-{config.rotation:g}-{config.views}"
+        folder = self.out / name_above(config.freeze_blocks, kind)
         lower = self.lower(config, folder.with_suffix(".onnx"))
         store = cache_activations(self.model, lower, wanted, config, folder, self.progress)
         return store, time.monotonic() - begun
@@ -118,6 +121,7 @@ class Study:
     ) -> dict[str, Any]:
         config = replace(variant.config, seed=seed)
         self.model.load_state_dict(self.start)
+        self.model.classifier[0].p = config.dropout
         torch.manual_seed(seed)
         torch.nn.init.normal_(self.model.classifier[-1].weight, 0.0, 0.01)
         train, val = self.dataset.split("train"), self.dataset.split("val")
@@ -199,16 +203,24 @@ def figures_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) ->
 def begin(config: TrainConfig, out: Path, progress: Progress) -> Study:
     """Read the data, and compute what val and test are answered from."""
     out.mkdir(parents=True, exist_ok=True)
+    use_cpu()
     dataset, _ = split_data(gather_images(config, progress).dataset, config)
     torch.manual_seed(0)
-    model = build_model(config.architecture, config, len(dataset.classes), N_FROZEN)
+    n_frozen = config.freeze_blocks or N_FROZEN
+    model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
     load_pretrained(model, config.weights)
     held_out = [*dataset.split("val"), *dataset.split("test")]
     wanted = views_wanted(held_out, (), 2)
     in_fp32 = TorchBlocks(model.eval(), bf16=False)
-    exact = cache_activations(model, in_fp32, wanted, config, out / "exact", progress)
+    folder = out / name_above(n_frozen, "exact")
+    exact = cache_activations(model, in_fp32, wanted, config, folder, progress)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     return Study(dataset=dataset, model=model, start=start, exact=exact, out=out, progress=progress)
+
+
+def name_above(n_frozen: int | None, kind: str) -> str:
+    """Of a folder of activations behind as many frozen blocks."""
+    return kind if n_frozen in (None, N_FROZEN) else f"{kind}-blocks{n_frozen}"
 
 
 def compared(
@@ -241,7 +253,7 @@ def named_variant(text: str, base: TrainConfig) -> Variant:
     changes: dict[str, Any] = {}
     for field in filter(None, fields.split(",")):
         key, _, value = field.partition(":")
-        changes[key] = type(getattr(base, key))(value)
+        changes[key] = int(value) if key == "freeze_blocks" else type(getattr(base, key))(value)
     return Variant(name=name, config=replace(base, **changes))
 
 
@@ -266,13 +278,16 @@ def main() -> None:
         frozen_precision=BF16,
     )
     progress = Progress()
-    study = begin(base, given.out, progress)
     variants = [named_variant(text, base) for text in given.variant]
-    stores = {variant.name: study.store(variant.config) for variant in variants}
+    depths = {variant.config.freeze_blocks for variant in variants}
+    above = {n: begin(replace(base, freeze_blocks=n), given.out, progress) for n in depths}
+    studies = {variant.name: above[variant.config.freeze_blocks] for variant in variants}
+    stores = {variant.name: studies[variant.name].store(variant.config) for variant in variants}
     runs: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in variants}
     # The seeds first, so that a study that is cut short has whole ones.
     for seed in range(given.seeds):
         for variant in variants:
+            study = studies[variant.name]
             runs[variant.name].append(study.run(variant, stores[variant.name][0], seed))
             progress(f"{variant.name}, seed {seed}: done")
     first = runs[variants[0].name]

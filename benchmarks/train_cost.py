@@ -20,17 +20,12 @@ from export.graph import layers
 from kneeedge.model.spec import Architecture
 from kneeedge.runs.config import TrainConfig
 from kneeedge.system.machine import environment
+from kneeedge.training.cpu import use_cpu
 from kneeedge.training.loop import build_optimizer
-from kneeedge.training.lower import open_int8
+from kneeedge.training.lower import TorchBlocks, open_int8
 from kneeedge.training.model import KneeVGG
 
 BATCH = 16
-
-
-def forward(model: KneeVGG, images: torch.Tensor, bf16: bool) -> None:
-    """The frozen blocks of images (N, 1, S, S) uint8."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        model.lower(images)
 
 
 def step(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
@@ -53,8 +48,8 @@ def cases() -> dict[str, Callable[[], None]]:
     in_int8 = open_int8(int8_file(graph, {layer.output: (0.0, 1.0) for layer in layers(graph)}))
     optimizer = build_optimizer(frozen, TrainConfig(data=""))
     return {
-        "blocks 1-4 forward, fp32": lambda: forward(frozen, images, False),
-        "blocks 1-4 forward, bf16": lambda: forward(frozen, images, True),
+        "blocks 1-4 forward, fp32": lambda: TorchBlocks(frozen, bf16=False).rows(images),
+        "blocks 1-4 forward, bf16": lambda: TorchBlocks(frozen, bf16=True).rows(images),
         "blocks 1-4 forward, int8": lambda: in_int8.rows(images),
         "block 5 step, fp32": lambda: step(frozen, kept, False),
         "block 5 step, bf16": lambda: step(frozen, kept.to(torch.bfloat16), True),
@@ -68,7 +63,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     facts = environment()
-    torch.set_num_threads(facts.n_cpus)
+    use_cpu()
     runs = cases()
     samples: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats + 1):

@@ -84,3 +84,11 @@ def mean_of(figures: dict[str, float], factor: float, digits: int) -> str:
     """A mean with its deviation over seeds, where there are several."""
     mean = f"{factor * figures['mean']:.{digits}f}"
     return f"{mean} ± {factor * figures['sd']:.{digits}f}" if figures["sd"] else mean
+
+
+def training_time() -> str:
+    """Where the time of a training of the default recipe goes: seconds of each step, by run."""
+    runs = read_result("training-time")["runs"]
+    rows = [[step, *(f"{run['seconds'][step]:.0f}" for run in runs)] for step in runs[0]["seconds"]]
+    rows.append(["together", *(f"{sum(run['seconds'].values()):.0f}" for run in runs)])
+    return table(("seconds", *(run["name"] for run in runs)), rows)

@@ -21,7 +21,7 @@ from typing import Any
 
 FOLDER = Path(__file__).parent.parent / "results"
 FILES = {
-    "train-cost": "2026-11-23-train-cost-cpu.json",
+    "train-cost": "2026-11-27-train-cost-cpu.json",
     "recall": "2026-11-24-audit-recall-knee-kl.json",
     "recall-372": "2026-11-25-audit-recall-osteoporosis-372.json",
     "bench": "2026-11-25-bench-knee-kl-cpu.json",
@@ -59,6 +59,7 @@ FILES = {
     "gpu-torch": "2026-11-27-gpu-h100-torch.json",
     "frozen-blocks": "2026-11-27-frozen-blocks-knee-kl.json",
     "kept-epoch": "2026-11-27-kept-epoch-knee-kl.json",
+    "training-time": "2026-11-27-training-time-knee-kl-cpu.json",
     "members": "2026-11-27-members-knee-kl.json",
     "recipes": "2026-11-27-recipes-corrupted-views-h100.json",
     "polarity": "2026-11-27-polarity-knee-kl.json",

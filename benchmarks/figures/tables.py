@@ -58,6 +58,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "slim": speed.slim,
     "slim-channels": speed.slim_channels,
     "train-cost": speed.train_cost,
+    "training-time": recipes.training_time,
     "versions": versions.versions,
     "wheels": versions.wheels,
     "stress": stress.results,

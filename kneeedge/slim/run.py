@@ -51,6 +51,7 @@ from kneeedge.system.files import copy_file, file_sha256
 from kneeedge.system.progress import Progress, duration
 from kneeedge.training.cache import drop_cache
 from kneeedge.training.checkpoint import load_original, save_weights
+from kneeedge.training.cpu import use_cpu
 from kneeedge.training.data import FileBatches
 from kneeedge.training.loop import State, fit, read_history
 from kneeedge.training.run import check_new, make_fabric, start_model
@@ -72,7 +73,7 @@ class Slimmer:
         self.folder = folder
         self.command = command
         self.progress = progress
-        torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))
+        use_cpu()
         self.original = open_run(Path(config.original))
         self.record = self.original.read_config()
         model, self.spec = load_original(self.original)

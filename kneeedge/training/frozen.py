@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 
 from kneeedge.runs.config import TrainConfig
-from kneeedge.system import machine
 from kneeedge.system.files import SHOWN_DIGITS
 from kneeedge.system.progress import Progress
+from kneeedge.training.cpu import use_cpu
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import band_roots
 from kneeedge.training.plan import choose_bf16
@@ -38,6 +38,7 @@ class FrozenFeatures:
     def __init__(self, weights: str, progress: Progress, size: int = SIZE) -> None:
         config = TrainConfig(data="", weights=weights, size=size)
         check_weights(config, progress)
+        use_cpu()
         torch.manual_seed(0)  # of weights that are drawn
         model = KneeVGG(config.architecture, 2)
         origin = load_pretrained(model, weights)
@@ -55,7 +56,6 @@ class FrozenFeatures:
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (N, F) of pictures (N, S, S) uint8."""
-        torch.set_num_threads(min(torch.get_num_threads(), machine.available_cpus()))
         features = [self._features(pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
         return np.concatenate(features)
 

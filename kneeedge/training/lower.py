@@ -29,6 +29,9 @@ ACTIVATIONS = "activations"
 SCALE = "scale"
 "metadata of such a file: what one step of its output is worth"
 
+N_AT_ONCE = 4
+"images of which PyTorch holds the large activations of the first blocks"
+
 MakeInt8 = Callable[[KneeVGG, Dataset, TrainConfig, Progress], bytes]
 "the ONNX file of a network's frozen blocks in int8, with ranges of training images"
 
@@ -65,7 +68,8 @@ class TorchBlocks:
 
     def rows(self, images: Tensor) -> NDArray[np.generic]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            activations = self.model.lower(images)
+            parts = [self.model.lower(part) for part in torch.split(images, N_AT_ONCE)]
+        activations = torch.cat(parts)
         rows = activations.permute(0, 2, 3, 1).contiguous()
         if rows.dtype == torch.bfloat16:
             rows = rows.view(torch.int16)
@@ -110,7 +114,7 @@ def read_int8(path: Path, n_threads: int | None = None) -> Int8Blocks:
 
 def seconds_a_view(lower: LowerBlocks, size: int) -> float:
     """Time of one view of `size` pixels' side through the lower blocks: the best of four runs."""
-    images = torch.zeros(4, 1, size, size, dtype=torch.uint8)
+    images = torch.zeros(N_AT_ONCE, 1, size, size, dtype=torch.uint8)
     seconds = []
     for _ in range(4):
         start = time.perf_counter()

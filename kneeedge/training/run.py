@@ -33,6 +33,7 @@ from kneeedge.training.cache import (
     views_wanted,
 )
 from kneeedge.training.checkpoint import read_weights, save_weights
+from kneeedge.training.cpu import use_cpu
 from kneeedge.training.data import Batches, FileBatches
 from kneeedge.training.loop import fit
 from kneeedge.training.lower import (
@@ -123,6 +124,7 @@ def begin(
     check_splits(dataset)
     say_splits(gathered, dataset, config, progress)
     size = Size(len(dataset.split("train")), len(dataset.split("val")))
+    use_cpu()
     with progress.timed("choices"):
         plan = plan_run(config, dataset, size, command, progress, team, make_int8)
     record = replace(
@@ -237,8 +239,8 @@ def finish_run(
     team: Team = ALONE,
 ) -> TrainResult:
     """Train a begun run to its end and score it; `store` is a cache that several runs share."""
-    # torch does not know of a container's share of the CPUs.
-    n_threads = min(torch.get_num_threads(), machine.available_cpus())
+    use_cpu()
+    n_threads = torch.get_num_threads()
     torch.set_num_threads(max(1, min(n_threads, machine.available_cpus() // team.size)))
     if record.n_views and store is None:
         wanted = views_wanted(dataset.split("train"), dataset.split("val"), record.n_views)

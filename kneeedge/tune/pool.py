@@ -13,7 +13,6 @@ from kneeedge.errors import ConfigError
 from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.recipe import RecipeFields
 from kneeedge.runs.tuning import CONFIRM, Study, StudyPlan
-from kneeedge.system import machine
 from kneeedge.system.locks import holding
 from kneeedge.system.progress import Progress
 from kneeedge.training.cache import ActivationStore, cache_activations, plan_cache, views_wanted
@@ -94,11 +93,6 @@ def name_of(setting: Setting) -> str:
     rotation, corruptions, n_frozen = setting
     kinds = "".join(f"-{name.strip()}" for name in corruptions.split(",") if name.strip())
     return f"blocks{n_frozen}-rotation{rotation:g}{kinds}"
-
-
-def use_threads() -> None:
-    """Let torch use the CPUs that this process has; it does not know of a container's share."""
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), machine.available_cpus())))
 
 
 def share_disk(pool: Pool) -> StudyPlan:

@@ -15,6 +15,7 @@ from kneeedge.runs.recipe import FORMAT, Recipe
 from kneeedge.runs.tuning import Study, StudyPlan, TuneConfig, TuneReport
 from kneeedge.system.locks import POLL_SECONDS, holding
 from kneeedge.system.progress import Progress
+from kneeedge.training.cpu import use_cpu
 from kneeedge.training.lower import MakeInt8
 from kneeedge.training.plan import Size, plan_run
 from kneeedge.training.prepare import check_folders
@@ -31,7 +32,7 @@ from kneeedge.tune.parts import (
     search_part,
     sizes,
 )
-from kneeedge.tune.pool import Pool, share_disk, use_threads
+from kneeedge.tune.pool import Pool, share_disk
 from kneeedge.tune.search import others_search, search
 from kneeedge.tune.space import build_space, in_words
 from kneeedge.tune.storage import Trials, open_trials
@@ -80,6 +81,7 @@ def begin(
     size = Size(len(search_part(parts)), len(parts.samples) - len(search_part(parts)))
     if not config.may_be_int8:
         make_int8 = None
+    use_cpu()
     planned = plan_run(config.train, first, size, command, progress, make_int8=make_int8)
     study.folder.mkdir(parents=True, exist_ok=True)
     save_start(planned, study.run)
@@ -111,7 +113,7 @@ def finish(
     parts = study.run.read_dataset(Path(record.data_root), record.classes)
     if not is_new:
         check_unchanged(parts.samples)
-    use_threads()
+    use_cpu()
     pool = Pool(study, plan, parts, progress)
     space = build_space(plan)
     trials = open_trials(study, plan, space)

@@ -17,7 +17,12 @@ from kneeedge.system.progress import Progress
 from kneeedge.training import loop, plan
 from kneeedge.training.cache import as_activations, cache_activations, views_wanted
 from kneeedge.training.folds import train_folds
-from kneeedge.training.lower import TorchBlocks, open_int8, read_int8
+from kneeedge.training.lower import (
+    N_AT_ONCE,
+    TorchBlocks,
+    open_int8,
+    read_int8,
+)
 from kneeedge.training.plan import Plan, Size, plan_run
 from kneeedge.training.prepare import gather_images, split_data
 from kneeedge.training.run import resume, train
@@ -55,6 +60,18 @@ def test_int8_gives_the_activations_of_fp32_but_for_its_steps(frozen, dataset, b
     assert activations.shape == exact.shape
     error = (activations - exact).pow(2).mean().sqrt() / exact.pow(2).mean().sqrt()
     assert 0 < error < 0.1
+
+
+def test_a_few_images_at_once_give_the_rows_of_all(frozen, dataset):
+    model = planned(frozen, dataset).model.eval()
+    samples = dataset.samples[: 2 * N_AT_ONCE + 1]
+    images = np.stack([load_input(sample.path, frozen.pixel_path) for sample in samples])
+    images = torch.from_numpy(images[:, None])
+    rows = TorchBlocks(model, bf16=False).rows(images)
+    with torch.inference_mode():
+        whole = model.lower(images).permute(0, 2, 3, 1)
+    assert rows.shape == whole.shape
+    np.testing.assert_allclose(rows, whole.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_cache_in_int8_gives_back_what_it_was_given(frozen, dataset, tmp_path):
