@@ -24,6 +24,8 @@ Message = TypeVar("Message")
 
 END_SECONDS = 5.0
 "for a killed process to end; one that waits for a dead network share does not"
+LAST_SECONDS = 60.0
+"for a process whose stdout is closed to end: on a busy machine that takes a while"
 PR_SET_PDEATHSIG = 1
 "of linux/prctl.h"
 LONGEST = 300
@@ -70,6 +72,8 @@ class Child(Generic[Message]):
         )
         self._stdin: BinaryIO = self._process.stdin  # type: ignore[assignment]
         self._stdout: BinaryIO = self._process.stdout  # type: ignore[assignment]
+        self._is_damaged = False
+        "whether it said what is no message"
         self._closing = threading.Lock()
         "held while its files are closed, and while its last words are read"
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -114,17 +118,19 @@ class Child(Generic[Message]):
 
     def _listen(self, read_message: Callable[[BinaryIO], Message | None]) -> None:
         """Hand over the messages; None stands for the end, or for what is no message."""
-        with contextlib.suppress(ValueError):  # a child that overwrote its memory may say anything
+        try:
             while (message := read_message(self._stdout)) is not None:
                 self._messages.put(message)
+        except ValueError:  # a child that overwrote its memory may say anything
+            self._is_damaged = True
         self._messages.put(None)
 
     def _cause(self) -> str:
         """Why the process ended."""
         try:
-            status = self._process.wait(END_SECONDS)
+            status = self._process.wait(END_SECONDS if self._is_damaged else LAST_SECONDS)
         except subprocess.TimeoutExpired:
-            return "its answer is damaged"
+            return "its answer is damaged" if self._is_damaged else "it closed its output"
         with self._closing:
             if self._stderr.closed:
                 return "it was ended"

@@ -58,6 +58,15 @@ def test_what_is_no_message_is_the_childs_end(start, monkeypatch: pytest.MonkeyP
     assert not lost.value.timed_out
 
 
+def test_a_child_that_takes_long_to_end_says_its_last_words(
+    start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "END_SECONDS", 0.1)
+    child = start("import os, time; os.close(1); time.sleep(1); os._exit(3)")
+    with pytest.raises(ChildLostError, match=r"^exit code 3$"):
+        child.receive(30)
+
+
 def test_a_child_that_hangs_is_left_after_the_time_given(start) -> None:
     child = start("import time; time.sleep(60)")
     with pytest.raises(ChildLostError, match=r"no answer within 0\.2 s") as lost:
