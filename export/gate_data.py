@@ -66,7 +66,7 @@ def read_gate_data(
     """
     found = read_samples(folder, run.classes, config.grey_bits, progress)
     say_depths(found, progress)
-    found = with_patients(found, run.classes, config.group_regex, progress)
+    found = with_patients(found, run, config.group_regex, progress)
     before = folder_name(folder)
     found = [replace(sample, name=f"{before}/{sample.name}") for sample in found]
     check_one_class(folder, found, run.classes)
@@ -159,12 +159,22 @@ def read_unlabelled(folder: Path, grey_bits: int, progress: Progress) -> list[Sa
 
 
 def with_patients(
-    samples: Sequence[Sample], classes: Sequence[str], pattern: str | None, progress: Progress
+    samples: Sequence[Sample], run: Dataset, pattern: str | None, progress: Progress
 ) -> list[Sample]:
-    """The samples with the patients whom the run's pattern finds, where no table names them."""
-    if pattern is None or any(sample.group != sample.sha256 for sample in samples):
+    """The samples with the patients whom the run's pattern finds, where no table names them.
+
+    Says so where images count one by one though those of the run do not.
+    """
+    if any(sample.group != sample.sha256 for sample in samples):
         return list(samples)
-    patients = [patient_in(sample, classes, pattern) for sample in samples]
+    if pattern is None:
+        if len({sample.group for sample in run.samples}) < len(run.samples):
+            progress(
+                "gate data: nothing says whose the images are, so each counts as a patient of its "
+                "own; a CSV file path,label,patient would say so"
+            )
+        return list(samples)
+    patients = [patient_in(sample, run.classes, pattern) for sample in samples]
     n_unknown = patients.count("")
     if n_unknown:
         progress(

@@ -74,6 +74,8 @@ class BenchRequest:
     "image files to time on; none: those of `data`, else phantoms"
     data: str | None = None
     "a labelled folder: accuracy and flips beside speed"
+    group_regex: str | None = None
+    "finds the patient in a path of `data` below the class folder, for the intervals"
     seed: int = 0
     "draws the images to time on, and the phantoms"
     gpu: GpuOptions = field(default_factory=GpuOptions)
@@ -94,6 +96,8 @@ class BenchRequest:
         if self.threads is not None and self.threads < 1:
             problem = f"{self.threads} threads cannot run anything"
             raise ConfigError(problem, "give --threads 1 or more")
+        if self.group_regex is not None and self.data is None:
+            raise ConfigError("--group-regex is about images", "name their folder with --data")
         if not all(self.providers):
             problem = f"--provider {self.provider} has an empty name"
             raise ConfigError(problem, "give for example cpu,cuda")
@@ -119,7 +123,12 @@ def bench(request: BenchRequest, progress: Progress) -> BenchResult:
     classes = check_classes(subjects)
     with tempfile.TemporaryDirectory() as scratch:
         material = choose_material(
-            request.data, request.images, classes, request.seed, Path(scratch)
+            request.data,
+            request.images,
+            classes,
+            request.seed,
+            Path(scratch),
+            request.group_regex,
         )
         ceilings_before = measure_ceilings_if_asked(request, threads)
         measurements = [

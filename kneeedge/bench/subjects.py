@@ -133,9 +133,14 @@ def check_classes(subjects: Sequence[Subject]) -> tuple[str, ...]:
 
 
 def choose_material(
-    data: str | None, images: Sequence[str], classes: Sequence[str], seed: int, scratch: Path
+    data: str | None,
+    images: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+    scratch: Path,
+    group_regex: str | None = None,
 ) -> Material:
-    """The labelled images of `data`, and the images to time on.
+    """The labelled images of `data`, whose patients `group_regex` finds, and the images to time on.
 
     The latter are 64 at most, drawn by the seed from `images`, else from `data`; where there is
     neither, they are phantoms written to `scratch`.
@@ -143,7 +148,7 @@ def choose_material(
     split = ""
     samples: Sequence[Sample] = ()
     if data:
-        split, samples = evaluation_samples(Path(data), classes)
+        split, samples = evaluation_samples(Path(data), classes, group_regex=group_regex)
     paths = tuple(images) or tuple(str(sample.path) for sample in samples)
     if not paths:
         return Material(f"{N_PHANTOMS} phantoms, seed {seed}", write_phantoms(scratch, seed))

@@ -10,6 +10,7 @@ from kneeedge.cli.checks import new_file
 from kneeedge.cli.console import (
     CudaGraph,
     GpuMemory,
+    GroupRegex,
     Json,
     Providers,
     Quiet,
@@ -37,6 +38,7 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(help="Labelled images: accuracy and flips beside speed.")
     ] = None,
+    group_regex: GroupRegex = None,
     run: Annotated[
         Path | None, typer.Option(help="The run whose PyTorch original is the first row.")
     ] = None,
@@ -99,7 +101,7 @@ def bench(
     outputs = [(csv, BENCH_ROWS), (markdown, SHEET), (figure, FIGURE), (json, DOCUMENT)]
     check_outputs(outputs, [*(models or ()), *(compare or ())])
     if compare is not None:
-        if models or run or data or csv or markdown or figure:
+        if models or run or data or group_regex or csv or markdown or figure:
             remedy = "leave out what is to be measured and how it is shown"
             raise ConfigError("--compare measures nothing", remedy)
         compare_files(*compare, max_slowdown, json)
@@ -131,6 +133,7 @@ def bench(
         seed=seed,
         timeout=timeout,
         data=str(data) if data else None,
+        group_regex=group_regex,
         gpu=GpuOptions(tf32=tf32, memory_gb=gpu_memory_gb, cuda_graph=cuda_graph),
         public_key=str(require_signature) if require_signature else None,
     )

@@ -169,6 +169,12 @@ GreyBits = Annotated[
         help="Bits that pixels of 16 use, as 12; by default the model's, else all 16.",
     ),
 ]
+GroupRegex = Annotated[
+    str | None,
+    typer.Option(
+        "--group-regex", help="Finds the patient in a path below CLASS, for the intervals."
+    ),
+]
 AnswerAll = Annotated[
     bool,
     typer.Option(

@@ -9,6 +9,7 @@ from kneeedge.cli.console import (
     BatchSize,
     GpuMemory,
     GreyBits,
+    GroupRegex,
     Json,
     Provider,
     Quiet,
@@ -32,9 +33,7 @@ def evaluate(
         float | None,
         typer.Option(min=1e-6, max=1 - 1e-6, help="PPV and NPV at this prevalence too, as 0.15."),
     ] = None,
-    group_regex: Annotated[
-        str | None, typer.Option(help="Finds the patient in a path below CLASS, for the intervals.")
-    ] = None,
+    group_regex: GroupRegex = None,
     joint: Annotated[
         bool,
         typer.Option(

@@ -10,6 +10,7 @@ from kneeedge.cli.console import (
     BatchSize,
     GpuMemory,
     GreyBits,
+    GroupRegex,
     Json,
     Provider,
     Quiet,
@@ -40,9 +41,7 @@ def stress(
         str, typer.Option(help="Which of 1 to 5, separated by commas; all by default.")
     ] = "",
     split: Annotated[str | None, typer.Option(help="Which split of DATA; test by default.")] = None,
-    group_regex: Annotated[
-        str | None, typer.Option(help="Finds the patient in a path below CLASS, for the intervals.")
-    ] = None,
+    group_regex: GroupRegex = None,
     grey_bits: GreyBits = None,
     require_signature: RequireSignature = None,
     provider: Provider = "auto",

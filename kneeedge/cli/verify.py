@@ -10,6 +10,7 @@ from kneeedge.cli.console import (
     PROVIDER_NAMES,
     CudaGraph,
     GreyBits,
+    GroupRegex,
     Json,
     Provider,
     Quiet,
@@ -47,6 +48,7 @@ def verify(
     split: Annotated[
         str | None, typer.Option(help="Which split of labelled images; test by default.")
     ] = None,
+    group_regex: GroupRegex = None,
     against: Annotated[Path | None, typer.Option(help=AGAINST_HELP)] = None,
     against_provider: Annotated[
         str | None,
@@ -102,6 +104,7 @@ def verify(
         models=tuple(models),
         data=data,
         split=split,
+        group_regex=group_regex,
         against=against,
         against_provider=against_provider,
         rows=rows,

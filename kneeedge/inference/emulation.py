@@ -236,6 +236,7 @@ def arguments_of(
         "--json": "-",
         "--data": verify.data,
         "--split": verify.split,
+        "--group-regex": verify.group_regex,
         "--grey-bits": verify.grey_bits,
         "--against": verify.against or native,
         "--rows": rows if verify.data else None,

@@ -53,6 +53,8 @@ class VerifyRequest:
     "images to answer: what `infer` reads, or `evaluate`; None: the golden inputs alone"
     split: str | None = None
     "of labelled images; None: test, else val"
+    group_regex: str | None = None
+    "finds the patient in an image's path below its class folder, for the intervals"
     against: Path | None = None
     "a model file, or rows of another device as CSV or JSON"
     against_provider: str | None = None
@@ -73,6 +75,7 @@ class VerifyRequest:
     def __post_init__(self) -> None:
         needs_data = {
             "--split": self.split,
+            "--group-regex": self.group_regex,
             "--against": self.against,
             "--against-provider": self.against_provider,
             "--rows": self.rows,
@@ -206,7 +209,7 @@ def verify_images(
     rows_there = [rows_for(predictor, given, request.against) for predictor in predictors]
     others = other_predictors(request, predictors, progress)
     n = len(predictors)
-    answers = answer_data([*predictors, *others], data, request.split, progress)
+    answers = answer_data([*predictors, *others], data, request, progress)
     if request.rows is not None:
         write_rows(request.rows, [here for here, _ in answers[:n]])
     reports = []
@@ -266,7 +269,7 @@ def rows_for(
 
 
 def answer_data(
-    predictors: Sequence[Predictor], data: Path, split: str | None, progress: Progress
+    predictors: Sequence[Predictor], data: Path, request: VerifyRequest, progress: Progress
 ) -> list[tuple[DeviceAnswers, VerifyImages]]:
     """Every predictor's answers to the images; those of one pixel path are given the same pixels.
 
@@ -279,7 +282,8 @@ def answer_data(
     answers: dict[int, tuple[DeviceAnswers, VerifyImages]] = {}
     for places in alike.values():
         group = [predictors[i] for i in places]
-        images = images_to_verify(data, group[0].spec.classes, split)
+        classes = group[0].spec.classes
+        images = images_to_verify(data, classes, request.split, request.group_regex)
         for i, rows in zip(places, answer_images(group, images, progress), strict=True):
             device = device_of(predictors[i])
             found = DeviceAnswers(device=device, classes=predictors[i].spec.classes, rows=rows)

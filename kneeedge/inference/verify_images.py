@@ -9,7 +9,8 @@ from pathlib import Path
 
 from kneeedge.data.dataset import left_out_remarks, others_line
 from kneeedge.data.layout import ClassFolders, list_classes, read_layout
-from kneeedge.data.table import read_labels
+from kneeedge.data.patients import patient_of
+from kneeedge.data.table import below_class, read_labels
 from kneeedge.errors import DataError
 from kneeedge.inference.evaluation import choose_split
 from kneeedge.pixels.listing import FoundImage, find_images
@@ -26,18 +27,41 @@ class VerifyImages:
     truth: dict[str, str] | None = None
     "the class of each by name; absent without labels"
     patients: dict[str, str] | None = None
-    "the patient of each by name, where a table says so"
+    "the patient of each by name, where a table or a pattern says so"
     remarks: tuple[str, ...] = ()
     "lines on what is left out, and on why there are no labels"
 
 
-def images_to_verify(data: Path, classes: Sequence[str], split: str | None = None) -> VerifyImages:
+def images_to_verify(
+    data: Path,
+    classes: Sequence[str],
+    split: str | None = None,
+    group_regex: str | None = None,
+) -> VerifyImages:
     """The images of what `evaluate` takes, else all that `infer` finds below `data`.
 
-    A data set of other classes, or of another layout, is a folder without labels and says why; with
+    `group_regex` finds the patient in a path below the class folder, where no table names any. A
+    data set of other classes, or of another layout, is a folder without labels and says why; with
     `split` it raises DataError. Raises NotFoundError where there is no such folder, and DataError
-    where it holds no image.
+    where it holds no image, or the pattern finds no patient of one.
     """
+    images = _found_images(data, classes, split)
+    return images if images.patients else _with_patients(images, group_regex)
+
+
+def _with_patients(images: VerifyImages, pattern: str | None) -> VerifyImages:
+    if pattern is None:
+        return images
+    truth = images.truth or {}
+    names = [image.name for image in images.images]
+    below = [below_class(name, truth.get(name, "")) for name in names]
+    patients = {
+        name: patient_of(path, pattern, name) for name, path in zip(names, below, strict=True)
+    }
+    return replace(images, patients=patients)
+
+
+def _found_images(data: Path, classes: Sequence[str], split: str | None) -> VerifyImages:
     if data.is_file() and data.suffix.lower() == ".csv":
         return _of_table(data, classes, split)
     if not data.is_dir():

@@ -37,7 +37,7 @@ from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runs.benchmark import BenchResult, Row
 from kneeedge.system.files import file_sha256
 from tests.bench.small import QUIET, measurement_of, small_request
-from tests.tiny_onnx import tiny_spec, write_tiny_model
+from tests.tiny_onnx import CLASSES, tiny_spec, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,15 @@ def test_images_given_are_those_it_is_timed_on(models: tuple[str, ...], data: st
     assert row.inputs == "3 of the images given, seed 0"
     assert result.ceilings == ()
     assert (row.accuracy, row.ceiling_share, row.unstable) == (None, None, None)
+
+
+def test_a_pattern_finds_the_patients_of_the_images(data: str, tmp_path: Path) -> None:
+    material = choose_material(data, (), CLASSES, 0, tmp_path, r"(\d)[LR]\.")
+    assert {sample.group for sample in material.samples} == {
+        sample.path.stem[-2] for sample in material.samples
+    }
+    with pytest.raises(ConfigError, match="--group-regex is about images"):
+        BenchRequest(models=("m.onnx",), group_regex="x")
 
 
 def test_without_images_it_is_timed_on_phantoms_of_the_seed(tmp_path: Path) -> None:

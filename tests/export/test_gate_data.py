@@ -131,6 +131,20 @@ def test_a_folder_without_class_folders_has_no_labels_and_says_so(
     )
 
 
+def test_images_that_count_one_by_one_beside_a_run_with_patients_are_told(
+    run_data: Dataset, more: Path
+) -> None:
+    one_patient = [dataclasses.replace(sample, group="1") for sample in run_data.samples]
+    said = Said()
+    config = config_of(run_data, group_regex=None)
+    read_gate_data(more, dataclasses.replace(run_data, samples=tuple(one_patient)), config, said)
+    (line,) = said.lines
+    assert line == (
+        "gate data: nothing says whose the images are, so each counts as a patient of its own; a "
+        "CSV file path,label,patient would say so"
+    )
+
+
 def test_what_the_run_has_seen_is_left_out_and_counted(run_data: Dataset, more: Path) -> None:
     for split, name in (("train", "P00-1"), ("val", "P10-1"), ("test", "P20-1")):
         shutil.copy(run_data.root / split / CLASSES[0] / f"{name}.png", more / "Healthy")

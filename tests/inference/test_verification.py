@@ -190,6 +190,19 @@ def test_a_table_of_labels_names_the_images(place: Path) -> None:
     assert report.images.accuracy == folder.images.accuracy
 
 
+@pytest.mark.parametrize("data", ["knees", "plain"])
+def test_a_pattern_finds_the_patients_for_whom_intervals_allow(place: Path, data: str) -> None:
+    shutil.copytree(place / "knees/test/Healthy", place / "plain")
+    pattern = r"(\d)[LR]\."
+    (report,) = verify("int8.onnx", data=data, against="fp32.onnx", group_regex=pattern)
+    (alone,) = verify("int8.onnx", data=data, against="fp32.onnx")
+    images = (place / ("plain" if data == "plain" else "knees/test")).rglob("*.png")
+    assert report.images.pairing.answers.n_groups == len({path.stem[-2] for path in images})
+    assert alone.images.pairing.answers.n_groups is None  # each image by itself
+    with pytest.raises(DataError, match="finds no patient in"):
+        verify("int8.onnx", data=data, group_regex="none of them")
+
+
 def test_a_failed_pairing_exits_with_3_and_says_which_images_flip(place: Path) -> None:
     done = run("fp32.onnx", "--data", "knees", "--against", "other.onnx", "--json", "r.json")
     (record,) = json.loads((place / "r.json").read_text())
@@ -222,6 +235,7 @@ def test_without_a_partner_it_is_said_that_nothing_is_paired(place: Path) -> Non
         {"against": "fp32.onnx"},
         {"rows": "r.csv"},
         {"split": "val"},
+        {"group_regex": "x"},
         {"data": "knees", "rows": "r.txt"},
         {"data": "knees", "against": "r.csv", "against_provider": "openvino"},
         {"data": "knees", "against_provider": "cpu"},
