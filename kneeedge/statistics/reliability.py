@@ -84,8 +84,16 @@ def brier_score(
 
 def log_loss(labels: NDArray[np.integer], probabilities: NDArray[np.float64]) -> float:
     """The mean negative log likelihood, nats."""
+    return float(np.mean(log_losses(labels, probabilities)))
+
+
+def log_losses(
+    labels: NDArray[np.integer], probabilities: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The negative log likelihood of each image (N,), nats; from labels (N,) and (N, K)."""
     true = probabilities[np.arange(len(labels)), labels]
-    return float(np.mean(-np.log(np.clip(true, np.finfo(np.float64).eps, 1.0))))
+    losses: NDArray[np.float64] = -np.log(np.clip(true, np.finfo(np.float64).eps, 1.0))
+    return losses
 
 
 def reliability_bins(

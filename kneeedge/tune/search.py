@@ -98,8 +98,6 @@ def confirmation_seconds(trials: Trials) -> float:
         return 0.0
     default = complete[0]
     best = min(complete, key=lambda trial: trial.loss)
-    if best is default:
-        best = max(complete, key=lambda trial: trial.seconds)  # whichever becomes it
     share = (1 - config.train.val_fraction) / (config.folds - 1)
     return MARGIN * config.seeds * share * (default.seconds + best.seconds)
 

@@ -25,6 +25,8 @@ from kneeedge.tune.space import Space, default_values, fields_of
 NAME = "kneeedge"
 N_STARTUP = 8
 "trials that are drawn at random before the sampler learns from them"
+REDRAWN = 0.5
+"share of the fields of such a trial that leave the default's values: far from it most are bad"
 N_BEFORE_PRUNING = 5
 "trials that have come to a step before one is pruned there"
 EARLY = (0.5, 0.75)
@@ -32,9 +34,11 @@ EARLY = (0.5, 0.75)
 FIRST_FOLD = len(EARLY)
 "step at the end of the first fold; those of the other folds follow"
 STATES = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.FAIL: FAILED}
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+"from which the sampler learns"
 CHOSEN = "chosen"
 "attribute of the study: number of the trial that is confirmed; nothing is searched behind it"
-WORKER, FOLDS, SECONDS = "worker", "folds", "seconds"
+WORKER, FOLDS, LOSSES, SECONDS = "worker", "folds", "losses", "seconds"
 "attributes of a trial"
 
 
@@ -44,8 +48,9 @@ class SamplerByNumber(BaseSampler):
     Trials that other processes are at count as bad ones, so that no two try the same.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, default: dict[str, Any]) -> None:
         self.seed = seed
+        self.default = default
 
     def sampler(self, trial: FrozenTrial, name: str = "") -> TPESampler:
         key = [self.seed, trial.number, zlib.crc32(name.encode())]
@@ -53,6 +58,12 @@ class SamplerByNumber(BaseSampler):
         return TPESampler(
             seed=seed, n_startup_trials=N_STARTUP, multivariate=True, constant_liar=True
         )
+
+    def redrawn(self, number: int) -> list[str]:
+        """The fields of an early trial that leave the default's values."""
+        rng = np.random.default_rng([self.seed, number])
+        n = max(1, round(REDRAWN * len(self.default)))
+        return [str(name) for name in rng.choice(sorted(self.default), n, replace=False)]
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -71,6 +82,9 @@ class SamplerByNumber(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
+        n_ended = len(study.get_trials(deepcopy=False, states=ENDED))
+        if n_ended < N_STARTUP and param_name not in self.redrawn(trial.number):
+            return self.default[param_name]
         sampler = self.sampler(trial, param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
@@ -165,6 +179,13 @@ class Trials:
         """Those of which every fold was trained."""
         return [trial for trial in self.records() if trial.state == COMPLETE]
 
+    def best_losses(self) -> list[list[float]]:
+        """Of each fold's images, by the complete trial of the least loss; [] without any."""
+        complete = self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best = min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+        losses: list[list[float]] = best.user_attrs.get(LOSSES, []) if best else []
+        return losses
+
     def record(self, trial: FrozenTrial) -> Trial:
         folds = trial.user_attrs.get(FOLDS, [])
         return Trial(
@@ -186,7 +207,7 @@ def open_trials(study: Study, plan: StudyPlan, space: Space) -> Trials:
         storage = JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
         found = optuna.create_study(
             storage=storage,
-            sampler=SamplerByNumber(plan.config.train.seed),
+            sampler=SamplerByNumber(plan.config.train.seed, default_values(plan, space)),
             pruner=FoldPruner(),
             study_name=NAME,
             direction="minimize",

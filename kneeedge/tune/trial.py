@@ -13,7 +13,7 @@ from kneeedge.model.decision import fit_temperature
 from kneeedge.model.spec import softmax
 from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.tuning import FoldScore
-from kneeedge.statistics.reliability import log_loss
+from kneeedge.statistics.reliability import log_loss, log_losses
 from kneeedge.system.progress import Progress
 from kneeedge.training.average import WeightAverage
 from kneeedge.training.data import Batches
@@ -21,8 +21,9 @@ from kneeedge.training.loop import Objective, Trainer, build_optimizer, mean_aur
 from kneeedge.training.team import ALONE
 from kneeedge.tune.parts import fold_names, fold_splits
 from kneeedge.tune.pool import Pool, logits_of
+from kneeedge.tune.race import is_behind
 from kneeedge.tune.space import fields_of
-from kneeedge.tune.storage import EARLY, FIRST_FOLD, FOLDS, SECONDS, Trials
+from kneeedge.tune.storage import EARLY, FIRST_FOLD, FOLDS, LOSSES, SECONDS, Trials
 
 SILENT = Progress(quiet=True)
 OnLoss = Callable[[int, float], None]
@@ -43,6 +44,8 @@ def try_recipe(trials: Trials, trial: Trial, pool: Pool) -> None:
     start = time.monotonic()
     reported = trials.optuna.trials[trial.number].intermediate_values
     folds: list[FoldScore] = []
+    losses: list[list[float]] = []
+    names = fold_names(trials.plan.config.folds)
 
     def report(step: int, loss: float) -> None:
         if step not in reported:  # of a process that is gone
@@ -51,11 +54,17 @@ def try_recipe(trials: Trials, trial: Trial, pool: Pool) -> None:
             raise PrunedError
 
     try:
-        for k, name in enumerate(fold_names(trials.plan.config.folds)):
+        for k, name in enumerate(names):
             early = report if k == 0 else None
-            folds.append(train_fold(pool, config, name, early))
-            if k + 1 < trials.plan.config.folds:
+            fold, of_images = train_fold(pool, config, name, early)
+            folds.append(fold)
+            losses.append(of_images)
+            if k + 1 < len(names):
                 report(FIRST_FOLD + k, mean_loss(folds))
+                best = trials.best_losses()
+                groups = [patients(pool, seen) for seen in names[: k + 1]]
+                if best and trial.number > 0 and is_behind(losses, best, groups):
+                    raise PrunedError
         state = TrialState.COMPLETE
     except PrunedError:
         state = TrialState.PRUNED
@@ -64,6 +73,7 @@ def try_recipe(trials: Trials, trial: Trial, pool: Pool) -> None:
             raise
         state = TrialState.FAIL
     trial.set_user_attr(FOLDS, [asdict(fold) for fold in folds])
+    trial.set_user_attr(LOSSES, losses)
     trial.set_user_attr(SECONDS, round(time.monotonic() - start, 2))
     value = mean_loss(folds) if state == TrialState.COMPLETE else None
     trials.optuna.tell(trial, value, state=state)
@@ -73,8 +83,15 @@ def mean_loss(folds: list[FoldScore]) -> float:
     return float(np.mean([fold.log_loss for fold in folds]))
 
 
-def train_fold(pool: Pool, config: TrainConfig, fold: str, on_loss: OnLoss | None) -> FoldScore:
-    """Train on the other folds to the last epoch, and score on this one.
+def patients(pool: Pool, fold: str) -> list[str]:
+    """Whose each image of a fold is, in the order in which they are scored."""
+    return [sample.group for sample in pool.parts.split(fold)]
+
+
+def train_fold(
+    pool: Pool, config: TrainConfig, fold: str, on_loss: OnLoss | None
+) -> tuple[FoldScore, list[float]]:
+    """Train on the other folds to the last epoch, and score on this one; also each image's loss.
 
     No epoch is chosen by the fold's own images. `on_loss` hears of the epochs of EARLY.
     """
@@ -86,7 +103,7 @@ def train_fold(pool: Pool, config: TrainConfig, fold: str, on_loss: OnLoss | Non
         trainer.run_epoch(epoch)
         step = looked_at.get(epoch + 1)
         if on_loss and step is not None and epoch + 1 < config.epochs:
-            on_loss(step, score(trainer).log_loss)
+            on_loss(step, score(trainer)[0].log_loss)
     return score(trainer)
 
 
@@ -111,8 +128,8 @@ def make_trainer(pool: Pool, config: TrainConfig, batches: Batches) -> Trainer:
     )
 
 
-def score(trainer: Trainer) -> FoldScore:
-    """The averaged weights on the validation images.
+def score(trainer: Trainer) -> tuple[FoldScore, list[float]]:
+    """The averaged weights on the validation images, and the log loss of each.
 
     The temperature is fitted to these images themselves: one number for all of them, alike for all
     recipes. `kneeedge train` fits it too, so that what regularisation does to confidence alone is
@@ -125,10 +142,12 @@ def score(trainer: Trainer) -> FoldScore:
     if not np.isfinite(logits).all():
         raise DivergedError(trainer.config.epochs)
     temperature = fit_temperature(logits, labels)
-    return FoldScore(
-        log_loss=log_loss(labels, softmax(logits, temperature)),
+    losses = log_losses(labels, softmax(logits, temperature))
+    found = FoldScore(
+        log_loss=float(losses.mean()),
         log_loss_uncalibrated=log_loss(labels, softmax(logits)),
         temperature=temperature,
         auroc=mean_auroc(logits, labels),
         accuracy=float((logits.argmax(1) == labels).mean()),
     )
+    return found, losses.tolist()

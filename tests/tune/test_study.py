@@ -26,6 +26,7 @@ from kneeedge.system.progress import Progress
 from kneeedge.tune import search as searching
 from kneeedge.tune import trial as trying
 from kneeedge.tune.parts import cut, fold_splits, gather_pool, search_part
+from kneeedge.tune.race import is_behind
 from kneeedge.tune.run import go_on, tune
 from kneeedge.tune.storage import FoldPruner
 
@@ -293,6 +294,7 @@ def test_a_recipe_that_diverges_is_a_failed_trial(tune_config, tmp_path, monkeyp
         return real(pool, config, fold, on_loss)
 
     monkeypatch.setattr(trying, "train_fold", diverge)
+    monkeypatch.setattr("kneeedge.tune.storage.REDRAWN", 1.0)
     report = tune(tune_config, tmp_path / "study", [], QUIET)
     assert [trial.state for trial in report.trials] == [COMPLETE, FAILED, FAILED]
     assert report.best == 0
@@ -324,6 +326,44 @@ def test_what_does_worse_at_the_same_step_is_pruned(step, loss, is_pruned):
     trial = study.ask()
     trial.report(loss, step)
     assert trial.should_prune() == is_pruned
+
+
+def test_what_is_surely_worse_on_the_same_images_is_behind():
+    rng = np.random.default_rng(0)
+    best = [rng.exponential(0.2, 400), rng.exponential(0.2, 400)]
+    groups = [[f"P{i // 2}" for i in range(400)]]
+    noise = rng.normal(0, 0.1, 200).repeat(2)  # a patient's two images move together
+    noise -= noise.mean()
+    for shift, is_worse in ((0.03, True), (0.0, False), (-0.03, False)):
+        assert is_behind([best[0] + noise + shift], best, groups) == is_worse
+    barely = [best[0] + noise + 1.9 * noise.std() / 400**0.5]
+    assert is_behind(barely, best, [list(map(str, range(400)))])
+    assert not is_behind(barely, best, groups)
+
+
+@pytest.mark.usefixtures("undrawn_study")
+def test_a_recipe_that_is_behind_after_a_fold_is_given_up(tune_config, tmp_path, monkeypatch):
+    real = trying.train_fold
+
+    def worse(pool, config, fold, on_loss):
+        score, losses = real(pool, config, fold, on_loss)
+        if config.dropout == tune_config.train.dropout:
+            return score, losses
+        return score, [loss + 0.5 for loss in losses]
+
+    monkeypatch.setattr(trying, "train_fold", worse)
+    monkeypatch.setattr("kneeedge.tune.storage.REDRAWN", 1.0)
+    report = tune(tune_config, tmp_path / "study", [], QUIET)
+    assert [trial.state for trial in report.trials] == [COMPLETE, PRUNED, PRUNED]
+    assert [len(trial.folds) for trial in report.trials] == [2, 1, 1]
+
+
+def test_early_recipes_keep_half_of_the_default(tune_config, tmp_path):
+    report = tune(dataclasses.replace(tune_config, trials=4), tmp_path / "study", [], QUIET)
+    default, *others = (dataclasses.asdict(trial.fields) for trial in report.trials)
+    for fields in others:
+        n_changed = sum(fields[name] != default[name] for name in report.space)
+        assert 1 <= n_changed <= len(report.space) / 2 + 1
 
 
 def test_the_recipe_is_read_back(finished):
