@@ -6,9 +6,9 @@
 A FIELD is one of `TrainConfig`, such as frozen_precision, freeze_blocks or epochs. Each variant's
 activations are computed once, with the views of seed 0; a seed then decides the head's first
 weights, the order of the images and dropout. The kept weights of every run answer val and test from
-frozen blocks in fp32, as `kneeedge train` does, which are computed once too (of mirrored images as
-well, for `benchmarks.members`); so do the last epoch's, which nothing chose. The first variant is
-what the others are held against, seed by seed. Runs that are in FOLDER are not trained again.
+frozen blocks in fp32, as `kneeedge train` does, which are computed once too; so do the last
+epoch's, which nothing chose. The first variant is what the others are held against, seed by seed.
+Runs that are in FOLDER are not trained again.
 """
 
 import argparse
@@ -76,7 +76,7 @@ class Study:
     start: dict[str, torch.Tensor]
     "weights that every training begins with, but for the head's"
     exact: ActivationStore
-    "of val and test in fp32, the image and its mirror"
+    "of val and test in fp32, the image and where asked for its mirror"
     out: Path
     progress: Progress
 
@@ -200,8 +200,8 @@ def figures_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) ->
     }
 
 
-def begin(config: TrainConfig, out: Path, progress: Progress) -> Study:
-    """Read the data, and compute what val and test are answered from."""
+def begin(config: TrainConfig, out: Path, progress: Progress, n_exact: int = 1) -> Study:
+    """Read the data, and compute what val and test are answered from, of as many views."""
     out.mkdir(parents=True, exist_ok=True)
     use_cpu()
     dataset, _ = split_data(gather_images(config, progress).dataset, config)
@@ -210,7 +210,7 @@ def begin(config: TrainConfig, out: Path, progress: Progress) -> Study:
     model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
     load_pretrained(model, config.weights)
     held_out = [*dataset.split("val"), *dataset.split("test")]
-    wanted = views_wanted(held_out, (), 2)
+    wanted = views_wanted(held_out, (), n_exact)
     in_fp32 = TorchBlocks(model.eval(), bf16=False)
     folder = out / name_above(n_frozen, "exact")
     exact = cache_activations(model, in_fp32, wanted, config, folder, progress)

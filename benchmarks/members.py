@@ -161,7 +161,7 @@ def main() -> None:
         precision=BF16,
         frozen_precision=BF16,
     )
-    study = begin(base, given.out, Progress())
+    study = begin(base, given.out, Progress(), n_exact=2)
     variant = named_variant(given.variant, base)
     folders = [given.out / f"{variant.name}-{seed}" for seed in range(given.members)]
     members = [read_weights(Run(folder).model, study.model) for folder in folders]

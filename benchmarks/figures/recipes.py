@@ -1,5 +1,7 @@
 """Tables of what recipes of training are worth."""
 
+from typing import Any
+
 from benchmarks.figures.markdown import signed, span, table
 from benchmarks.figures.results import read_result
 
@@ -49,8 +51,13 @@ LEARNT = {
 
 
 def frozen_blocks() -> str:
+    """Each precision of the frozen blocks, and the change from the first by seed."""
+    return learnt(read_result("frozen-blocks"), "five")
+
+
+def learnt(result: dict[str, Any], seeds: str) -> str:
     """Each variant's figures, and the change from the first by seed with its interval."""
-    variants = read_result("frozen-blocks")["variants"]
+    variants = result["variants"]
     rows = []
     for title, (key, factor, digits) in LEARNT.items():
         cells = [mean_of(variants[0]["compared"][f"kept epoch {key}"], factor, digits)]
@@ -60,7 +67,7 @@ def frozen_blocks() -> str:
             between = f"{signed(factor * change['mean'], digits)} {span(change, digits, factor)}"
             cells += [mean_of(figures, factor, digits), between]
         rows.append([title, *cells])
-    heads = ["of five seeds", variants[0]["name"]]
+    heads = [f"of {seeds} seeds", variants[0]["name"]]
     for variant in variants[1:]:
         heads += [variant["name"], "change, 95 %"]
     return table(heads, rows)
@@ -92,3 +99,25 @@ def training_time() -> str:
     rows = [[step, *(f"{run['seconds'][step]:.0f}" for run in runs)] for step in runs[0]["seconds"]]
     rows.append(["together", *(f"{sum(run['seconds'].values()):.0f}" for run in runs)])
     return table(("seconds", *(run["name"] for run in runs)), rows)
+
+
+SEEN = ("half of a fold's epochs", "three quarters of them", "a fold", "two folds")
+"by step of what a trial reports"
+
+
+def tune_study() -> str:
+    """Each recipe that a study tried and gave up, and the default's loss on the same images."""
+    result = read_result("tune-study")
+    default, *others = result["trials"]
+    rows = []
+    for trial in others:
+        changed = {
+            name: value
+            for name, value in trial["fields"].items()
+            if name in result["space"] and value != default["fields"][name]
+        }
+        words = ", ".join(f"`{name}` {value:.2g}" for name, value in changed.items())
+        step = max(trial["reports"])
+        losses = [f"{one['reports'][step]:.4f}" for one in (trial, default)]
+        rows.append([words, SEEN[int(step)], *losses, f"{trial['seconds']:.0f}"])
+    return table(("recipe", "given up after", "log loss", "the default's", "seconds"), rows, left=2)

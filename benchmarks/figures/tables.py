@@ -59,6 +59,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "slim-channels": speed.slim_channels,
     "train-cost": speed.train_cost,
     "training-time": recipes.training_time,
+    "tune-study": recipes.tune_study,
     "versions": versions.versions,
     "wheels": versions.wheels,
     "stress": stress.results,
