@@ -113,9 +113,10 @@ def devices() -> str:
 
 
 def results() -> str:
-    """The five rows of the README, each with the page that has more."""
+    """The rows of the README, each with the page that has more."""
     rows = {
         "[accuracy](benchmarks/README.md), PyTorch": accuracy_line(),
+        "[training it](kneeedge/training/README.md#the-network)": training_line(),
         "[lost by int8](export/README.md)": int8_line(),
         "[one image](benchmarks/README.md#kneeedge-beside-its-peers)": speed_line(),
         "[narrower](benchmarks/README.md#how-narrow-a-network-can-be)": slim_line(),
@@ -128,6 +129,13 @@ def accuracy_line() -> str:
     accuracy = value("peers:rows[name=eager].accuracy")
     figure = f"{accuracy['accuracy']:.3f} {span(accuracy['interval'], 3)}"
     return f"{figure} on {accuracy['n']} test images, AUROC {accuracy['auroc']:.3f}"
+
+
+def training_line() -> str:
+    last = read_result("training-time")["runs"][-1]
+    precision = "bf16" if last["bf16"] else "fp32"
+    audited = f"with its audit and scores, {last['epochs']} epochs"
+    return f"{last['minutes']:.1f} min in {precision}, {audited}"
 
 
 def int8_line() -> str:
