@@ -55,6 +55,11 @@ def frozen_blocks() -> str:
     return learnt(read_result("frozen-blocks"), "five")
 
 
+def trained_blocks() -> str:
+    """What training block 4 too brings."""
+    return learnt(read_result("trained-blocks"), "three")
+
+
 def learnt(result: dict[str, Any], seeds: str) -> str:
     """Each variant's figures, and the change from the first by seed with its interval."""
     variants = result["variants"]

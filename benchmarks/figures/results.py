@@ -59,6 +59,7 @@ FILES = {
     "gpu-torch": "2026-11-27-gpu-h100-torch.json",
     "frozen-blocks": "2026-11-27-frozen-blocks-knee-kl.json",
     "kept-epoch": "2026-11-27-kept-epoch-knee-kl.json",
+    "trained-blocks": "2026-11-27-trained-blocks-knee-kl.json",
     "tune-study": "2026-11-27-tune-knee-kl.json",
     "training-time": "2026-11-27-training-time-knee-kl-cpu.json",
     "members": "2026-11-27-members-knee-kl.json",

@@ -58,6 +58,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "slim": speed.slim,
     "slim-channels": speed.slim_channels,
     "train-cost": speed.train_cost,
+    "trained-blocks": recipes.trained_blocks,
     "training-time": recipes.training_time,
     "tune-study": recipes.tune_study,
     "versions": versions.versions,
