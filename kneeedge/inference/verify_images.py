@@ -40,13 +40,14 @@ def images_to_verify(
 ) -> VerifyImages:
     """The images of what `evaluate` takes, else all that `infer` finds below `data`.
 
-    `group_regex` finds the patient in a path below the class folder, where no table names any. A
-    data set of other classes, or of another layout, is a folder without labels and says why; with
-    `split` it raises DataError. Raises NotFoundError where there is no such folder, and DataError
-    where it holds no image, or the pattern finds no patient of one.
+    `group_regex` finds the patient in a path below the class folder. A data set of other classes,
+    or of another layout, is a folder without labels and says why; with `split` it raises DataError.
+    Raises NotFoundError where there is no such folder, DataError where it holds no image or the
+    pattern finds no patient of one, and ConfigError for a pattern beside a column of patients.
     """
-    images = _found_images(data, classes, split)
-    return images if images.patients else _with_patients(images, group_regex)
+    if data.is_file() and data.suffix.lower() == ".csv":
+        return _of_table(data, classes, split, group_regex)
+    return _with_patients(_of_folder(data, classes, split), group_regex)
 
 
 def _with_patients(images: VerifyImages, pattern: str | None) -> VerifyImages:
@@ -61,21 +62,21 @@ def _with_patients(images: VerifyImages, pattern: str | None) -> VerifyImages:
     return replace(images, patients=patients)
 
 
-def _found_images(data: Path, classes: Sequence[str], split: str | None) -> VerifyImages:
-    if data.is_file() and data.suffix.lower() == ".csv":
-        return _of_table(data, classes, split)
+def _of_folder(data: Path, classes: Sequence[str], split: str | None) -> VerifyImages:
     if not data.is_dir():
         return _unlabelled(data, ())
     try:
-        return _of_folders(data, classes, split)
+        return _of_class_folders(data, classes, split)
     except DataError as error:
         if split is not None:
             raise
         return _unlabelled(data, (f"without labels ({error})",))
 
 
-def _of_table(data: Path, classes: Sequence[str], split: str | None) -> VerifyImages:
-    table = read_labels(data)
+def _of_table(
+    data: Path, classes: Sequence[str], split: str | None, group_regex: str | None
+) -> VerifyImages:
+    table = read_labels(data, group_regex)
     by_split = table.by_split()
     name = choose_split(data, [known for known in by_split if known], split)
     rows = sorted(by_split.get(name, table.rows), key=lambda row: row.name)
@@ -88,7 +89,7 @@ def _of_table(data: Path, classes: Sequence[str], split: str | None) -> VerifyIm
     )
 
 
-def _of_folders(data: Path, classes: Sequence[str], split: str | None) -> VerifyImages:
+def _of_class_folders(data: Path, classes: Sequence[str], split: str | None) -> VerifyImages:
     layout = read_layout(data)
     name = choose_split(data, layout.splits, split)
     folders = list_classes(layout.splits.get(name, data), classes)

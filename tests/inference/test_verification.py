@@ -188,6 +188,13 @@ def test_a_table_of_labels_names_the_images(place: Path) -> None:
     (report,) = verify("fp32.onnx", data="labels.csv")
     (folder,) = verify("fp32.onnx", data="knees")
     assert report.images.accuracy == folder.images.accuracy
+    pattern = r"(\d)[LR]\."
+    (table,) = verify("fp32.onnx", data="labels.csv", group_regex=pattern)
+    (folder,) = verify("fp32.onnx", data="knees", group_regex=pattern)
+    assert table.images.accuracy == folder.images.accuracy
+    (place / "labels.csv").write_text("\n".join(["path,label,patient", *(f"{r},1" for r in rows)]))
+    with pytest.raises(ConfigError, match="both say whose an image is"):
+        verify("fp32.onnx", data="labels.csv", group_regex="x")
 
 
 @pytest.mark.parametrize("data", ["knees", "plain"])
