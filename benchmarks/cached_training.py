@@ -47,14 +47,14 @@ from kneeedge.training.data import EVAL_BATCH, labels_of
 from kneeedge.training.loop import fit
 from kneeedge.training.lower import BF16, INT8, LowerBlocks, TorchBlocks, open_int8
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.plan import build_model
+from kneeedge.training.plan import build_model, choose_frozen
 from kneeedge.training.prepare import gather_images, split_data
 from kneeedge.training.run import make_fabric
 from kneeedge.training.weights import load_pretrained
 
 SPLITS = ("val", "test")
 N_FROZEN = 4
-"blocks, where a variant does not say"
+"blocks that a variant freezes by default"
 PLAIN, MIRRORED = 0, 1
 "views of an image"
 
@@ -93,7 +93,7 @@ class Study:
         wanted = views_wanted(train, self.dataset.split("val"), config.views)
         begun = time.monotonic()
         kind = f"{config.frozen_precision}-{config.rotation:g}-{config.views}"
-        folder = self.out / name_above(config.freeze_blocks, kind)
+        folder = self.out / name_above(choose_frozen(config), kind)
         lower = self.lower(config, folder.with_suffix(".onnx"))
         store = cache_activations(self.model, lower, wanted, config, folder, self.progress)
         return store, time.monotonic() - begun
@@ -200,13 +200,19 @@ def figures_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) ->
     }
 
 
-def begin(config: TrainConfig, out: Path, progress: Progress, n_exact: int = 1) -> Study:
-    """Read the data, and compute what val and test are answered from, of as many views."""
+def read_data(config: TrainConfig, progress: Progress) -> Dataset:
+    dataset, _ = split_data(gather_images(config, progress).dataset, config)
+    return dataset
+
+
+def begin(
+    config: TrainConfig, dataset: Dataset, out: Path, progress: Progress, n_exact: int = 1
+) -> Study:
+    """Compute what val and test are answered from, of as many views."""
     out.mkdir(parents=True, exist_ok=True)
     use_cpu()
-    dataset, _ = split_data(gather_images(config, progress).dataset, config)
     torch.manual_seed(0)
-    n_frozen = config.freeze_blocks or N_FROZEN
+    n_frozen = choose_frozen(config)
     model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
     load_pretrained(model, config.weights)
     held_out = [*dataset.split("val"), *dataset.split("test")]
@@ -218,9 +224,9 @@ def begin(config: TrainConfig, out: Path, progress: Progress, n_exact: int = 1) 
     return Study(dataset=dataset, model=model, start=start, exact=exact, out=out, progress=progress)
 
 
-def name_above(n_frozen: int | None, kind: str) -> str:
+def name_above(n_frozen: int, kind: str) -> str:
     """Of a folder of activations behind as many frozen blocks."""
-    return kind if n_frozen in (None, N_FROZEN) else f"{kind}-blocks{n_frozen}"
+    return kind if n_frozen == N_FROZEN else f"{kind}-blocks{n_frozen}"
 
 
 def compared(
@@ -253,7 +259,7 @@ def named_variant(text: str, base: TrainConfig) -> Variant:
     changes: dict[str, Any] = {}
     for field in filter(None, fields.split(",")):
         key, _, value = field.partition(":")
-        changes[key] = int(value) if key == "freeze_blocks" else type(getattr(base, key))(value)
+        changes[key] = type(getattr(base, key))(value)
     return Variant(name=name, config=replace(base, **changes))
 
 
@@ -276,11 +282,13 @@ def main() -> None:
         group_regex=given.group_regex,
         precision="bf16" if given.precision == BF16 else "32",
         frozen_precision=BF16,
+        freeze_blocks=N_FROZEN,
     )
     progress = Progress()
+    dataset = read_data(base, progress)
     variants = [named_variant(text, base) for text in given.variant]
     depths = {variant.config.freeze_blocks for variant in variants}
-    above = {n: begin(replace(base, freeze_blocks=n), given.out, progress) for n in depths}
+    above = {n: begin(replace(base, freeze_blocks=n), dataset, given.out, progress) for n in depths}
     studies = {variant.name: above[variant.config.freeze_blocks] for variant in variants}
     stores = {variant.name: studies[variant.name].store(variant.config) for variant in variants}
     runs: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in variants}

@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.cached_training import MIRRORED, PLAIN, SPLITS, Study, begin, named_variant
+from benchmarks.cached_training import (
+    MIRRORED,
+    N_FROZEN,
+    PLAIN,
+    SPLITS,
+    Study,
+    begin,
+    named_variant,
+    read_data,
+)
 from benchmarks.recipes import spread
 from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import Run
@@ -160,8 +169,10 @@ def main() -> None:
         group_regex=given.group_regex,
         precision=BF16,
         frozen_precision=BF16,
+        freeze_blocks=N_FROZEN,
     )
-    study = begin(base, given.out, Progress(), n_exact=2)
+    progress = Progress()
+    study = begin(base, read_data(base, progress), given.out, progress, n_exact=2)
     variant = named_variant(given.variant, base)
     folders = [given.out / f"{variant.name}-{seed}" for seed in range(given.members)]
     members = [read_weights(Run(folder).model, study.model) for folder in folders]

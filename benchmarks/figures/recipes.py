@@ -52,15 +52,15 @@ LEARNT = {
 
 def frozen_blocks() -> str:
     """Each precision of the frozen blocks, and the change from the first by seed."""
-    return learnt(read_result("frozen-blocks"), "five")
+    return learnt(read_result("frozen-blocks"))
 
 
 def trained_blocks() -> str:
     """What training block 4 too brings."""
-    return learnt(read_result("trained-blocks"), "three")
+    return learnt(read_result("trained-blocks"))
 
 
-def learnt(result: dict[str, Any], seeds: str) -> str:
+def learnt(result: dict[str, Any]) -> str:
     """Each variant's figures, and the change from the first by seed with its interval."""
     variants = result["variants"]
     rows = []
@@ -72,7 +72,7 @@ def learnt(result: dict[str, Any], seeds: str) -> str:
             between = f"{signed(factor * change['mean'], digits)} {span(change, digits, factor)}"
             cells += [mean_of(figures, factor, digits), between]
         rows.append([title, *cells])
-    heads = [f"of {seeds} seeds", variants[0]["name"]]
+    heads = [f"of {result['seeds']} seeds", variants[0]["name"]]
     for variant in variants[1:]:
         heads += [variant["name"], "change, 95 %"]
     return table(heads, rows)
