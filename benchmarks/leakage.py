@@ -140,7 +140,7 @@ def study(
     n_frozen = max(1, choose_frozen(config))
     model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
     load_pretrained(model, config.weights)
-    bf16 = choose_bf16(model, config, progress)
+    bf16 = choose_bf16(model, config.precision, config.size, progress)
     only_seen = dataset.split("test")
     trained_on = [sample for sample in dataset.samples if sample.split != "test"]
     wanted = views_wanted(trained_on, only_seen, config.views)

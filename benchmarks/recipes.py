@@ -5,9 +5,9 @@
 
 OPTIONS are what `kneeedge train` takes, as one text; those of --train are for all recipes. Each
 recipe and seed becomes a run in FOLDER, whose network is then stressed on val by
-`benchmarks.stress_original`; one that is there is not trained again. The first recipe is what the
-others are held against, seed by seed. Runs beside each other share the machine: their times say
-little.
+`benchmarks.stress_original`, unless --severities is empty; one that is there is not trained again.
+The first recipe is what the others are held against, seed by seed. Runs beside each other share the
+machine: their times say little.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from kneeedge.system.strict_json import to_json
 
 SCORES = ("accuracy", "auroc", "sensitivity", "specificity", "ece")
 "of a split"
+SHOWN = ("val accuracy", "val auroc", "test accuracy", "test auroc", "stress mean wrong_unrefused")
 STRESSED = ("accuracy", "auroc", "refused", "wrong_unrefused")
 "of a kind and severity"
 
@@ -64,12 +65,18 @@ class Study:
             python(
                 "kneeedge", "train", *(["--resume", str(folder)] if resumed else named), "--quiet"
             )
-        stress = folder / f"stress-{self.severities}.json"
-        if not stress.is_file():
-            asked = [str(folder), "--severities", self.severities, "--json", str(stress)]
-            python("benchmarks.stress_original", *asked)
+        stress = self.stress(folder) if self.severities else {"rows": []}
         print(f"{folder.name}: done", file=sys.stderr, flush=True)
-        return record_of(open_run(folder), seed, json.loads(stress.read_text()))
+        return record_of(open_run(folder), seed, stress)
+
+    def stress(self, folder: Path) -> dict[str, Any]:
+        """How the run's network answers corrupted images of val."""
+        result = folder / f"stress-{self.severities}.json"
+        if not result.is_file():
+            asked = [str(folder), "--severities", self.severities, "--json", str(result)]
+            python("benchmarks.stress_original", *asked)
+        stressed: dict[str, Any] = json.loads(result.read_text())
+        return stressed
 
 
 def python(*arguments: str) -> None:
@@ -120,7 +127,7 @@ def flat(record: dict[str, Any]) -> dict[str, float]:
     for row in record["stress"]:
         cell = f"{row['kind']} {row['severity']}"
         named |= {f"{cell} {name}": row[name] for name in STRESSED}
-    for name in STRESSED:
+    for name in STRESSED if record["stress"] else ():
         named[f"stress mean {name}"] = mean(row[name] for row in record["stress"])
     return named
 
@@ -189,7 +196,7 @@ def main() -> None:
         for recipe in given.recipe
     ]
     for row in rows:
-        for name in ("val accuracy", "val auroc", "stress mean wrong_unrefused"):
+        for name in filter(row["compared"].get, SHOWN):
             figures = row["compared"][name]
             change = figures["change"]
             print(

@@ -58,13 +58,14 @@ class Targets:
 
 def compute_targets(
     model: KneeVGG,
+    bf16: bool,
     samples: Sequence[Sample],
     n_views: int,
     config: TrainConfig,
     folder: Path,
     progress: Progress,
 ) -> Targets:
-    """The original's class maps for the first `n_views` views of each sample.
+    """The original's class maps for the first `n_views` views of each sample, in bf16 or fp32.
 
     The maps stand in `folder`; what was computed already is taken up again. The images are read
     anew: 50 KB a view.
@@ -72,7 +73,7 @@ def compute_targets(
     pixel_path = config.pixel_path
     jobs = [(sample, k) for sample in samples for k in range(n_views)]
     images = np.empty((len(jobs), config.size, config.size), dtype=np.uint8)
-    maps, n_done = _open(model, jobs, config, folder)
+    maps, n_done = _open(model, bf16, jobs, config, folder)
     with progress.stage("the original's answers", len(jobs)) as stage:
         for i in range(0, len(jobs), BATCH):
             part = jobs[i : i + BATCH]
@@ -80,7 +81,7 @@ def compute_targets(
             for row, (sample, k) in enumerate(part, start=i):
                 images[row] = load_view(sample, sample_view(sample, config, k), pixel_path)
             if i >= n_done:
-                maps[rows] = _class_maps(model, images[rows])
+                maps[rows] = _class_maps(model, bf16, images[rows])
                 maps.flush()  # type: ignore[attr-defined]
                 write_text(folder / "done", str(i + len(part)))
             stage.advance(len(part))
@@ -92,19 +93,24 @@ def compute_targets(
     )
 
 
-def _class_maps(model: KneeVGG, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _class_maps(model: KneeVGG, bf16: bool, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Maps (N, K, S/32, S/32) of images (N, S, S)."""
-    inputs = torch.from_numpy(images[:, None]).to(model.mean.device)
-    with torch.inference_mode():
+    device = model.mean.device
+    inputs = torch.from_numpy(images[:, None]).to(device)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         maps = model.class_map(inputs)
-    return np.asarray(maps.cpu().numpy(), dtype=np.float32)
+    return np.asarray(maps.float().cpu().numpy(), dtype=np.float32)
 
 
 def _open(
-    model: KneeVGG, jobs: Sequence[tuple[Sample, int]], config: TrainConfig, folder: Path
+    model: KneeVGG,
+    bf16: bool,
+    jobs: Sequence[tuple[Sample, int]],
+    config: TrainConfig,
+    folder: Path,
 ) -> tuple[NDArray[np.float32], int]:
     """The array of maps, and how many of its rows are there already."""
-    key = _key(model, jobs, config)
+    key = _key(model, bf16, jobs, config)
     key_file = folder / "key.json"
     path = folder / "maps.npy"
     done = folder / "done"
@@ -120,14 +126,16 @@ def _open(
     return maps, 0
 
 
-def _key(model: KneeVGG, jobs: Sequence[tuple[Sample, int]], config: TrainConfig) -> str:
+def _key(
+    model: KneeVGG, bf16: bool, jobs: Sequence[tuple[Sample, int]], config: TrainConfig
+) -> str:
     """JSON of all that the maps depend on."""
     weights = hashlib.sha256()
     for tensor in model.state_dict().values():
         weights.update(tensor.cpu().contiguous().numpy().tobytes())
     rows = "\n".join(f"{sample.sha256}\0{k}" for sample, k in jobs)
     images = hashlib.sha256(rows.encode())
-    views = [config.seed, config.rotation, config.flip, config.size, config.fit]
+    views = [config.seed, config.rotation, config.flip, config.size, config.fit, bf16]
     return json.dumps([*views, weights.hexdigest(), images.hexdigest()])
 
 
@@ -165,6 +173,7 @@ class Distillation(Objective):
 
     variance: float
     "of the original's class maps, over places and images"
+    map_weight: float = MAP_WEIGHT
 
     def loss(self, model: Any, x: Tensor, y: Any, config: TrainConfig) -> tuple[Tensor, int]:
         target_maps, labels = y
@@ -181,12 +190,12 @@ class Distillation(Objective):
         answer_loss = TEMPERATURE**2 * divergence
         map_loss = F.mse_loss(maps, target_maps) / self.variance
         answers: Tensor = (1.0 - ANSWER_WEIGHT) * label_loss + ANSWER_WEIGHT * answer_loss
-        return answers + MAP_WEIGHT * map_loss, count_correct(logits, labels)
+        return answers + self.map_weight * map_loss, count_correct(logits, labels)
 
     def is_better(self, row: Epoch, best: Epoch | None) -> bool:
         return best is None or row.epoch > best.epoch
 
 
-def distillation(targets: Targets) -> Distillation:
+def distillation(targets: Targets, map_weight: float = MAP_WEIGHT) -> Distillation:
     """The objective for these targets."""
-    return Distillation(float(torch.from_numpy(targets.maps).var()))
+    return Distillation(float(torch.from_numpy(targets.maps).var()), map_weight)

@@ -128,7 +128,8 @@ class Slimmer:
         train = self.dataset.split("train")
         model = deepcopy(self.model).to(device())
         folder = Run(self.folder).cache
-        return compute_targets(model, train, config.views, config, folder, self.progress)
+        bf16 = self.survey.bf16
+        return compute_targets(model, bf16, train, config.views, config, folder, self.progress)
 
     def slim(self) -> SlimReport:
         """Go through the goals, take the best of what they gave, and finish the run folder."""
@@ -226,7 +227,7 @@ class Slimmer:
             weights_origin=f"slimmed from sha256:{self.slimmed.sha256}",
             n_frozen_blocks=0,
             n_views=0,
-            bf16=False,
+            bf16=self.survey.bf16,
             device=device(),
             environment=machine.environment(),
             n_processes=1,

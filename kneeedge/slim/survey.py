@@ -1,7 +1,7 @@
 """What the widths are chosen by: the channels' importance, the layers' sensitivity and times."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from kneeedge.data.dataset import Dataset
 from kneeedge.errors import CheckpointError, ConfigError
 from kneeedge.model.spec import ModelSpec, PixelPath
 from kneeedge.pixels.pixel_path import load_input
-from kneeedge.runs.config import scaled
+from kneeedge.runs.config import AUTO, scaled
 from kneeedge.runs.folder import Run
 from kneeedge.runs.slim_report import LADDER, SlimConfig
 from kneeedge.slim.allot import Allotment, allot, solve
@@ -24,6 +24,7 @@ from kneeedge.slim.sensitivity import Sensitivity, measure
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import from_json
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.plan import choose_bf16
 
 N_IMAGES = 64
 "training images for importance and sensitivity"
@@ -46,6 +47,8 @@ class Survey:
     "of each convolution's channels, see `channel_importance`; empty until it is measured"
     sensitivity: Sensitivity | None = None
     "absent until it is measured"
+    bf16: bool = False
+    "whether this machine trains, and asks the original, faster in bfloat16"
 
     def allot(self, milliseconds: float) -> Allotment:
         """The widths that lose least of the answers within this latency.
@@ -153,10 +156,11 @@ def take_survey(
     if begun is None:
         graph = to_onnx(model, spec)
         check_reach(uniform_times(graph, config.threads), config)
-        begun = Survey(measure_layers(graph, config.threads, progress))
+        times = measure_layers(graph, config.threads, progress)
+        bf16 = choose_bf16(model, AUTO, spec.pixel_path.size, progress)
+        begun = Survey(times, bf16=bf16)
         run.write_survey(begun)
-    times = begun.times
-    goals_of(times, config)
+    goals_of(begun.times, config)
     if begun.sensitivity is not None:
         return begun
     images = some_images(dataset, spec.pixel_path, N_IMAGES, config.seed)
@@ -166,7 +170,7 @@ def take_survey(
         problem = "it answers all training images alike, so that no width is better than another"
         raise CheckpointError(config.original, problem, "train it longer, or at another --lr")
     values = tuple(tuple(map(float, layer)) for layer in importance)
-    return Survey(times, values, sensitivity)
+    return replace(begun, importance=values, sensitivity=sensitivity)
 
 
 def read_survey(run: Run) -> Survey | None:

@@ -43,7 +43,7 @@ class FrozenFeatures:
         model = KneeVGG(config.architecture, 2)
         origin = load_pretrained(model, weights)
         self._model = model.eval().to(memory_format=torch.channels_last)
-        self._bf16 = choose_bf16(self._model, config, progress)
+        self._bf16 = choose_bf16(self._model, config.precision, config.size, progress)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device)
         self.size = size

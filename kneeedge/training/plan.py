@@ -83,7 +83,7 @@ def plan_run(
     n_frozen = choose_frozen(config)
     model = build_model(config.architecture, config, len(dataset.classes), n_frozen)
     origin = load_pretrained(model, config.weights)
-    bf16 = choose_bf16(model, config, progress)
+    bf16 = choose_bf16(model, config.precision, config.size, progress)
     lower = choose_lower(model, dataset, size, config, bf16, make_int8, progress)
     n_views = choose_views(model, lower, size, config, progress)
     record = RunRecord(
@@ -140,18 +140,18 @@ def choose_frozen(config: TrainConfig) -> int:
     return 4 if config.weights != "none" and not torch.cuda.is_available() else 0
 
 
-def choose_bf16(model: KneeVGG, config: TrainConfig, progress: Progress) -> bool:
+def choose_bf16(model: KneeVGG, precision: str, size: int, progress: Progress) -> bool:
     """Whether to run in bfloat16: as asked for; else on a GPU that has it, or a CPU faster in it.
 
-    What the CPU is faster in is measured.
+    What the CPU is faster in is measured, on images of side `size`.
     """
-    if config.precision != "auto":
-        return config.precision == "bf16"
+    if precision != AUTO:
+        return precision == BF16
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     model.eval()
-    fp32_seconds = seconds_an_image(model, config.size, bf16=False)
-    speedup = fp32_seconds / seconds_an_image(model, config.size, bf16=True)
+    fp32_seconds = seconds_an_image(model, size, bf16=False)
+    speedup = fp32_seconds / seconds_an_image(model, size, bf16=True)
     is_taken = speedup >= FASTER
     decision = "taken" if is_taken else "left"
     progress(f"bf16 runs this network {speedup:.1f}× as fast as fp32 here: {decision}")

@@ -40,3 +40,7 @@ def test_differences_are_paired_by_seed() -> None:
     assert figures["sd"] == pytest.approx(0.014142)
     assert figures["change"] == {"mean": pytest.approx(0.01), "sd": pytest.approx(0.0)}
     assert compared(first, other)["blur 3 wrong_unrefused"]["change"]["mean"] == -0.015
+
+
+def test_a_run_that_is_not_stressed_has_its_scores_alone() -> None:
+    assert flat({"val": {"auroc": 0.98}, "stress": []}) == {"val auroc": 0.98}

@@ -33,33 +33,16 @@ from kneeedge.runs.slim_report import Goal, SlimConfig
 from kneeedge.runtime.session import Session
 from kneeedge.slim.checks import check_original
 from kneeedge.slim.distil import compute_targets
-from kneeedge.slim.layer_times import LayerTimes, widths_of
+from kneeedge.slim.layer_times import LayerTimes
 from kneeedge.slim.run import Slimmer, resume_slim, slim
 from kneeedge.slim.survey import Survey, check_reach, choices_of, goals_of
 from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 from kneeedge.training import loop
 from kneeedge.training.checkpoint import load_original
+from tests.layer_times import even_times
 
 QUIET = Progress(quiet=True)
-
-
-def even_times(fp32, threads, progress) -> LayerTimes:
-    """Layer times by the work alone: those of a network this narrow are noise."""
-    full = widths_of(fp32)
-    inputs = (8, *full[:-1])
-    shares = np.array((0.0625, 0.5, 1.0))
-    products = np.outer(shares, shares) / 1000.0
-    table = [products * read * write for read, write in zip(inputs, full, strict=True)]
-    return LayerTimes(
-        full=full,
-        shares=tuple(shares.tolist()),
-        milliseconds=tuple(tuple(map(tuple, layer.tolist())) for layer in table),
-        overhead_ms=0.1,
-        target="any",
-        threads=1,
-        cpu="a CPU",
-    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,6 +50,7 @@ def timed_evenly():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kneeedge.slim.survey.measure_layers", even_times)
         patch.setattr("kneeedge.slim.survey.uniform_times", lambda *_: (0.0, 1.0))
+        patch.setattr("kneeedge.slim.survey.choose_bf16", lambda *_: True)
         yield
 
 
@@ -163,6 +147,7 @@ def test_a_stopped_slim_goes_on_to_the_same_weights(config, slim_run, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         slim(config, folder, ["kneeedge", "slim"], QUIET)
     monkeypatch.setattr(loop, "save_last", save_last)
+    monkeypatch.setattr("kneeedge.slim.survey.choose_bf16", lambda *_: False)  # as noise may
     resume_slim(folder, ["kneeedge", "slim"], QUIET)
     assert Run(folder).model.read_bytes() == Run(slim_run).model.read_bytes()
 
@@ -178,14 +163,26 @@ def test_targets_that_were_stopped_equal_those_of_one_go(trained_run, tmp_path):
     model, spec = load_original(run)
     record = run.read_config()
     samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:40]
-    whole = compute_targets(model, samples, 2, record.config, tmp_path / "a", QUIET)
-    compute_targets(model, samples, 2, record.config, tmp_path / "b", QUIET)
+    whole = compute_targets(model, False, samples, 2, record.config, tmp_path / "a", QUIET)
+    compute_targets(model, False, samples, 2, record.config, tmp_path / "b", QUIET)
     maps = np.lib.format.open_memmap(tmp_path / "b/maps.npy", mode="r+")
     maps[32:] = np.nan
     maps.flush()
     (tmp_path / "b/done").write_text("32")
-    again = compute_targets(model, samples, 2, record.config, tmp_path / "b", QUIET)
+    again = compute_targets(model, False, samples, 2, record.config, tmp_path / "b", QUIET)
     np.testing.assert_array_equal(again.maps, whole.maps)
+
+
+def test_targets_in_bf16_are_near_those_in_fp32_and_not_taken_for_them(trained_run, tmp_path):
+    run = open_run(trained_run)
+    model, spec = load_original(run)
+    record = run.read_config()
+    samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:4]
+    exact = compute_targets(model, False, samples, 1, record.config, tmp_path, QUIET).maps.copy()
+    rounded = compute_targets(model, True, samples, 1, record.config, tmp_path, QUIET).maps
+    assert rounded.dtype == np.float32
+    assert not np.array_equal(rounded, exact)
+    np.testing.assert_allclose(rounded, exact, atol=0.05 * np.abs(exact).max())
 
 
 def test_targets_of_another_network_are_computed_anew(trained_run, tmp_path):
@@ -193,9 +190,9 @@ def test_targets_of_another_network_are_computed_anew(trained_run, tmp_path):
     model, spec = load_original(run)
     record = run.read_config()
     samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:4]
-    before = compute_targets(model, samples, 1, record.config, tmp_path, QUIET).maps.copy()
+    before = compute_targets(model, False, samples, 1, record.config, tmp_path, QUIET).maps.copy()
     model.classifier[-1].bias.data += 1.0
-    after = compute_targets(model, samples, 1, record.config, tmp_path, QUIET).maps
+    after = compute_targets(model, False, samples, 1, record.config, tmp_path, QUIET).maps
     np.testing.assert_allclose(after, before + 1.0, rtol=1e-4, atol=1e-5)
 
 
