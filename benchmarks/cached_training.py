@@ -53,8 +53,8 @@ from kneeedge.training.run import make_fabric
 from kneeedge.training.weights import load_pretrained
 
 SPLITS = ("val", "test")
-N_FROZEN = 4
-"blocks that a variant freezes by default"
+N_FROZEN, N_EPOCHS, N_VIEWS = 4, 16, 8
+"blocks that a variant freezes where it says no other, its epochs, and its views of an image"
 PLAIN, MIRRORED = 0, 1
 "views of an image"
 
@@ -253,6 +253,17 @@ def with_interval(values: Sequence[float]) -> dict[str, float]:
     return summary
 
 
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print each variant's figures with their differences from the first's."""
+    for row in rows:
+        for name, figures in row["compared"].items():
+            change = figures["change"]
+            print(
+                f"{row['name']:24} {name:28} {figures['mean']:.4f} ± {figures['sd']:.4f}"
+                f"   change {change['mean']:+.4f} ± {change['sd']:.4f}"
+            )
+
+
 def named_variant(text: str, base: TrainConfig) -> Variant:
     """NAME=FIELD:VALUE,… as a variant of a config."""
     name, _, fields = text.partition("=")
@@ -283,6 +294,8 @@ def main() -> None:
         precision="bf16" if given.precision == BF16 else "32",
         frozen_precision=BF16,
         freeze_blocks=N_FROZEN,
+        epochs=N_EPOCHS,
+        views=N_VIEWS,
     )
     progress = Progress()
     dataset = read_data(base, progress)
@@ -310,13 +323,7 @@ def main() -> None:
         }
         for variant, text in zip(variants, given.variant, strict=True)
     ]
-    for row in rows:
-        for name, figures in row["compared"].items():
-            change = figures["change"]
-            print(
-                f"{row['name']:16} {name:28} {figures['mean']:.4f} ± {figures['sd']:.4f}"
-                f"   change {change['mean']:+.4f} ± {change['sd']:.4f}"
-            )
+    show(rows)
     if given.json:
         shared = {
             "data": Path(given.data).name,

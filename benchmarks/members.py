@@ -25,7 +25,9 @@ from torch.nn import functional as F
 
 from benchmarks.cached_training import (
     MIRRORED,
+    N_EPOCHS,
     N_FROZEN,
+    N_VIEWS,
     PLAIN,
     SPLITS,
     Study,
@@ -170,6 +172,8 @@ def main() -> None:
         precision=BF16,
         frozen_precision=BF16,
         freeze_blocks=N_FROZEN,
+        epochs=N_EPOCHS,
+        views=N_VIEWS,
     )
     progress = Progress()
     study = begin(base, read_data(base, progress), given.out, progress, n_exact=2)

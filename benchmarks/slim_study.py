@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.cached_training import SPLITS, figures_of, with_interval
+from benchmarks.cached_training import SPLITS, figures_of, show, with_interval
 from benchmarks.recipes import spread
 from kneeedge.model.decision import fit_temperature
 from kneeedge.model.spec import Architecture, softmax
@@ -251,13 +251,7 @@ def main() -> None:
         }
         for variant, text in zip(variants, given.variant, strict=True)
     ]
-    for row in rows:
-        for name, figures in row["compared"].items():
-            change = figures["change"]
-            print(
-                f"{row['name']:24} {name:20} {figures['mean']:.4f} ± {figures['sd']:.4f}"
-                f"   change {change['mean']:+.4f} ± {change['sd']:.4f}"
-            )
+    show(rows)
     if given.json:
         shared = {
             "data": study.slimmer.dataset.root.name,

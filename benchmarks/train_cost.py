@@ -1,4 +1,4 @@
-"""What a view of VGG19 costs in training here: fp32, bf16, int8; all layers and block 5 alone.
+"""What a view of VGG19 costs in training here: in fp32, bf16 and int8, by what is trained.
 
     python -m benchmarks.train_cost [--repeats 5] > benchmarks/results/….json
 
@@ -24,8 +24,24 @@ from kneeedge.training.cpu import use_cpu
 from kneeedge.training.loop import build_optimizer
 from kneeedge.training.lower import TorchBlocks, open_int8
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.plan import N_FROZEN
 
 BATCH = 16
+NARROW = ((16, 32), (32, 64), (64, 96, 64, 96), (128, 192, 136, 280), (256, 256, 128, 192))
+"channels that `kneeedge slim --speedup 6` once left"
+
+
+def network(n_frozen: int, architecture: Architecture | None = None) -> KneeVGG:
+    """VGG19 with random weights, to be trained above its frozen blocks."""
+    model = KneeVGG(architecture or Architecture(), 2, n_frozen=n_frozen)
+    return model.to(memory_format=torch.channels_last).train()
+
+
+def activations(model: KneeVGG, images: torch.Tensor) -> torch.Tensor:
+    """What the frozen blocks give, as a training reads it."""
+    with torch.inference_mode():
+        outputs = model.lower(images)
+    return outputs.clone()
 
 
 def step(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
@@ -36,14 +52,12 @@ def step(model: KneeVGG, x: torch.Tensor, bf16: bool) -> None:
     loss.backward()
 
 
-def cases() -> dict[str, Callable[[], None]]:
+def cases() -> dict[str, Callable[[], object]]:
     """One run of each case over BATCH views, by its name."""
     images = torch.randint(0, 256, (BATCH, 1, 224, 224), dtype=torch.uint8)
-    frozen = KneeVGG(Architecture(), 2, n_frozen=4).to(memory_format=torch.channels_last)
-    whole = KneeVGG(Architecture(), 2).to(memory_format=torch.channels_last).train()
-    with torch.inference_mode():
-        activations = frozen.lower(images)
-    kept = activations.clone()
+    frozen, deeper, whole = (network(n) for n in (N_FROZEN, N_FROZEN - 1, 0))
+    narrow = network(0, Architecture(NARROW))
+    kept, kept_deeper = (activations(model, images) for model in (frozen, deeper))
     graph = frozen_graph(frozen.eval(), images.shape[-1])
     in_int8 = open_int8(int8_file(graph, {layer.output: (0.0, 1.0) for layer in layers(graph)}))
     optimizer = build_optimizer(frozen, TrainConfig(data=""))
@@ -54,7 +68,10 @@ def cases() -> dict[str, Callable[[], None]]:
         "block 5 step, fp32": lambda: step(frozen, kept, False),
         "block 5 step, bf16": lambda: step(frozen, kept.to(torch.bfloat16), True),
         "block 5, the optimiser's own step": optimizer.step,  # on the gradients of the last
+        "blocks 4 and 5 step, bf16": lambda: step(deeper, kept_deeper.to(torch.bfloat16), True),
         "all blocks step, bf16": lambda: step(whole, images, True),
+        "a narrow network's step, fp32": lambda: step(narrow, images, False),
+        "a narrow network's step, bf16": lambda: step(narrow, images, True),
     }
 
 

@@ -132,10 +132,11 @@ def accuracy_line() -> str:
 
 
 def training_line() -> str:
-    last = read_result("training-time")["runs"][-1]
-    precision = "bf16" if last["bf16"] else "fp32"
-    audited = f"with its audit and scores, {last['epochs']} epochs"
-    return f"{last['minutes']:.1f} min in {precision}, {audited}"
+    kinds = ("training-time", "Intel with AMX"), ("training-time-amd", "AMD with VNNI")
+    runs = {where: read_result(name)["runs"][-1] for name, where in kinds}
+    minutes = ", ".join(f"{run['minutes']:.1f} min on {where}" for where, run in runs.items())
+    (n_epochs,) = {run["epochs"] for run in runs.values()}
+    return f"{minutes}; its audit, {n_epochs} epochs and scores"
 
 
 def int8_line() -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.figures.markdown import signed, span, table
+from benchmarks.figures.markdown import NONE, signed, span, table
 from benchmarks.figures.results import read_result
 
 SCORES = ("val accuracy", "val auroc", "test accuracy", "test auroc", "test ece")
@@ -60,6 +60,35 @@ def trained_blocks() -> str:
     return learnt(read_result("trained-blocks"))
 
 
+def default_blocks() -> str:
+    """The default of two trained blocks, and the one of one block before it."""
+    return learnt(read_result("default-blocks"))
+
+
+NARROWED = {
+    "flips on val": ("val flips", 100, 1),
+    "accuracy on val, change": ("val accuracy_change", 100, 1),
+    "flips on test": ("test flips", 100, 1),
+    "accuracy on test, change": ("test accuracy_change", 100, 1),
+    "AUROC on test": ("test auroc", 1, 4),
+}
+"figures of a narrowed network: key, factor and digits"
+
+
+def slim_study() -> str:
+    """Each way to train a narrowed network, and how its flips on val differ from the first's."""
+    rows = []
+    for variant in read_result("slim-study")["variants"]:
+        figures = variant["compared"]
+        cells = [mean_of(figures[key], factor, n) for key, factor, n in NARROWED.values()]
+        change = figures["val flips"]["change"]
+        is_first = not rows
+        against = NONE if is_first else f"{signed(100 * change['mean'], 1)} {span(change, 1, 100)}"
+        rows.append([variant["name"], *cells, against, f"{variant['seconds'] / 60:.1f}"])
+    heads = ("training", *NARROWED, "flips on val against the first, 95 %", "minutes")
+    return table(heads, rows)
+
+
 def learnt(result: dict[str, Any]) -> str:
     """Each variant's figures, and the change from the first by seed with its interval."""
     variants = result["variants"]
@@ -95,12 +124,13 @@ def members() -> str:
 def mean_of(figures: dict[str, float], factor: float, digits: int) -> str:
     """A mean with its deviation over seeds, where there are several."""
     mean = f"{factor * figures['mean']:.{digits}f}"
+    mean = mean.replace("-", "−")
     return f"{mean} ± {factor * figures['sd']:.{digits}f}" if figures["sd"] else mean
 
 
 def training_time() -> str:
     """Where the time of a training of the default recipe goes: seconds of each step, by run."""
-    runs = read_result("training-time")["runs"]
+    runs = [*read_result("training-time")["runs"], *read_result("training-time-amd")["runs"]]
     rows = [[step, *(f"{run['seconds'][step]:.0f}" for run in runs)] for step in runs[0]["seconds"]]
     rows.append(["together", *(f"{sum(run['seconds'].values()):.0f}" for run in runs)])
     return table(("seconds", *(run["name"] for run in runs)), rows)

@@ -62,6 +62,7 @@ FILES = {
     "trained-blocks": "2026-11-27-trained-blocks-knee-kl.json",
     "tune-study": "2026-11-27-tune-knee-kl.json",
     "training-time": "2026-11-27-training-time-knee-kl-cpu.json",
+    "training-time-amd": "2026-11-27-training-time-knee-kl-amd.json",
     "members": "2026-11-27-members-knee-kl.json",
     "recipes": "2026-11-27-recipes-corrupted-views-h100.json",
     "polarity": "2026-11-27-polarity-knee-kl.json",

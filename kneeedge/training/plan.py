@@ -30,6 +30,8 @@ from kneeedge.training.model import KneeVGG
 from kneeedge.training.team import ALONE, Team
 from kneeedge.training.weights import load_pretrained
 
+N_FROZEN = 4
+"blocks of pretrained weights that a CPU freezes by default"
 FASTER = 1.2
 "a precision of fewer bits is taken on a CPU where it is measured to be at least this much faster"
 WORTH_INT8 = 120.0
@@ -137,7 +139,7 @@ def choose_frozen(config: TrainConfig) -> int:
     """The lower blocks to freeze: as asked for, else four of pretrained weights on a CPU."""
     if config.freeze_blocks is not None:
         return config.freeze_blocks
-    return 4 if config.weights != "none" and not torch.cuda.is_available() else 0
+    return N_FROZEN if config.weights != "none" and not torch.cuda.is_available() else 0
 
 
 def choose_bf16(model: KneeVGG, precision: str, size: int, progress: Progress) -> bool:
@@ -209,11 +211,14 @@ def choose_views(
 
     None (0) where nothing is frozen, a GPU is there or not one view fits the disk that is allowed.
     """
-    if not caches(config):
-        return 0
     n_frozen = choose_frozen(config)
-    plan = plan_cache(model.eval(), size.n_train, size.n_val, config, lower.precision)
+    if n_frozen == 0:
+        return 0
     frozen = "block 1 keeps its" if n_frozen == 1 else f"blocks 1 to {n_frozen} keep their"
+    if not caches(config):
+        progress(f"{frozen} weights")
+        return 0
+    plan = plan_cache(model.eval(), size.n_train, size.n_val, config, lower.precision)
     if plan.n_views == 0:
         progress(
             f"{frozen} weights; not one view fits --cache-gb {config.cache_gb:g}, "
