@@ -8,8 +8,8 @@ stages, in which the channels go, as many epochs behind each. All share the laye
 sensitivity, hence the final widths, and the original's answers to the training views; a seed
 decides the images that layers are mended by and the order of training. What is judged is the
 network in PyTorch, by its flips against the original's answers on val and on test, at argmax.
-The first variant is what the others are held against, seed by seed. Runs that are in FOLDER are
-not trained again.
+The first variant is what the others are held against, seed by seed. Of a run that is in FOLDER the
+figures alone are computed.
 """
 
 import argparse
@@ -33,12 +33,14 @@ from kneeedge.model.spec import Architecture, softmax
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runs.folder import Run
 from kneeedge.runs.slim_report import SlimConfig
-from kneeedge.slim.chain import most_important, narrow
+from kneeedge.slim.chain import head, most_important, narrow, to_blocks
 from kneeedge.slim.distil import MAP_WEIGHT, DistilBatches, Targets, distillation
 from kneeedge.slim.importance import channel_importance
 from kneeedge.slim.refit import refit
 from kneeedge.slim.run import N_REFIT, Slimmer
 from kneeedge.slim.survey import N_IMAGES, some_images
+from kneeedge.statistics.intervals import clusters_of
+from kneeedge.statistics.paired import paired_change
 from kneeedge.system.machine import environment
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import to_json
@@ -88,11 +90,20 @@ class Study:
         if not done.is_file():
             folder.mkdir(exist_ok=True)
             begun = time.monotonic()
-            model = self.train(replace(variant, config=replace(variant.config, seed=seed)), folder)
-            seconds = round(time.monotonic() - begun, 1)
-            done.write_text(json.dumps({"seed": seed, "seconds": seconds, **self.figures(model)}))
-        run: dict[str, Any] = json.loads(done.read_text())
-        return run
+            self.train(replace(variant, config=replace(variant.config, seed=seed)), folder)
+            done.write_text(json.dumps({"seconds": round(time.monotonic() - begun, 1)}))
+        seconds = json.loads(done.read_text())["seconds"]
+        return {"seed": seed, "seconds": seconds, **self.figures(self.read(folder))}
+
+    def read(self, folder: Path) -> KneeVGG:
+        """The network of a finished run."""
+        slimmer = self.slimmer
+        (goal,) = slimmer.goals()
+        channels = to_blocks(slimmer.survey.allot(goal).widths, slimmer.architecture)
+        architecture = replace(slimmer.architecture, channels=channels)
+        model = KneeVGG(architecture, head(slimmer.model).out_features)
+        model.load_state_dict(read_weights(Run(folder).model, model))
+        return model
 
     def train(self, variant: Variant, folder: Path) -> KneeVGG:
         """Narrow and train in `stages` steps of speed, each as much of a factor as the others."""
@@ -148,13 +159,15 @@ class Study:
         temperature = fit_temperature(logits["val"], self.labels["val"])
         figures = {}
         for split in SPLITS:
-            labels, wide = self.labels[split], self.original[split].argmax(1)
-            narrowed = logits[split].argmax(1)
-            change = float((narrowed == labels).mean() - (wide == labels).mean())
+            labels = self.labels[split]
+            groups = [sample.group for sample in self.slimmer.dataset.split(split)]
+            wide, narrowed = (each[split].argmax(1) for each in (self.original, logits))
+            change = paired_change(labels, wide, narrowed, clusters_of(groups, len(groups)))
             figures[split] = {
                 **figures_of(labels, softmax(logits[split], temperature)),
-                "accuracy_change": change,
-                "flips": float((narrowed != wide).mean()),
+                "accuracy_change": change.delta,
+                "worst_loss": change.worst_loss,
+                "flips": change.flips / change.n,
             }
         return figures
 

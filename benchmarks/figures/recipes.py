@@ -66,27 +66,41 @@ def default_blocks() -> str:
 
 
 NARROWED = {
-    "flips on val": ("val flips", 100, 1),
-    "accuracy on val, change": ("val accuracy_change", 100, 1),
-    "flips on test": ("test flips", 100, 1),
-    "accuracy on test, change": ("test accuracy_change", 100, 1),
-    "AUROC on test": ("test auroc", 1, 4),
+    "val flips, %": ("val flips", 100, 1),
+    "accuracy change on val": ("val accuracy_change", 100, 1),
+    "AUROC on val": ("val auroc", 1, 3),
+    "at most lost on val, %": ("val worst_loss", 100, 1),
+    "log loss on val": ("val log_loss", 1, 3),
+    "test flips, %": ("test flips", 100, 1),
+    "accuracy change on test": ("test accuracy_change", 100, 1),
+    "AUROC on test": ("test auroc", 1, 3),
 }
 "figures of a narrowed network: key, factor and digits"
 
 
 def slim_study() -> str:
-    """Each way to train a narrowed network, and how its flips on val differ from the first's."""
-    rows = []
-    for variant in read_result("slim-study")["variants"]:
+    """Ways to train a narrowed network over three seeds."""
+    return narrowed(read_result("slim-study"))
+
+
+def slim_scan() -> str:
+    """More ways, by one seed."""
+    return narrowed(read_result("slim-scan"))
+
+
+def narrowed(result: dict[str, Any]) -> str:
+    """Each variant's figures, and with several seeds how its log loss differs from the first's."""
+    rows: list[list[str]] = []
+    for variant in result["variants"]:
         figures = variant["compared"]
         cells = [mean_of(figures[key], factor, n) for key, factor, n in NARROWED.values()]
-        change = figures["val flips"]["change"]
-        is_first = not rows
-        against = NONE if is_first else f"{signed(100 * change['mean'], 1)} {span(change, 1, 100)}"
-        rows.append([variant["name"], *cells, against, f"{variant['seconds'] / 60:.1f}"])
-    heads = ("training", *NARROWED, "flips on val against the first, 95 %", "minutes")
-    return table(heads, rows)
+        change = figures["val log_loss"]["change"]
+        if "low" in change:
+            between = f"{signed(change['mean'], 3)} {span(change, 3)}"
+            cells.append(between if rows else NONE)
+        rows.append([variant["name"], *cells, f"{variant['seconds'] / 60:.1f}"])
+    against = ["log loss against the first, 95 %"] if result["seeds"] > 1 else []
+    return table(("training", *NARROWED, *against, "minutes"), rows)
 
 
 def learnt(result: dict[str, Any]) -> str:

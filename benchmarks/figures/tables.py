@@ -58,6 +58,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": findings.results,
     "slim": speed.slim,
     "slim-channels": speed.slim_channels,
+    "slim-scan": recipes.slim_scan,
     "slim-study": recipes.slim_study,
     "train-cost": speed.train_cost,
     "trained-blocks": recipes.trained_blocks,

@@ -72,7 +72,7 @@ def slim(
     gate_data: Annotated[Path | None, typer.Option(metavar="FOLDER", help=GATE_DATA_HELP)] = None,
     epochs: Annotated[
         int, typer.Option(min=1, max=10_000, help="Epochs of distillation for each width.")
-    ] = 5,
+    ] = 10,
     threads: Threads = None,
     seed: Seed = 0,
     json: Json = None,

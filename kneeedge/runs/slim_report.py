@@ -49,7 +49,7 @@ class SlimConfig:
     "accuracy that may be lost there under any kind, as a share; None: the gate's own"
     threads: int | None = None
     "for the layer times; None: the cores this process may use"
-    epochs: int = 5
+    epochs: int = 10
     "of distillation for each width"
     views: int = 6
     "fixed augmented views of each training image, for which the original is asked once"

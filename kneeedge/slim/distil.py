@@ -29,7 +29,7 @@ TEMPERATURE = 2.0
 "at which the probabilities of the two networks are compared"
 ANSWER_WEIGHT = 0.5
 "of the original's probabilities; what is missing to 1 is that of the labels"
-MAP_WEIGHT = 1.0
+MAP_WEIGHT = 4.0
 "of the class maps' mean square difference, as a share of their variance"
 
 Target = tuple[Tensor, Tensor]

@@ -201,7 +201,7 @@ def test_the_mean_of_the_class_map_is_the_logits(model, images):
 
 
 def test_a_network_that_answers_as_its_original_has_only_the_loss_of_the_labels(model, images):
-    objective = Distillation(variance=1.0)
+    objective = Distillation(variance=2.0, map_weight=4.0)
     labels = torch.arange(12) % 2
     config = TrainConfig(data="", label_smoothing=0.1)
     with torch.no_grad():
@@ -213,4 +213,4 @@ def test_a_network_that_answers_as_its_original_has_only_the_loss_of_the_labels(
         )
     assert float(loss) == pytest.approx(0.5 * float(label_loss), rel=1e-4)
     # A constant on both classes shifts the maps alone.
-    assert float(shifted_loss) == pytest.approx(float(loss) + 1.0, rel=1e-4)
+    assert float(shifted_loss) == pytest.approx(float(loss) + 4.0 / 2.0, rel=1e-4)
