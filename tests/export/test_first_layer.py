@@ -14,8 +14,10 @@ from export.graph import GREY_RANGE, first_input, layers
 from export.ranges import choose_ranges, collect
 from export.to_int8 import N_FIRST, UNSIGNED, quantise, to_int8
 from export.to_onnx import fold_normalisation, to_onnx
-from kneeedge.data.dataset import scan
+from kneeedge.data.dataset import Sample, scan
 from kneeedge.model.file_record import INT8_TARGETS
+from kneeedge.model.spec import PixelPath
+from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runs.folder import open_run
 from kneeedge.system.progress import Progress
 from kneeedge.training.checkpoint import load_original
@@ -28,9 +30,18 @@ def graph(trained_run) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def histograms(graph, trained_run, phantoms):
-    pixel_path = load_original(open_run(trained_run))[1].pixel_path
-    return collect(graph, scan(phantoms).split("train")[:8], pixel_path, Progress(quiet=True))
+def pixel_path(trained_run) -> PixelPath:
+    return load_original(open_run(trained_run))[1].pixel_path
+
+
+@pytest.fixture(scope="module")
+def calibration(phantoms) -> list[Sample]:
+    return scan(phantoms).split("train")[:8]
+
+
+@pytest.fixture(scope="module")
+def histograms(graph, calibration, pixel_path):
+    return collect(graph, calibration, pixel_path, Progress(quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +172,16 @@ def test_without_polarity_nothing_is_computed_before_the_first_convolution(
 
 
 @pytest.mark.parametrize("target", INT8_TARGETS)
-def test_a_first_layer_in_float_still_gets_scaled_pixels(graph, histograms, images, target):
+def test_a_first_layer_in_float_still_gets_scaled_pixels(
+    graph, histograms, calibration, pixel_path, target
+):
     first = layers(graph)[0]
     ranges = choose_ranges(histograms, "minmax", target == "tensorrt")
     model = to_int8(graph, ranges, target, (first.name,))
     conv = next(node for node in model.graph.node if node.op_type == "Conv")
     assert conv.input[0] == first_input(graph)
+    # Images that the ranges are of: what lies beyond is cut off, by how much hangs on the training.
+    images = np.stack([load_input(sample.path, pixel_path) for sample in calibration])[:, None]
     expected = answers(graph, images)["logits"]
-    np.testing.assert_allclose(answers(model, images)["logits"], expected, atol=1.5)
+    error = np.abs(answers(model, images)["logits"] - expected)
+    assert error.max() < 0.2 * np.ptp(expected)
