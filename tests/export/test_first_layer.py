@@ -184,4 +184,4 @@ def test_a_first_layer_in_float_still_gets_scaled_pixels(
     images = np.stack([load_input(sample.path, pixel_path) for sample in calibration])[:, None]
     expected = answers(graph, images)["logits"]
     error = np.abs(answers(model, images)["logits"] - expected)
-    assert error.max() < 0.2 * np.ptp(expected)
+    assert error.max() < 0.05 * np.ptp(expected)
