@@ -14,7 +14,7 @@ Runs that are in FOLDER are not trained again.
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +55,8 @@ from kneeedge.training.weights import load_pretrained
 SPLITS = ("val", "test")
 N_FROZEN, N_EPOCHS, N_VIEWS = 4, 16, 8
 "blocks that a variant freezes where it says no other, its epochs, and its views of an image"
+Compare = Callable[[Sequence[dict[str, Any]], Sequence[dict[str, Any]]], dict[str, dict[str, Any]]]
+"the first variant's runs and another's → each figure with its change"
 PLAIN, MIRRORED = 0, 1
 "views of an image"
 
@@ -239,9 +241,14 @@ def compared(
             for name in runs[0][kind][split]:
                 values = [run[kind][split][name] for run in runs]
                 before = [run[kind][split][name] for run in first]
-                change = [b - a for a, b in zip(before, values, strict=True)]
-                rows[f"{kind} {split} {name}"] = {**spread(values), "change": with_interval(change)}
+                rows[f"{kind} {split} {name}"] = paired(before, values)
     return rows
+
+
+def paired(before: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
+    """Mean and deviation over seeds, and of the differences from those before."""
+    change = [b - a for a, b in zip(before, values, strict=True)]
+    return {**spread(values), "change": with_interval(change)}
 
 
 def with_interval(values: Sequence[float]) -> dict[str, float]:
@@ -251,6 +258,23 @@ def with_interval(values: Sequence[float]) -> dict[str, float]:
         half = float(student.ppf(0.975, len(values) - 1)) * summary["sd"] / len(values) ** 0.5
         summary |= {"low": summary["mean"] - half, "high": summary["mean"] + half}
     return summary
+
+
+def rows_of(
+    texts: Sequence[str], runs: dict[str, list[dict[str, Any]]], compare: Compare
+) -> list[dict[str, Any]]:
+    """A row of each variant, given as NAME=FIELD:VALUE,…, held against the first."""
+    first = next(iter(runs.values()))
+    return [
+        {
+            "name": name,
+            "fields": text.partition("=")[2],
+            "seconds": round(mean(run["seconds"] for run in of_variant), 1),
+            "runs": of_variant,
+            "compared": compare(first, of_variant),
+        }
+        for text, (name, of_variant) in zip(texts, runs.items(), strict=True)
+    ]
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
@@ -266,12 +290,16 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 
 def named_variant(text: str, base: TrainConfig) -> Variant:
     """NAME=FIELD:VALUE,… as a variant of a config."""
-    name, _, fields = text.partition("=")
-    changes: dict[str, Any] = {}
-    for field in filter(None, fields.split(",")):
-        key, _, value = field.partition(":")
-        changes[key] = type(getattr(base, key))(value)
+    name, fields = parse_variant(text)
+    changes: dict[str, Any] = {key: type(getattr(base, key))(fields[key]) for key in fields}
     return Variant(name=name, config=replace(base, **changes))
+
+
+def parse_variant(text: str) -> tuple[str, dict[str, str]]:
+    """The name and the fields of NAME=FIELD:VALUE,…"""
+    name, _, fields = text.partition("=")
+    pairs = (field.partition(":") for field in filter(None, fields.split(",")))
+    return name, {key: value for key, _, value in pairs}
 
 
 def main() -> None:
@@ -311,18 +339,9 @@ def main() -> None:
             study = studies[variant.name]
             runs[variant.name].append(study.run(variant, stores[variant.name][0], seed))
             progress(f"{variant.name}, seed {seed}: done")
-    first = runs[variants[0].name]
-    rows = [
-        {
-            "name": variant.name,
-            "fields": text.partition("=")[2],
-            "cache_seconds": round(stores[variant.name][1], 1),
-            "seconds": round(mean(run["seconds"] for run in runs[variant.name]), 1),
-            "runs": runs[variant.name],
-            "compared": compared(first, runs[variant.name]),
-        }
-        for variant, text in zip(variants, given.variant, strict=True)
-    ]
+    rows = rows_of(given.variant, runs, compared)
+    for row in rows:
+        row["cache_seconds"] = round(stores[row["name"]][1], 1)
     show(rows)
     if given.json:
         shared = {

@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.cached_training import SPLITS, figures_of, show, with_interval
-from benchmarks.recipes import spread
+from benchmarks.cached_training import (
+    SPLITS,
+    figures_of,
+    paired,
+    parse_variant,
+    rows_of,
+    show,
+)
 from kneeedge.model.decision import fit_temperature
 from kneeedge.model.spec import Architecture, softmax
 from kneeedge.pixels.pixel_path import load_input
@@ -206,17 +211,15 @@ def compared(
         for name in runs[0][split]:
             values = [run[split][name] for run in runs]
             before = [run[split][name] for run in first]
-            change = [b - a for a, b in zip(before, values, strict=True)]
-            rows[f"{split} {name}"] = {**spread(values), "change": with_interval(change)}
+            rows[f"{split} {name}"] = paired(before, values)
     return rows
 
 
 def named_variant(text: str, base: SlimConfig) -> Variant:
     """NAME=FIELD:VALUE,… as a variant of a config."""
-    name, _, fields = text.partition("=")
+    name, fields = parse_variant(text)
     variant = Variant(name=name, config=base)
-    for field in filter(None, fields.split(",")):
-        key, _, value = field.partition(":")
+    for key, value in fields.items():
         if key in ("map_weight", "stages"):
             number = type(getattr(variant, key))(value)
             variant = replace(variant, **{key: number})
@@ -253,17 +256,7 @@ def main() -> None:
             run = study.run(variant, seed)
             runs[variant.name].append(run)
             progress(f"{variant.name}, seed {seed}: val flips {run['val']['flips']:.2%}")
-    first = runs[variants[0].name]
-    rows = [
-        {
-            "name": variant.name,
-            "fields": text.partition("=")[2],
-            "seconds": round(mean(run["seconds"] for run in runs[variant.name]), 1),
-            "runs": runs[variant.name],
-            "compared": compared(first, runs[variant.name]),
-        }
-        for variant, text in zip(variants, given.variant, strict=True)
-    ]
+    rows = rows_of(given.variant, runs, compared)
     show(rows)
     if given.json:
         shared = {

@@ -61,7 +61,7 @@ def trained_blocks() -> str:
 
 
 def default_blocks() -> str:
-    """The default of two trained blocks, and the one of one block before it."""
+    """The default, and two trained blocks in what time an AMD CPU has for them."""
     return learnt(read_result("default-blocks"))
 
 
@@ -137,8 +137,7 @@ def members() -> str:
 
 def mean_of(figures: dict[str, float], factor: float, digits: int) -> str:
     """A mean with its deviation over seeds, where there are several."""
-    mean = f"{factor * figures['mean']:.{digits}f}"
-    mean = mean.replace("-", "−")
+    mean = f"{factor * figures['mean']:.{digits}f}".replace("-", "−")
     return f"{mean} ± {factor * figures['sd']:.{digits}f}" if figures["sd"] else mean
 
 

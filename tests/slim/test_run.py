@@ -158,41 +158,41 @@ def read_survey(folder: Path) -> Survey:
     return from_json(Survey, (folder / "survey.json").read_text(encoding="utf-8"))
 
 
-def test_targets_that_were_stopped_equal_those_of_one_go(trained_run, tmp_path):
+def to_be_asked(trained_run, n_images):
+    """The original, how it was trained, and some of its training images."""
     run = open_run(trained_run)
     model, spec = load_original(run)
-    record = run.read_config()
-    samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:40]
-    whole = compute_targets(model, False, samples, 2, record.config, tmp_path / "a", QUIET)
-    compute_targets(model, False, samples, 2, record.config, tmp_path / "b", QUIET)
+    config = run.read_config().config
+    samples = read_split(run.split, Path(config.data), spec.classes).split("train")[:n_images]
+    return model, config, samples
+
+
+def test_targets_that_were_stopped_equal_those_of_one_go(trained_run, tmp_path):
+    model, config, samples = to_be_asked(trained_run, 40)
+    whole = compute_targets(model, False, samples, 2, config, tmp_path / "a", QUIET)
+    compute_targets(model, False, samples, 2, config, tmp_path / "b", QUIET)
     maps = np.lib.format.open_memmap(tmp_path / "b/maps.npy", mode="r+")
     maps[32:] = np.nan
     maps.flush()
     (tmp_path / "b/done").write_text("32")
-    again = compute_targets(model, False, samples, 2, record.config, tmp_path / "b", QUIET)
+    again = compute_targets(model, False, samples, 2, config, tmp_path / "b", QUIET)
     np.testing.assert_array_equal(again.maps, whole.maps)
 
 
 def test_targets_in_bf16_are_near_those_in_fp32_and_not_taken_for_them(trained_run, tmp_path):
-    run = open_run(trained_run)
-    model, spec = load_original(run)
-    record = run.read_config()
-    samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:4]
-    exact = compute_targets(model, False, samples, 1, record.config, tmp_path, QUIET).maps.copy()
-    rounded = compute_targets(model, True, samples, 1, record.config, tmp_path, QUIET).maps
+    model, config, samples = to_be_asked(trained_run, 4)
+    exact = compute_targets(model, False, samples, 1, config, tmp_path, QUIET).maps.copy()
+    rounded = compute_targets(model, True, samples, 1, config, tmp_path, QUIET).maps
     assert rounded.dtype == np.float32
     assert not np.array_equal(rounded, exact)
     np.testing.assert_allclose(rounded, exact, atol=0.05 * np.abs(exact).max())
 
 
 def test_targets_of_another_network_are_computed_anew(trained_run, tmp_path):
-    run = open_run(trained_run)
-    model, spec = load_original(run)
-    record = run.read_config()
-    samples = read_split(run.split, Path(record.data_root), spec.classes).split("train")[:4]
-    before = compute_targets(model, False, samples, 1, record.config, tmp_path, QUIET).maps.copy()
+    model, config, samples = to_be_asked(trained_run, 4)
+    before = compute_targets(model, False, samples, 1, config, tmp_path, QUIET).maps.copy()
     model.classifier[-1].bias.data += 1.0
-    after = compute_targets(model, False, samples, 1, record.config, tmp_path, QUIET).maps
+    after = compute_targets(model, False, samples, 1, config, tmp_path, QUIET).maps
     np.testing.assert_allclose(after, before + 1.0, rtol=1e-4, atol=1e-5)
 
 
