@@ -26,7 +26,21 @@ def main() -> "NoReturn":
     open_streams()
     code = _run()
     hear_stops(leave)
-    sys.exit(flush(code))
+    code = flush(code)
+    if code and _is_of_several():
+        os._exit(code)
+    sys.exit(code)
+
+
+def _is_of_several() -> bool:
+    """Whether others train with this process.
+
+    One that fails still has connections to them, on which threads wait. As Python takes these down,
+    PyTorch may abort, and the exit code would be lost.
+    """
+    from kneeedge.system.ranks import TORCHRUN, started_by_us
+
+    return started_by_us() or TORCHRUN in os.environ
 
 
 def _run() -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from kneeedge.pixels.phantom import write_dataset
+from kneeedge.system.processes import environment
+from kneeedge.system.ranks import MEETING, TORCHRUN
 from tests.tiny_onnx import write_tiny_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
@@ -238,3 +240,25 @@ start.main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (130, b"stopped\n")
+
+
+@pytest.mark.parametrize("name", [MEETING, TORCHRUN])
+def test_what_a_lost_process_leaves_behind_does_not_change_the_exit_code(name: str) -> None:
+    """PyTorch may abort where Python takes down connections that are broken."""
+    code = """
+import atexit, os, sys
+from kneeedge.cli import app, start
+
+def run():
+    atexit.register(os.abort)
+    print("what went wrong", file=sys.stderr)
+    sys.exit(75)
+
+app.app = run
+start.main()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment(**{name: "one"}), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (75, b"what went wrong\n")
