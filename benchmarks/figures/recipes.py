@@ -10,14 +10,25 @@ POINTS = ("accuracy", "refused", "wrong_unrefused")
 
 
 def corrupted_views() -> str:
-    """Each recipe's scores, and the change from the first by seed."""
-    first, second = (row["compared"] for row in read_result("recipes")["recipes"])
+    """What corrupted views do to the scores."""
+    return scored(read_result("recipes"))
+
+
+def paper_recipe() -> str:
+    """What the paper's recipe and the default reach on few images."""
+    return scored(read_result("recipes-372"))
+
+
+def scored(result: dict[str, Any]) -> str:
+    """Two recipes' scores, and the change from the first by seed."""
+    first, second = result["recipes"]
     lines = []
     for name in SCORES:
-        change = second[name]["change"]
+        figures = [row["compared"][name] for row in (first, second)]
+        change = figures[1]["change"]
         digits = f"{signed(change['mean'], 4)} ± {change['sd']:.4f}"
-        lines.append([name, *(f"{row[name]['mean']:.4f}" for row in (first, second)), digits])
-    heads = ("of three seeds", "default", "corrupted views", "change ± deviation")
+        lines.append([name, *(f"{figure['mean']:.4f}" for figure in figures), digits])
+    heads = (f"of {len(first['runs'])} seeds", first["name"], second["name"], "change ± deviation")
     return table(heads, lines)
 
 

@@ -208,9 +208,10 @@ class Study:
         """A file that a process holds; see `kneeedge.system.locks`."""
         return self.folder / "locks" / name
 
-    def confirmation(self, recipe: str, seed: int) -> Run:
-        """A training of the default's or the best recipe's, to compare the two."""
-        return Run(self.folder / "confirm" / f"{recipe}-seed{seed}")
+    @property
+    def confirmations(self) -> Path:
+        """Where the default and the best recipe are trained, to compare the two."""
+        return self.folder / "confirm"
 
     def read_plan(self) -> StudyPlan:
         """`plan.json`; NotFoundError without it, CheckpointError where it does not fit."""

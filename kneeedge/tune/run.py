@@ -12,7 +12,7 @@ from kneeedge.data.dataset import check_unchanged
 from kneeedge.errors import ConfigError
 from kneeedge.report.tuning import tune_text
 from kneeedge.runs.recipe import FORMAT, Recipe
-from kneeedge.runs.tuning import Study, StudyPlan, TuneConfig, TuneReport
+from kneeedge.runs.tuning import Study, StudyPlan, Trial, TuneConfig, TuneReport
 from kneeedge.system.locks import POLL_SECONDS, holding
 from kneeedge.system.progress import Progress
 from kneeedge.training.cpu import use_cpu
@@ -21,7 +21,7 @@ from kneeedge.training.plan import Size, plan_run
 from kneeedge.training.prepare import check_folders
 from kneeedge.training.run import check_new, save_start
 from kneeedge.training.weights import check_weights
-from kneeedge.tune.confirm import confirm, drop_trainings
+from kneeedge.tune.confirm import confirm
 from kneeedge.tune.figures import draw
 from kneeedge.tune.parts import (
     check_split,
@@ -33,12 +33,14 @@ from kneeedge.tune.parts import (
     sizes,
 )
 from kneeedge.tune.pool import Pool, share_disk
-from kneeedge.tune.search import others_search, search
+from kneeedge.tune.search import n_searching, search
 from kneeedge.tune.space import build_space, in_words
 from kneeedge.tune.storage import Trials, open_trials
+from kneeedge.tune.trainings import Pair, drop_trainings, read_pairs, train_all, trainings
 
-CONFIRMING = "confirm"
-"the lock of the process that says what the search was worth"
+CHOOSING, SETTLING = "choose", "settle"
+"locks of the process that says which recipe is confirmed, and of the one that says its worth"
+WAITING = "waiting for the processes that still search"
 FEWEST = 10
 "complete trials, under which importances are chance"
 
@@ -106,7 +108,7 @@ def go_on(folder: Path, minutes: float | None, progress: Progress) -> TuneReport
 def finish(
     folder: Path, minutes: float, start: float, progress: Progress, is_new: bool = True
 ) -> TuneReport:
-    """Search until the time is needed for the confirmation, and let one process do that."""
+    """Search until the time is needed for the confirmation, and take part in that."""
     study = Study(folder)
     plan = study.read_plan()
     record = plan.record
@@ -119,39 +121,48 @@ def finish(
     trials = open_trials(study, plan, space)
     deadline = start + 60 * minutes
     search(trials, pool, deadline)
-    why = "another process confirms the best recipe; waiting for it"
-    with holding(study.lock(CONFIRMING), progress, why):
+    default, best = choose(trials, pool, deadline)
+    wanted = trainings(default, best, plan.config.seeds)
+    train_all(pool, wanted)
+    with holding(study.lock(SETTLING), progress):
         if not study.report.is_file():
-            await_others(trials, progress)
+            settle(trials, pool, default, best, read_pairs(study, wanted))
+    return study.read_report()
+
+
+def choose(trials: Trials, pool: Pool, deadline: float) -> tuple[Trial, Trial]:
+    """The default and the best recipe, once no process searches any more."""
+    with holding(trials.study.lock(CHOOSING), pool.progress, WAITING):
+        if trials.chosen is None:
+            await_others(trials, pool.progress)
             trials.prepare()
             if trials.any_waits:  # what a process that is gone has left
                 search(trials, pool, deadline)
-            settle(trials, pool)
-    return study.read_report()
+            trials.choose()
+    complete = {trial.number: trial for trial in trials.complete()}
+    best = complete[trials.choose()]
+    pool.progress(
+        f"best of {len(complete)} complete trials: {best.number}, log loss {best.value:.4f}; "
+        f"the default's is {complete[0].value:.4f}"
+    )
+    return complete[0], best
 
 
 def await_others(trials: Trials, progress: Progress) -> None:
     """Wait until no process searches any more."""
-    if others_search(trials):
-        progress("waiting for the processes that still search")
-    while others_search(trials):
+    if n_searching(trials):
+        progress(WAITING)
+    while n_searching(trials):
         time.sleep(POLL_SECONDS)
 
 
-def settle(trials: Trials, pool: Pool) -> None:
-    """Confirm the best recipe, and write all that a finished study holds."""
-    start = time.monotonic()
+def settle(trials: Trials, pool: Pool, default: Trial, best: Trial, pairs: Sequence[Pair]) -> None:
+    """Say what the search was worth, and write all that a finished study holds."""
     study = trials.study
-    number = trials.choose()
-    complete = {trial.number: trial for trial in trials.complete()}
-    best = complete[number]
-    pool.progress(
-        f"best of {len(complete)} complete trials: {number}, log loss {best.value:.4f}; "
-        f"the default's is {complete[0].value:.4f}"
-    )
-    confirmation = confirm(pool, complete[0], best)
+    confirmation = confirm(pool, default, best, pairs)
     records = trials.records()
-    seconds = sum(trial.seconds for trial in records) + time.monotonic() - start
+    seconds = sum(trial.seconds for trial in records)
+    seconds += sum(answers.seconds for pair in pairs for answers in pair)
     report = TuneReport(
         study=study.run.name,
         config=trials.plan.config,
@@ -159,7 +170,7 @@ def settle(trials: Trials, pool: Pool) -> None:
         data_sha256=pool.parts.sha256(),
         space=in_words(trials.space),
         trials=records,
-        best=number,
+        best=best.number,
         recipe=best.fields,
         confirmation=confirmation,
         importance=importance_of(trials),
@@ -198,4 +209,4 @@ def clear(pool: Pool) -> None:
     shutil.rmtree(pool.study.run.cache, ignore_errors=True)
     for leftover in (pool.study.run.start, pool.study.run.lower):
         leftover.unlink(missing_ok=True)
-    drop_trainings(pool)
+    drop_trainings(pool.study)

@@ -1,5 +1,6 @@
 """One trial after the other, by all processes of a study, until time or number end."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,10 +47,10 @@ def worker_name(n: int) -> str:
     return f"worker-{n}"
 
 
-def others_search(trials: Trials) -> bool:
-    """Whether any process is still trying recipes."""
+def n_searching(trials: Trials) -> int:
+    """How many processes are trying recipes, this one included."""
     names = trials.study.lock(worker_name(1)).parent.glob("worker-*")
-    return any(is_held(path) for path in names)
+    return sum(is_held(path) for path in names)
 
 
 def begin_trial(
@@ -90,7 +91,7 @@ def confirmation_seconds(trials: Trials) -> float:
     """What the trainings of the default and of the best recipe so far are expected to take.
 
     A fold of a trial trains on (folds - 1) / folds of the images that the search sees, and a
-    training to confirm on all of them but its val.
+    training to confirm on all of them but its val. The processes that search share the trainings.
     """
     config: TuneConfig = trials.plan.config
     complete = trials.complete()
@@ -99,7 +100,8 @@ def confirmation_seconds(trials: Trials) -> float:
     default = complete[0]
     best = min(complete, key=lambda trial: trial.loss)
     share = (1 - config.train.val_fraction) / (config.folds - 1)
-    return MARGIN * config.seeds * share * (default.seconds + best.seconds)
+    each = math.ceil(2 * config.seeds / max(1, n_searching(trials)))
+    return MARGIN * each * share * (default.seconds + best.seconds) / 2
 
 
 def line_of(trials: Trials, number: int, deadline: float) -> str:

@@ -17,8 +17,9 @@ from kneeedge.runs.folder import Run
 from kneeedge.runs.tuning import BETTER, NO_BETTER, WORSE, Study
 from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
-from kneeedge.tune.confirm import ConfirmedAnswers, compare, verdict_of
+from kneeedge.tune.confirm import compare, verdict_of
 from kneeedge.tune.run import tune
+from kneeedge.tune.trainings import ConfirmedAnswers
 
 QUIET = Progress(quiet=True)
 N_GROUPS = 40
@@ -52,7 +53,7 @@ def test_what_is_better_is_better_and_what_is_worse_is_worse():
 
 def test_where_the_default_is_the_best_nothing_is_trained(tune_config, tmp_path, monkeypatch):
     monkeypatch.setattr("kneeedge.tune.run.draw", lambda *_: None)
-    monkeypatch.setattr("kneeedge.tune.confirm.fit", None)
+    monkeypatch.setattr("kneeedge.tune.trainings.fit", None)
     report = tune(dataclasses.replace(tune_config, trials=1), tmp_path / "study", [], QUIET)
     assert report.confirmation.worth.verdict == NO_BETTER
     assert report.confirmation.changes == {}

@@ -21,14 +21,16 @@ from kneeedge.report.runs import runs_text
 from kneeedge.runs.overview import STUDY, UNFINISHED, list_runs
 from kneeedge.runs.recipe import RecipeFields, read_recipe
 from kneeedge.runs.tuning import COMPLETE, CONFIRM, FAILED, PRUNED, Study, Trial
-from kneeedge.system.locks import is_held
+from kneeedge.system.locks import is_held, try_hold
 from kneeedge.system.progress import Progress
 from kneeedge.tune import search as searching
+from kneeedge.tune import trainings as confirming
 from kneeedge.tune import trial as trying
 from kneeedge.tune.parts import cut, fold_splits, gather_pool, search_part
 from kneeedge.tune.race import is_behind
 from kneeedge.tune.run import go_on, tune
-from kneeedge.tune.storage import FoldPruner
+from kneeedge.tune.space import build_space
+from kneeedge.tune.storage import FoldPruner, open_trials
 
 QUIET = Progress(quiet=True)
 JOIN = """
@@ -101,7 +103,7 @@ def test_a_stopped_study_goes_on_and_equals_an_unbroken_one(
     module, name = {
         "in a trial": (trying, "train_fold"),
         "between trials": (searching, "try_recipe"),
-        "in the confirmation": (__import__("kneeedge.tune.confirm", fromlist=["fit"]), "fit"),
+        "in the confirmation": (confirming, "fit"),
     }[where]
     real = getattr(module, name)
     calls = []
@@ -156,6 +158,41 @@ def test_two_processes_try_no_recipe_twice_and_both_finish(tune_config, tmp_path
         if "worker" in record.get("user_attr", {})
     }
     assert workers == {"worker-1", "worker-2"}
+
+
+@pytest.mark.usefixtures("undrawn_study")
+def test_processes_share_the_trainings_that_confirm(tune_config, tmp_path, monkeypatch):
+    whole = tune(tune_config, tmp_path / "whole", [], QUIET)
+    train_once = confirming.train_once
+    begun, others = [], []
+
+    def train_while_another_does(pool, training):
+        begun.append(training.name)
+        command = [sys.executable, "-c", JOIN, str(pool.study.folder)]
+        others.append(subprocess.Popen(command))
+        while not is_held(pool.study.lock("best-seed0")):
+            assert others[0].poll() is None
+            time.sleep(0.001)
+        return train_once(pool, training)
+
+    monkeypatch.setattr(confirming, "train_once", train_while_another_does)
+    shared = tune(tune_config, tmp_path / "shared", [], QUIET)
+    assert others[0].wait() == 0
+    assert begun == ["default-seed0"]
+    assert shared.confirmation == whole.confirmation
+
+
+def test_the_confirmation_takes_less_where_several_search(finished):
+    study = Study(finished)
+    plan = study.read_plan()
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, seeds=3))
+    trials = open_trials(study, plan, build_space(plan))
+    alone = searching.confirmation_seconds(trials)
+    locks = [try_hold(study.lock(searching.worker_name(n))) for n in (1, 2, 3, 4)]
+    assert searching.confirmation_seconds(trials) == pytest.approx(alone * 2 / 6)
+    for lock in locks:
+        lock.close()
+    assert alone > 0
 
 
 @pytest.mark.usefixtures("undrawn_study")
