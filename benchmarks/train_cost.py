@@ -1,8 +1,9 @@
 """What a view of VGG19 costs in training here: in fp32, bf16 and int8, by what is trained.
 
-    python -m benchmarks.train_cost [--repeats 5] > benchmarks/results/….json
+    python -m benchmarks.train_cost [--repeats 5] [--without bf16] > benchmarks/results/….json
 
 Medians of interleaved repeats of 16 views; random weights, since the cost does not depend on them.
+What a CPU only emulates takes long there: `--without` leaves out the cases of such a name.
 """
 
 import argparse
@@ -78,12 +79,15 @@ def cases() -> dict[str, Callable[[], object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--without", metavar="TEXT", help="leave out cases whose name holds it")
+    given = parser.parse_args()
     facts = environment()
     use_cpu()
     runs = cases()
+    if given.without:
+        runs = {name: run for name, run in runs.items() if given.without not in name}
     samples: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats + 1):
+    for _ in range(given.repeats + 1):
         for name, run in runs.items():
             start = time.perf_counter()
             run()

@@ -322,12 +322,13 @@ def graph_cells(three: dict[str, Any], two: dict[str, Any]) -> list[str]:
 
 
 def train_cost() -> str:
-    """What a view costs in training."""
-    rows = [
-        [row["what"], f"{row['seconds_a_view']:.3f}"]
-        for row in read_result("train-cost")["results"]
-    ]
-    return table(("work", "seconds a view"), rows)
+    """What a view costs in training, on CPUs of two kinds."""
+    first, other = (
+        {row["what"]: f"{row['seconds_a_view']:.3f}" for row in read_result(name)["results"]}
+        for name in ("train-cost", "train-cost-avx2")
+    )
+    rows = [[what, seconds, other.get(what, NONE)] for what, seconds in first.items()]
+    return table(("seconds a view", "with AMX", "AVX2 alone"), rows)
 
 
 def first_run() -> str:

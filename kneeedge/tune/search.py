@@ -27,7 +27,7 @@ def search(trials: Trials, pool: Pool, deadline: float) -> None:
     """
     with as_worker(trials, pool) as worker:
         while (trial := begin_trial(trials, pool, worker, deadline)) is not None:
-            try_recipe(trials, trial, pool)
+            try_recipe(trials, trial, pool, lambda: left_to_search(trials, deadline))
             pool.progress(line_of(trials, trial.number, deadline))
 
 
@@ -61,8 +61,8 @@ def begin_trial(
         trials.prepare()
         if trials.chosen is not None or trials.n_open == 0:
             return None
-        left = deadline - time.monotonic()
-        if not trials.default_waits and next_seconds(trials) > left:
+        left = left_to_search(trials, deadline)
+        if not trials.default_waits and trial_seconds(trials) > left:
             pool.progress(end_line(trials))
             return None
         trial = trials.optuna.ask(dict(trials.space))
@@ -70,17 +70,22 @@ def begin_trial(
         return trial
 
 
-def next_seconds(trials: Trials) -> float:
-    """What another trial and then the confirmation are expected to take."""
+def left_to_search(trials: Trials, deadline: float) -> float:
+    """Seconds until the rest of the time is needed for the confirmation."""
+    return deadline - time.monotonic() - confirmation_seconds(trials)
+
+
+def trial_seconds(trials: Trials) -> float:
+    """What another trial is expected to take."""
     seconds = [trial.seconds for trial in trials.records()]
-    return sum(seconds) / max(1, len(seconds)) + confirmation_seconds(trials)
+    return sum(seconds) / max(1, len(seconds))
 
 
 def end_line(trials: Trials) -> str:
     """Why no other trial begins, and what to do where none but the default was tried."""
-    needed = confirmation_seconds(trials)
-    trial = duration(next_seconds(trials) - needed)
-    line = f"the rest of the time is for the confirmation, {duration(needed)}"
+    trial = duration(trial_seconds(trials))
+    needed = duration(confirmation_seconds(trials))
+    line = f"the rest of the time is for the confirmation, {needed}"
     if len(trials.records()) > 1:
         return line
     remedy = "give more --minutes, fewer --epochs or --seeds, or freeze more blocks"
@@ -119,7 +124,7 @@ def line_of(trials: Trials, number: int, deadline: float) -> str:
     else:
         what = "failed: its loss is not finite"
     name = " (the default)" if number == 0 else ""
-    left = deadline - time.monotonic() - confirmation_seconds(trials)
+    left = left_to_search(trials, deadline)
     return (
         f"trial {number}{name}: {what}, {duration(trial.seconds)}; best {best.value:.4f} of trial "
         f"{best.number}; {duration(max(0.0, left))} left to search"

@@ -34,10 +34,11 @@ class PrunedError(Exception):
     """The trial is given up."""
 
 
-def try_recipe(trials: Trials, trial: Trial, pool: Pool) -> None:
+def try_recipe(trials: Trials, trial: Trial, pool: Pool, seconds_left: Callable[[], float]) -> None:
     """Train a trial's recipe on every fold and record what comes of it.
 
-    Raises DivergedError where it is the default recipe whose loss is not finite.
+    Any but the default is given up behind a fold where others do better, or where its other folds
+    take more than `seconds_left`. Raises DivergedError where the default's loss is not finite.
     """
     config = pool.config(fields_of(trials.plan, trial.params))
     pool.store(config)  # computed once, which is no part of what a trial takes
@@ -61,10 +62,9 @@ def try_recipe(trials: Trials, trial: Trial, pool: Pool) -> None:
             losses.append(of_images)
             if k + 1 < len(names):
                 report(FIRST_FOLD + k, mean_loss(folds))
-                best = trials.best_losses()
-                groups = [patients(pool, seen) for seen in names[: k + 1]]
-                if best and trial.number > 0 and is_behind(losses, best, groups):
-                    raise PrunedError
+                a_fold = (time.monotonic() - start) / (k + 1)
+                if trial.number > 0:
+                    check_other_folds(trials, pool, losses, seconds_left() / a_fold)
         state = TrialState.COMPLETE
     except PrunedError:
         state = TrialState.PRUNED
@@ -77,6 +77,20 @@ def try_recipe(trials: Trials, trial: Trial, pool: Pool) -> None:
     trial.set_user_attr(SECONDS, round(time.monotonic() - start, 2))
     value = mean_loss(folds) if state == TrialState.COMPLETE else None
     trials.optuna.tell(trial, value, state=state)
+
+
+def check_other_folds(
+    trials: Trials, pool: Pool, losses: list[list[float]], folds_in_time: float
+) -> None:
+    """Raise PrunedError where a trial is not to go on behind the folds of these losses."""
+    names = fold_names(trials.plan.config.folds)
+    seen = names[: len(losses)]
+    best = trials.best_losses()
+    if best and is_behind(losses, best, [patients(pool, name) for name in seen]):
+        raise PrunedError
+    if folds_in_time < len(names) - len(seen):
+        pool.progress("no time is left for the trial's other folds")
+        raise PrunedError
 
 
 def mean_loss(folds: list[FoldScore]) -> float:

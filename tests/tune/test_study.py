@@ -322,6 +322,20 @@ def test_without_time_the_default_alone_is_tried_and_it_says_so(tune_config, tmp
 
 
 @pytest.mark.usefixtures("undrawn_study")
+def test_a_trial_that_the_time_is_too_short_for_ends_behind_a_fold(
+    tune_config, tmp_path, monkeypatch
+):
+    left = iter([1e9, 1e9, 1e9, *[0.0] * 9])  # none any more once the second trial is begun
+    monkeypatch.setattr(searching, "left_to_search", lambda *_: next(left))
+    monkeypatch.setattr(trying, "is_behind", lambda *_: False)
+    report = tune(tune_config, tmp_path / "study", [], QUIET)
+    assert [(trial.state, len(trial.folds)) for trial in report.trials] == [
+        (COMPLETE, 2),
+        (PRUNED, 1),
+    ]
+
+
+@pytest.mark.usefixtures("undrawn_study")
 def test_a_recipe_that_diverges_is_a_failed_trial(tune_config, tmp_path, monkeypatch):
     real = trying.train_fold
 
