@@ -24,6 +24,8 @@ _N_TABLES = 8
 _N_BITS = 22
 _MAX_BUCKET = 128
 "marks; what many images share says nothing of two"
+_MAX_SHARE = 0.01
+"of the images, where that is more: of many, more look alike in each mark"
 _N_AT_ONCE = 32
 "images whose codes are computed in one go, 16 MB"
 _N_PLANES = _N_TABLES * _N_BITS
@@ -111,7 +113,7 @@ def _strongest(codes: Codes, image: int, buckets: _Buckets, n: int) -> list[tupl
     places = (codes + _FIRST_BUCKETS).ravel()
     low = buckets.starts[places]
     size = buckets.starts[places + 1] - low
-    size[size > _MAX_BUCKET] = 0
+    size[size > max(_MAX_BUCKET, _MAX_SHARE * n)] = 0
     ends = np.cumsum(size)
     inside = np.arange(size.sum()) + np.repeat(low - (ends - size), size)
     votes = np.bincount(buckets.images[inside], minlength=n)
