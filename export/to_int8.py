@@ -13,6 +13,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 
 from export.graph import GREY_RANGE, HEAVY, body, first_input, layers
 from export.ranges import Range
+from export.rounding import round_first
 from kneeedge.errors import ConfigError
 from kneeedge.model.file_record import INT8_TARGETS
 
@@ -23,6 +24,8 @@ SYMMETRIC = ("tensorrt",)
 "targets whose zero is 0, as their kernels need"
 QUANTISED = (*HEAVY, "Relu", "MaxPool")
 "operators that run in 8 bits; reshaping between them stays"
+LARGEST_OF_7_BITS, LARGEST_OF_8_BITS = 64, 127
+"of a weight's steps, on both sides of zero"
 N_FIRST = 4
 "channels of the first convolution on x86: ONNX Runtime is faster with four than with two"
 
@@ -79,6 +82,7 @@ def quantise(
         quantiser.quantize_model()
         quantiser.model.topological_sort()
     quantised: onnx.ModelProto = quantiser.model.model
+    round_first(quantised, model, LARGEST_OF_7_BITS if target == "any" else LARGEST_OF_8_BITS)
     del quantised.graph.value_info[:]
     onnx.checker.check_model(quantised, full_check=True)
     return quantised

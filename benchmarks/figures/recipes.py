@@ -10,25 +10,14 @@ POINTS = ("accuracy", "refused", "wrong_unrefused")
 
 
 def corrupted_views() -> str:
-    """What corrupted views do to the scores."""
-    return scored(read_result("recipes"))
-
-
-def paper_recipe() -> str:
-    """What the paper's recipe and the default reach on few images."""
-    return scored(read_result("recipes-372"))
-
-
-def scored(result: dict[str, Any]) -> str:
-    """Two recipes' scores, and the change from the first by seed."""
-    first, second = result["recipes"]
+    """Each recipe's scores, and the change from the first by seed."""
+    first, second = (row["compared"] for row in read_result("recipes")["recipes"])
     lines = []
     for name in SCORES:
-        figures = [row["compared"][name] for row in (first, second)]
-        change = figures[1]["change"]
+        change = second[name]["change"]
         digits = f"{signed(change['mean'], 4)} ± {change['sd']:.4f}"
-        lines.append([name, *(f"{figure['mean']:.4f}" for figure in figures), digits])
-    heads = (f"of {len(first['runs'])} seeds", first["name"], second["name"], "change ± deviation")
+        lines.append([name, *(f"{row[name]['mean']:.4f}" for row in (first, second)), digits])
+    heads = ("of three seeds", "default", "corrupted views", "change ± deviation")
     return table(heads, lines)
 
 
@@ -64,6 +53,30 @@ LEARNT = {
 def frozen_blocks() -> str:
     """Each precision of the frozen blocks, and the change from the first by seed."""
     return learnt(read_result("frozen-blocks"))
+
+
+def frozen_bits() -> str:
+    """How far the frozen blocks' activations move by the bits that they are computed in."""
+    rows = [
+        [row["name"], f"{100 * row['moved']:.1f}", f"{100 * row['most']:.1f}"]
+        for row in read_result("frozen-bits")["rows"]
+    ]
+    return table(("computed in", "moved by, %: median image", "most"), rows)
+
+
+def rounding() -> str:
+    """int8 files' logits with the first layer's weights rounded alone and together."""
+    rows = [
+        [
+            f"{result['run']}, {row['weights']}",
+            f"{100 * row['logit_error']:.2f}",
+            f"{100 * row['largest']:.1f}",
+            f"{row['flips']} of {result['n_images']}",
+        ]
+        for result in read_result("rounding")["runs"]
+        for row in result["rows"]
+    ]
+    return table(("network, weights rounded", "logits off by, %", "at most", "flips"), rows)
 
 
 def trained_blocks() -> str:

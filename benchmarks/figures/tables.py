@@ -18,6 +18,7 @@ from benchmarks.figures import (
 
 TABLES: dict[str, Callable[[], str]] = {
     "audit-folder": audits.audit_folder,
+    "audit-folder-large": audits.audit_folder_large,
     "bench": speed.bench,
     "calibration": certified.calibration,
     "certified": certified.certified,
@@ -33,6 +34,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "emulation": findings.emulation,
     "export-stages": speed.export_stages,
     "first-run": speed.first_run,
+    "frozen-bits": recipes.frozen_bits,
     "frozen-blocks": recipes.frozen_blocks,
     "gpu-offline": gpu.offline,
     "gpu-single": gpu.single,
@@ -52,10 +54,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "polarity": polarity.tests,
     "polarity-kinds": polarity.kinds,
     "polarity-other": polarity.others,
-    "paper-recipe": recipes.paper_recipe,
     "planted-labels": audits.planted_labels,
     "recall": findings.recall,
     "refusals": findings.refusals,
+    "rounding": recipes.rounding,
     "results": findings.results,
     "slim": speed.slim,
     "slim-channels": speed.slim_channels,

@@ -53,8 +53,13 @@ def images() -> np.ndarray:
     return np.stack([noise, np.zeros_like(noise), np.full_like(noise, 255)])[:, None]
 
 
-def answers(model: onnx.ModelProto, images: np.ndarray) -> dict[str, np.ndarray]:
+def answers(
+    model: onnx.ModelProto, images: np.ndarray, in_float: bool = False
+) -> dict[str, np.ndarray]:
+    """By the kernels of this CPU, or in float arithmetic on the graph's own 8-bit steps."""
     options = onnxruntime.SessionOptions()
+    if in_float:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     names = [output.name for output in session.get_outputs()]
@@ -183,5 +188,6 @@ def test_a_first_layer_in_float_still_gets_scaled_pixels(
     # Images that the ranges are of: what lies beyond is cut off, by how much hangs on the training.
     images = np.stack([load_input(sample.path, pixel_path) for sample in calibration])[:, None]
     expected = answers(graph, images)["logits"]
-    error = np.abs(answers(model, images)["logits"] - expected)
+    # In float: not every target's products fit the 16 bits in which a CPU without VNNI adds them.
+    error = np.abs(answers(model, images, in_float=True)["logits"] - expected)
     assert error.max() < 0.05 * np.ptp(expected)
