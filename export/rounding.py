@@ -59,7 +59,7 @@ def second_moments(height: int, width: int) -> Floats:
 
     (2 · height · width,) squared. Levels are as often above zero as below it.
     """
-    places = np.stack(np.indices((height, width)), axis=-1).reshape(-1, 2)
+    places = np.indices((height, width)).reshape(2, -1).T
     distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
     n = len(places)
     moments = np.zeros((2 * n, 2 * n))

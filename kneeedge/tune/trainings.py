@@ -99,6 +99,9 @@ def train_if_free(pool: Pool, training: Training) -> bool:
         path = training.answers(pool.study)
         if not path.is_file() and not pool.study.report.is_file():  # cleared behind a report
             write_text(path, json.dumps(train_once(pool, training), allow_nan=False))
+            run = training.run(pool.study)
+            for leftover in (run.model, run.last):
+                leftover.unlink(missing_ok=True)
     return True
 
 
@@ -115,8 +118,6 @@ def train_once(pool: Pool, training: Training) -> dict[str, object]:
     first = pool.plan.config.train.seed
     config = pool.config(training.fields, (first + training.seed) % 2**31)
     probabilities, predictions = train_and_answer(pool, config, run)
-    for leftover in (run.model, run.last):
-        leftover.unlink(missing_ok=True)
     return {
         "probabilities": probabilities.tolist(),
         "predictions": predictions.tolist(),
