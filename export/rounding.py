@@ -19,8 +19,8 @@ def round_first(quantised: onnx.ModelProto, fp32: onnx.ModelProto, largest: int)
     """Choose the steps of the first convolution's weights anew, none beyond ±`largest`.
 
     What it reads, a grey level and the constant at nine places each, is nearly one level and one
-    constant. So errors of single weights add up in every pixel, unless they are rounded together: of
-    the mean square that 7-bit weights move VGG19's fourth block by, they were two thirds. A first
+    constant. So errors of single weights add up in every pixel, unless they are rounded together:
+    they were two thirds of the mean square that 7-bit weights move VGG19's fourth block by. A first
     layer in float keeps its weights.
     """
     first = body(fp32)[0]
