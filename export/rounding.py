@@ -33,7 +33,7 @@ def round_first(quantised: onnx.ModelProto, fp32: onnx.ModelProto, largest: int)
     exact = next(tensor for tensor in fp32.graph.initializer if tensor.name == first.input[1])
     weights = numpy_helper.to_array(exact).astype(np.float64)
     units = numpy_helper.to_array(tensors[scale]).astype(np.float64)
-    flat = (weights.reshape(len(weights), -1).T / units).T
+    flat = weights.reshape(len(weights), -1) / units[:, None]
     chosen = round_together(flat, second_moments(weights.shape[2], weights.shape[3]), largest)
     tensors[steps].CopyFrom(numpy_helper.from_array(chosen.reshape(weights.shape), steps))
 

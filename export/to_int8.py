@@ -62,11 +62,12 @@ def quantise(
     nodes = nodes_to_quantise(model, float_layers)
     if not nodes:  # to the quantiser an empty list means every node
         return copy
+    is_reduced = target == "any"
     with quiet_quantiser():
         quantiser = QDQQuantizer(
             copy,
             per_channel=True,
-            reduce_range=target == "any",
+            reduce_range=is_reduced,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8 if target in UNSIGNED else QuantType.QInt8,
             tensors_range=tensor_ranges(model, ranges, target),
@@ -82,7 +83,7 @@ def quantise(
         quantiser.quantize_model()
         quantiser.model.topological_sort()
     quantised: onnx.ModelProto = quantiser.model.model
-    round_first(quantised, model, LARGEST_OF_7_BITS if target == "any" else LARGEST_OF_8_BITS)
+    round_first(quantised, model, LARGEST_OF_7_BITS if is_reduced else LARGEST_OF_8_BITS)
     del quantised.graph.value_info[:]
     onnx.checker.check_model(quantised, full_check=True)
     return quantised

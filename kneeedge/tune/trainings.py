@@ -96,16 +96,16 @@ def train_if_free(pool: Pool, training: Training) -> bool:
     if file is None:
         return False
     with file:
-        path = training.answers(pool.study)
+        run, path = training.run(pool.study), training.answers(pool.study)
         if not path.is_file() and not pool.study.report.is_file():  # cleared behind a report
-            write_text(path, json.dumps(train_once(pool, training), allow_nan=False))
-            run = training.run(pool.study)
+            answers = train_once(pool, training, run)
+            write_text(path, json.dumps(answers, allow_nan=False))
             for leftover in (run.model, run.last):
                 leftover.unlink(missing_ok=True)
     return True
 
 
-def train_once(pool: Pool, training: Training) -> dict[str, object]:
+def train_once(pool: Pool, training: Training, run: Run) -> dict[str, object]:
     """One training by the rules of `kneeedge train`, and its answers to the confirmation part.
 
     Trained on all images that the search saw, but for a val by group, which stops it and sets
@@ -113,7 +113,6 @@ def train_once(pool: Pool, training: Training) -> dict[str, object]:
     where it was stopped.
     """
     start = time.monotonic()
-    run = training.run(pool.study)
     run.folder.mkdir(parents=True, exist_ok=True)
     first = pool.plan.config.train.seed
     config = pool.config(training.fields, (first + training.seed) % 2**31)

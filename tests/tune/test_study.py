@@ -166,14 +166,14 @@ def test_processes_share_the_trainings_that_confirm(tune_config, tmp_path, monke
     train_once = confirming.train_once
     begun, others = [], []
 
-    def train_while_another_does(pool, training):
+    def train_while_another_does(pool, training, run):
         begun.append(training.name)
         command = [sys.executable, "-c", JOIN, str(pool.study.folder)]
         others.append(subprocess.Popen(command))
         while not is_held(pool.study.lock("best-seed0")):
             assert others[0].poll() is None
             time.sleep(0.001)
-        return train_once(pool, training)
+        return train_once(pool, training, run)
 
     monkeypatch.setattr(confirming, "train_once", train_while_another_does)
     shared = tune(tune_config, tmp_path / "shared", [], QUIET)
