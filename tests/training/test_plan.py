@@ -40,3 +40,39 @@ def test_a_gpu_keeps_no_activations_and_says_what_is_frozen(config, monkeypatch)
     lower = TorchBlocks(model.eval(), bf16=False)
     assert plan.choose_views(model, lower, Size(4, 2), config, said.append) == 0
     assert said == ["blocks 1 to 3 keep their weights"]
+
+
+class Timed:
+    """A network that takes a second an image in fp32, by a clock of its own."""
+
+    def __init__(self, bf16_seconds: float) -> None:
+        self.bf16_seconds = bf16_seconds
+        self.now = 0.0
+        self.n_in_bf16 = 0
+
+    def eval(self) -> None:
+        pass
+
+    def __call__(self, images) -> None:
+        bf16 = torch.is_autocast_enabled("cpu")
+        self.now += len(images) * (self.bf16_seconds if bf16 else 1.0)
+        self.n_in_bf16 += len(images) if bf16 else 0
+
+
+@pytest.mark.parametrize(
+    ("bf16_seconds", "is_taken", "n_timed"),
+    [(0.5, True, 18), (0.9, False, 18), (3.9, False, 18), (8.0, False, 2)],
+)
+def test_bf16_is_taken_where_it_is_faster_and_soon_left_where_it_is_emulated(
+    bf16_seconds, is_taken, n_timed, monkeypatch
+):
+    model = Timed(bf16_seconds)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: model.now)
+    said: list[str] = []
+    assert plan.choose_bf16(model, "auto", 224, said.append) == is_taken
+    assert model.n_in_bf16 == n_timed
+    decision = "taken" if is_taken else "left"
+    assert said == [
+        f"bf16 runs this network {1 / bf16_seconds:.1f}× as fast as fp32 here: {decision}"
+    ]
