@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kneeedge.cli import train_options as options
 from kneeedge.cli.checks import new_folder, run_folder
 from kneeedge.cli.console import Json, Quiet, completes, require_train, show, stopped
 from kneeedge.cli.json_format import stamped
 from kneeedge.cli.together import one_voice, told_by_first
+from kneeedge.cli.train_options import DEFAULTS, PAPER
 from kneeedge.errors import ConfigError, PeerLostError, WorkerError
 from kneeedge.model.provenance import PAPER as PAPER_SPLIT
 from kneeedge.runs.config import RECIPES, TrainConfig, paper_recipe
@@ -26,48 +28,11 @@ if TYPE_CHECKING:
     from kneeedge.training.lower import MakeInt8
     from kneeedge.training.team import Team
 
-DEFAULTS = TrainConfig(data="")
-PAPER = paper_recipe(DEFAULTS)
-MODEL, STEPS, IMAGES = "The network", "The training", "The images"
 CONFIG_FIELDS = tuple(
     field.name
     for field in dataclasses.fields(TrainConfig)
     if field.name not in ("data", "recipe", "recipe_file")
 )
-CERTIFY_HELP = "ppv=X,npv=X to keep on other images; those in between go to a person"
-THRESHOLD_HELP = "youden, sensitivity=X, specificity=X on val; a number is free of chance in val"
-
-
-VALUES = {
-    "split": ("auto", "grouped", "paper"),
-    "fit": ("stretch", "pad"),
-    "weights": ("imagenet", "none"),
-    "head": ("gap", "classifier"),
-    "optimizer": ("adamw", "adam"),
-    "schedule": ("cosine", "constant"),
-    "precision": ("auto", "32", "bf16"),
-    "frozen_precision": ("auto", "32", "bf16", "int8"),
-    "threshold": ("youden", "sensitivity=", "specificity="),
-    "certify": ("ppv=", "npv="),
-    "corruptions": ("blur,resolution,contrast,gamma,noise",),
-}
-"what the shell completes"
-
-
-def option(name: str, text: str, panel: str) -> Any:
-    """An option of TrainConfig's field `name`; the recipe decides where it is not given."""
-    default = getattr(DEFAULTS, name)
-    paper = getattr(PAPER, name)
-    values = [f"default {default}"] if default not in (None, "") else []
-    values += [f"paper {paper}"] if default != paper else []
-    suffix = f" ({'; '.join(values)})" if values else ""
-    completion = completes(*VALUES[name]) if name in VALUES else None
-    return typer.Option(
-        help=text + suffix,
-        rich_help_panel=panel,
-        show_default=False,
-        autocompletion=completion,
-    )
 
 
 def train(
@@ -90,99 +55,52 @@ def train(
             help="default, paper (rotation and flip, 200 epochs, no more), or a file of `tune`.",
         ),
     ] = "default",
-    seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
-    positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
-    threshold: Annotated[str | None, option("threshold", THRESHOLD_HELP, STEPS)] = None,
-    certify: Annotated[str | None, option("certify", CERTIFY_HELP, STEPS)] = None,
-    abstain: Annotated[
-        bool | None, option("abstain", "Learn which images to refuse", STEPS)
-    ] = None,
-    group_regex: Annotated[
-        str | None, option("group_regex", "Finds the patient in a path below CLASS", IMAGES)
-    ] = None,
-    groups: Annotated[
-        Path | None, option("groups", "CSV of path,group that `audit` writes", IMAGES)
-    ] = None,
-    audit: Annotated[bool | None, option("audit", "Look for copies first", IMAGES)] = None,
-    drop_conflicts: Annotated[
-        bool | None, option("drop_conflicts", "Leave out copies of two labels", IMAGES)
-    ] = None,
-    drop_labels: Annotated[
-        Path | None,
-        option("drop_labels", "CSV of path,label whose images `audit` found wrong", IMAGES),
-    ] = None,
-    split: Annotated[str | None, option("split", "auto, grouped, or paper (leaky)", IMAGES)] = None,
-    folds: Annotated[int | None, option("folds", "K for cross-validation by group", IMAGES)] = None,
-    val_fraction: Annotated[
-        float | None, option("val_fraction", "Share for validation", IMAGES)
-    ] = None,
-    test_fraction: Annotated[
-        float | None, option("test_fraction", "Share for the test", IMAGES)
-    ] = None,
-    size: Annotated[int | None, option("size", "Side of the input, pixels", IMAGES)] = None,
-    fit: Annotated[str | None, option("fit", "stretch or pad", IMAGES)] = None,
-    grey_bits: Annotated[
-        int | None, option("grey_bits", "Bits that 16-bit pixels use; 0: all", IMAGES)
-    ] = None,
-    rotation: Annotated[
-        float | None, option("rotation", "Largest rotation, degrees", IMAGES)
-    ] = None,
-    flip: Annotated[bool | None, option("flip", "Mirrored views", IMAGES)] = None,
-    corruptions: Annotated[
-        str | None,
-        option("corruptions", "Kinds of `stress`, by commas, for half of the views", IMAGES),
-    ] = None,
-    views: Annotated[int | None, option("views", "Cached views an image", IMAGES)] = None,
-    cache_gb: Annotated[float | None, option("cache_gb", "Disk for the cache, GB", IMAGES)] = None,
-    workers: Annotated[
-        int | None, option("workers", "Image reading processes of each device", IMAGES)
-    ] = None,
-    devices: Annotated[
-        int | None, option("devices", "Processes that train together, one a GPU", STEPS)
-    ] = None,
-    weights: Annotated[
-        str | None,
-        option("weights", "imagenet, none, a safetensors file or torchvision's .pth", MODEL),
-    ] = None,
-    head: Annotated[str | None, option("head", "gap or classifier", MODEL)] = None,
-    width: Annotated[float | None, option("width", "Factor on the channels", MODEL)] = None,
-    batch_norm: Annotated[bool | None, option("batch_norm", "Batch norm", MODEL)] = None,
-    freeze_blocks: Annotated[
-        int | None, option("freeze_blocks", "Frozen lower blocks, 0 to 5", MODEL)
-    ] = None,
-    dropout: Annotated[float | None, option("dropout", "Dropout before the head", MODEL)] = None,
-    epochs: Annotated[int | None, option("epochs", "Passes over the images", STEPS)] = None,
-    batch_size: Annotated[
-        int | None, option("batch_size", "Images a step, of all devices together", STEPS)
-    ] = None,
-    optimizer: Annotated[str | None, option("optimizer", "adamw or adam", STEPS)] = None,
-    lr: Annotated[float | None, option("lr", "Learning rate of the highest block", STEPS)] = None,
-    head_lr: Annotated[float | None, option("head_lr", "Learning rate of the head", STEPS)] = None,
-    lr_decay: Annotated[
-        float | None, option("lr_decay", "Factor for each lower block", STEPS)
-    ] = None,
-    weight_decay: Annotated[float | None, option("weight_decay", "Weight decay", STEPS)] = None,
-    schedule: Annotated[str | None, option("schedule", "cosine or constant", STEPS)] = None,
-    warmup: Annotated[float | None, option("warmup", "Share of steps that warm up", STEPS)] = None,
-    label_smoothing: Annotated[
-        float | None, option("label_smoothing", "Label smoothing", STEPS)
-    ] = None,
-    mixup: Annotated[
-        float | None, option("mixup", "Alpha of mixup behind the frozen blocks; 0: none", STEPS)
-    ] = None,
-    cutmix: Annotated[
-        float | None, option("cutmix", "Alpha of CutMix there; 0: none", STEPS)
-    ] = None,
-    ema: Annotated[
-        float | None, option("ema", "Decay of the averaged weights; 0: none", STEPS)
-    ] = None,
-    patience: Annotated[
-        int | None, option("patience", "Epochs without progress; 0: all", STEPS)
-    ] = None,
-    precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
-    frozen_precision: Annotated[
-        str | None, option("frozen_precision", "auto, 32, bf16 or int8, of frozen blocks", STEPS)
-    ] = None,
+    seed: options.Seed = None,
+    positive: options.Positive = None,
+    threshold: options.Threshold = None,
+    certify: options.Certify = None,
+    abstain: options.Abstain = None,
+    group_regex: options.GroupRegex = None,
+    groups: options.Groups = None,
+    audit: options.Audit = None,
+    drop_conflicts: options.DropConflicts = None,
+    drop_labels: options.DropLabels = None,
+    split: options.Split = None,
+    folds: options.Folds = None,
+    val_fraction: options.ValFraction = None,
+    test_fraction: options.TestFraction = None,
+    size: options.Size = None,
+    fit: options.Fit = None,
+    grey_bits: options.GreyBits = None,
+    rotation: options.Rotation = None,
+    flip: options.Flip = None,
+    corruptions: options.Corruptions = None,
+    views: options.Views = None,
+    cache_gb: options.CacheGb = None,
+    workers: options.Workers = None,
+    devices: options.Devices = None,
+    weights: options.Weights = None,
+    head: options.Head = None,
+    width: options.Width = None,
+    batch_norm: options.BatchNorm = None,
+    freeze_blocks: options.FreezeBlocks = None,
+    dropout: options.Dropout = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    optimizer: options.Optimizer = None,
+    lr: options.Lr = None,
+    head_lr: options.HeadLr = None,
+    lr_decay: options.LrDecay = None,
+    weight_decay: options.WeightDecay = None,
+    schedule: options.Schedule = None,
+    warmup: options.Warmup = None,
+    label_smoothing: options.LabelSmoothing = None,
+    mixup: options.Mixup = None,
+    cutmix: options.Cutmix = None,
+    ema: options.Ema = None,
+    patience: options.Patience = None,
+    precision: options.Precision = None,
+    frozen_precision: options.FrozenPrecision = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:

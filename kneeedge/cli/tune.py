@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from kneeedge.cli import train_options as options
 from kneeedge.cli.checks import new_folder, run_folder
 from kneeedge.cli.console import Json, Quiet, completes, require_tune, show, stopped
 from kneeedge.cli.json_format import stamped
-from kneeedge.cli.train import IMAGES, MODEL, STEPS, int8_maker, make_config, option
+from kneeedge.cli.train import int8_maker, make_config
+from kneeedge.cli.train_options import IMAGES, STEPS, option
 from kneeedge.errors import ConfigError
 from kneeedge.runs.folder import RUNS
 from kneeedge.runs.tuning import COSTLY, Study, TuneConfig
@@ -81,64 +83,39 @@ def tune(
     batch_size: Annotated[
         int | None, option("batch_size", "Images a step; given: not searched", STEPS)
     ] = None,
-    seed: Annotated[int | None, option("seed", "Seed of everything random", STEPS)] = None,
+    seed: options.Seed = None,
     threshold: Annotated[
         str | None, option("threshold", "Rule by which the confirmation decides", STEPS)
     ] = None,
-    precision: Annotated[str | None, option("precision", "auto, 32 or bf16", STEPS)] = None,
-    frozen_precision: Annotated[
-        str | None, option("frozen_precision", "auto, 32, bf16 or int8, of frozen blocks", STEPS)
-    ] = None,
-    positive: Annotated[str | None, option("positive", "The class called positive", IMAGES)] = None,
-    group_regex: Annotated[
-        str | None, option("group_regex", "Finds the patient in a path below CLASS", IMAGES)
-    ] = None,
-    groups: Annotated[
-        Path | None, option("groups", "CSV of path,group that `audit` writes", IMAGES)
-    ] = None,
-    audit: Annotated[bool | None, option("audit", "Look for copies first", IMAGES)] = None,
-    drop_conflicts: Annotated[
-        bool | None, option("drop_conflicts", "Leave out copies of two labels", IMAGES)
-    ] = None,
-    drop_labels: Annotated[
-        Path | None,
-        option("drop_labels", "CSV of path,label whose images `audit` found wrong", IMAGES),
-    ] = None,
+    precision: options.Precision = None,
+    frozen_precision: options.FrozenPrecision = None,
+    positive: options.Positive = None,
+    group_regex: options.GroupRegex = None,
+    groups: options.Groups = None,
+    audit: options.Audit = None,
+    drop_conflicts: options.DropConflicts = None,
+    drop_labels: options.DropLabels = None,
     split: Annotated[str | None, option("split", "auto or grouped", IMAGES)] = None,
-    val_fraction: Annotated[
-        float | None, option("val_fraction", "Share for validation", IMAGES)
-    ] = None,
+    val_fraction: options.ValFraction = None,
     test_fraction: Annotated[
         float | None, option("test_fraction", "Share for the test, left alone", IMAGES)
     ] = None,
-    size: Annotated[int | None, option("size", "Side of the input, pixels", IMAGES)] = None,
-    fit: Annotated[str | None, option("fit", "stretch or pad", IMAGES)] = None,
-    grey_bits: Annotated[
-        int | None, option("grey_bits", "Bits that 16-bit pixels use; 0: all", IMAGES)
-    ] = None,
-    rotation: Annotated[
-        float | None, option("rotation", "Largest rotation, degrees", IMAGES)
-    ] = None,
-    flip: Annotated[bool | None, option("flip", "Mirrored views", IMAGES)] = None,
-    corruptions: Annotated[
-        str | None,
-        option("corruptions", "Kinds of `stress`, by commas, for half of the views", IMAGES),
-    ] = None,
+    size: options.Size = None,
+    fit: options.Fit = None,
+    grey_bits: options.GreyBits = None,
+    rotation: options.Rotation = None,
+    flip: options.Flip = None,
+    corruptions: options.Corruptions = None,
     views: Annotated[int | None, option("views", "Cached views an image at most", IMAGES)] = None,
     cache_gb: Annotated[
         float | None, option("cache_gb", "Disk for all activations, GB", IMAGES)
     ] = None,
     workers: Annotated[int | None, option("workers", "Image reading processes", IMAGES)] = None,
-    weights: Annotated[
-        str | None,
-        option("weights", "imagenet, none, a safetensors file or torchvision's .pth", MODEL),
-    ] = None,
-    head: Annotated[str | None, option("head", "gap or classifier", MODEL)] = None,
-    width: Annotated[float | None, option("width", "Factor on the channels", MODEL)] = None,
-    batch_norm: Annotated[bool | None, option("batch_norm", "Batch norm", MODEL)] = None,
-    freeze_blocks: Annotated[
-        int | None, option("freeze_blocks", "Frozen lower blocks, 0 to 5", MODEL)
-    ] = None,
+    weights: options.Weights = None,
+    head: options.Head = None,
+    width: options.Width = None,
+    batch_norm: options.BatchNorm = None,
+    freeze_blocks: options.FreezeBlocks = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
