@@ -21,6 +21,5 @@ def signed(number: float, decimals: int) -> str:
 
 def span(interval: dict[str, float], decimals: int, factor: float = 1) -> str:
     """An interval in brackets."""
-    low = f"{factor * interval['low']:.{decimals}f}"
-    high = f"{factor * interval['high']:.{decimals}f}"
-    return f"[{low}, {high}]"
+    low, high = (f"{factor * interval[end]:.{decimals}f}" for end in ("low", "high"))
+    return f"[{low}, {high}]".replace("-", "−")

@@ -10,14 +10,30 @@ POINTS = ("accuracy", "refused", "wrong_unrefused")
 
 
 def corrupted_views() -> str:
+    """What training on corrupted views changes."""
+    return scores(read_result("recipes"))
+
+
+def paper_recipe() -> str:
+    """What the reference paper's recipe changes on a small set."""
+    return scores(read_result("recipes-osteoporosis-372"))
+
+
+def scores(result: dict[str, Any]) -> str:
     """Each recipe's scores, and the change from the first by seed."""
-    first, second = (row["compared"] for row in read_result("recipes")["recipes"])
+    first, *others = result["recipes"]
     lines = []
     for name in SCORES:
-        change = second[name]["change"]
-        digits = f"{signed(change['mean'], 4)} ± {change['sd']:.4f}"
-        lines.append([name, *(f"{row[name]['mean']:.4f}" for row in (first, second)), digits])
-    heads = ("of three seeds", "default", "corrupted views", "change ± deviation")
+        cells = [f"{first['compared'][name]['mean']:.4f}"]
+        for row in others:
+            figures = row["compared"][name]
+            change = figures["change"]
+            between = f"{signed(change['mean'], 4)} ± {change['sd']:.4f}"
+            cells += [f"{figures['mean']:.4f}", between]
+        lines.append([name, *cells])
+    heads = [f"of {result['seeds']} seeds", first["name"]]
+    for row in others:
+        heads += [row["name"], "change ± deviation"]
     return table(heads, lines)
 
 
