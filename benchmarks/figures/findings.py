@@ -119,7 +119,7 @@ def results() -> str:
         "[training it](kneeedge/training/README.md#the-network)": training_line(),
         "[lost by int8](export/README.md)": int8_line(),
         "[one image](benchmarks/README.md#kneeedge-beside-its-peers)": speed_line(),
-        "[narrower](benchmarks/README.md#how-narrow-a-network-can-be)": slim_line(),
+        "[narrower](benchmarks/training.md#how-narrow-a-network-can-be)": slim_line(),
         "[leaky splits](kneeedge/audit/README.md#what-such-copies-are-worth)": leaky_line(),
     }
     return table(("what", "measured"), list(rows.items()), left=2)

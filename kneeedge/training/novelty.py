@@ -10,7 +10,7 @@ There are two parts, and the larger distance counts. Block 4 has seen less of th
 shows. Block 1 has seen how sharp an image is, how noisy and how steep its greys, which block 4
 looks past; its features are brought to one length (Mahalanobis++, Müller & Hein 2025), since
 contrast alone would decide otherwise. What else was tried, on the networks of three seeds and on a
-narrower one, stands in `benchmarks/README.md`.
+narrower one, stands in `benchmarks/refusals.md`.
 """
 
 import math
