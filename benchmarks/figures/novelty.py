@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.figures.markdown import NONE, table
 from benchmarks.figures.results import read_result
-from benchmarks.novelty_kinds import BEFORE, CHOSEN, HELD_OUT
+from benchmarks.novelty.kinds import BEFORE, CHOSEN, HELD_OUT
 
 Figures = dict[str, dict[str, float]]
 SEEDS = ("novelty-seed-0", "novelty-seed-1", "novelty-seed-2")

@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.figures.markdown import NONE, table
 from benchmarks.figures.results import read_result
-from benchmarks.polarity_names import BEFORE, CHOSEN
+from benchmarks.polarity.names import BEFORE, CHOSEN
 
 NAMES = ("as they are", "severity 1 to 3", "1 to 5", "bars")
 "of the shares that a test is judged by"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import gpu as benchmark
-from benchmarks import gpu_sections
-from benchmarks.gpu_measure import (
+from benchmarks.gpu import __main__ as benchmark
+from benchmarks.gpu import sections
+from benchmarks.gpu.measure import (
     Candidate,
     Cells,
     Deadline,
@@ -90,7 +90,7 @@ def test_a_section_that_fails_is_reported_and_the_next_goes_on():
 
 
 def test_candidates_take_turns(monkeypatch):
-    monkeypatch.setattr("benchmarks.gpu_measure.SLICE", 0.25)
+    monkeypatch.setattr("benchmarks.gpu.measure.SLICE", 0.25)
     clock = FakeClock()
     order = []
 
@@ -185,11 +185,11 @@ def pretended(fake_gpu, tmp_path: Path, monkeypatch) -> Path:
     for name in ("fp32", "fp16"):
         write_tiny_model(tmp_path / f"tiny.{name}.onnx", name)
     monkeypatch.setattr(benchmark, "load_runtime", lambda: fake_gpu)
-    monkeypatch.setattr(gpu_sections, "BATCHES", (1, 2))
-    monkeypatch.setattr(gpu_sections, "N_FILES", 70)
-    monkeypatch.setattr("benchmarks.gpu_measure.SLICE", 0.002)
+    monkeypatch.setattr(sections, "BATCHES", (1, 2))
+    monkeypatch.setattr(sections, "N_FILES", 70)
+    monkeypatch.setattr("benchmarks.gpu.measure.SLICE", 0.002)
     monkeypatch.setattr(
-        gpu_sections,
+        sections,
         "speeds",
         lambda candidates, batch, _, *others: speeds(candidates, batch, 0.002, *others),
     )
@@ -239,7 +239,7 @@ def test_answers_that_are_not_the_cpus_fail_the_run():
 def test_the_original_in_fp16_answers_as_in_fp32():
     import torch
 
-    from benchmarks.gpu_torch import Network, original
+    from benchmarks.gpu.in_torch import Network, original
     from kneeedge.training.checkpoint import predict_logits
 
     model, trained = original(Path("nowhere/models"), tiny_spec())
@@ -253,6 +253,6 @@ def test_the_original_in_fp16_answers_as_in_fp32():
 def test_the_ceiling_is_of_the_fastest_product():
     import torch
 
-    from benchmarks.gpu_torch import ceiling
+    from benchmarks.gpu.in_torch import ceiling
 
     assert ceiling(torch.float32, 0.01, "cpu", 64) > 0

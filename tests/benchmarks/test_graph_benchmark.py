@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import graph as benchmark
-from benchmarks.graph import (
+from benchmarks.graph import __main__ as benchmark
+from benchmarks.graph.__main__ import (
     Way,
     facts_of,
     facts_table,
@@ -18,7 +18,7 @@ from benchmarks.graph import (
     speeds,
     take_turns,
 )
-from benchmarks.graph_facts import (
+from benchmarks.graph.facts import (
     NCHWC,
     Stray,
     convolutions_of,

@@ -6,9 +6,9 @@ import pytest
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch")
 
-from benchmarks.polarity import Changed, check_chosen, count
-from benchmarks.polarity_names import BEFORE, CHOSEN
-from benchmarks.polarity_tests import TESTS, cells_of
+from benchmarks.polarity.__main__ import Changed, check_chosen, count
+from benchmarks.polarity.names import BEFORE, CHOSEN
+from benchmarks.polarity.tests import TESTS, cells_of
 from kneeedge.errors import ConfigError
 from kneeedge.pixels.phantom import phantom
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import wheels
-from benchmarks.wheels_child import Answers, Wheel
+from benchmarks.wheels import __main__ as wheels
+from benchmarks.wheels.child import Answers, Wheel
 from tests.tiny_onnx import write_tiny_model
 
 HERE = Answers(

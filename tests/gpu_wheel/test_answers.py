@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from benchmarks import wheels
+from benchmarks.wheels import __main__ as wheels
 from tests.gpu_wheel.wheel import gpu_python
 
 pytestmark = pytest.mark.torch

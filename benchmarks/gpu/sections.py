@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.gpu_measure import (
+from benchmarks.gpu.measure import (
     Candidate,
     Cells,
     Deadline,
@@ -105,7 +105,7 @@ def ceilings(bench: Bench, deadline: Deadline) -> Cells:
         return Cells(left_out=[NO_TORCH])
     import torch
 
-    from benchmarks.gpu_torch import ceiling
+    from benchmarks.gpu.in_torch import ceiling
 
     for name in ("float16", "bfloat16", "float32"):
         bench.ceilings[name] = ceiling(getattr(torch, name), min(2.0, deadline.left / 4))
@@ -236,7 +236,7 @@ def against_torch(bench: Bench, deadline: Deadline) -> Cells:
     """Our fp16 beside PyTorch's, eager and compiled, channels last; the input is on the device."""
     if find_spec("torch") is None:
         return Cells(left_out=[NO_TORCH])
-    from benchmarks.gpu_torch import Network, original
+    from benchmarks.gpu.in_torch import Network, original
 
     model, trained = original(bench.folder, bench.spec)
     network = Network(model)

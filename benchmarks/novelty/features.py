@@ -14,7 +14,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.novelty_texture import texture, tone
+from benchmarks.novelty.texture import texture, tone
 from kneeedge.model.polarity import Polarity
 from kneeedge.runs.config import N_BLOCKS
 from kneeedge.training.model import KneeVGG

@@ -1,6 +1,6 @@
 """What the ONNX Runtime of this Python answers to the golden inputs of model files.
 
-    PYTHON -m benchmarks.wheels_child MODEL...
+    PYTHON -m benchmarks.wheels.child MODEL...
 
 For `benchmarks.wheels`, which reads the JSON. It needs kneeedge's own dependencies and any wheel of
 ONNX Runtime.

@@ -78,7 +78,7 @@ def measure(model: Path, image: Path, folder: Path, repeats: int) -> Result:
         start = time.time()
         python("-m", "kneeedge", *infer)
         samples["whole process"].append((time.time() - start) * 1e3)
-        child = ["-m", "benchmarks.one_image_child", str(model), str(image), str(time.time())]
+        child = ["-m", "benchmarks.one_image.child", str(model), str(image), str(time.time())]
         stages = json.loads(python(*child))
         for name, ms in stages.items():
             samples[name].append(ms)

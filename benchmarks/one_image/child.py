@@ -1,6 +1,6 @@
 """The stages of `kneeedge infer IMAGE` in this fresh process: what `benchmarks.one_image` starts.
 
-    python -m benchmarks.one_image_child MODEL IMAGE STARTED
+    python -m benchmarks.one_image.child MODEL IMAGE STARTED
 
 STARTED is the time at which the process was asked for. It imports nothing before its first stamp,
 and prints milliseconds as JSON.

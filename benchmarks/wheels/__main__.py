@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.wheels_child import Answers, Wheel
+from benchmarks.wheels.child import Answers, Wheel
 from kneeedge.system.files import write_text
 from kneeedge.system.machine import environment
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Change:
 
 def ask(python: str, models: Sequence[Path]) -> Wheel:
     """What the ONNX Runtime of `python` answers; raises CalledProcessError where it cannot."""
-    command = [python, "-m", "benchmarks.wheels_child", *map(str, models)]
+    command = [python, "-m", "benchmarks.wheels.child", *map(str, models)]
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE)
     record = json.loads(done.stdout)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.polarity_names import BEFORE, CHOSEN
+from benchmarks.polarity.names import BEFORE, CHOSEN
 from kneeedge.model.polarity import LEAST_SPREAD, N_CELLS, levels, normalised
 from kneeedge.training.polarity import (
     BLANK_RANGE,

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.polarity_cost import cost
-from benchmarks.polarity_names import BEFORE, CHOSEN
-from benchmarks.polarity_tests import (
+from benchmarks.polarity.cost import cost
+from benchmarks.polarity.names import BEFORE, CHOSEN
+from benchmarks.polarity.tests import (
     TESTS,
     Cells,
     Learnt,
@@ -204,7 +204,7 @@ def check_chosen(learnt: Learnt, images: Sequence[NDArray[np.uint8]]) -> None:
     polarity = fit_polarity(images)
     (part,) = learnt.parts
     if polarity is None or not np.allclose(polarity.weights, part.weights, atol=1e-6):
-        remedy = "bring benchmarks/polarity_tests.py up to kneeedge/training/polarity.py"
+        remedy = "bring benchmarks/polarity/tests.py up to kneeedge/training/polarity.py"
         raise ConfigError("the chosen test is not the one that train learns", remedy)
 
 

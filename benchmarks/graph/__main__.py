@@ -24,8 +24,8 @@ from statistics import median
 
 import onnx
 
-from benchmarks.graph_child import LEVELS, inputs, open_session, session_options
-from benchmarks.graph_facts import Structure, Times, structure_of, times_of
+from benchmarks.graph.child import LEVELS, inputs, open_session, session_options
+from benchmarks.graph.facts import Structure, Times, structure_of, times_of
 from kneeedge.system.machine import available_cpus, environment
 from kneeedge.system.strict_json import to_json
 
@@ -102,7 +102,7 @@ class Process:
     def __init__(self, path: Path, way: Way, threads: int, batch: int) -> None:
         arguments = [str(path), way.level, way.spinning, str(threads), str(batch)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.graph_child", *arguments],
+            [sys.executable, "-m", "benchmarks.graph.child", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

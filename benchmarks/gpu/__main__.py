@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu_measure import Agreement, Outcome, flops_of, nvidia_smi, run_sections
-from benchmarks.gpu_sections import Bench, sections
+from benchmarks.gpu.measure import Agreement, Outcome, flops_of, nvidia_smi, run_sections
+from benchmarks.gpu.sections import Bench, sections
 from kneeedge.errors import ConfigError, KneeEdgeError
 from kneeedge.model.metadata import read_model_spec
 from kneeedge.pixels.listing import find_images

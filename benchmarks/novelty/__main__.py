@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.novelty_features import (
+from benchmarks.novelty.features import (
     ExportedNetwork,
     Features,
     Network,
@@ -29,8 +29,8 @@ from benchmarks.novelty_features import (
     Pixels,
     cached,
 )
-from benchmarks.novelty_kinds import BEFORE, CHOSEN, HELD_OUT
-from benchmarks.novelty_scores import Score, Training, all_scores
+from benchmarks.novelty.kinds import BEFORE, CHOSEN, HELD_OUT
+from benchmarks.novelty.scores import Score, Training, all_scores
 from benchmarks.refusals import blanks, cut, dicoms, noises, pages, photographs
 from kneeedge.data.dataset import Dataset, Sample
 from kneeedge.model.spec import ModelSpec, Novelty, softmax

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.novelty_features import Features
+from benchmarks.novelty.features import Features
 from kneeedge.training.novelty import N_BANDS, RANK, fit_gaussian, quantile_limit
 
 Distances = NDArray[np.float64]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.drift_images import (
+from benchmarks.drift.images import (
     CHANGES,
     Rng,
     StreamImage,

@@ -1,6 +1,6 @@
 """One way of running a file, in a process of its own: what `benchmarks.graph` gives turns.
 
-    python -m benchmarks.graph_child MODEL LEVEL SPINNING THREADS BATCH
+    python -m benchmarks.graph.child MODEL LEVEL SPINNING THREADS BATCH
 
 After loading and a first run it writes a line; for each number read from its input, that many runs'
 milliseconds.

@@ -1,0 +1,1 @@
+"""A file on an NVIDIA GPU: ceilings, answers, speeds, a folder, TensorRT."""

@@ -1,0 +1,1 @@
+"""What ONNX Runtime runs of a file, and what each node costs."""

@@ -1,0 +1,1 @@
+"""Which distance best tells the images that a network should not answer."""

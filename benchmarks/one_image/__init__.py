@@ -1,0 +1,1 @@
+"""Where the time of one image goes, in a process of its own."""

@@ -1,0 +1,1 @@
+"""Which test tells inverted knees."""

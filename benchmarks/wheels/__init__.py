@@ -1,0 +1,1 @@
+"""One file by several wheels of ONNX Runtime."""
