@@ -25,13 +25,8 @@ from kneeedge.training.model import IMAGENET_MEAN, IMAGENET_STD
 
 
 @pytest.fixture(scope="module")
-def graph(trained_run) -> onnx.ModelProto:
-    return to_onnx(*load_original(open_run(trained_run)))
-
-
-@pytest.fixture(scope="module")
-def pixel_path(trained_run) -> PixelPath:
-    return load_original(open_run(trained_run))[1].pixel_path
+def pixel_path(original) -> PixelPath:
+    return original[1].pixel_path
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +153,18 @@ def test_grey_levels_turned_around_are_read_as_whole_numbers(graph, histograms, 
     assert not numpy_helper.to_array(first)[:, 2:].any()
 
 
-@pytest.mark.parametrize("target", UNSIGNED)
-def test_without_polarity_nothing_is_computed_before_the_first_convolution(
-    trained_run, histograms, images, target
-):
+@pytest.fixture(scope="module")
+def without_polarity(trained_run) -> onnx.ModelProto:
     network, spec = load_original(open_run(trained_run))
     network.upright = None
-    graph = to_onnx(network, spec)
+    return to_onnx(network, spec)
+
+
+@pytest.mark.parametrize("target", UNSIGNED)
+def test_without_polarity_nothing_is_computed_before_the_first_convolution(
+    without_polarity, histograms, images, target
+):
+    graph = without_polarity
     ranges = choose_ranges(histograms, "minmax")
     model = to_int8(graph, ranges, target)
     (reader,) = [node for node in model.graph.node if "image" in node.input]

@@ -12,20 +12,14 @@ from onnx import numpy_helper
 from export.graph import layers
 from export.ranges import load_chunks
 from export.to_fp16 import half_range, to_fp16
-from export.to_onnx import to_onnx
 from kneeedge.data.dataset import scan
 from kneeedge.errors import ConfigError
 from kneeedge.pixels.phantom import phantom
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.report.export import gate_text
-from kneeedge.runs.folder import Run, open_run
+from kneeedge.runs.folder import Run
 from kneeedge.runtime.session import Session
-from kneeedge.training.checkpoint import load_original, predict_logits
-
-
-@pytest.fixture(scope="module")
-def original(trained_run):
-    return load_original(open_run(trained_run))
+from kneeedge.training.checkpoint import predict_logits
 
 
 def knees(n: int, side: int = 64) -> np.ndarray:
@@ -51,9 +45,8 @@ def run_logits(graph: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def overflowing(original) -> onnx.ModelProto:
+def overflowing(graph) -> onnx.ModelProto:
     """The same answers from a fifth layer a million times larger and a sixth as much smaller."""
-    graph = to_onnx(*original)
     fifth, sixth = layers(graph)[4:6]
     factors = dict.fromkeys(fifth.weights, 1e6) | {sixth.weights[0]: 1e-6}
     return scaled(graph, factors)
@@ -81,9 +74,8 @@ def test_a_plain_conversion_of_such_a_network_fails(overflowing):
     assert not np.allclose(logits, run_logits(overflowing, images), atol=0.05)
 
 
-def test_the_largest_activation_is_the_networks(original, phantoms):
+def test_the_largest_activation_is_the_networks(original, graph, phantoms):
     model, spec = original
-    graph = to_onnx(model, spec)
     samples = scan(phantoms).split("train")[:5]
     limits = half_range(graph, load_chunks(samples, spec.pixel_path, 1))
     images = np.stack([load_input(sample.path, spec.pixel_path) for sample in samples])[:, None]
@@ -98,8 +90,7 @@ def test_the_largest_activation_is_the_networks(original, phantoms):
     assert limits.float_layers == ()
 
 
-def test_a_layer_whose_values_vanish_in_fp16_stays_in_fp32(original):
-    graph = to_onnx(*original)
+def test_a_layer_whose_values_vanish_in_fp16_stays_in_fp32(graph):
     third, fourth = layers(graph)[2:4]
     faint = scaled(graph, dict.fromkeys(third.weights, 1e-8) | {fourth.weights[0]: 1e8})
     images = knees(4)
@@ -120,8 +111,8 @@ def test_the_fp16_file_says_what_was_looked_for(exported):
     assert "layers in fp32: none" in gate_text(report)
 
 
-def test_a_weight_beyond_fp16_is_refused_not_clamped(original):
-    graph = to_onnx(*original)
+def test_a_weight_beyond_fp16_is_refused_not_clamped(graph):
+    graph = scaled(graph, {})
     tensor = next(t for t in graph.graph.initializer if t.name.startswith("features"))
     weights = numpy_helper.to_array(tensor).copy()
     weights.flat[0] = 70000.0

@@ -12,12 +12,9 @@ from export.graph import body
 from export.ranges import choose_ranges, collect
 from export.rounding import round_together, second_moments
 from export.to_int8 import quantise
-from export.to_onnx import to_onnx
 from kneeedge.data.dataset import scan
 from kneeedge.model.file_record import INT8_TARGETS
-from kneeedge.runs.folder import open_run
 from kneeedge.system.progress import Progress
-from kneeedge.training.checkpoint import load_original
 
 MOMENTS = second_moments(3, 3)
 LARGEST = {"any": 64}
@@ -56,12 +53,14 @@ def test_moments_are_those_of_images_of_even_grey():
     assert np.abs(read.T @ read / len(read) - MOMENTS).max() < 0.05
 
 
-@pytest.mark.parametrize("target", INT8_TARGETS)
-def test_a_files_first_layer_answers_even_grey_as_the_network_does(trained_run, phantoms, target):
-    model, spec = load_original(open_run(trained_run))
-    graph = to_onnx(model, spec)
+@pytest.fixture(scope="module")
+def histograms(original, graph, phantoms):
     samples = scan(phantoms).split("train")[:4]
-    histograms = collect(graph, samples, spec.pixel_path, Progress(quiet=True))
+    return collect(graph, samples, original[1].pixel_path, Progress(quiet=True))
+
+
+@pytest.mark.parametrize("target", INT8_TARGETS)
+def test_a_files_first_layer_answers_even_grey_as_the_network_does(graph, histograms, target):
     ranges = choose_ranges(histograms, "minmax", target == "tensorrt")
     quantised = quantise(graph, ranges, target, ())
     first = body(graph)[0]

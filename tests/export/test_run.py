@@ -42,7 +42,7 @@ from kneeedge.pixels.pixel_path import load_input, to_input
 from kneeedge.report.card import card_in
 from kneeedge.report.export import gate_text
 from kneeedge.runs.export_report import ExportReport
-from kneeedge.runs.folder import Run, open_run
+from kneeedge.runs.folder import Run
 from kneeedge.runtime.golden import (
     AT_LIMIT,
     AT_THRESHOLD,
@@ -55,7 +55,7 @@ from kneeedge.runtime.session import Session
 from kneeedge.system.files import file_sha256
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import to_json
-from kneeedge.training.checkpoint import load_original, predict_logits
+from kneeedge.training.checkpoint import predict_logits
 from kneeedge.training.model import KneeVGG
 from tests.bench_rows import result, row
 
@@ -69,11 +69,6 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 0.05, "int8": 0.5}
 def variant(request, exported) -> tuple[Path, float]:
     """A published file and how far its logits may be from the original's."""
     return exported[request.param], TOLERANCE[request.param]
-
-
-@pytest.fixture(scope="module")
-def original(trained_run):
-    return load_original(open_run(trained_run))
 
 
 @pytest.fixture
@@ -246,9 +241,8 @@ def test_fp16_casts_once_in_and_once_out(exported):
 
 
 @pytest.mark.parametrize("target", INT8_TARGETS)
-def test_every_int8_target_loads_and_answers(original, phantoms, target):
+def test_every_int8_target_loads_and_answers(original, graph, phantoms, target):
     model, spec = original
-    graph = to_onnx(model, spec)
     samples = scan(phantoms).split("train")[:20]
     histograms = collect(graph, samples, spec.pixel_path, QUIET)
     ranges = choose_ranges(histograms, "minmax", target == "tensorrt")
@@ -269,9 +263,8 @@ def test_every_int8_target_loads_and_answers(original, phantoms, target):
         assert max(np.abs(weight.astype(int)).max() for weight in weights) <= 64
 
 
-def test_ranges_are_those_of_the_activations(original, phantoms):
+def test_ranges_are_those_of_the_activations(original, graph, phantoms):
     model, spec = original
-    graph = to_onnx(model, spec)
     samples = scan(phantoms).split("train")[:6]
     ranges = choose_ranges(collect(graph, samples, spec.pixel_path, QUIET), "minmax")
     images = np.stack([load_input(sample.path, spec.pixel_path) for sample in samples])[:, None]

@@ -19,17 +19,14 @@ from export.graph import layers
 from export.ranges import METHODS, collect, open_session
 from export.search import MOST_GATED, search, settle, timed
 from export.to_int8 import to_int8
-from export.to_onnx import to_onnx
 from export.trials import Material, Recipe, Trials, compute_logits, preference
 from kneeedge.data.dataset import scan
 from kneeedge.model.file_record import Trial
 from kneeedge.model.verdict import FAIL, INCONCLUSIVE, PASS
 from kneeedge.pixels.pixel_path import load_input
 from kneeedge.runs.answers import ORIGINAL, Answers
-from kneeedge.runs.folder import open_run
 from kneeedge.runtime.session import Outputs
 from kneeedge.system.progress import Progress
-from kneeedge.training.checkpoint import load_original
 
 QUIET = Progress(quiet=True)
 ANSWERS = Outputs(np.zeros((1, 2)), np.zeros((1, 2)), None)
@@ -37,18 +34,17 @@ ANSWERS = Outputs(np.zeros((1, 2)), np.zeros((1, 2)), None)
 
 
 @pytest.fixture(scope="module")
-def material(trained_run, phantoms) -> Material:
-    model, spec = load_original(open_run(trained_run))
-    graph = to_onnx(model, spec)
+def material(original, graph, phantoms) -> Material:
+    spec = original[1]
     samples = scan(phantoms).split("train")
     images = [load_input(sample.path, spec.pixel_path)[None, None] for sample in samples[20:28]]
     return Material(graph, collect(graph, samples[:20], spec.pixel_path, QUIET), images, "any")
 
 
 @pytest.fixture(scope="module")
-def report(trained_run, phantoms):
+def report(original, phantoms):
     """The gate's report on a variant that answers one image otherwise than the original."""
-    spec = load_original(open_run(trained_run))[1]
+    spec = original[1]
     samples = scan(phantoms).split("val")
     logits = np.array([[1.0, 0.0], [0.0, 1.0]])[[sample.label for sample in samples]]
     flipped = logits.copy()
