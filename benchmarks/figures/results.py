@@ -75,6 +75,7 @@ FILES = {
     "training-time-amd": "2026-11-27-training-time-knee-kl-amd.json",
     "members": "2026-11-27-members-knee-kl.json",
     "recipes": "2026-11-27-recipes-corrupted-views-h100.json",
+    "recipes-osteoporosis-372": "2026-11-28-recipes-osteoporosis-372-avx2.json",
     "polarity": "2026-11-27-polarity-knee-kl.json",
     "licences": "2026-11-26-licences.json",
     "node": "2026-11-26-node-knee-kl-int8.json",

@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "polarity": polarity.tests,
     "polarity-kinds": polarity.kinds,
     "polarity-other": polarity.others,
+    "paper-recipe": recipes.paper_recipe,
     "planted-labels": audits.planted_labels,
     "recall": findings.recall,
     "refusals": findings.refusals,
