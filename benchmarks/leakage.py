@@ -47,9 +47,9 @@ from kneeedge.training.cache import (
 from kneeedge.training.checkpoint import read_weights
 from kneeedge.training.data import EVAL_BATCH
 from kneeedge.training.loop import fit
-from kneeedge.training.lower import TorchBlocks
+from kneeedge.training.lower import TorchBlocks, seconds_an_image
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.plan import build_model, choose_bf16, choose_frozen, seconds_an_image
+from kneeedge.training.plan import build_model, choose_bf16, choose_frozen, forward
 from kneeedge.training.prepare import GatheredImages, gather_images
 from kneeedge.training.run import make_fabric
 from kneeedge.training.weights import load_pretrained
@@ -145,7 +145,7 @@ def study(
     trained_on = [sample for sample in dataset.samples if sample.split != "test"]
     wanted = views_wanted(trained_on, only_seen, config.views)
     n_views = sum(wanted.values())
-    seconds = n_views * seconds_an_image(model.eval(), config.size, bf16)
+    seconds = n_views * seconds_an_image(forward(model.eval(), bf16), config.size)
     progress(f"{n_views:,} views, about {duration(seconds)}")
     results = []
     with tempfile.TemporaryDirectory() as folder:

@@ -106,10 +106,7 @@ def train(
 ) -> None:
     """Fine-tune VGG19 on a labelled folder; writes runs/NAME/ and lets runs/latest name it."""
     require_train("train")
-    given = {field: ctx.params[field] for field in CONFIG_FIELDS if ctx.params[field] is not None}
-    for field in ("groups", "drop_labels"):
-        if field in given:
-            given[field] = str(given[field])
+    given = options.given_of(ctx.params, CONFIG_FIELDS)
 
     if resume is None and data is None:
         raise ConfigError("no data folder is given", "write `kneeedge train DATA`, or --resume RUN")

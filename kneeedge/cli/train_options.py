@@ -1,5 +1,6 @@
 """The options of TrainConfig's fields, as `kneeedge train` and `kneeedge tune` take them."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,12 @@ def option(name: str, text: str, panel: str) -> Any:
         show_default=False,
         autocompletion=completion,
     )
+
+
+def given_of(params: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The values of TrainConfig's fields `names` that a command line gives, a path as its text."""
+    found = {name: params[name] for name in names if params[name] is not None}
+    return {name: str(v) if isinstance(v, Path) else v for name, v in found.items()}
 
 
 Seed = Annotated[int | None, option("seed", "Seed of everything random", STEPS)]

@@ -124,10 +124,7 @@ def tune(
     Writes runs/NAME/ with recipe.json for `train --recipe`.
     """
     require_tune()
-    given = {key: ctx.params[key] for key in TRAIN_FIELDS if ctx.params[key] is not None}
-    for field in ("groups", "drop_labels"):
-        if field in given:
-            given[field] = str(given[field])
+    given = options.given_of(ctx.params, TRAIN_FIELDS)
     asked = {key: ctx.params[key] for key in SEARCH_FIELDS if ctx.params[key] is not None}
     if resume is None and data is None:
         remedy = "write `kneeedge tune DATA`, or --resume FOLDER"

@@ -1,8 +1,6 @@
 """What a training decides before it begins: each `auto`, measured where a measurement says it."""
 
-import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +24,7 @@ from kneeedge.training.lower import (
     TorchBlocks,
     open_int8,
     seconds_a_view,
+    seconds_an_image,
 )
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.team import ALONE, Team
@@ -155,9 +154,9 @@ def choose_bf16(model: KneeVGG, precision: str, size: int, progress: Progress) -
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     model.eval()
-    fp32_seconds = seconds_an_image(model, size, bf16=False)
+    fp32_seconds = seconds_an_image(forward(model, bf16=False), size)
     longest = HOPELESS * fp32_seconds  # what a CPU without bf16 only emulates takes a minute
-    speedup = fp32_seconds / seconds_an_image(model, size, bf16=True, longest=longest)
+    speedup = fp32_seconds / seconds_an_image(forward(model, bf16=True), size, longest)
     is_taken = speedup >= FASTER
     decision = "taken" if is_taken else "left"
     progress(f"bf16 runs this network {speedup:.1f}× as fast as fp32 here: {decision}")
@@ -239,18 +238,11 @@ def choose_views(
     return plan.n_views
 
 
-def seconds_an_image(model: KneeVGG, size: int, bf16: bool, longest: float = math.inf) -> float:
-    """Time of one image forward through the network on this CPU: the best of four runs of four.
+def forward(model: KneeVGG, bf16: bool) -> Callable[[torch.Tensor], object]:
+    """What answers images (N, 1, S, S) uint8 by the network on this CPU, in bf16 or fp32."""
 
-    Where each of two runs of one image takes more than `longest` seconds, it is the better of them.
-    """
-
-    def run(n_images: int) -> float:
-        images = torch.zeros(n_images, 1, size, size, dtype=torch.uint8)
-        start = time.perf_counter()
+    def answer(images: torch.Tensor) -> object:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            model(images)
-        return (time.perf_counter() - start) / n_images
+            return model(images)
 
-    first = min(run(1), run(1))
-    return first if first > longest else min(run(4) for _ in range(4))
+    return answer

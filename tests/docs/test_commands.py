@@ -16,6 +16,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from benchmarks.figures import pages
 from export.options import ExportOptions
 from kneeedge.cli.app import app
 from kneeedge.cli.console import RENAMED
@@ -167,6 +168,10 @@ def test_every_command_of_the_pages_runs(exported, tmp_path, monkeypatch):
         expected = next((code for word, code in REFUSED.items() if word in words), 0)
         code, output = run(words)
         assert code == expected, f"{page}: {command}\n{output}"
+
+
+def test_no_page_is_left_out():
+    assert sorted(PAGES) == sorted(pages.PAGES)
 
 
 def test_the_readme_shows_the_main_commands():

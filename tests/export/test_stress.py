@@ -27,7 +27,7 @@ from kneeedge.runs.folder import Run, open_run
 from kneeedge.stress.answers import Subject
 from kneeedge.stress.gate import GATE_CELLS
 from kneeedge.system.progress import Progress
-from kneeedge.training.checkpoint import load_original, predict_logits
+from kneeedge.training.checkpoint import predict_logits
 
 QUIET = Progress(quiet=True)
 FP32 = ExportOptions(precisions=("fp32",), stress=True)
@@ -120,22 +120,23 @@ def test_the_original_answers_once_for_all_variants(asked):
     assert len(asked) == 3
 
 
-def test_pytorch_is_asked_as_it_is(trained_run):
-    model, spec = load_original(open_run(trained_run))
+def test_pytorch_is_asked_as_it_is(original):
+    model, spec = original
     images = some_phantoms(3, spec.pixel_path.size)
     outputs = torch_subject(Network(model, spec, None)).run(images)
     assert outputs.logits == pytest.approx(predict_logits(model, images), abs=1e-5)
     assert np.asarray(outputs.probabilities).sum(axis=1) == pytest.approx([1.0] * 3, abs=1e-6)
 
 
-def test_a_slim_run_is_held_against_the_network_it_was_slimmed_from(slim_run, trained_run):
+def test_a_slim_run_is_held_against_the_network_it_was_slimmed_from(slim_run, original):
     run = open_run(slim_run)
-    original = original_of(run, run.read_spec())
-    model, spec = load_original(open_run(trained_run))
-    assert original.spec == spec
+    held_against = original_of(run, run.read_spec())
+    model, spec = original
+    assert held_against.spec == spec
     images = some_phantoms(2, spec.pixel_path.size)
-    assert original.run(images).logits == pytest.approx(predict_logits(model, images), abs=1e-5)
-    assert original.run(images).distance.shape == (2,)
+    answers = held_against.run(images)
+    assert answers.logits == pytest.approx(predict_logits(model, images), abs=1e-5)
+    assert answers.distance.shape == (2,)
 
 
 def test_an_original_that_is_gone_or_another_is_refused_before_the_work(

@@ -49,6 +49,7 @@ class Timed:
         self.bf16_seconds = bf16_seconds
         self.now = 0.0
         self.n_in_bf16 = 0
+        self.n_in_fp32 = 0
 
     def eval(self) -> None:
         pass
@@ -57,6 +58,7 @@ class Timed:
         bf16 = torch.is_autocast_enabled("cpu")
         self.now += len(images) * (self.bf16_seconds if bf16 else 1.0)
         self.n_in_bf16 += len(images) if bf16 else 0
+        self.n_in_fp32 += 0 if bf16 else len(images)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,10 @@ def test_bf16_is_taken_where_it_is_faster_and_soon_left_where_it_is_emulated(
 ):
     model = Timed(bf16_seconds)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: model.now)
+    monkeypatch.setattr("time.perf_counter", lambda: model.now)
     said: list[str] = []
     assert plan.choose_bf16(model, "auto", 224, said.append) == is_taken
-    assert model.n_in_bf16 == n_timed
+    assert (model.n_in_fp32, model.n_in_bf16) == (16, n_timed)
     decision = "taken" if is_taken else "left"
     assert said == [
         f"bf16 runs this network {1 / bf16_seconds:.1f}× as fast as fp32 here: {decision}"
