@@ -25,9 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from scipy.stats import t as student
 
-from benchmarks.recipes import spread
+from benchmarks.seeds import paired
 from export.frozen import frozen_to_int8
 from kneeedge.data.dataset import Dataset, Sample
 from kneeedge.model.decision import fit_temperature
@@ -47,9 +46,10 @@ from kneeedge.training.data import EVAL_BATCH, labels_of
 from kneeedge.training.loop import fit
 from kneeedge.training.lower import BF16, INT8, LowerBlocks, TorchBlocks, open_int8
 from kneeedge.training.model import KneeVGG
-from kneeedge.training.plan import build_model, choose_frozen
+from kneeedge.training.plan import build_model, choose_frozen, training_device
 from kneeedge.training.prepare import gather_images, split_data
 from kneeedge.training.run import make_fabric
+from kneeedge.training.score import in_full_fp32
 from kneeedge.training.weights import load_pretrained
 
 SPLITS = ("val", "test")
@@ -127,7 +127,7 @@ class Study:
         torch.manual_seed(seed)
         torch.nn.init.normal_(self.model.classifier[-1].weight, 0.0, 0.01)
         train, val = self.dataset.split("train"), self.dataset.split("val")
-        fabric = make_fabric("cpu", config.precision == BF16)
+        fabric = make_fabric(training_device(), config.precision == BF16)
         batches = store.batches(train, val, config)
         begun = time.monotonic()
         with val_logits() as by_epoch:
@@ -154,13 +154,14 @@ class Study:
     def logits(self, view: int) -> dict[str, NDArray[np.float64]]:
         """(N, K) of each split, from its blocks in fp32."""
         self.model.eval()
+        device = self.model.mean.device
         logits = {}
         for split, samples in self.samples.items():
             rows = self.exact.rows_of(samples) + view
             parts = [rows[i : i + EVAL_BATCH] for i in range(0, len(rows), EVAL_BATCH)]
-            with torch.inference_mode():
-                answers = [self.model(self.exact.read(part)) for part in parts]
-            logits[split] = torch.cat(answers).double().numpy()
+            with torch.inference_mode(), in_full_fp32():
+                answers = [self.model(self.exact.read(part).to(device)) for part in parts]
+            logits[split] = torch.cat(answers).double().cpu().numpy()
         return logits
 
     def figures(self, logits: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
@@ -243,21 +244,6 @@ def compared(
                 before = [run[kind][split][name] for run in first]
                 rows[f"{kind} {split} {name}"] = paired(before, values)
     return rows
-
-
-def paired(before: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
-    """Mean and deviation over seeds, and of the differences from those before."""
-    change = [b - a for a, b in zip(before, values, strict=True)]
-    return {**spread(values), "change": with_interval(change)}
-
-
-def with_interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean, sample deviation, and Student's 95 % interval of the mean."""
-    summary = spread(values)
-    if len(values) > 1:
-        half = float(student.ppf(0.975, len(values) - 1)) * summary["sd"] / len(values) ** 0.5
-        summary |= {"low": summary["mean"] - half, "high": summary["mean"] + half}
-    return summary
 
 
 def rows_of(

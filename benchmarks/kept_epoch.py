@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.recipes import spread
+from benchmarks.seeds import spread
 from kneeedge.data.dataset import read_split
 from kneeedge.model.decision import fit_temperature
 from kneeedge.model.spec import softmax

@@ -35,7 +35,7 @@ from benchmarks.cached_training import (
     named_variant,
     read_data,
 )
-from benchmarks.recipes import spread
+from benchmarks.seeds import spread
 from kneeedge.runs.config import TrainConfig
 from kneeedge.runs.folder import Run
 from kneeedge.system.machine import environment
@@ -46,6 +46,7 @@ from kneeedge.training.checkpoint import read_weights
 from kneeedge.training.data import EVAL_BATCH, next_views, own_rows
 from kneeedge.training.loop import Objective, count_correct, fit
 from kneeedge.training.lower import BF16
+from kneeedge.training.plan import training_device
 from kneeedge.training.run import make_fabric
 
 Weights = dict[str, Tensor]
@@ -114,13 +115,14 @@ def soft_targets(
     """The mean of the members' probabilities (rows, K) of every stored view."""
     total = np.zeros((len(store.rows), len(study.dataset.classes)), dtype=np.float32)
     study.model.eval()
+    device = study.model.mean.device
     for member in members:
         study.model.load_state_dict(member)
         for start in range(0, len(total), EVAL_BATCH):
             rows = np.arange(start, min(start + EVAL_BATCH, len(total)))
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                logits = study.model(store.read(rows)).float()
-            total[rows] += torch.softmax(logits, 1).numpy() / len(members)
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+                logits = study.model(store.read(rows).to(device)).float()
+            total[rows] += torch.softmax(logits, 1).cpu().numpy() / len(members)
     return total
 
 
@@ -141,7 +143,7 @@ def distilled(
         train, val = study.dataset.split("train"), study.dataset.split("val")
         plain = store.batches(train, val, config)
         batches = SoftBatches(**{**vars(plain), "targets": targets})
-        fabric = make_fabric("cpu", config.precision == BF16)
+        fabric = make_fabric(training_device(), config.precision == BF16)
         fit(study.model, batches, config, run, fabric, study.progress, Distil())
         run.last.unlink()
     return read_weights(run.model, study.model)
@@ -178,6 +180,8 @@ def main() -> None:
     progress = Progress()
     study = begin(base, read_data(base, progress), given.out, progress, n_exact=2)
     variant = named_variant(given.variant, base)
+    store = study.store(variant.config)[0] if given.distil else None
+    study.model.to(training_device())  # the frozen blocks, which are the CPU's, are computed
     folders = [given.out / f"{variant.name}-{seed}" for seed in range(given.members)]
     members = [read_weights(Run(folder).model, study.model) for folder in folders]
     singles = [answers(study, member) for member in members]
@@ -190,8 +194,7 @@ def main() -> None:
         "soup": [both(study, answers(study, averaged(members)))],
         f"greedy soup of {n_greedy}": [both(study, answers(study, greedy_weights))],
     }
-    if given.distil:
-        store, _ = study.store(variant.config)
+    if store is not None:
         targets = soft_targets(study, store, members)
         config = variant.config
         nets = [

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+from benchmarks.seeds import paired
 from kneeedge.runs.folder import Run, open_run
 from kneeedge.system.machine import environment
 from kneeedge.system.strict_json import to_json
@@ -132,26 +133,12 @@ def flat(record: dict[str, Any]) -> dict[str, float]:
     return named
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and sample deviation over seeds."""
-    return {
-        "mean": round(mean(values), 6),
-        "sd": round(stdev(values), 6) if len(values) > 1 else 0.0,
-    }
-
-
 def compared(first: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of each figure the mean and deviation over seeds, and of its differences from the first's."""
+    """Of each figure what `paired` says beside the first's."""
     before = [flat(record) for record in first]
     after = [flat(record) for record in runs]
     names = [name for name in before[0] if all(name in figures for figures in (*before, *after))]
-    return {
-        name: {
-            **spread([figures[name] for figures in after]),
-            "change": spread([b[name] - a[name] for a, b in zip(before, after, strict=True)]),
-        }
-        for name in names
-    }
+    return {name: paired([a[name] for a in before], [b[name] for b in after]) for name in names}
 
 
 def named_recipe(text: str) -> Recipe:

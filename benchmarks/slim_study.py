@@ -28,11 +28,11 @@ from torch import Tensor
 from benchmarks.cached_training import (
     SPLITS,
     figures_of,
-    paired,
     parse_variant,
     rows_of,
     show,
 )
+from benchmarks.seeds import paired
 from kneeedge.model.decision import fit_temperature
 from kneeedge.model.spec import Architecture, softmax
 from kneeedge.pixels.pixel_path import load_input
@@ -53,6 +53,7 @@ from kneeedge.training.checkpoint import read_weights
 from kneeedge.training.data import EVAL_BATCH, FileBatches, labels_of
 from kneeedge.training.loop import fit
 from kneeedge.training.model import KneeVGG
+from kneeedge.training.plan import training_device
 from kneeedge.training.run import make_fabric
 
 Logits = dict[str, NDArray[np.float32]]
@@ -135,13 +136,13 @@ class Study:
                 slimmer.spec.pixel_path,
             )
             batches = DistilBatches(targets, files, training)
-            fabric = make_fabric("cpu", slimmer.survey.bf16)
+            fabric = make_fabric(training_device(), slimmer.survey.bf16)
             run = Run(folder)
             objective = distillation(targets, variant.map_weight)
             fit(model, batches, training, run, fabric, slimmer.progress, objective)
             run.last.unlink()
             model.load_state_dict(read_weights(run.model, model))
-            model.eval()
+            model.cpu().eval()
         return model
 
     def narrowed(

@@ -27,14 +27,21 @@ def scores(result: dict[str, Any]) -> str:
         cells = [f"{first['compared'][name]['mean']:.4f}"]
         for row in others:
             figures = row["compared"][name]
-            change = figures["change"]
-            between = f"{signed(change['mean'], 4)} ± {change['sd']:.4f}"
-            cells += [f"{figures['mean']:.4f}", between]
+            cells += [f"{figures['mean']:.4f}", between(figures["change"], 4)]
         lines.append([name, *cells])
     heads = [f"of {result['seeds']} seeds", first["name"]]
+    has_intervals = "low" in first["compared"][SCORES[0]]["change"]
     for row in others:
-        heads += [row["name"], "change ± deviation"]
+        heads += [row["name"], "change, 95 %" if has_intervals else "change ± deviation"]
     return table(heads, lines)
+
+
+def between(change: dict[str, float], decimals: int, factor: float = 1) -> str:
+    """A mean change over seeds with its interval; of older results with its deviation."""
+    mean = signed(factor * change["mean"], decimals)
+    if "low" in change:
+        return f"{mean} {span(change, decimals, factor)}"
+    return f"{mean} ± {factor * change['sd']:.{decimals}f}"
 
 
 def corrupted_kinds() -> str:
@@ -48,8 +55,7 @@ def corrupted_kinds() -> str:
         for name in POINTS:
             before, after = (100 * one[f"{cell} {name}"]["mean"] for one in (first, second))
             cells.append(f"{before:.1f} → {after:.1f}")
-        change = second[f"{cell} wrong_unrefused"]["change"]
-        cells.append(f"{signed(100 * change['mean'], 1)} ± {100 * change['sd']:.1f}")
+        cells.append(between(second[f"{cell} wrong_unrefused"]["change"], 1, 100))
         lines.append([row["kind"], *cells])
     heads = ("kind", "right", "refused", "wrong and not refused", "change ± deviation")
     return table(heads, lines)
@@ -136,8 +142,7 @@ def narrowed(result: dict[str, Any]) -> str:
         cells = [mean_of(figures[key], factor, n) for key, factor, n in NARROWED.values()]
         change = figures["val log_loss"]["change"]
         if "low" in change:
-            between = f"{signed(change['mean'], 3)} {span(change, 3)}"
-            cells.append(between if rows else NONE)
+            cells.append(between(change, 3) if rows else NONE)
         rows.append([variant["name"], *cells, f"{variant['seconds'] / 60:.1f}"])
     against = ["log loss against the first, 95 %"] if result["seeds"] > 1 else []
     return table(("training", *NARROWED, *against, "minutes"), rows)
@@ -151,9 +156,8 @@ def learnt(result: dict[str, Any]) -> str:
         cells = [mean_of(variants[0]["compared"][f"kept epoch {key}"], factor, digits)]
         for variant in variants[1:]:
             figures = variant["compared"][f"kept epoch {key}"]
-            change = figures["change"]
-            between = f"{signed(factor * change['mean'], digits)} {span(change, digits, factor)}"
-            cells += [mean_of(figures, factor, digits), between]
+            changed = between(figures["change"], digits, factor)
+            cells += [mean_of(figures, factor, digits), changed]
         rows.append([title, *cells])
     heads = [f"of {result['seeds']} seeds", variants[0]["name"]]
     for variant in variants[1:]:

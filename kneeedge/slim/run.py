@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from export.gate_data import GateImages, read_gate_data
 from export.options import PRECISIONS, ExportOptions
 from export.original import AskedImages, open_network
@@ -54,6 +52,7 @@ from kneeedge.training.checkpoint import load_original, save_weights
 from kneeedge.training.cpu import use_cpu
 from kneeedge.training.data import FileBatches
 from kneeedge.training.loop import State, fit, read_history
+from kneeedge.training.plan import training_device
 from kneeedge.training.run import check_new, make_fabric, start_model
 from kneeedge.training.score import score
 
@@ -123,10 +122,10 @@ class Slimmer:
 
     @cached_property
     def targets(self) -> Targets:
-        """The original's answers to the training views."""
+        """The original's answers to the training views, from where networks are trained."""
         config = self.config.training(self.record.config)
         train = self.dataset.split("train")
-        model = deepcopy(self.model).to(device())
+        model = deepcopy(self.model).to(training_device())
         folder = Run(self.folder).cache
         bf16 = self.survey.bf16
         return compute_targets(model, bf16, train, config.views, config, folder, self.progress)
@@ -228,7 +227,7 @@ class Slimmer:
             n_frozen_blocks=0,
             n_views=0,
             bf16=self.survey.bf16,
-            device=device(),
+            device=training_device(),
             environment=machine.environment(),
             n_processes=1,
             slimmed=self.slimmed,
@@ -355,11 +354,6 @@ def with_goal(report: SlimReport, goal: Goal, run: Run) -> SlimReport:
         problem = f"{run.folder} has begun with the widths of its goal"
         raise ConfigError(problem, "leave out the new one, or slim the original to another --out")
     return replace(report, config=report.config.with_goal(goal))
-
-
-def device() -> str:
-    """Where the original is asked and the narrowed network trained; least squares are the CPU's."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def single_image_ms(path: Path, threads: int | None) -> float:

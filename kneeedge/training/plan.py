@@ -101,7 +101,7 @@ def plan_run(
         bf16=bf16,
         n_views=n_views,
         frozen_precision=lower.precision if n_views else None,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=training_device(),
         environment=machine.environment(),
         n_processes=team.size,
     )
@@ -135,6 +135,11 @@ def build_model(
     """The network to train, with the config's dropout, channels-last."""
     model = KneeVGG(architecture, n_classes, config.dropout, n_frozen)
     return model.to(memory_format=torch.channels_last)
+
+
+def training_device() -> str:
+    """Where networks are trained: `cuda` where PyTorch finds a GPU, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def choose_frozen(config: TrainConfig) -> int:

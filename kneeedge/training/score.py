@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -315,6 +316,12 @@ def answer_rows(spec: ModelSpec, scored: ScoredSplit) -> list[list[str]]:
     return rows
 
 
+def in_full_fp32() -> AbstractContextManager[None]:
+    """Convolutions within are fp32 on a GPU too, which else rounds their factors to 10 bits."""
+    exact: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return exact
+
+
 def original_answers(
     model: KneeVGG,
     gaussians: Gaussians | None,
@@ -329,9 +336,7 @@ def original_answers(
     """
     logits = []
     distances = []
-    # A GPU would round the factors of a convolution to 10 bits.
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with progress.stage(title, len(samples)) as stage, exact:
+    with progress.stage(title, len(samples)) as stage, in_full_fp32():
         for i in range(0, len(samples), BATCH):
             part = samples[i : i + BATCH]
             images = np.stack([load_input(sample.path, pixel_path) for sample in part])[:, None]

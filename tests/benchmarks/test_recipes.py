@@ -38,7 +38,7 @@ def test_differences_are_paired_by_seed() -> None:
     figures = compared(first, other)["val auroc"]
     assert figures["mean"] == pytest.approx(0.99)
     assert figures["sd"] == pytest.approx(0.014142)
-    assert figures["change"] == {"mean": pytest.approx(0.01), "sd": pytest.approx(0.0)}
+    assert figures["change"] == pytest.approx({"mean": 0.01, "sd": 0.0, "low": 0.01, "high": 0.01})
     assert compared(first, other)["blur 3 wrong_unrefused"]["change"]["mean"] == -0.015
 
 
