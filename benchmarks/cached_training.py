@@ -3,12 +3,12 @@
     python -m benchmarks.cached_training DATA --weights FILE --variant NAME=FIELD:VALUE,… …
         [--group-regex REGEX] [--seeds 5] --out FOLDER [--json FILE]
 
-A FIELD is one of `TrainConfig`, such as frozen_precision, freeze_blocks or epochs. Each variant's
-activations are computed once, with the views of seed 0; a seed then decides the head's first
-weights, the order of the images and dropout. The kept weights of every run answer val and test from
-frozen blocks in fp32, as `kneeedge train` does, which are computed once too; so do the last
-epoch's, which nothing chose. The first variant is what the others are held against, seed by seed.
-Runs that are in FOLDER are not trained again.
+A FIELD is one of `TrainConfig`, such as frozen_precision, freeze_blocks or epochs; a + in a value
+stands for a comma, as of corruptions. Each variant's activations are computed once, with the views
+of seed 0; a seed then decides the head's first weights, the order of the images and dropout. The
+kept weights of every run answer val and test from frozen blocks in fp32, as `kneeedge train` does,
+which are computed once too; so do the last epoch's, which nothing chose. The first variant is what
+the others are held against, seed by seed. Runs that are in FOLDER are not trained again.
 """
 
 import argparse
@@ -94,8 +94,9 @@ class Study:
         train = self.dataset.split("train")
         wanted = views_wanted(train, self.dataset.split("val"), config.views)
         begun = time.monotonic()
-        kind = f"{config.frozen_precision}-{config.rotation:g}-{config.views}"
-        folder = self.out / name_above(choose_frozen(config), kind)
+        kinds = config.corrupted_by
+        kind = [config.frozen_precision, f"{config.rotation:g}", str(config.views), *kinds]
+        folder = self.out / name_above(choose_frozen(config), "-".join(kind))
         lower = self.lower(config, folder.with_suffix(".onnx"))
         store = cache_activations(self.model, lower, wanted, config, folder, self.progress)
         return store, time.monotonic() - begun
@@ -105,7 +106,9 @@ class Study:
             return TorchBlocks(self.model.eval(), config.frozen_precision == BF16)
         if not file.is_file():
             self.model.load_state_dict(self.start)
-            file.write_bytes(frozen_to_int8(self.model, self.dataset, config, self.progress))
+            on_cpu = self.model.cpu()
+            file.write_bytes(frozen_to_int8(on_cpu, self.dataset, config, self.progress))
+            self.model.to(training_device())
         return open_int8(file.read_bytes())
 
     def run(self, variant: Variant, store: ActivationStore, seed: int) -> dict[str, Any]:
@@ -220,9 +223,10 @@ def begin(
     load_pretrained(model, config.weights)
     held_out = [*dataset.split("val"), *dataset.split("test")]
     wanted = views_wanted(held_out, (), n_exact)
-    in_fp32 = TorchBlocks(model.eval(), bf16=False)
+    in_fp32 = TorchBlocks(model.eval().to(training_device()), bf16=False)
     folder = out / name_above(n_frozen, "exact")
-    exact = cache_activations(model, in_fp32, wanted, config, folder, progress)
+    with in_full_fp32():
+        exact = cache_activations(model, in_fp32, wanted, config, folder, progress)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     return Study(dataset=dataset, model=model, start=start, exact=exact, out=out, progress=progress)
 
@@ -282,10 +286,10 @@ def named_variant(text: str, base: TrainConfig) -> Variant:
 
 
 def parse_variant(text: str) -> tuple[str, dict[str, str]]:
-    """The name and the fields of NAME=FIELD:VALUE,…"""
+    """The name and the fields of NAME=FIELD:VALUE,…, with a value's + as commas."""
     name, _, fields = text.partition("=")
     pairs = (field.partition(":") for field in filter(None, fields.split(",")))
-    return name, {key: value for key, _, value in pairs}
+    return name, {key: value.replace("+", ",") for key, _, value in pairs}
 
 
 def main() -> None:

@@ -180,8 +180,6 @@ def main() -> None:
     progress = Progress()
     study = begin(base, read_data(base, progress), given.out, progress, n_exact=2)
     variant = named_variant(given.variant, base)
-    store = study.store(variant.config)[0] if given.distil else None
-    study.model.to(training_device())  # the frozen blocks, which are the CPU's, are computed
     folders = [given.out / f"{variant.name}-{seed}" for seed in range(given.members)]
     members = [read_weights(Run(folder).model, study.model) for folder in folders]
     singles = [answers(study, member) for member in members]
@@ -194,7 +192,8 @@ def main() -> None:
         "soup": [both(study, answers(study, averaged(members)))],
         f"greedy soup of {n_greedy}": [both(study, answers(study, greedy_weights))],
     }
-    if store is not None:
+    if given.distil:
+        store, _ = study.store(variant.config)
         targets = soft_targets(study, store, members)
         config = variant.config
         nets = [

@@ -67,13 +67,15 @@ class TorchBlocks:
         return BF16 if self.bf16 else FP32
 
     def rows(self, images: Tensor) -> NDArray[np.generic]:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            parts = [self.model.lower(part) for part in torch.split(images, N_AT_ONCE)]
+        device = self.model.mean.device
+        in_bf16 = torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+        with torch.inference_mode(), in_bf16:
+            parts = [self.model.lower(part.to(device)) for part in torch.split(images, N_AT_ONCE)]
         activations = torch.cat(parts)
         rows = activations.permute(0, 2, 3, 1).contiguous()
         if rows.dtype == torch.bfloat16:
             rows = rows.view(torch.int16)
-        return rows.numpy()
+        return rows.cpu().numpy()
 
 
 @dataclass(frozen=True)
