@@ -6,14 +6,14 @@ winner: the choice is that of all recipes on all images.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.ranges import Histogram, choose_ranges, open_session
+from export.ranges import Histogram, Range, choose_ranges, open_session
 from export.to_int8 import SYMMETRIC, to_int8
 from kneeedge.model.file_record import Trial
 from kneeedge.system.progress import Progress
@@ -47,11 +47,16 @@ class Material:
     images: Sequence[NDArray[np.uint8]]
     "inputs (1, 1, S, S) of the training images on which the recipes are compared"
     target: str
+    ranges: dict[str, dict[str, Range]] = field(default_factory=dict, init=False)
+    "of the methods that recipes had so far"
 
     def build(self, recipe: Recipe) -> onnx.ModelProto:
         """The int8 graph of a recipe."""
-        ranges = choose_ranges(self.histograms, recipe.method, self.target in SYMMETRIC)
-        return to_int8(self.fp32, ranges, self.target, recipe.float_layers)
+        method = recipe.method
+        if method not in self.ranges:
+            is_symmetric = self.target in SYMMETRIC
+            self.ranges[method] = choose_ranges(self.histograms, method, is_symmetric)
+        return to_int8(self.fp32, self.ranges[method], self.target, recipe.float_layers)
 
 
 class Trials:

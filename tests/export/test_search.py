@@ -16,7 +16,7 @@ import onnxruntime
 
 from export.gate import Dropped, Gated, gate_report
 from export.graph import layers
-from export.ranges import METHODS, collect, open_session
+from export.ranges import METHODS, choose_ranges, collect, open_session
 from export.search import MOST_GATED, search, settle, timed
 from export.to_int8 import to_int8
 from export.trials import Material, Recipe, Trials, compute_logits, preference
@@ -254,6 +254,22 @@ def test_every_method_and_every_layer_alone_is_tried(material, report):
     assert [len(trial.float_layers) for trial in trials].count(2) == 1
     assert all(trial.logit_error > 0 for trial in trials)
     assert all(trial.latency is None or trial.latency > 0 for trial in trials)
+
+
+def test_the_ranges_of_a_method_are_chosen_once_for_all_its_recipes(material, monkeypatch):
+    methods = []
+
+    def noted(histograms, method, is_symmetric):
+        methods.append(method)
+        return choose_ranges(histograms, method, is_symmetric)
+
+    monkeypatch.setattr("export.trials.choose_ranges", noted)
+    anew = dataclasses.replace(material)
+    names = [layer.name for layer in layers(material.fp32)][:2]
+    recipes = [Recipe("entropy"), Recipe("mse"), *(Recipe("entropy", (name,)) for name in names)]
+    graphs = [anew.build(recipe) for recipe in recipes]
+    assert methods == ["entropy", "mse"]
+    assert graphs == [material.build(recipe) for recipe in recipes]
 
 
 def test_a_recipe_has_the_same_error_again(measured, material):
