@@ -8,7 +8,7 @@ import pytest
 from benchmarks.peers.jobs import JobError, error_line, run_job
 from benchmarks.peers.load import normalise
 from benchmarks.peers.prepare import MADE_FROM, MAKERS
-from benchmarks.peers.probe import Ceiling, best_of
+from benchmarks.peers.probe import SIDES, Ceiling, ProbeRequest, best_of, probe
 from benchmarks.peers.rows import (
     HEADS,
     Material,
@@ -79,6 +79,29 @@ def test_numpy_normalises_as_the_model_does():
     model = KneeVGG(Architecture(((4,),) * 5), 2)
     wanted = model.normalise(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(normalise(images, IMAGENET_MEAN, IMAGENET_STD), wanted, atol=1e-6)
+
+
+def test_a_product_that_is_only_emulated_is_not_tried_on_longer_sides(monkeypatch):
+    torch = pytest.importorskip("torch")
+    rates = {"fp32": 50.0, "bf16": 0.5, "int8": 200.0}
+    tried = []
+
+    def products(_threads):
+        def of(name):
+            return name, lambda side: lambda: (name, side)
+
+        return [of(name) for name in rates]
+
+    def best_run(run, _seconds):
+        name, side = run()
+        tried.append((name, side))
+        return side**3 / rates[name] / 1e9, 1
+
+    monkeypatch.setattr("benchmarks.peers.probe.products", products)
+    monkeypatch.setattr("benchmarks.peers.probe.best_run", best_run)
+    assert probe(ProbeRequest(torch.get_num_threads())) == Ceiling(**rates)
+    assert [side for name, side in tried if name == "bf16"] == [SIDES[0]]
+    assert [side for name, side in tried if name == "int8"] == list(SIDES)
 
 
 def test_the_best_probe_of_each_arithmetic_counts():
