@@ -50,7 +50,7 @@ def timed_evenly():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kneeedge.slim.survey.measure_layers", even_times)
         patch.setattr("kneeedge.slim.survey.uniform_times", lambda *_: (0.0, 1.0))
-        patch.setattr("kneeedge.slim.survey.choose_bf16", lambda *_: True)
+        patch.setattr("kneeedge.slim.survey.choose_bf16", lambda *_: False)
         yield
 
 
@@ -147,7 +147,7 @@ def test_a_stopped_slim_goes_on_to_the_same_weights(config, slim_run, tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         slim(config, folder, ["kneeedge", "slim"], QUIET)
     monkeypatch.setattr(loop, "save_last", save_last)
-    monkeypatch.setattr("kneeedge.slim.survey.choose_bf16", lambda *_: False)  # as noise may
+    monkeypatch.setattr("kneeedge.slim.survey.choose_bf16", lambda *_: True)  # as noise may
     resume_slim(folder, ["kneeedge", "slim"], QUIET)
     assert Run(folder).model.read_bytes() == Run(slim_run).model.read_bytes()
 
