@@ -110,6 +110,12 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def path_to_dcmtk() -> str:
+    """PATH without this Python's own programs: pynetdicom's have the names of DCMTK's."""
+    own = Path(sys.executable).parent
+    return os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder) != own)
+
+
 def store(path: Path, port: int) -> bool:
     """Send a file by DCMTK's storescu; whether it was acknowledged."""
     command = ["storescu", "-v", "-to", "30", "-aec", "KNEEEDGE", "127.0.0.1", str(port), str(path)]
@@ -305,6 +311,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    os.environ["PATH"] = path_to_dcmtk()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timed = write_objects(folder / "timed", args.timed + 1, tuple(args.size))

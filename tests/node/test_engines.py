@@ -15,7 +15,14 @@ pytest.importorskip("pynetdicom", reason="pip install 'kneeedge[node]'")
 
 import pydicom
 
-from benchmarks.node import NodeProcess, free_port, kill_run, store, write_objects
+from benchmarks.node import (
+    NodeProcess,
+    free_port,
+    kill_run,
+    path_to_dcmtk,
+    store,
+    write_objects,
+)
 from tests.node.objects import image, uid, write_images
 from tests.node.programs import Orthanc, Program, until
 from tests.tiny_onnx import write_tiny_model
@@ -31,8 +38,9 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def from_anywhere(monkeypatch) -> None:
-    """Child processes import what this one does."""
+    """Child processes import what this one does, and programs are the system's."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("PATH", path_to_dcmtk())
 
 
 @pytest.fixture
