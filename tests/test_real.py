@@ -43,12 +43,14 @@ def subset(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(real_data: Path, subset: Path) -> dict[str, Path]:
     weights = str(real_data.parent / WEIGHTS)
-    config = TrainConfig(data=str(subset), weights=weights, views=2, epochs=6, patience=0, ema=0.0)
+    config = TrainConfig(data=str(subset), weights=weights, views=2, epochs=5, patience=0, ema=0.0)
     run = Run(subset.parent / "runs" / "real")
     train(config, run.folder, [], QUIET)
-    options = ExportOptions(n_calibration=40, tolerance=0.2, search_minutes=0.1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.golden.N_STARTS", 1)  # a hard input takes half a minute to find
+    options = ExportOptions(n_calibration=16, tolerance=0.2, search_minutes=0.1)
+    with pytest.MonkeyPatch.context() as patch:  # an image takes up to half a second
+        patch.setattr("export.golden.N_STARTS", 1)
+        patch.setattr("export.golden.N_HALVINGS", 4)
+        patch.setattr("export.run.N_HALF", 8)
         report = export_run(run.folder, options, QUIET)
     return {file.report.precision: run.models / file.path for file in report.files}
 
