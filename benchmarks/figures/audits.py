@@ -12,29 +12,22 @@ KINDS = {"uniform": "by chance", "boundary": "where the probe is unsure"}
 
 
 def audit_folder() -> str:
-    """Whole audits of small and middling folders."""
-    return whole_audits("audit-folder")
-
-
-def audit_folder_large() -> str:
-    """The same of a large one, on another CPU."""
-    return whole_audits("audit-folder-large")
-
-
-def whole_audits(name: str) -> str:
-    """Processor time by stage, memory, planted copies found."""
+    """Whole audits: processor time by stage and before, memory, planted copies found."""
     stages = ("reading", "marks", "candidates", "comparisons", "shortcut test")
-    heads = ("images", "processor s", *stages, "peak MB", "planted copies found", "other pairs")
+    counts = ("peak MB", "planted copies found", "other pairs")
+    heads = ("images", "processor s", *stages, "before", *counts)
+    before = {row["n"]: row["cpu_seconds"] for row in read_result("audit-folder-before")["rows"]}
     rows = [
         [
             f"{row['n']:,}",
             f"{row['cpu_seconds']:,.0f}",
             *(f"{row['stages'][stage]:,.0f}" for stage in stages),
+            f"{before[row['n']]:,.0f}" if row["n"] in before else NONE,
             f"{row['peak_memory_mb']:,.0f}",
             f"{sum(row['found'].values()):,} of {sum(row['planted'].values()):,}",
             f"{row['n_other_pairs']:,}",
         ]
-        for row in read_result(name)["rows"]
+        for row in read_result("audit-folder")["rows"]
     ]
     return table(heads, rows, left=0)
 

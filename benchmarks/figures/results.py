@@ -22,8 +22,8 @@ from typing import Any
 FOLDER = Path(__file__).parent.parent / "results"
 FILES = {
     "train-cost": "2026-11-27-train-cost-cpu.json",
-    "recall": "2026-11-24-audit-recall-knee-kl.json",
-    "recall-372": "2026-11-25-audit-recall-osteoporosis-372.json",
+    "recall": "2026-11-28-audit-recall-knee-kl.json",
+    "recall-372": "2026-11-28-audit-recall-osteoporosis-372.json",
     "bench": "2026-11-25-bench-knee-kl-cpu.json",
     "growth": "2026-11-25-folder-growth-cpu.json",
     "folders": "2026-11-25-folders-knee-kl-int8-cpu.json",
@@ -42,9 +42,8 @@ FILES = {
     "slim-curve": "2026-11-25-slim-knee-kl-curve.json",
     "slim": "2026-11-25-slim-knee-kl.json",
     "widths": "2026-11-25-widths-cpu.json",
-    "audit-folder": "2026-11-27-audit-folder-cpu.json",
+    "audit-folder": "2026-11-28-audit-folder-avx2.json",
     "audit-folder-before": "2026-11-28-audit-folder-before-avx2.json",
-    "audit-folder-large": "2026-11-28-audit-folder-avx2.json",
     "audit-372": "2026-11-26-audit-osteoporosis-372.json",
     "certified": "2026-11-26-certified-knee-kl.json",
     "cluster": "2026-11-26-cluster.json",

@@ -18,7 +18,6 @@ from benchmarks.figures import (
 
 TABLES: dict[str, Callable[[], str]] = {
     "audit-folder": audits.audit_folder,
-    "audit-folder-large": audits.audit_folder_large,
     "bench": speed.bench,
     "calibration": certified.calibration,
     "certified": certified.certified,

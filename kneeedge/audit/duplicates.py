@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+from threadpoolctl import threadpool_limits
+
 from kneeedge.audit.candidates import Candidate, candidates
-from kneeedge.audit.confirm import Detail, Match, confirm, detail_of, inverse
+from kneeedge.audit.confirm import Detail, Match, confirm, inverse, rough_map
 from kneeedge.audit.features import features
 from kneeedge.audit.fingerprint import Fingerprint
 from kneeedge.audit.wording import describe
@@ -34,7 +36,9 @@ def find_pairs(
     """
     ordered = sorted(fingerprints, key=lambda image: image.name)
     sets = _identical_sets(ordered)
-    pairs = _exact_pairs(sets) + _near_pairs(sets, progress, min_similarity)
+    with threadpool_limits(1, "blas"):  # its products are small, and our threads many enough
+        near = _near_pairs(sets, progress, min_similarity)
+    pairs = _exact_pairs(sets) + near
     return tuple(sorted(pairs, key=lambda pair: (pair.first, pair.second)))
 
 
@@ -69,18 +73,23 @@ def _near_pairs(sets: list[Identical], progress: Progress, min_similarity: float
 
     @lru_cache(_N_DETAILS)
     def detail(i: int) -> Detail:
-        return detail_of(images[i], marks[i])
+        return Detail(images[i])
 
     def look(candidate: Candidate) -> Match | None:
-        first = detail(candidate.first)
-        return confirm(first, detail(candidate.second), candidate.mirrored, min_similarity)
+        first, second = candidate.first, candidate.second
+        rough = rough_map(marks[first], marks[second], candidate.mirrored)
+        if rough is None:
+            return None
+        return confirm(detail(first), detail(second), rough, min_similarity)
 
-    matches = in_threads(look, possible, "comparisons", progress)
     best: dict[tuple[int, int], Match] = {}
-    for candidate, match in zip(possible, matches, strict=True):
-        key = (candidate.first, candidate.second)
-        if match and (key not in best or match.similarity >= best[key].similarity):
-            best[key] = match
+    with progress.stage("comparisons", len(possible)) as stage:
+        for candidate in possible:  # without threads, which would wait for the interpreter's lock
+            match = look(candidate)
+            key = (candidate.first, candidate.second)
+            if match and (key not in best or match.similarity >= best[key].similarity):
+                best[key] = match
+            stage.advance()
     pairs = []
     for (i, j), match in best.items():
         pairs += _pairs_between(sets[i], sets[j], match)

