@@ -8,8 +8,6 @@ On a GPU where there is one. No file is exported for it.
 import argparse
 from pathlib import Path
 
-import torch
-
 from export.original import open_network
 from export.stress import torch_subject
 from kneeedge.runs.folder import open_run
@@ -19,6 +17,8 @@ from kneeedge.stress.rows import rows_of
 from kneeedge.system.machine import environment
 from kneeedge.system.progress import Progress
 from kneeedge.system.strict_json import to_json
+from kneeedge.training.plan import training_device
+from kneeedge.training.score import in_full_fp32
 
 
 def main() -> None:
@@ -33,12 +33,12 @@ def main() -> None:
     run = open_run(given.run)
     network = open_network(run)
     spec = network.spec
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = training_device()
     network.model.to(device)
     samples = run.read_dataset(Path(run.read_config().data_root), spec.classes).split(given.split)
     cells = cells_of((), [int(text) for text in given.severities.split(",")])
     subject = torch_subject(network)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with in_full_fp32():
         (answers,) = answer_cells([subject], samples, cells, Progress())
     record = {
         "run": run.name,

@@ -30,10 +30,14 @@ def scores(result: dict[str, Any]) -> str:
             cells += [f"{figures['mean']:.4f}", between(figures["change"], 4)]
         lines.append([name, *cells])
     heads = [f"of {result['seeds']} seeds", first["name"]]
-    has_intervals = "low" in first["compared"][SCORES[0]]["change"]
     for row in others:
-        heads += [row["name"], "change, 95 %" if has_intervals else "change ± deviation"]
+        heads += [row["name"], change_head(row["compared"][SCORES[0]]["change"])]
     return table(heads, lines)
+
+
+def change_head(change: dict[str, float]) -> str:
+    """Over a column of what `between` says."""
+    return "change, 95 %" if "low" in change else "change ± deviation"
 
 
 def between(change: dict[str, float], decimals: int, factor: float = 1) -> str:
@@ -57,8 +61,8 @@ def corrupted_kinds() -> str:
             cells.append(f"{before:.1f} → {after:.1f}")
         cells.append(between(second[f"{cell} wrong_unrefused"]["change"], 1, 100))
         lines.append([row["kind"], *cells])
-    heads = ("kind", "right", "refused", "wrong and not refused", "change ± deviation")
-    return table(heads, lines)
+    changed = change_head(second[SCORES[0]]["change"])
+    return table(("kind", "right", "refused", "wrong and not refused", changed), lines)
 
 
 LEARNT = {

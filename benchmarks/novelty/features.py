@@ -19,7 +19,9 @@ from kneeedge.model.polarity import Polarity
 from kneeedge.runs.config import N_BLOCKS
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import band_roots, block_outputs
+from kneeedge.training.plan import training_device
 from kneeedge.training.polarity import Upright
+from kneeedge.training.score import in_full_fp32
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float32]
@@ -66,11 +68,10 @@ class OriginalNetwork:
     """A run's own network in PyTorch, on a GPU where there is one."""
 
     def __init__(self, model: KneeVGG) -> None:
-        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(training_device())
 
     def features(self, batch: Sequence[Pixels]) -> list[Array]:
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), in_full_fp32():
             images = torch.from_numpy(np.stack(batch)[:, None]).to(self.model.mean.device)
             outputs = block_outputs(self.model, images, N_BLOCKS)
             last = outputs[max(outputs)]

@@ -10,7 +10,7 @@ from kneeedge.system.progress import Progress
 from kneeedge.training.cpu import use_cpu
 from kneeedge.training.model import KneeVGG
 from kneeedge.training.novelty import band_roots
-from kneeedge.training.plan import choose_bf16
+from kneeedge.training.plan import choose_bf16, training_device
 from kneeedge.training.weights import check_weights, load_pretrained
 
 BLOCK = 4
@@ -44,7 +44,7 @@ class FrozenFeatures:
         origin = load_pretrained(model, weights)
         self._model = model.eval().to(memory_format=torch.channels_last)
         self._bf16 = choose_bf16(self._model, config.precision, config.size, progress)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = training_device()
         self._model.to(self._device)
         self.size = size
         trained = "untrained weights" if origin == UNTRAINED else f"weights {origin[:SHOWN]}"
