@@ -257,8 +257,13 @@ class Exporter:
         histograms = collect(self.fp32, images.samples, pixel_path, self.progress)
         scored = list(load_chunks(images.scored, pixel_path, 1))
         material = Material(self.fp32, histograms, scored, target)
-        minutes = self.options.search_minutes
-        result = search(material, self.gate_in_turn, minutes, self.progress)
+        result = search(
+            material,
+            self.gate_in_turn,
+            self.options.search_minutes,
+            self.progress,
+            all_int8_first=self.spec.training.slimmed is not None,  # whose goal is time
+        )
         recipe = result.recipe
         n_tried = counted(len(result.trials), "recipe")
         n_untried = len(result.untried)

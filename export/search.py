@@ -25,7 +25,8 @@ MOST_GATED = 5
 IsBehind = Callable[[int], bool]
 "whether a recipe that does not pass, and has so many flips at least, comes behind a better one"
 Gate = Callable[[onnx.ModelProto, IsBehind], Gated | Dropped]
-
+Try = Callable[[Trials], None]
+"what measures more recipes"
 
 Rank = tuple[int, int, float]
 "what `by_evidence` orders recipes by, the least first"
@@ -59,36 +60,46 @@ def search(
     minutes: float,
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
+    all_int8_first: bool = False,
 ) -> SearchResult:
     """The int8 graph by `preference` and `settle`; without minutes, minmax and nothing tried.
 
-    1. Every method of METHODS for the ranges, all layers in 8 bits. 2. With the best method, each
-    layer alone in float, then the layers that gain most, together. 3. The gate. What cannot win is
-    stopped, and what the time does not allow is left untried and named; with time enough the result
-    does not depend on it, but where nothing passes: of recipes that flip alike the fastest here is
-    taken.
+    1. Every method of METHODS for the ranges, all layers in 8 bits; with `all_int8_first` the gate
+    is asked for the best of these now, and the rest is tried only where it does not pass. 2. With
+    the best method, each layer alone in float, then the layers that gain most, together. 3. The
+    gate. What cannot win is stopped, and what the time does not allow is left untried and named;
+    with time enough the result does not depend on it, but where nothing passes: of recipes that
+    flip alike the fastest here is taken.
     """
     if not minutes:
         recipe = Recipe(METHODS[0])
         return SearchResult(recipe=recipe, graph=material.build(recipe), gated=None)
     trials = Trials(material, clock() + 60 * minutes, progress, clock)
     trials.measure([Recipe(method) for method in METHODS])
+    if all_int8_first:
+        return settle(trials, gate, try_float_layers)
+    try_float_layers(trials)
+    return settle(trials, gate)
+
+
+def try_float_layers(trials: Trials) -> None:
+    """With the best method so far, each layer alone in float, then the most helpful together."""
     best = trials.best()
-    alone = [Recipe(best.method, (layer.name,)) for layer in layers(material.fp32)]
+    alone = [Recipe(best.method, (layer.name,)) for layer in layers(trials.material.fp32)]
     trials.measure(alone, n_best=MOST_FLOAT_LAYERS)
     for n_layers in range(2, MOST_FLOAT_LAYERS + 1):
         together = sorted(trials.most_helpful(best.method)[:n_layers])
         if len(together) == n_layers:
             trials.measure([Recipe(best.method, tuple(together))])
-    return settle(trials, gate)
 
 
-def settle(trials: Trials, gate: Gate) -> SearchResult:
+def settle(trials: Trials, gate: Gate, try_more: Try | None = None) -> SearchResult:
     """The first of MOST_GATED recipes, in the order of `preference`, whose verdict is `pass`.
 
-    Where none passes, the best by `by_evidence`, the earlier of equals.
+    Where the first does not, `try_more` adds recipes to those that follow it. Where none passes,
+    the best by `by_evidence`, the earlier of equals.
     """
-    candidates = seen_by_gate(gate_order(trials), trials, gate)
+    candidates = seen_by_gate(gate_order(trials, try_more), trials, gate)
     best = min(candidates, key=lambda candidate: by_evidence(trials.by_recipe[candidate.recipe]))
     trials.by_recipe[best.recipe] = replace(trials.by_recipe[best.recipe], chosen=True)
     return SearchResult(
@@ -100,22 +111,26 @@ def settle(trials: Trials, gate: Gate) -> SearchResult:
     )
 
 
-def gate_order(trials: Trials) -> Iterator[Recipe]:
+def gate_order(trials: Trials, try_more: Try | None = None) -> Iterator[Recipe]:
     """The first MOST_GATED recipes in the order of `preference`, timed.
 
-    The first is known before the others, which may have to be finished. They are given only where
-    they can do better: without a flip and without a layer in float, nothing flips less or is
-    faster.
+    The first is known before the others, which may have to be finished, or tried. They are given
+    only where they can do better: without a flip and without a layer in float, nothing flips less
+    or is faster.
     """
     order = trials.preferred(1)
     trials.time(timed(order, 1))
-    yield order[0]
-    first = trials.by_recipe[order[0]]
-    if first.verdict == INCONCLUSIVE and not first.flips and not first.float_layers:
+    first = order[0]
+    yield first
+    trial = trials.by_recipe[first]
+    if trial.verdict == INCONCLUSIVE and not trial.flips and not trial.float_layers:
         return
+    if try_more:
+        try_more(trials)
     order = trials.preferred(MOST_GATED)
     trials.time(timed(order, MOST_GATED))
-    yield from order[1:MOST_GATED]
+    others = [recipe for recipe in order[:MOST_GATED] if recipe != first]
+    yield from others[: MOST_GATED - 1]
 
 
 def seen_by_gate(order: Iterable[Recipe], trials: Trials, gate: Gate) -> Iterator[Candidate]:

@@ -256,6 +256,25 @@ def test_every_method_and_every_layer_alone_is_tried(material, report):
     assert all(trial.latency is None or trial.latency > 0 for trial in trials)
 
 
+def test_layers_in_float_are_tried_only_where_a_file_without_them_does_not_pass(material, report):
+    """Where time is the goal: by the errors alone, a layer in float would go first."""
+    gate, seen = gate_of(report, PASS)
+    result = search(material, gate, 60, QUIET, all_int8_first=True)
+    assert [trial.method for trial in result.trials] == list(METHODS)
+    assert not result.recipe.float_layers
+    assert len(seen) == 1
+    least = min(result.trials, key=lambda trial: trial.logit_error)
+    assert (least.chosen, least.verdict) == (True, PASS)
+    gate, seen = gate_of(report, FAIL, PASS)
+    whole = search(material, gate, 60, QUIET, all_int8_first=True)
+    assert whole.recipe != result.recipe
+    assert whole.graph is seen[1]
+    n_layers = len(layers(material.fp32))
+    assert len(whole.trials) == len(METHODS) + n_layers + 1
+    (first,) = [trial for trial in whole.trials if trial.verdict == FAIL]
+    assert (first.method, first.float_layers) == (result.recipe.method, ())
+
+
 def test_the_ranges_of_a_method_are_chosen_once_for_all_its_recipes(material, monkeypatch):
     methods = []
 

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from export import run as export_module
 from export.gate import gate_report
 from export.options import ExportOptions
+from export.ranges import METHODS
 from export.run import export_run
 from kneeedge.data.dataset import Sample, read_split
 from kneeedge.errors import CheckpointError, NotFoundError
@@ -43,10 +44,7 @@ def published(slim_run, tmp_path_factory) -> Path:
     """The slim run with fp32 and int8 files that a wide tolerance let pass."""
     run = tmp_path_factory.mktemp("published") / "slim"
     shutil.copytree(slim_run, run)
-    precisions = ("fp32", "int8")
-    options = ExportOptions(
-        precisions=precisions, n_calibration=40, tolerance=0.3, search_minutes=0
-    )
+    options = ExportOptions(precisions=("fp32", "int8"), n_calibration=40, tolerance=0.3)
     assert not export_run(run, options, QUIET).failed
     return run
 
@@ -69,6 +67,13 @@ def copy_of(run: Path, folder: Path) -> Path:
 
 def test_the_report_says_against_whom(reports, trained_run):
     assert {report.against for report in reports.values()} == {trained_run.name}
+
+
+def test_an_int8_file_that_passes_without_float_layers_has_none(published):
+    files = Run(published).read_export_report().files
+    (int8,) = [file for file in files if file.report.precision == "int8"]
+    assert (int8.report.verdict, int8.calibration.float_layers) == (PASS, ())
+    assert [trial.method for trial in int8.calibration.trials] == list(METHODS)
 
 
 def test_the_run_that_was_slimmed_is_held_against_itself(exported):
