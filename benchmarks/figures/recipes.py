@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.figures.markdown import NONE, signed, span, table
+from benchmarks.figures.markdown import signed, span, table
 from benchmarks.figures.results import read_result
 
 SCORES = ("val accuracy", "val auroc", "test accuracy", "test auroc", "test ece")
@@ -113,43 +113,6 @@ def trained_blocks() -> str:
 def default_blocks() -> str:
     """The default, and two trained blocks in what time an AMD CPU has for them."""
     return learnt(read_result("default-blocks"))
-
-
-NARROWED = {
-    "val flips, %": ("val flips", 100, 1),
-    "accuracy change on val": ("val accuracy_change", 100, 1),
-    "AUROC on val": ("val auroc", 1, 3),
-    "at most lost on val, %": ("val worst_loss", 100, 1),
-    "log loss on val": ("val log_loss", 1, 3),
-    "test flips, %": ("test flips", 100, 1),
-    "accuracy change on test": ("test accuracy_change", 100, 1),
-    "AUROC on test": ("test auroc", 1, 3),
-}
-"figures of a narrowed network: key, factor and digits"
-
-
-def slim_study() -> str:
-    """Ways to train a narrowed network over three seeds."""
-    return narrowed(read_result("slim-study"))
-
-
-def slim_scan() -> str:
-    """More ways, by one seed."""
-    return narrowed(read_result("slim-scan"))
-
-
-def narrowed(result: dict[str, Any]) -> str:
-    """Each variant's figures, and with several seeds how its log loss differs from the first's."""
-    rows: list[list[str]] = []
-    for variant in result["variants"]:
-        figures = variant["compared"]
-        cells = [mean_of(figures[key], factor, n) for key, factor, n in NARROWED.values()]
-        change = figures["val log_loss"]["change"]
-        if "low" in change:
-            cells.append(between(change, 3) if rows else NONE)
-        rows.append([variant["name"], *cells, f"{variant['seconds'] / 60:.1f}"])
-    against = ["log loss against the first, 95 %"] if result["seeds"] > 1 else []
-    return table(("training", *NARROWED, *against, "minutes"), rows)
 
 
 def learnt(result: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.figures.markdown import NONE, signed, span, table
+from benchmarks.figures.markdown import NONE, span, table
 from benchmarks.figures.results import read_result, value
 from kneeedge.bench.windows import STEADY
 
@@ -63,80 +63,6 @@ def bench_cells(precision: str, results: Sequence[dict[str, Any]]) -> list[str]:
         f"{single['peak_memory_mb']:,.0f} / {offline['peak_memory_mb']:,.0f}",
         f"{single['ceiling_share']:.0%} / {offline['ceiling_share']:.0%}",
     ]
-
-
-def slim_rows() -> list[dict[str, Any]]:
-    """The single-image rows of the curve: PyTorch, its int8 file, and the slim ones."""
-    rows = read_result("slim-curve")["results"]
-    return [row for row in rows if row["scenario"] == "SingleStream"]
-
-
-def slim_name(row: dict[str, Any]) -> str:
-    """A slim file by the speed that was measured, in times of its original's int8 file."""
-    _, original, *_ = slim_rows()
-    return f"{original['latency_ms']['p50'] / row['latency_ms']['p50']:.2f}×"
-
-
-def slim() -> str:
-    """The curve: accuracy on test beside the latency of one image."""
-    heads = (
-        "file", "one image, ms", "expected, ms", "× eager", "MB", "test accuracy, change [95 %]",
-        "AUROC", "flips", "gate on test", "on val",
-    )  # fmt: skip
-    eager, original, *narrow = slim_rows()
-    steps = read_result("slim")["steps"]
-    rows = [
-        slim_cells("PyTorch eager, the original", eager, eager),
-        slim_cells("its int8", original, eager),
-    ]
-    for row, step in zip(narrow, steps, strict=True):
-        cells = slim_cells(f"slim int8, {slim_name(row)}", row, eager)
-        rows.append([*cells[:2], f"{step['expected_ms']:.2f}", *cells[3:-1], step["verdict"]])
-    return table(heads, rows)
-
-
-def slim_cells(name: str, row: dict[str, Any], eager: dict[str, Any]) -> list[str]:
-    """One file beside PyTorch eager, without what was expected and what the gate said on val."""
-    accuracy = row["accuracy"]
-    text = f"{accuracy['accuracy']:.3f}"
-    if accuracy["delta_accuracy"] is not None:
-        low = signed(100 * accuracy["delta_interval"]["low"], 1)
-        high = signed(100 * accuracy["delta_interval"]["high"], 1)
-        text += f", {signed(100 * accuracy['delta_accuracy'], 1)} [{low}, {high}] points"
-    flips = accuracy["flips"]
-    return [
-        name,
-        f"{row['latency_ms']['p50']:.2f}",
-        NONE,
-        f"{eager['latency_ms']['p50'] / row['latency_ms']['p50']:.1f}",
-        f"{row['size_mb']:.1f}",
-        text,
-        f"{accuracy['auroc']:.3f}",
-        NONE if flips is None else f"{flips} of {accuracy['n']}",
-        accuracy["verdict"] or NONE,
-        NONE,
-    ]
-
-
-def slim_channels() -> str:
-    """Channels of every layer, block by block."""
-    heads = ["", *(f"block {i}" for i in range(1, 6))]
-    rows = [["original", *blocks(value("slim:original.channels"))]]
-    for row, step in zip(slim_rows()[2:], read_result("slim")["steps"], strict=True):
-        rows.append([slim_name(row), *blocks(step["channels"])])
-    return table(heads, rows, left=len(heads))
-
-
-def blocks(channels: Sequence[Sequence[int]]) -> list[str]:
-    return [" ".join(map(str, block)) for block in channels]
-
-
-def widths() -> str:
-    """One layer at every width: what it takes to write, and to read, so many channels."""
-    rows = read_result("widths")["rows"]
-    writes = ["written, ms", *(f"{row['writes_ms']:.2f}" for row in rows)]
-    reads = ["read, ms", *(f"{row['reads_ms']:.2f}" for row in rows)]
-    return table(["channels", *(str(row["width"]) for row in rows)], [writes, reads])
 
 
 def growth() -> str:

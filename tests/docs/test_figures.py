@@ -49,7 +49,8 @@ def test_a_figure_takes_its_value_from_the_result_and_its_decimals_from_the_page
     page = "takes 99.9<!--= peers:rows[name=kneeedge-int8].single.p50_ms --> ms"
     assert renewed(page) == "takes 31.8<!--= peers:rows[name=kneeedge-int8].single.p50_ms --> ms"
     assert renewed("0<!--= fuzz:n -->") == "10,000<!--= fuzz:n -->"
-    assert renewed("+0.0<!--= slim:steps[3].accuracy_change * 100 -->").startswith("−3.8<")
+    change = "slim-study:variants[0].compared.test accuracy_change.mean * 100"
+    assert renewed(f"+0.0<!--= {change} -->").startswith("−0.5<")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_a_figure_takes_its_value_from_the_result_and_its_decimals_from_the_page
         ("fuzz:n / 1000 - 4", 6.0),
         ("min recall:rows[*].found", 29),
         ("len recall:rows[found=29].kind", 1),
-        ("slim:survey.times.milliseconds[0][0][2]", 0.401),
+        ("slim-seeds:times.milliseconds[0][0][2]", 0.23),
     ],
 )
 def test_an_expression_names_a_number(expression, number):
