@@ -87,7 +87,7 @@ NOT_RUN = {
     "kneeedge audit radiographs --joint": "it needs VGG19's weights; tests/cli/test_audit.py",
     "kneeedge tune": "minutes; tests/tune runs and resumes such studies",
     "kneeedge train radiographs --recipe": "it needs a study; tests/tune trains by a recipe",
-    "kneeedge slim RUN --curve": "four slim runs; tests/slim/test_run.py draws a curve",
+    "kneeedge bench 'RUN/models": "the files of slim runs; another `bench` is run",
 }
 "beginnings of commands that are shown and not run here, and why"
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
