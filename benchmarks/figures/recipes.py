@@ -110,6 +110,11 @@ def trained_blocks() -> str:
     return learnt(read_result("trained-blocks"))
 
 
+def more_views() -> str:
+    """Twice as many views of an image, so that each is seen once."""
+    return learnt(read_result("more-views"))
+
+
 def default_blocks() -> str:
     """The default, and two trained blocks in what time an AMD CPU has for them."""
     return learnt(read_result("default-blocks"))

@@ -63,6 +63,7 @@ FILES = {
     "kept-epoch": "2026-11-27-kept-epoch-knee-kl.json",
     "trained-blocks": "2026-11-27-trained-blocks-knee-kl.json",
     "default-blocks": "2026-11-27-default-blocks-knee-kl.json",
+    "more-views": "2026-11-28-more-views-knee-kl.json",
     "slim-seeds": "2026-11-28-slim-seeds-knee-kl.json",
     "bench-slim-seeds": "2026-11-28-bench-slim-seeds-knee-kl-cpu.json",
     "bench-slim-seeds-before": "2026-11-28-bench-slim-seeds-before-knee-kl-cpu.json",

@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "joint-models": audits.joint_models,
     "members": recipes.members,
     "leakage": findings.leakage,
+    "more-views": recipes.more_views,
     "novelty": novelty.scores,
     "novelty-kinds": novelty.kinds,
     "one-image": speed.one_image,
