@@ -68,6 +68,7 @@ FILES = {
     "bench-slim-seeds": "2026-11-28-bench-slim-seeds-knee-kl-cpu.json",
     "bench-slim-seeds-before": "2026-11-28-bench-slim-seeds-before-knee-kl-cpu.json",
     "slim-study": "2026-11-27-slim-study-knee-kl.json",
+    "slim-steps": "2026-11-28-slim-steps-knee-kl.json",
     "slim-scan": "2026-11-27-slim-scan-knee-kl.json",
     "tune-study": "2026-11-27-tune-knee-kl.json",
     "training-time": "2026-11-27-training-time-knee-kl-cpu.json",

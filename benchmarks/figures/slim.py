@@ -174,6 +174,11 @@ def slim_scan() -> str:
     return narrowed(read_result("slim-scan"))
 
 
+def slim_steps() -> str:
+    """Channels that go at once, and in two steps."""
+    return narrowed(read_result("slim-steps"))
+
+
 def narrowed(result: dict[str, Any]) -> str:
     """Each variant's figures, and with several seeds how its log loss differs from the first's."""
     rows: list[list[str]] = []

@@ -64,6 +64,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "slim": slim.slim,
     "slim-channels": slim.slim_channels,
     "slim-scan": slim.slim_scan,
+    "slim-steps": slim.slim_steps,
     "slim-study": slim.slim_study,
     "train-cost": speed.train_cost,
     "trained-blocks": recipes.trained_blocks,
