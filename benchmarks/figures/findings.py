@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from benchmarks.figures.markdown import NONE, signed, span, table
+from benchmarks.figures.markdown import NONE, accuracy_change, signed, span, table
 from benchmarks.figures.results import read_result, value
 from benchmarks.figures.slim import OfSeeds, slim_files, slim_originals
 
@@ -143,9 +143,7 @@ def int8_line() -> str:
     files = {row["name"]: row for row in read_result("peers")["rows"]}
     int8 = files["kneeedge-int8"]
     accuracy = int8["accuracy"]
-    low = signed(100 * accuracy["delta_interval"]["low"], 1)
-    high = signed(100 * accuracy["delta_interval"]["high"], 1)
-    change = f"accuracy {signed(100 * accuracy['delta_accuracy'], 1)} [{low}, {high}] points"
+    change = f"accuracy {accuracy_change(accuracy)} points"
     size = f"{int8['size_mb']:.1f} MB in place of {files['kneeedge-fp32']['size_mb']:.1f}"
     return f"{accuracy['flips']} of {accuracy['n']} answers, {change}; {size}"
 
@@ -162,7 +160,7 @@ def slim_line() -> str:
     _, files = max(slim_files().items())
     seeds = OfSeeds(files)
     as_fast, as_eager = seeds.times_as_fast(int8), seeds.times_as_fast(eager)
-    speed = f"{as_fast:.1f}× as fast in int8, {as_eager:.0f} × PyTorch"
+    speed = f"{as_fast:.1f}× as fast in int8, {as_eager:.0f}× PyTorch"
     accuracy = f"test accuracy {seeds.change} points over {len(files)} seeds"
     return f"{speed}; {accuracy}; gate: {seeds.passed}"
 

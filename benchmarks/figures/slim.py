@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.figures.markdown import NONE, signed, table
+from benchmarks.figures.markdown import NONE, accuracy_change, signed, table
 from benchmarks.figures.recipes import between, mean_of
 from benchmarks.figures.results import read_result
 from benchmarks.seeds import spread
@@ -82,9 +82,7 @@ def slim_cost(row: dict[str, Any]) -> list[str]:
 
 def slim_test(row: dict[str, Any]) -> list[str]:
     accuracy = row["accuracy"]
-    change = signed(100 * accuracy["delta_accuracy"], 1)
-    low, high = (signed(100 * accuracy["delta_interval"][end], 1) for end in ("low", "high"))
-    return [f"{change} [{low}, {high}]", f"{accuracy['flips']} of {accuracy['n']}"]
+    return [accuracy_change(accuracy), f"{accuracy['flips']} of {accuracy['n']}"]
 
 
 @dataclass(frozen=True)
